@@ -1,0 +1,51 @@
+"""What every corpus gives: tracks with a split, and raw labels by source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kerasrep.sources.labels import RawLabels
+
+
+@dataclass(frozen=True)
+class Track:
+    """One piece of audio.
+
+    Attributes:
+        track_id: Unique within the corpus.
+        path: Audio file.
+        split: `train`, `validation`, or `evaluation` (nothing trains on it).
+        title: For people.
+        artist: For people.
+        label: One short word for colouring plots, such as a dance type; may be empty.
+    """
+
+    track_id: str
+    path: Path
+    split: str
+    title: str = ""
+    artist: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Tracks and what is known of them.
+
+    Attributes:
+        name: Of the corpus.
+        fingerprint: Changes whenever audio, splits or labels change.
+        tracks: All tracks, every split.
+        labels: Raw labels of each source the corpus has (`self` needs none and is not in it).
+        notices: Lines the user must read, such as licence terms.
+        skipped: Source file -> reason, for files that could not become tracks.
+    """
+
+    name: str
+    fingerprint: str
+    tracks: Sequence[Track]
+    labels: Mapping[str, RawLabels]
+    notices: Sequence[str] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)

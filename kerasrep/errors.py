@@ -1,0 +1,31 @@
+"""Errors a user can cause. Each carries one line: what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class KerasrepError(Exception):
+    """Base of all errors that a command prints as one line, without a traceback.
+
+    Attributes:
+        exit_code: What the process exits with when the error reaches the command line.
+    """
+
+    exit_code = 1
+
+
+class RecipeError(KerasrepError):
+    """The command line or the recipe is wrong; nothing was started."""
+
+    exit_code = 2
+
+
+class DataError(KerasrepError):
+    """Audio, labels or prepared files cannot be used."""
+
+
+class RunError(KerasrepError):
+    """Training could not start, continue or end well."""
+
+
+class ExportError(KerasrepError):
+    """A model could not be exported or loaded."""

@@ -1,0 +1,282 @@
+"""What a recipe may say: immutable settings, one class a section, checked by pydantic.
+
+Reading a recipe from a file, overrides and one-line errors are in `recipe_file`. Nothing here imports
+TensorFlow, so that a recipe is refused in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from kerasrep import constants
+
+SourceName = Literal["self", "bpm", "year", "taste", "tag", "lyrics", "cdr_tag", "artist"]
+StrategyName = Literal["ss-r", "mss-cr", "ms-cr@2", "ms-cr@4", "ms-cr@6", "ms-sr@fc"]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Settings(BaseModel):
+    """Base of all sections: immutable, no unknown keys, no silent conversion, no NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DemoCorpus(Settings):
+    """The embedded corpus: real scores rendered to audio.
+
+    Attributes:
+        tracks: How many tracks to render, the third reserved for evaluation included.
+        track_seconds: Length of a track.
+        collections: Names of the collections to take; `None` takes all whose terms allow any use.
+        validation_fraction: Part of the tracks not reserved that is held out for validation.
+        seed: Draws instruments, tempi and keys; independent of the recipe's seed.
+    """
+
+    name: Literal["demo"] = "demo"
+    tracks: Annotated[int, Field(ge=24, le=20_000)] = 600
+    track_seconds: Annotated[float, Field(ge=5, le=600)] = 30.0
+    collections: Annotated[tuple[str, ...], Field(strict=False)] | None = None
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class FolderCorpus(Settings):
+    """Any folder of audio, with labels in tables.
+
+    Attributes:
+        root: The folder; searched at any depth.
+        tables: Source name -> CSV or TSV file (relative to `root` unless absolute). Columns: `track`
+            (path relative to `root`, or its stem) and `value` for bpm and year; `track`, `item` and
+            optionally `weight` for the others.
+        groups: CSV or TSV with columns `track`, `group`: tracks of a group share a split.
+        validation_fraction: Part of the groups held out for validation.
+        evaluation_fraction: Part of the groups that nothing trains on.
+    """
+
+    name: Literal["folder"]
+    root: str
+    tables: dict[SourceName, str] = {}
+    groups: str | None = None
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    evaluation_fraction: Fraction = 0.0
+
+
+class MillionSongCorpus(Settings):
+    """The Million Song Dataset with its companions, under one root."""
+
+    name: Literal["million_song"]
+    root: str
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
+
+
+CorpusSettings = Annotated[DemoCorpus | FolderCorpus | MillionSongCorpus, Field(discriminator="name")]
+
+
+class TargetSettings(Settings):
+    """How raw labels become soft targets.
+
+    Attributes:
+        size: Dimension of the simplex: topics of pLSA, components of the Gaussian mixture.
+        sizes: Dimension for single sources, where it differs.
+        plsa_iterations: Upper limit of EM iterations.
+        plsa_tolerance: Relative gain of log-likelihood under which EM stops; 0 never stops early.
+    """
+
+    size: Annotated[int, Field(ge=2, le=1000)] = constants.TARGET_SIZE
+    sizes: dict[SourceName, Annotated[int, Field(ge=2, le=1000)]] = {}
+    plsa_iterations: Annotated[int, Field(ge=1, le=10_000)] = 100
+    plsa_tolerance: Annotated[float, Field(ge=0, lt=1)] = 1e-6
+
+    @model_validator(mode="after")
+    def _self_has_no_size(self) -> TargetSettings:
+        if "self" in self.sizes:
+            raise ValueError("'self' always has 2 classes: remove targets.sizes.self")
+        return self
+
+    def size_of(self, source: str) -> int:
+        """Upper limit of the simplex dimension of `source`."""
+        return constants.SELF_CLASSES if source == "self" else self.sizes.get(source, self.size)  # type: ignore[call-overload,no-any-return]
+
+
+class AudioSettings(Settings):
+    """Rates, lengths and mel geometry; defaults are the paper's.
+
+    Attributes:
+        decoder: `soundfile`, or `tensorflow-io` for files whose header soundfile has accepted.
+    """
+
+    sample_rate_hz: Annotated[int, Field(ge=4000, le=192_000)] = constants.SAMPLE_RATE_HZ
+    segment_seconds: Annotated[float, Field(gt=0, le=60)] = constants.SEGMENT_SECONDS
+    fft_samples: Annotated[int, Field(ge=64, le=16_384)] = constants.FFT_SAMPLES
+    hop_samples: Annotated[int, Field(ge=16, le=16_384)] = constants.HOP_SAMPLES
+    n_mels: Annotated[int, Field(ge=32, le=512)] = constants.N_MELS
+    decoder: Literal["soundfile", "tensorflow-io"] = "soundfile"
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> AudioSettings:
+        if self.fft_samples % 2:
+            raise ValueError("fft_samples must be even")
+        if self.segment_frames < 64:
+            raise ValueError(
+                f"a segment has {self.segment_frames} frames, the network needs 64: "
+                "raise segment_seconds or lower hop_samples"
+            )
+        return self
+
+    @property
+    def segment_samples(self) -> int:
+        """Samples a channel in one segment."""
+        return int(self.segment_seconds * self.sample_rate_hz)
+
+    @property
+    def segment_frames(self) -> int:
+        """Centred STFT frames in one segment."""
+        return 1 + self.segment_samples // self.hop_samples
+
+
+class ModelSettings(Settings):
+    """The network.
+
+    Attributes:
+        width: Multiplies the channels of the convolutions; the embedding keeps 256 values.
+        dropout: Rate after the embedding, in training.
+        loss_scaling: `batch` averages the divergence over the batch; `paper` over all elements
+            (1/50 of it; 1/2 for `self`), as the authors' code does.
+        l2: Weight of the squared norm, inside the gradient of every trainable value.
+    """
+
+    width: Annotated[float, Field(gt=0, le=8)] = 1.0
+    dropout: Fraction = 0.5
+    loss_scaling: Literal["batch", "paper"] = "batch"
+    l2: Annotated[float, Field(ge=0, lt=1)] = 1e-6
+
+
+class BatchSettings(Settings):
+    """One step's examples.
+
+    Attributes:
+        size: Segments a step over all replicas; pairs for `self`.
+        crops_per_visit: Crops taken each time a track is read.
+    """
+
+    size: Annotated[int, Field(ge=2, le=65_536)] = 128
+    crops_per_visit: Annotated[int, Field(ge=1, le=64)] = 2
+
+
+class TrainingSettings(Settings):
+    """The optimisation.
+
+    Attributes:
+        epochs: One epoch is floor(training tracks / batch) steps over all sources together.
+        learning_rate: Of Adam, at the start.
+        decay: `constant`, or `cosine` down to zero at the last step.
+        schedule: `alternating` draws one source a step; `joint` uses all sources in each step.
+        steps_per_call: Steps in one call into TensorFlow.
+        precision: Of the trunk; `auto` is bfloat16 on GPUs that have it, else float32.
+        xla: Compile the step; `auto` does so on GPUs only.
+        deterministic: TensorFlow's determinism; `auto` turns it on for CPUs.
+        validation_crops: Fixed crops of each validation track.
+        checkpoint_every_epochs: How often the last state is saved.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 200
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 2.5e-4
+    decay: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["alternating", "joint"] = "alternating"
+    steps_per_call: Literal["auto"] | Annotated[int, Field(ge=1, le=10_000)] = "auto"
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
+    xla: Literal["auto"] | bool = "auto"
+    deterministic: Literal["auto"] | bool = "auto"
+    validation_crops: Annotated[int, Field(ge=1, le=100)] = 2
+    checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 1
+
+
+class DistributionSettings(Settings):
+    """Devices.
+
+    Attributes:
+        devices: Replicas; `auto` takes every visible GPU, or the CPU. A number above 1 on a machine
+            without a GPU makes that many logical CPU devices.
+        batch_norm: `averaged` averages the moving statistics of the replicas (fast); `synchronised`
+            computes batch statistics over all replicas (one replica of batch 2B equals two of B).
+    """
+
+    devices: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
+    batch_norm: Literal["averaged", "synchronised"] = "averaged"
+
+
+class ExportSettings(Settings):
+    """Where the SavedModel goes: `directory`/`name`/VERSION.
+
+    Attributes:
+        directory: Relative to the current folder.
+        name: By default the recipe's name.
+    """
+
+    directory: str = "exported"
+    name: FileName | None = None
+
+
+class Recipe(Settings):
+    """One experiment."""
+
+    name: FileName
+    strategy: StrategyName
+    sources: Annotated[tuple[SourceName, ...], Field(strict=False, min_length=1)]
+    corpus: CorpusSettings = DemoCorpus()
+    targets: TargetSettings = TargetSettings()
+    audio: AudioSettings = AudioSettings()
+    model: ModelSettings = ModelSettings()
+    batches: BatchSettings = BatchSettings()
+    training: TrainingSettings = TrainingSettings()
+    distribution: DistributionSettings = DistributionSettings()
+    export: ExportSettings = ExportSettings()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @model_validator(mode="after")
+    def _possible(self) -> Recipe:
+        if len(set(self.sources)) != len(self.sources):
+            raise ValueError("sources: each may stand once")
+        if self.strategy == "ss-r" and len(self.sources) != 1:
+            raise ValueError(f"strategy 'ss-r' takes one source, sources has {len(self.sources)}")
+        if self.strategy != "ss-r" and len(self.sources) < 2:
+            raise ValueError(f"strategy '{self.strategy}' takes two sources or more; with one use 'ss-r'")
+        self.check_replicas(self.distribution.devices)
+        return self
+
+    def check_replicas(self, replicas: int | Literal["auto"]) -> None:
+        """Raise ValueError where `replicas` cannot share a batch."""
+        size, crops = self.batches.size, self.batches.crops_per_visit
+        n = 1 if replicas == "auto" else replicas
+        if size % n:
+            raise ValueError(f"batches.size {size} cannot be divided among {n} replicas")
+        if (size // n) % crops:
+            raise ValueError(
+                f"batches.crops_per_visit {crops} must divide the batch of a replica, {size // n}"
+            )
+        if "self" in self.sources and (size // n) % 2:
+            raise ValueError(f"'self' needs an even batch a replica (half positives), not {size // n}")
+
+    @property
+    def export_name(self) -> str:
+        """Folder of the export under `export.directory`."""
+        return self.export.name or self.name
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON or YAML."""
+        return self.model_dump(mode="json")
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any setting."""
+        return fingerprint(self.as_dict())
+
+
+def fingerprint(value: Any) -> str:
+    """Sixteen hexadecimal digits of a JSON value, the same in every process and on every machine."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

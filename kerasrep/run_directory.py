@@ -1,0 +1,206 @@
+"""Every file name that two stages agree on, and how files are written: whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kerasrep.errors import DataError, RunError
+
+
+def home() -> Path:
+    """Where corpora and prepared data are kept: `KERASREP_HOME`, or `kerasrep` in the user's cache."""
+    named = os.environ.get("KERASREP_HOME")
+    if named:
+        return Path(named).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "kerasrep"
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it to `path` when the block ends well.
+
+    The temporary name keeps the suffix of `path`, because writers such as NumPy look at it.
+
+    Raises:
+        RunError: Where the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise RunError(f"{path.parent}: cannot write there ({error.strerror}); choose another folder") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; rename it to `path` when the block ends well.
+
+    Raises:
+        RunError: Where the parent cannot be written, or `path` exists by then.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise RunError(f"{path.parent}: cannot write there ({error.strerror}); choose another folder") from error
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o777 & ~umask)
+        try:
+            temporary.rename(path)
+        except OSError as error:
+            raise RunError(f"{path}: exists already and is never overwritten") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON, whole or not at all; NaN is refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        DataError: Where the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path}: is not valid JSON ({error})") from error
+
+
+@dataclass(frozen=True)
+class PreparedDirectory:
+    """Shards and targets of one corpus: `prepared/FINGERPRINT` under `home()`.
+
+    Attributes:
+        root: The folder.
+    """
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        """JSON, written last: its presence says that all the rest is complete."""
+        return self.root / "manifest.json"
+
+    @property
+    def index(self) -> Path:
+        """NPZ: where each track's samples lie in the shards (see `data.shards`)."""
+        return self.root / "index.npz"
+
+    @property
+    def targets(self) -> Path:
+        """NPZ: soft targets of all sources (see `sources.targets`)."""
+        return self.root / "targets.npz"
+
+    @property
+    def topics(self) -> Path:
+        """JSON: top terms of each topic, means of each mixture component."""
+        return self.root / "topics.json"
+
+    @property
+    def tracks(self) -> Path:
+        """TSV with a header: track_id, split, title, artist, label (for people and the projector)."""
+        return self.root / "tracks.tsv"
+
+    @property
+    def skipped(self) -> Path:
+        """CSV with a header: path, reason; one line a file that could not be used."""
+        return self.root / "skipped.csv"
+
+    def shard(self, number: int, count: int) -> Path:
+        """TFRecord file `number` of `count`."""
+        return self.root / f"shard-{number:05d}-of-{count:05d}.tfrecord"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Everything one run of a recipe writes.
+
+    Attributes:
+        root: The folder.
+    """
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        """YAML: the recipe with overrides applied and defaults filled in."""
+        return self.root / "recipe.yaml"
+
+    @property
+    def prepared(self) -> Path:
+        """JSON: where the shards and targets lie, and their fingerprint."""
+        return self.root / "prepared.json"
+
+    @property
+    def scaler(self) -> Path:
+        """NPZ: per-band `mean` and `sd` in dB, float32 [n_mels]."""
+        return self.root / "scaler.npz"
+
+    @property
+    def last(self) -> Path:
+        """NPZ: the latest whole training state."""
+        return self.root / "checkpoints" / "last.npz"
+
+    @property
+    def best(self) -> Path:
+        """NPZ: the weights of the lowest mean validation loss."""
+        return self.root / "checkpoints" / "best.npz"
+
+    @property
+    def history(self) -> Path:
+        """CSV: one line an epoch."""
+        return self.root / "history.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of event files."""
+        return self.root / "tensorboard"
+
+    @property
+    def picture(self) -> Path:
+        """PNG: the strategy, with shared and branch parameters."""
+        return self.root / "strategy.png"
+
+    @property
+    def model(self) -> Path:
+        """Keras file: waveform -> embeddings, best weights, float32."""
+        return self.root / "model.keras"
+
+    @property
+    def card(self) -> Path:
+        """JSON: versions, devices, recipe, data, time, scores, and how the run ended."""
+        return self.root / "card.json"

@@ -1,0 +1,45 @@
+"""Raw labels: what a corpus knows of its tracks, before anything is learnt from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+
+@dataclass(frozen=True)
+class ValueLabels:
+    """One number a track, for `bpm` and `year`.
+
+    Attributes:
+        track_ids: Tracks that have a value.
+        values: float64 [tracks]; beats a minute, or calendar years.
+    """
+
+    track_ids: Sequence[str]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CountLabels:
+    """Documents and the weighted terms they hold, for the sources that pLSA factorises.
+
+    A document is a track, except for `artist`, where it is an artist whose target all tracks share.
+
+    Attributes:
+        counts: [documents, terms], non-negative.
+        terms: Name of each column.
+        track_ids: Tracks that have a document.
+        documents: int64 [tracks]: row of `counts` that belongs to each track.
+    """
+
+    counts: sparse.csr_matrix
+    terms: Sequence[str]
+    track_ids: Sequence[str]
+    documents: NDArray[np.int64]
+
+
+RawLabels = ValueLabels | CountLabels
