@@ -7,12 +7,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasrep.errors import DataError, RunError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def home() -> Path:
@@ -37,7 +40,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     except OSError as error:
-        raise RunError(f"{path.parent}: cannot write there ({error.strerror}); choose another folder") from error
+        reason = f"cannot write there ({error.strerror}); choose another folder"
+        raise RunError(f"{path.parent}: {reason}") from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -45,7 +49,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -61,7 +65,8 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     except OSError as error:
-        raise RunError(f"{path.parent}: cannot write there ({error.strerror}); choose another folder") from error
+        reason = f"cannot write there ({error.strerror}); choose another folder"
+        raise RunError(f"{path.parent}: {reason}") from error
     try:
         yield temporary
         umask = os.umask(0)
@@ -98,6 +103,36 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{path}: is not valid JSON ({error})") from error
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an uncompressed NPZ file, whole or not at all; the same arrays give the same bytes."""
+    import numpy as np
+
+    with atomic_file(path) as temporary:
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read every array of an NPZ file; nothing in it is ever executed.
+
+    Raises:
+        DataError: Where the file is missing, is no NPZ file, or holds pickled objects.
+    """
+    import numpy as np
+
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("one array without a name")
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    # Damaged archives raise many kinds (BadZipFile, zlib.error, EOFError, struct.error, MemoryError...).
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"{path}: is no usable NPZ file ({reason}); delete it and write it again") from error
 
 
 @dataclass(frozen=True)

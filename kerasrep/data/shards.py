@@ -1,0 +1,179 @@
+"""Decoded audio on disk: TFRecord shards of int16 samples, and the index that says where each track lies.
+
+A shard is a plain TFRecord file: `tf.data.TFRecordDataset` reads it, and each record is a
+`tf.train.Example` with two features of one bytes value each, `track_id` (UTF-8) and `samples`
+(little-endian int16, interleaved [samples, 2], full scale 32,768). `samples` is the last thing in its
+record, so its bytes are contiguous and start at a known offset of the file: a reader that wants 2.5 s of
+a track takes them from there, without parsing the record.
+
+`index.npz` holds, for the n tracks of the training and validation splits in the corpus's order:
+
+    track_ids        str [n]
+    split            int8 [n], position in `constants.SPLITS`
+    shard            int32 [n], position in `shard_files`
+    offset_bytes     int64 [n], of the track's first sample in its shard
+    samples          int64 [n], a channel
+    shard_files      str [shards], file names beside the index
+    shard_bytes      int64 [shards], sizes of those files
+    sample_rate_hz   int64 []
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep import constants
+from kerasrep.errors import DataError
+from kerasrep.run_directory import PreparedDirectory, read_arrays, write_arrays
+
+FULL_SCALE = 32_768  # int16 value of amplitude 1.0
+FRAME_BYTES = 2 * constants.N_CHANNELS  # one sample of each channel
+
+#: Name -> (kinds of dtype, dimensions) of every array in the index.
+_ARRAYS = {
+    "track_ids": ("U", 1),
+    "split": ("i", 1),
+    "shard": ("i", 1),
+    "offset_bytes": ("i", 1),
+    "samples": ("i", 1),
+    "shard_files": ("U", 1),
+    "shard_bytes": ("i", 1),
+    "sample_rate_hz": ("i", 0),
+}
+_PER_TRACK = ("track_ids", "split", "shard", "offset_bytes", "samples")
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Where each track's samples lie; the arrays are those of `index.npz`.
+
+    Attributes:
+        root: Folder of the shards.
+        track_ids: str [n].
+        split: int8 [n], position in `constants.SPLITS`.
+        shard: int32 [n], position in `shard_files`.
+        offset_bytes: int64 [n], of the first sample in the shard file.
+        samples: int64 [n], a channel.
+        shard_files: str [shards], file names in `root`.
+        shard_bytes: int64 [shards].
+        sample_rate_hz: Of all tracks.
+    """
+
+    root: Path
+    track_ids: NDArray[np.str_]
+    split: NDArray[np.int8]
+    shard: NDArray[np.int32]
+    offset_bytes: NDArray[np.int64]
+    samples: NDArray[np.int64]
+    shard_files: NDArray[np.str_]
+    shard_bytes: NDArray[np.int64]
+    sample_rate_hz: int
+
+    def __len__(self) -> int:
+        return len(self.track_ids)
+
+    @property
+    def shard_paths(self) -> list[Path]:
+        """The shard files, in the order that `shard` counts."""
+        return [self.root / str(name) for name in self.shard_files]
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Rows of the tracks in `split`, ascending."""
+        return np.flatnonzero(self.split == constants.SPLITS.index(split)).astype(np.int64)
+
+    def read(self, row: int) -> NDArray[np.int16]:
+        """All samples of one track, int16 [samples, 2]."""
+        path = self.shard_paths[int(self.shard[row])]
+        count = int(self.samples[row]) * constants.N_CHANNELS
+        values = np.fromfile(path, dtype="<i2", count=count, offset=int(self.offset_bytes[row]))
+        return values.reshape(-1, constants.N_CHANNELS)
+
+
+def save_index(directory: PreparedDirectory, index: ShardIndex) -> None:
+    """Write `index` as `directory.index`, whole or not at all."""
+    write_arrays(
+        directory.index,
+        {
+            "track_ids": np.asarray(index.track_ids, dtype=np.str_),
+            "split": np.asarray(index.split, dtype=np.int8),
+            "shard": np.asarray(index.shard, dtype=np.int32),
+            "offset_bytes": np.asarray(index.offset_bytes, dtype=np.int64),
+            "samples": np.asarray(index.samples, dtype=np.int64),
+            "shard_files": np.asarray(index.shard_files, dtype=np.str_),
+            "shard_bytes": np.asarray(index.shard_bytes, dtype=np.int64),
+            "sample_rate_hz": np.asarray(index.sample_rate_hz, dtype=np.int64),
+        },
+    )
+
+
+def load_index(directory: PreparedDirectory) -> ShardIndex:
+    """Read the index and check it against the shard files.
+
+    Raises:
+        DataError: Where the index or a shard is missing, truncated or malformed; names the file.
+    """
+    path = directory.index
+    arrays = read_arrays(path)
+    _check_arrays(path, arrays)
+    index = ShardIndex(
+        root=directory.root,
+        track_ids=arrays["track_ids"],
+        split=arrays["split"].astype(np.int8),
+        shard=arrays["shard"].astype(np.int32),
+        offset_bytes=arrays["offset_bytes"].astype(np.int64),
+        samples=arrays["samples"].astype(np.int64),
+        shard_files=arrays["shard_files"],
+        shard_bytes=arrays["shard_bytes"].astype(np.int64),
+        sample_rate_hz=int(arrays["sample_rate_hz"]),
+    )
+    _check_files(index)
+    return index
+
+
+def _check_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    def refuse(what: str) -> DataError:
+        return DataError(f"{path}: {what}; delete {path.parent} and prepare again")
+
+    for name, (kind, dimensions) in _ARRAYS.items():
+        if name not in arrays:
+            raise refuse(f"lacks the array '{name}'")
+        if arrays[name].dtype.kind != kind or arrays[name].ndim != dimensions:
+            raise refuse(f"array '{name}' has dtype {arrays[name].dtype} and {arrays[name].ndim} dimensions")
+    if len({len(arrays[name]) for name in _PER_TRACK}) != 1:
+        raise refuse("arrays differ in length")
+    n_shards = len(arrays["shard_files"])
+    if len(arrays["shard_bytes"]) != n_shards:
+        raise refuse("shard_files and shard_bytes differ in length")
+    if len(np.unique(arrays["track_ids"])) != len(arrays["track_ids"]):
+        raise refuse("a track stands twice")
+    if arrays["sample_rate_hz"] <= 0:
+        raise refuse("sample_rate_hz is not positive")
+    if any(Path(str(name)).name != str(name) for name in arrays["shard_files"]):
+        raise refuse("shard_files holds a path instead of a file name")
+    for name, limit in (("split", len(constants.SPLITS)), ("shard", n_shards)):
+        if np.any((arrays[name] < 0) | (arrays[name] >= limit)):
+            raise refuse(f"'{name}' is out of range")
+    ends = arrays["offset_bytes"] + arrays["samples"] * FRAME_BYTES
+    if np.any((arrays["offset_bytes"] < 0) | (arrays["samples"] <= 0)) or np.any(
+        ends > arrays["shard_bytes"][arrays["shard"]]
+    ):
+        raise refuse("a track lies outside its shard")
+
+
+def _check_files(index: ShardIndex) -> None:
+    for path, expected in zip(index.shard_paths, index.shard_bytes.tolist(), strict=True):
+        try:
+            found = path.stat().st_size
+        except OSError as error:
+            raise DataError(
+                f"{path}: cannot be read ({error.strerror}); delete {index.root} and prepare again"
+            ) from error
+        if found != expected:
+            raise DataError(
+                f"{path}: has {found} bytes instead of {expected}; delete {index.root} and prepare again"
+            )
