@@ -1,0 +1,229 @@
+"""The seven convolution blocks, the embedding layer and the heads of the network.
+
+Geometry and order as in Kim et al. (2018), section 4.1, and their code: convolution, batch norm, ReLU,
+pool. Padding, epsilon, momentum, running variance and initial values follow PyTorch, with which the
+authors trained: TensorFlow's defaults move the features visibly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from kerasrep import constants
+
+Tensor = Any  # keras.KerasTensor while building, tf.Tensor while running
+
+BATCH_NORM_EPSILON = 1e-5
+BATCH_NORM_MOMENTUM = 0.9
+
+
+@dataclass(frozen=True)
+class BlockGeometry:
+    """One convolution block.
+
+    Attributes:
+        kernel: Square kernel, frames and mel bands.
+        filters: Output channels at width 1.
+        strides: In frames and mel bands.
+        pool: Whether a 2x2 max pooling follows.
+    """
+
+    kernel: int
+    filters: int
+    strides: tuple[int, int] = (1, 1)
+    pool: bool = False
+
+
+BLOCKS = (
+    BlockGeometry(5, 16, (2, 1), pool=True),
+    BlockGeometry(3, 32, pool=True),
+    BlockGeometry(3, 64, pool=True),
+    BlockGeometry(3, 64, pool=True),
+    BlockGeometry(3, 128, pool=True),
+    BlockGeometry(3, 256),
+    BlockGeometry(1, 256),
+)
+SELF_HIDDEN_SIZE = 128
+
+
+@dataclass(frozen=True)
+class BlockOptions:
+    """What all layers of a network have in common.
+
+    Attributes:
+        width: Multiplies the filters of the convolutions.
+        dropout: Rate before the heads.
+        precision: Keras dtype policy of the layers.
+        synchronised: Whether batch norm computes its statistics over all replicas.
+        seed: Initial values depend on it and on the layer's name alone.
+    """
+
+    width: float = 1.0
+    dropout: float = 0.5
+    precision: str = "float32"
+    synchronised: bool = False
+    seed: int = 0
+
+    def layer_seed(self, name: str) -> int:
+        """A seed for one weight, the same in every process."""
+        digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
+        return int.from_bytes(digest[:4], "little") >> 1
+
+    def filters(self, geometry: BlockGeometry) -> int:
+        """Output channels of a block at this width."""
+        return max(1, round(geometry.filters * self.width))
+
+
+@keras.saving.register_keras_serializable(package="kerasrep")
+class BatchNorm(keras.layers.BatchNormalization):
+    """Batch norm that keeps the unbiased running variance, as PyTorch does."""
+
+    def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor = None) -> Tensor:
+        """Normalise; in training also update the running statistics."""
+        if not training or not self.trainable:
+            return super().call(inputs, training=training, mask=mask)
+        before = self.momentum * keras.ops.convert_to_tensor(self.moving_variance)
+        outputs = super().call(inputs, training=training, mask=mask)
+        biased = keras.ops.convert_to_tensor(self.moving_variance) - before
+        shape = keras.ops.shape(inputs)
+        count = 1.0
+        for axis in range(len(shape) - 1):
+            count = count * keras.ops.cast(shape[axis], before.dtype)
+        if self.synchronized:
+            count = count * _replicas()
+        self.moving_variance.assign(before + biased * count / keras.ops.maximum(count - 1.0, 1.0))
+        return outputs
+
+
+def _replicas() -> int:
+    import tensorflow as tf
+
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
+def _batch_norm(name: str, options: BlockOptions) -> keras.layers.Layer:
+    return BatchNorm(
+        momentum=BATCH_NORM_MOMENTUM,
+        epsilon=BATCH_NORM_EPSILON,
+        synchronized=options.synchronised,
+        name=name,
+        dtype=options.precision,
+    )
+
+
+def _torch_uniform(fan_in: int, name: str, options: BlockOptions) -> keras.initializers.Initializer:
+    bound = fan_in**-0.5
+    return keras.initializers.RandomUniform(-bound, bound, seed=options.layer_seed(name))
+
+
+def _glorot(name: str, options: BlockOptions) -> keras.initializers.Initializer:
+    return keras.initializers.GlorotUniform(seed=options.layer_seed(name))
+
+
+def conv_block(x: Tensor, number: int, prefix: str, options: BlockOptions) -> Tensor:
+    """Apply block `number`, counted from 1: padding, convolution, batch norm, ReLU and pooling.
+
+    Strided convolutions are padded by half a kernel on every side: TensorFlow's `same` would put one
+    row less in front.
+
+    Args:
+        x: [batch, frames, bands, channels].
+        number: 1 to 7.
+        prefix: Names of the layers start with it.
+        options: Width, precision, seed.
+
+    Returns:
+        [batch, frames', bands', filters].
+    """
+    geometry, name = BLOCKS[number - 1], f"{prefix}_conv{number}"
+    padding = "same"
+    if geometry.strides != (1, 1):
+        x = keras.layers.ZeroPadding2D(geometry.kernel // 2, name=f"{name}_pad", dtype=options.precision)(x)
+        padding = "valid"
+    fan_in = geometry.kernel**2 * x.shape[-1]
+    x = keras.layers.Conv2D(
+        options.filters(geometry),
+        geometry.kernel,
+        strides=geometry.strides,
+        padding=padding,
+        kernel_initializer=_glorot(f"{name}/kernel", options),
+        bias_initializer=_torch_uniform(fan_in, f"{name}/bias", options),
+        name=name,
+        dtype=options.precision,
+    )(x)
+    x = _batch_norm(f"{name}_bn", options)(x)
+    x = keras.layers.ReLU(name=f"{name}_relu", dtype=options.precision)(x)
+    if geometry.pool:
+        x = keras.layers.MaxPooling2D(2, name=f"{name}_pool", dtype=options.precision)(x)
+    return x
+
+
+def embedding_block(x: Tensor, prefix: str, options: BlockOptions) -> Tensor:
+    """Pool over frames and bands, then dense, batch norm, ReLU: the embedding of a segment.
+
+    Args:
+        x: [batch, frames, bands, filters].
+        prefix: Names of the layers start with it.
+        options: Precision, seed.
+
+    Returns:
+        float32 [batch, 256], non-negative.
+    """
+    name = f"{prefix}_fc"
+    x = keras.layers.GlobalAveragePooling2D(name=f"{prefix}_pool", dtype=options.precision)(x)
+    x = keras.layers.Dense(
+        constants.EMBEDDING_SIZE,
+        kernel_initializer=_glorot(f"{name}/kernel", options),
+        bias_initializer=_torch_uniform(x.shape[-1], f"{name}/bias", options),
+        name=name,
+        dtype=options.precision,
+    )(x)
+    x = _batch_norm(f"{name}_bn", options)(x)
+    return keras.layers.ReLU(name=f"{prefix}_embedding", dtype="float32")(x)
+
+
+def build_head(source: str, size: int, options: BlockOptions) -> keras.Model:
+    """Build the head of one source: a model from an embedding to logits.
+
+    Args:
+        source: `self` takes two embeddings side by side [batch, 512] (left, right) and has a hidden
+            layer; the others take one, [batch, 256].
+        size: Logits: the dimension of the source's target.
+        options: Dropout, seed.
+
+    Returns:
+        A model to float32 logits [batch, size].
+    """
+    inputs = 2 * constants.EMBEDDING_SIZE if source == "self" else constants.EMBEDDING_SIZE
+    embedding = keras.Input((inputs,), name=f"{source}_head_input")
+    x = _dropout(f"{source}_dropout", options)(embedding)
+    if source == "self":
+        name = "self_hidden"
+        x = keras.layers.Dense(
+            SELF_HIDDEN_SIZE,
+            kernel_initializer=_glorot(f"{name}/kernel", options),
+            bias_initializer=_torch_uniform(inputs, f"{name}/bias", options),
+            name=name,
+            dtype=options.precision,
+        )(x)
+        x = _batch_norm(f"{name}_bn", options)(x)
+        x = keras.layers.ReLU(name=f"{name}_relu", dtype=options.precision)(x)
+        x = _dropout(f"{name}_dropout", options)(x)
+        inputs = SELF_HIDDEN_SIZE
+    logits = keras.layers.Dense(
+        size,
+        kernel_initializer=_torch_uniform(inputs, f"{source}_logits/kernel", options),
+        bias_initializer=_torch_uniform(inputs, f"{source}_logits/bias", options),
+        name=f"{source}_logits",
+        dtype="float32",
+    )(x)
+    return keras.Model(embedding, logits, name=f"{source}_head")
+
+
+def _dropout(name: str, options: BlockOptions) -> keras.layers.Layer:
+    seed = options.layer_seed(name)
+    return keras.layers.Dropout(options.dropout, seed=seed, name=name, dtype=options.precision)

@@ -1,0 +1,238 @@
+"""The six strategies: how much of the network the learning sources share.
+
+`build_network` makes, out of the same blocks, an encoder and a head for each source; the strategy says
+how many blocks the encoders have in common (Kim et al. 2018, section 4.2 and figure 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep import constants
+from kerasrep.model.blocks import BlockOptions, Tensor, build_head, conv_block, embedding_block
+from kerasrep.model.frontend import build_frontend
+from kerasrep.recipe import AudioSettings, Recipe
+
+SHARED = "shared"
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Per-band standardisation, from the training set.
+
+    Attributes:
+        mean: float32 [mels], decibels.
+        sd: float32 [mels], decibels.
+    """
+
+    mean: NDArray[np.float32]
+    sd: NDArray[np.float32]
+
+    @classmethod
+    def identity(cls, n_mels: int) -> Scaler:
+        """Leave the decibels as they are."""
+        return cls(np.zeros(n_mels, np.float32), np.ones(n_mels, np.float32))
+
+
+@dataclass(frozen=True)
+class Network:
+    """The models of one strategy; all share their layers.
+
+    Attributes:
+        strategy: Name of the strategy.
+        sources: In recipe order.
+        branches: Names of the embeddings: the sources, or `shared` alone for ms-sr@fc.
+        features: waveform float32 [batch, samples, 2] -> standardised log-mel [batch, frames, mels, 2].
+        trunk: standardised log-mel -> dict: branch -> embedding float32 [batch, 256].
+        encoders: Source -> model from standardised log-mel to its embedding.
+        heads: Source -> model from the embedding (for `self` two, side by side) to logits.
+        embedder: waveform -> dict: `embedding` [batch, 256 x branches], the branches side by side, and
+            `embedding_SOURCE` [batch, 256] for each branch (not for ms-sr@fc).
+    """
+
+    strategy: str
+    sources: tuple[str, ...]
+    branches: tuple[str, ...]
+    features: keras.Model
+    trunk: keras.Model
+    encoders: Mapping[str, keras.Model]
+    heads: Mapping[str, keras.Model]
+    embedder: keras.Model
+
+    def logits(self, source: str, mel: Tensor, training: bool) -> Tensor:
+        """Logits of one source alone.
+
+        Args:
+            source: Name.
+            mel: Standardised log-mel [batch, frames, mels, 2]; for `self` all left segments of the
+                pairs, then all right ones. The encoder runs on either side separately, so that batch
+                norm sees them as two batches.
+            training: Whether dropout and batch norm's updates are on.
+
+        Returns:
+            float32 [batch, size]; for `self` [pairs, 2], class 1 says same track.
+        """
+        encoder, head = self.encoders[source], self.heads[source]
+        if source != "self":
+            return head(encoder(mel, training=training), training=training)
+        left, right = keras.ops.split(mel, 2, axis=0)
+        pair = [encoder(left, training=training), encoder(right, training=training)]
+        return head(keras.ops.concatenate(pair, axis=-1), training=training)
+
+    def all_logits(self, mel: Tensor, training: bool) -> dict[str, Tensor]:
+        """Logits of all sources from one pass over the same segments.
+
+        Args:
+            mel: Standardised log-mel [batch, frames, mels, 2]; for `self` the first half of the batch
+                is paired with the second.
+            training: Whether dropout and batch norm's updates are on.
+
+        Returns:
+            Source -> float32 [batch, size]; for `self` [batch / 2, 2].
+        """
+        embeddings = self.trunk(mel, training=training)
+        logits = {}
+        for source in self.sources:
+            embedding = embeddings[SHARED if self.branches == (SHARED,) else source]
+            if source == "self":
+                embedding = keras.ops.concatenate(keras.ops.split(embedding, 2, axis=0), axis=-1)
+            logits[source] = self.heads[source](embedding, training=training)
+        return logits
+
+    def variables(self, group: str) -> list[keras.Variable]:
+        """All weights and statistics of a group, in a fixed order.
+
+        Args:
+            group: `shared`, or a source: its branch and its head.
+        """
+        shared_paths = self._shared_paths()
+        if group == SHARED:
+            found = [v for v in self.encoders[self.sources[0]].variables if v.path in shared_paths]
+        else:
+            own = [v for v in self.encoders[group].variables if v.path not in shared_paths]
+            found = own + list(self.heads[group].variables)
+        return [v for v in found if not _is_seed(v)]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """`shared` where anything is shared, then the sources."""
+        return ((SHARED,) if self._shared_paths() else ()) + self.sources
+
+    def _shared_paths(self) -> frozenset[str]:
+        return frozenset(
+            v.path for v in self.encoders[self.sources[0]].variables if v.path.startswith(f"{SHARED}_")
+        )
+
+    def parameters(self) -> dict[str, int]:
+        """Trainable values of each group."""
+        return {g: int(sum(np.prod(v.shape) for v in self.variables(g) if v.trainable)) for g in self.groups}
+
+    def seed_states(self) -> list[keras.Variable]:
+        """State variables of all dropout layers."""
+        return [v for head in self.heads.values() for v in head.variables if _is_seed(v)]
+
+
+def _is_seed(variable: keras.Variable) -> bool:
+    return bool(variable.path.endswith("seed_generator_state"))
+
+
+def build_network(
+    strategy: str,
+    sources: Sequence[str],
+    sizes: Mapping[str, int],
+    audio: AudioSettings | None = None,
+    options: BlockOptions | None = None,
+    scaler: Scaler | None = None,
+) -> Network:
+    """Build the network of a strategy with seeded initial values.
+
+    Args:
+        strategy: One of `constants.STRATEGIES`.
+        sources: Learning sources, in the order of the branches.
+        sizes: Source -> dimension of its target.
+        audio: Rates and mel geometry; the paper's by default.
+        options: Width, dropout, precision, seed.
+        scaler: Per-band standardisation; none by default.
+
+    Returns:
+        The network.
+    """
+    audio, options = audio or AudioSettings(), options or BlockOptions()
+    scaler = scaler or Scaler.identity(audio.n_mels)
+    # Layers
+    frontend = build_frontend(audio, audio.segment_samples)
+    per_band = (1, 1, audio.n_mels, 1)
+    standardise = keras.layers.Normalization(
+        axis=2,
+        mean=scaler.mean.reshape(per_band).tolist(),
+        variance=np.square(scaler.sd).reshape(per_band).tolist(),
+        name="standardise",
+        dtype="float32",
+    )
+    heads = {source: build_head(source, sizes[source], options) for source in sources}
+    # Graph
+    waveform = keras.Input((audio.segment_samples, constants.N_CHANNELS), dtype="float32", name="waveform")
+    features = keras.Model(waveform, standardise(frontend(waveform)), name="features")
+    mel = keras.Input((audio.segment_frames, audio.n_mels, constants.N_CHANNELS), name="mel")
+    embeddings = _encode(mel, strategy, tuple(sources), options)
+    branches = tuple(embeddings)
+    encoders = {
+        source: keras.Model(mel, embeddings.get(source, embeddings.get(SHARED)), name=f"{source}_encoder")
+        for source in sources
+    }
+    trunk = keras.Model(mel, embeddings, name="trunk")
+    # Outputs by name, as the export has them
+    found = trunk(features(waveform))
+    outputs = {"embedding": _side_by_side([found[b] for b in branches])}
+    if branches != (SHARED,):
+        outputs |= {f"embedding_{b}": found[b] for b in branches}
+    embedder = keras.Model(waveform, outputs, name="embedder")
+    return Network(strategy, tuple(sources), branches, features, trunk, encoders, heads, embedder)
+
+
+def _encode(mel: Tensor, strategy: str, sources: tuple[str, ...], options: BlockOptions) -> dict[str, Tensor]:
+    n_shared, n_blocks = constants.N_SHARED_BLOCKS[strategy], 7
+    shared = mel
+    for number in range(1, n_shared + 1):
+        shared = conv_block(shared, number, SHARED, options)
+    if strategy == "ms-sr@fc":
+        return {SHARED: embedding_block(shared, SHARED, options)}
+    embeddings = {}
+    for source in sources:
+        x = shared
+        for number in range(n_shared + 1, n_blocks + 1):
+            x = conv_block(x, number, source, options)
+        embeddings[source] = embedding_block(x, source, options)
+    return embeddings
+
+
+def _side_by_side(embeddings: Sequence[Tensor]) -> Tensor:
+    if len(embeddings) == 1:
+        return keras.layers.Identity(name="embedding", dtype="float32")(embeddings[0])
+    return keras.layers.Concatenate(name="embedding", dtype="float32")(list(embeddings))
+
+
+def network_of(
+    recipe: Recipe, sizes: Mapping[str, int], scaler: Scaler, precision: str = "float32"
+) -> Network:
+    """Build the network that a recipe describes.
+
+    Args:
+        recipe: Strategy, sources, audio, model, batch norm and seed are taken from it.
+        sizes: Source -> dimension of its target.
+        scaler: Per-band standardisation.
+        precision: Keras dtype policy of the trunk.
+    """
+    options = BlockOptions(
+        width=recipe.model.width,
+        dropout=recipe.model.dropout,
+        precision=precision,
+        synchronised=recipe.distribution.batch_norm == "synchronised",
+        seed=recipe.seed,
+    )
+    return build_network(recipe.strategy, recipe.sources, sizes, recipe.audio, options, scaler)
