@@ -10,14 +10,33 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from kerasrep import constants
 
 SourceName = Literal["self", "bpm", "year", "taste", "tag", "lyrics", "cdr_tag", "artist"]
 StrategyName = Literal["ss-r", "mss-cr", "ms-cr@2", "ms-cr@4", "ms-cr@6", "ms-sr@fc"]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+FileName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="up to 100 letters, digits, '.', '_' and '-', the first a letter or digit",
+    ),
+]
+PathText = Annotated[str, Field(pattern=r"^[^\x00\r\n]+$", description="a path")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ImpossibleSetting(ValueError):  # noqa: N818 (a finding that pydantic collects, not an error to catch)
+    """Settings that are each allowed, but not together.
+
+    Attributes:
+        keys: Dotted keys that contradict each other; the message is about the first.
+    """
+
+    def __init__(self, message: str, *keys: str) -> None:
+        super().__init__(f"{keys[0]}: {message}")
+        self.keys = keys
 
 
 class Settings(BaseModel):
@@ -59,9 +78,9 @@ class FolderCorpus(Settings):
     """
 
     name: Literal["folder"]
-    root: str
-    tables: dict[SourceName, str] = {}
-    groups: str | None = None
+    root: PathText
+    tables: dict[SourceName, PathText] = {}
+    groups: PathText | None = None
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     evaluation_fraction: Fraction = 0.0
 
@@ -70,7 +89,7 @@ class MillionSongCorpus(Settings):
     """The Million Song Dataset with its companions, under one root."""
 
     name: Literal["million_song"]
-    root: str
+    root: PathText
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
 
@@ -95,7 +114,7 @@ class TargetSettings(Settings):
     @model_validator(mode="after")
     def _self_has_no_size(self) -> TargetSettings:
         if "self" in self.sizes:
-            raise ValueError("'self' always has 2 classes: remove targets.sizes.self")
+            raise ImpossibleSetting("'self' always has 2 classes; remove this key", "targets.sizes.self")
         return self
 
     def size_of(self, source: str) -> int:
@@ -120,11 +139,14 @@ class AudioSettings(Settings):
     @model_validator(mode="after")
     def _long_enough(self) -> AudioSettings:
         if self.fft_samples % 2:
-            raise ValueError("fft_samples must be even")
+            raise ImpossibleSetting(f"{self.fft_samples} is odd; it must be even", "audio.fft_samples")
         if self.segment_frames < 64:
-            raise ValueError(
-                f"a segment has {self.segment_frames} frames, the network needs 64: "
-                "raise segment_seconds or lower hop_samples"
+            raise ImpossibleSetting(
+                f"a segment has {self.segment_frames} frames, the network needs 64; "
+                "raise segment_seconds or lower hop_samples",
+                "audio.segment_seconds",
+                "audio.hop_samples",
+                "audio.sample_rate_hz",
             )
         return self
 
@@ -218,7 +240,7 @@ class ExportSettings(Settings):
         name: By default the recipe's name.
     """
 
-    directory: str = "exported"
+    directory: PathText = "exported"
     name: FileName | None = None
 
 
@@ -238,29 +260,51 @@ class Recipe(Settings):
     export: ExportSettings = ExportSettings()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
+    @field_validator("corpus", mode="before")
+    @classmethod
+    def _demo_by_default(cls, corpus: Any) -> Any:
+        """Let `corpus: {tracks: 60}` mean the embedded corpus."""
+        return {"name": "demo", **corpus} if isinstance(corpus, dict) else corpus
+
     @model_validator(mode="after")
     def _possible(self) -> Recipe:
         if len(set(self.sources)) != len(self.sources):
-            raise ValueError("sources: each may stand once")
+            raise ImpossibleSetting("each source may stand once", "sources")
         if self.strategy == "ss-r" and len(self.sources) != 1:
-            raise ValueError(f"strategy 'ss-r' takes one source, sources has {len(self.sources)}")
+            raise ImpossibleSetting(
+                f"strategy 'ss-r' takes one source, not {len(self.sources)}", "sources", "strategy"
+            )
         if self.strategy != "ss-r" and len(self.sources) < 2:
-            raise ValueError(f"strategy '{self.strategy}' takes two sources or more; with one use 'ss-r'")
+            raise ImpossibleSetting(
+                f"strategy '{self.strategy}' takes two sources or more; with one, use 'ss-r'",
+                "sources",
+                "strategy",
+            )
         self.check_replicas(self.distribution.devices)
         return self
 
     def check_replicas(self, replicas: int | Literal["auto"]) -> None:
-        """Raise ValueError where `replicas` cannot share a batch."""
+        """Raise ImpossibleSetting, a ValueError, where `replicas` cannot share a batch."""
         size, crops = self.batches.size, self.batches.crops_per_visit
         n = 1 if replicas == "auto" else replicas
         if size % n:
-            raise ValueError(f"batches.size {size} cannot be divided among {n} replicas")
+            raise ImpossibleSetting(
+                f"{size} cannot be divided among {n} replicas", "batches.size", "distribution.devices"
+            )
         if (size // n) % crops:
-            raise ValueError(
-                f"batches.crops_per_visit {crops} must divide the batch of a replica, {size // n}"
+            raise ImpossibleSetting(
+                f"{crops} must divide the batch of a replica, {size // n}",
+                "batches.crops_per_visit",
+                "batches.size",
+                "distribution.devices",
             )
         if "self" in self.sources and (size // n) % 2:
-            raise ValueError(f"'self' needs an even batch a replica (half positives), not {size // n}")
+            raise ImpossibleSetting(
+                f"'self' needs an even batch a replica (half positives), not {size // n}",
+                "batches.size",
+                "distribution.devices",
+                "sources",
+            )
 
     @property
     def export_name(self) -> str:

@@ -1,0 +1,40 @@
+"""Music representations learnt from eight sources under six sharing strategies.
+
+The public names load their modules when first used; importing kerasrep imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+#: Public name -> module that defines it under the same name.
+_PUBLIC = {
+    "load": "kerasrep.embedding",
+    "read_recipe": "kerasrep.recipe_file",
+    "write_recipe": "kerasrep.recipe_file",
+    "Recipe": "kerasrep.recipe",
+    "KerasrepError": "kerasrep.errors",
+}
+
+__all__ = ["KerasrepError", "Recipe", "__version__", "load", "read_recipe", "write_recipe"]
+
+if TYPE_CHECKING:
+    from kerasrep.embedding import load  # type: ignore[attr-defined]
+    from kerasrep.errors import KerasrepError
+    from kerasrep.recipe import Recipe
+    from kerasrep.recipe_file import read_recipe, write_recipe
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'kerasrep' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

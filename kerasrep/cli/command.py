@@ -1,0 +1,123 @@
+"""What all commands share: common arguments, quiet TensorFlow, and errors as one line with an exit code.
+
+Nothing here imports TensorFlow or pydantic, so that `--help` answers at once. A command looks like this:
+
+    def main(argv: Sequence[str]) -> int: ...
+
+    def entry() -> int:
+        return command.run(main, "kerasrep-train")
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+import kerasrep
+from kerasrep.errors import KerasrepError
+
+EXIT_FAILURE = 1
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
+
+#: Conditions of the machine, not bugs of the program: one line without a traceback.
+_MACHINE_ERRNOS = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+    }
+)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--version` and `--verbose`."""
+    parser.add_argument("--version", action="version", version=f"kerasrep {kerasrep.__version__}")
+    parser.add_argument("--verbose", action="store_true", help="show TensorFlow's own messages as well")
+
+
+def prepare_environment(verbose: bool) -> None:
+    """Set what TensorFlow and Keras read when they are imported.
+
+    Args:
+        verbose: Leave TensorFlow's log level as it is.
+    """
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
+    if not verbose:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # CUDA's factories complain at level 2
+
+
+def run(main: Callable[[Sequence[str]], int], prog: str, argv: Sequence[str] | None = None) -> int:
+    """Run a command and turn every way it can end into an exit code.
+
+    Args:
+        main: Takes the arguments, returns the exit code.
+        prog: Name of the console script, printed before errors.
+        argv: Arguments; by default those of the process.
+
+    Returns:
+        0: done; 1: failed; 2: wrong command line or recipe; 130: interrupted; or what `main` returns.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    prepare_environment("--verbose" in arguments)
+    try:
+        code = _run(main, prog, arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (head, less) has left. Python would complain when it flushes at exit.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_FAILURE
+    return code
+
+
+def _run(main: Callable[[Sequence[str]], int], prog: str, arguments: list[str]) -> int:
+    try:
+        return main(arguments)
+    except KerasrepError as error:
+        _complain(prog, str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _complain(prog, "interrupted")
+        return EXIT_INTERRUPTED
+    except SystemExit as error:  # argparse ends so: 0 after --help, 2 after a usage error
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        _complain(prog, str(error.code))
+        return EXIT_FAILURE
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        message = _machine_message(error)
+        if message is None:
+            traceback.print_exc()
+            message = (
+                f"this is a fault in kerasrep {kerasrep.__version__}: please report it with the lines above"
+            )
+        _complain(prog, message)
+        return EXIT_FAILURE
+
+
+def _machine_message(error: Exception) -> str | None:
+    """One line for a machine that has run out of something; None for anything else."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return "out of memory: lower batches.size, or close other programs"
+    if isinstance(error, OSError) and error.errno in _MACHINE_ERRNOS:
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    return None
+
+
+def _complain(prog: str, message: str) -> None:
+    """Print `message` on standard error as exactly one line."""
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    with contextlib.suppress(OSError, ValueError):  # standard error may be closed
+        print(f"{prog}: error: {printable}", file=sys.stderr, flush=True)
