@@ -158,10 +158,9 @@ def _check_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     for name, limit in (("split", len(constants.SPLITS)), ("shard", n_shards)):
         if np.any((arrays[name] < 0) | (arrays[name] >= limit)):
             raise refuse(f"'{name}' is out of range")
-    ends = arrays["offset_bytes"] + arrays["samples"] * FRAME_BYTES
-    if np.any((arrays["offset_bytes"] < 0) | (arrays["samples"] <= 0)) or np.any(
-        ends > arrays["shard_bytes"][arrays["shard"]]
-    ):
+    room = (arrays["shard_bytes"][arrays["shard"]] - arrays["offset_bytes"]) // FRAME_BYTES
+    outside = (arrays["offset_bytes"] < 0) | (arrays["samples"] <= 0) | (arrays["samples"] > room)
+    if outside.any():
         raise refuse("a track lies outside its shard")
 
 
