@@ -2,7 +2,7 @@
 
 Nothing here imports TensorFlow or pydantic, so that `--help` answers at once. A command looks like this:
 
-    def main(argv: Sequence[str]) -> int: ...
+    def main(argv: list[str] | None = None) -> int: ...
 
     def entry() -> int:
         return command.run(main, "kerasrep-train")
@@ -56,7 +56,7 @@ def prepare_environment(verbose: bool) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # CUDA's factories complain at level 2
 
 
-def run(main: Callable[[Sequence[str]], int], prog: str, argv: Sequence[str] | None = None) -> int:
+def run(main: Callable[[list[str]], int], prog: str, argv: Sequence[str] | None = None) -> int:
     """Run a command and turn every way it can end into an exit code.
 
     Args:
@@ -80,7 +80,7 @@ def run(main: Callable[[Sequence[str]], int], prog: str, argv: Sequence[str] | N
     return code
 
 
-def _run(main: Callable[[Sequence[str]], int], prog: str, arguments: list[str]) -> int:
+def _run(main: Callable[[list[str]], int], prog: str, arguments: list[str]) -> int:
     try:
         return main(arguments)
     except KerasrepError as error:

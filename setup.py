@@ -1,0 +1,89 @@
+"""How kerasrep is installed; tool settings are in pyproject.toml.
+
+The lower and upper bounds were tried: `constraints.txt` holds one whole set of versions that works.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+REQUIREMENTS = [
+    # tensorflow-io 0.37.1's binary loads with TensorFlow 2.16 and 2.17 only.
+    "tensorflow>=2.17,<2.18",
+    "tensorflow-io==0.37.1",
+    # 3.10 is the first with the synchronisation fix of MirroredStrategy.
+    "keras>=3.10,<3.14",
+    # Other releases of kapre ask for numpy 2, which TensorFlow 2.17 cannot use.
+    "kapre==0.4.1",
+    "numpy>=1.26,<2",
+    "keras-tuner>=1.4.8",
+    "tensorboard>=2.17,<2.18",
+    "scikit-learn>=1.4",
+    "scipy>=1.11",
+    "pydantic>=2.7,<3",
+    "pyyaml>=6.0.1",
+    "soundfile>=0.12",
+    "soxr>=0.3.7",
+    "tqdm>=4.66",
+    "matplotlib>=3.8",
+    "pyarrow>=14",
+]
+
+EXTRAS = {
+    # Pinned exactly: the rendered corpus must have the same bytes everywhere.
+    "demo": ["music21==10.5.1", "symusic==0.5.8", "pretty_midi==0.2.11.post0"],
+    "gpu": ["tensorflow[and-cuda]>=2.17,<2.18"],
+    "test": [
+        "pytest>=8",
+        "pytest-xdist>=3.5",
+        "hypothesis>=6.100",
+        "librosa>=0.10.2",
+        "ruff==0.17.6",
+        "mypy==2.4.1",
+        "types-PyYAML",
+    ],
+}
+EXTRAS["dev"] = ["tox>=4", *EXTRAS["demo"], *EXTRAS["test"]]
+
+COMMANDS = ["train", "prepare", "export", "embed"]
+
+
+def version() -> str:
+    """The version that `kerasrep/__init__.py` states; the package itself is not imported."""
+    text = (ROOT / "kerasrep" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if found is None:
+        raise RuntimeError("kerasrep/__init__.py states no __version__")
+    return found.group(1)
+
+
+setup(
+    name="kerasrep",
+    version=version(),
+    description="Music representations learnt from many sources, as SavedModels",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8")
+    if (ROOT / "README.md").exists()
+    else "",
+    long_description_content_type="text/markdown",
+    author="kerasrep authors",
+    license="MIT",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["kerasrep", "kerasrep.*"]),
+    install_requires=REQUIREMENTS,
+    extras_require=EXTRAS,
+    entry_points={
+        "console_scripts": [f"kerasrep-{command}=kerasrep.cli.{command}:entry" for command in COMMANDS]
+    },
+    zip_safe=False,
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Multimedia :: Sound/Audio :: Analysis",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
