@@ -6,18 +6,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from kerasrep import constants
 from kerasrep.errors import DataError
+from kerasrep.recipe import TargetSettings
 from kerasrep.run_directory import read_arrays, write_arrays
+from kerasrep.sources.factors import Plsa, fit_plsa, fold_in
+from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
+from kerasrep.sources.mixture import fit_mixture
 
+FloatArray = NDArray[np.float64]
+
+TOP_TERMS = 20
 ROW_SUM_TOLERANCE = 1e-6
 
 
@@ -45,6 +53,142 @@ class TargetSet:
 
     sources: Mapping[str, SourceTargets]
     report: Mapping[str, Mapping[str, Any]]
+
+
+def build_targets(
+    labels: Mapping[str, RawLabels],
+    fit_track_ids: Collection[str],
+    settings: TargetSettings,
+    seed: int,
+) -> TargetSet:
+    """Fit each source's model on the training tracks and give every labelled track its target.
+
+    A document is fitted where one of its tracks is in training; the others are folded in with the topics
+    fixed. A source without any training document or value is left out, and its report says so.
+
+    Args:
+        labels: Source name -> raw labels.
+        fit_track_ids: The training tracks.
+        settings: Sizes and limits of the fit.
+        seed: Of all random starts; each source has its own stream.
+
+    Raises:
+        DataError: Where the labels of a source hold negative or non-finite values; names the source.
+    """
+    fit_ids = frozenset(fit_track_ids)
+    sources: dict[str, SourceTargets] = {}
+    report: dict[str, dict[str, Any]] = {}
+    for number, source in enumerate(constants.SOURCES):
+        if source not in labels:
+            continue
+        raw = labels[source]
+        in_fit = np.fromiter((track in fit_ids for track in raw.track_ids), bool, len(raw.track_ids))
+        if not in_fit.any():
+            report[source] = {"left_out": "no training track has a label"}
+            continue
+        source_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+        size = settings.size_of(source)
+        target: FloatArray | None
+        try:
+            if isinstance(raw, ValueLabels):
+                target, about = _value_targets(raw, in_fit, size, source_seed)
+            else:
+                target, about = _count_targets(raw, in_fit, size, settings, source_seed)
+        except DataError as error:
+            raise DataError(f"source '{source}': {error}") from error
+        report[source] = {"requested_size": size, **about}
+        if target is not None:
+            sources[source] = SourceTargets(
+                np.asarray(raw.track_ids, dtype=np.str_), _rows_of_simplex(target)
+            )
+    return TargetSet(sources, report)
+
+
+def restrict_labels(labels: Mapping[str, RawLabels], track_ids: Collection[str]) -> dict[str, RawLabels]:
+    """The labels of `track_ids` alone; documents that lose all their tracks are dropped."""
+    wanted = frozenset(track_ids)
+    restricted: dict[str, RawLabels] = {}
+    for source, raw in labels.items():
+        rows = np.array([row for row, track in enumerate(raw.track_ids) if track in wanted], dtype=np.int64)
+        kept = [raw.track_ids[row] for row in rows]
+        if isinstance(raw, ValueLabels):
+            restricted[source] = ValueLabels(kept, raw.values[rows])
+        else:
+            documents, positions = np.unique(raw.documents[rows], return_inverse=True)
+            restricted[source] = CountLabels(raw.counts[documents], raw.terms, kept, positions)
+    return restricted
+
+
+def _value_targets(
+    raw: ValueLabels, in_fit: NDArray[np.bool_], size: int, seed: int
+) -> tuple[FloatArray, dict[str, Any]]:
+    mixture = fit_mixture(raw.values[in_fit], size, seed)
+    return mixture.posterior(raw.values), {
+        "model": "Gaussian mixture",
+        "size": len(mixture.means),
+        "training_values": int(in_fit.sum()),
+        "distinct_values": mixture.n_distinct_values,
+        "converged": mixture.converged,
+        "log_likelihood": mixture.log_likelihood,
+        "components": [
+            {"mean": float(mean), "deviation": float(deviation), "weight": float(weight)}
+            for mean, deviation, weight in zip(
+                mixture.means, mixture.deviations, mixture.weights, strict=True
+            )
+        ],
+    }
+
+
+def _count_targets(
+    raw: CountLabels, in_fit: NDArray[np.bool_], size: int, settings: TargetSettings, seed: int
+) -> tuple[FloatArray | None, dict[str, Any]]:
+    """Targets [tracks, size] and their report; no targets where the training documents are all empty."""
+    counts = sparse.csr_matrix(raw.counts, dtype=np.float64, copy=True)
+    counts.eliminate_zeros()
+    fit_documents = np.unique(raw.documents[in_fit])
+    fit_counts = counts[fit_documents]
+    n_filled = int(np.count_nonzero(fit_counts.getnnz(axis=1)))
+    n_terms = int(np.count_nonzero(fit_counts.getnnz(axis=0)))
+    size = min(size, n_filled, n_terms)
+    about = {"model": "pLSA", "size": size, "training_documents": len(fit_documents), "terms": n_terms}
+    if size == 0:
+        return None, about | {"left_out": "no training document has a term"}
+    model = fit_plsa(fit_counts, size, settings.plsa_iterations, settings.plsa_tolerance, seed)
+    doc_topic = np.empty((counts.shape[0], size))
+    doc_topic[fit_documents] = model.doc_topic
+    others = np.setdiff1d(np.arange(counts.shape[0]), fit_documents)
+    doc_topic[others], unknown = fold_in(
+        counts[others],
+        model.term_topic,
+        settings.plsa_iterations,
+        settings.plsa_tolerance,
+        default=model.mean_topic,
+    )
+    return doc_topic[raw.documents], about | {
+        "folded_in_documents": len(others),
+        "empty_documents": model.n_empty_documents + int(unknown.sum()),
+        "iterations": len(model.log_likelihoods) - 1,
+        "log_likelihood": model.log_likelihoods[-1],
+        "log_likelihoods": model.log_likelihoods,
+        "topics": _describe_topics(model, raw.terms),
+    }
+
+
+def _describe_topics(model: Plsa, terms: Sequence[str]) -> list[dict[str, Any]]:
+    """Of each topic its share of the documents and its most probable terms, likeliest first."""
+    topics = []
+    for topic, share in enumerate(model.mean_topic):
+        column = model.term_topic[:, topic]
+        top = np.argsort(-column, kind="stable")[:TOP_TERMS]
+        probable = [{"term": str(terms[t]), "probability": float(column[t])} for t in top if column[t] > 0]
+        topics.append({"share": float(share), "terms": probable})
+    return topics
+
+
+def _rows_of_simplex(target: FloatArray) -> NDArray[np.float32]:
+    """Rows that sum to 1 before they are rounded to float32, so that they still do within 1e-6."""
+    rows: FloatArray = target / target.sum(axis=1, keepdims=True)
+    return rows.astype(np.float32)
 
 
 def save_targets(path: Path, target_set: TargetSet) -> None:
