@@ -1,0 +1,1 @@
+"""Decoding, shards, and batches of crops."""

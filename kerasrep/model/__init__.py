@@ -1,0 +1,1 @@
+"""The network: front end, blocks, trunk, heads and strategies."""

@@ -1,0 +1,1 @@
+"""Training under `MirroredStrategy`: schedule, step, loop, checkpoints and logs."""

@@ -1,0 +1,220 @@
+"""From shards to batches: `tf.data` reads the crops that the schedule plans.
+
+Crops are read where they lie in the shards, straight into the batch, as int16; conversion to float
+happens on the device. One element is one replica's part of one step, with the source's number beside
+it; consecutive elements belong to consecutive replicas, as `MirroredStrategy` deals them out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from kerasrep import constants
+from kerasrep.data.schedule import Examples, Plan, Schedule, self_examples
+from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE, ShardIndex
+from kerasrep.errors import DataError
+
+
+class Batch(NamedTuple):
+    """One replica's part of one step; tensors, or their specs.
+
+    Attributes:
+        step: int64 [].
+        source: int32 [], position among the recipe's sources; -1 uses all.
+        uses: int64 [], how often this source was used before (for Adam's bias correction).
+        waveform: int16 [segments, samples, 2].
+        targets: One a source, float32 [examples, size].
+        weights: One a source, float32 [examples].
+    """
+
+    step: Any
+    source: Any
+    uses: Any
+    waveform: Any
+    targets: tuple[Any, ...]
+    weights: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class SplitExamples:
+    """Tracks and targets of one split.
+
+    Attributes:
+        rows: int64 [tracks], rows of the shard index.
+        by_source: Source -> its examples, `self` included.
+    """
+
+    rows: NDArray[np.int64]
+    by_source: Mapping[str, Examples]
+
+
+def split_examples(
+    index: ShardIndex,
+    targets: Mapping[str, tuple[NDArray[np.str_], NDArray[np.float32]]],
+    split: str,
+    sources: tuple[str, ...],
+) -> SplitExamples:
+    """Join the index with the targets.
+
+    Args:
+        index: Where the tracks lie.
+        targets: Source -> (track ids, float32 [n, size]).
+        split: `train` or `validation`.
+        sources: Those the recipe names.
+
+    Raises:
+        DataError: Where a source has no track in the split, or the split fewer than two tracks.
+    """
+    rows = index.rows(split)
+    if len(rows) < 2:
+        raise DataError(f"{index.root}: the {split} split has {len(rows)} tracks, two are needed: add tracks")
+    row_of = {str(index.track_ids[row]): int(row) for row in rows}
+    by_source: dict[str, Examples] = {}
+    for source in sources:
+        if source == "self":
+            by_source[source] = self_examples(rows)
+            continue
+        if source not in targets:
+            known = ", ".join(["self", *targets])
+            raise DataError(f"sources: the corpus has no labels for '{source}'; it has {known}")
+        ids, target = targets[source]
+        chosen = [place for place, track in enumerate(ids.tolist()) if track in row_of]
+        if not chosen:
+            raise DataError(f"sources: no track of the {split} split has '{source}': remove it or add labels")
+        found = np.asarray([row_of[str(ids[place])] for place in chosen], np.int64)
+        by_source[source] = Examples(found, target[chosen])
+    return SplitExamples(rows, by_source)
+
+
+def read_crops(
+    index: ShardIndex, rows: NDArray[np.int64], starts: NDArray[np.int64], samples: int
+) -> NDArray[np.int16]:
+    """Read segments from the shards.
+
+    Args:
+        index: Where the tracks lie.
+        rows: int64 [segments], rows of the index.
+        starts: int64 [segments], first sample of each.
+        samples: Length of a segment.
+
+    Returns:
+        int16 [segments, samples, 2].
+
+    Raises:
+        DataError: Where a shard ends too early.
+    """
+    crops = np.empty((len(rows), samples, constants.N_CHANNELS), "<i2")
+    for crop, row, start in zip(crops, rows.tolist(), starts.tolist(), strict=True):
+        path = str(index.root / str(index.shard_files[index.shard[row]]))
+        offset = int(index.offset_bytes[row]) + start * FRAME_BYTES
+        if os.preadv(_descriptor(path), [crop.data.cast("B")], offset) != crop.nbytes:
+            raise DataError(
+                f"{path}: ends before byte {offset + crop.nbytes}; delete {index.root} and prepare again"
+            )
+    return crops
+
+
+class _Descriptor:
+    """An open file that is closed when the cache drops it."""
+
+    def __init__(self, path: str) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+@lru_cache(maxsize=256)
+def _open(path: str) -> _Descriptor:
+    return _Descriptor(path)
+
+
+def _descriptor(path: str) -> int:
+    return _open(path).number
+
+
+def training_dataset(
+    schedule: Schedule, index: ShardIndex, sizes: tuple[int, ...], samples: int, first_step: int
+) -> tf.data.Dataset:
+    """Batches of all steps from `first_step` on.
+
+    Args:
+        schedule: What each step uses.
+        index: Where the tracks lie.
+        sizes: Target dimension of each source.
+        samples: Length of a segment.
+        first_step: Where to begin.
+
+    Returns:
+        A dataset of `Batch`, `schedule.replicas` elements a step, in order.
+    """
+    replicas = schedule.replicas
+
+    def load(number: NDArray[np.int64]) -> list[NDArray[Any]]:
+        step, replica = divmod(int(number), replicas)
+        plan = schedule.plan(step, replica)
+        return _arrays(plan, index, samples, int(schedule.uses_before[step]))
+
+    numbers = tf.data.Dataset.range(first_step * replicas, schedule.n_steps * replicas)
+    return _read(numbers, load, sizes, samples).prefetch(2 * replicas)
+
+
+def plans_dataset(
+    plans: list[Plan], index: ShardIndex, sizes: tuple[int, ...], samples: int
+) -> tf.data.Dataset:
+    """Batches of the given plans, in order."""
+
+    def load(number: NDArray[np.int64]) -> list[NDArray[Any]]:
+        return _arrays(plans[int(number)], index, samples, 0)
+
+    return _read(tf.data.Dataset.range(len(plans)), load, sizes, samples).prefetch(1)
+
+
+def _arrays(plan: Plan, index: ShardIndex, samples: int, uses: int) -> list[NDArray[Any]]:
+    scalars = [np.int64(plan.step), np.int32(plan.source), np.int64(uses)]
+    crops = read_crops(index, plan.rows, plan.starts, samples)
+    return [*map(np.asarray, scalars), crops, *plan.targets, *plan.weights]
+
+
+def _read(
+    numbers: tf.data.Dataset,
+    load: Callable[[NDArray[np.int64]], list[NDArray[Any]]],
+    sizes: tuple[int, ...],
+    samples: int,
+) -> tf.data.Dataset:
+    spec = batch_spec(sizes, samples)
+    flat = [spec.step, spec.source, spec.uses, spec.waveform, *spec.targets, *spec.weights]
+
+    def to_batch(number: tf.Tensor) -> Batch:
+        values = tf.numpy_function(load, [number], [s.dtype for s in flat], stateful=False)
+        values = [tf.ensure_shape(value, s.shape) for value, s in zip(values, flat, strict=True)]
+        step, source, uses, waveform, *rest = values
+        targets, weights = rest[: len(sizes)], rest[len(sizes) :]
+        return Batch(step, source, uses, waveform, tuple(targets), tuple(weights))
+
+    return numbers.map(to_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def batch_spec(sizes: tuple[int, ...], samples: int) -> Batch:
+    """Shapes and dtypes of a `Batch`."""
+    return Batch(
+        tf.TensorSpec((), tf.int64),
+        tf.TensorSpec((), tf.int32),
+        tf.TensorSpec((), tf.int64),
+        tf.TensorSpec((None, samples, constants.N_CHANNELS), tf.int16),
+        tuple(tf.TensorSpec((None, size), tf.float32) for size in sizes),
+        tuple(tf.TensorSpec((None,), tf.float32) for _ in sizes),
+    )
+
+
+def to_float(waveform: tf.Tensor) -> tf.Tensor:
+    """int16 samples to float32 in [-1, 1)."""
+    return tf.cast(waveform, tf.float32) / FULL_SCALE

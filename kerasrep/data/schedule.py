@@ -1,0 +1,297 @@
+"""Which tracks, crops and targets make up each step: a pure function of recipe, seed and step number.
+
+Nothing is drawn by a generator that lives on between steps, so that training can be resumed at any step
+and the same recipe gives the same batches on any number of replicas.
+
+An alternating step takes one source, drawn uniformly (Kim et al. 2018, section 4.3). Tracks of a source
+come in seeded permutations of those that have it: each is visited once before any is visited again.
+`self` pairs two segments: even pairs come from one track, odd pairs from two. A joint step uses one set
+of segments for all sources; its `self` pairs the first half of the segments with the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep import constants
+from kerasrep.recipe import Recipe
+
+Int = NDArray[np.int64]
+Float = NDArray[np.float32]
+
+JOINT = -1
+_DRAW_SOURCE, _DRAW_TRACKS, _DRAW_CROPS = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Tracks that have a source, with their targets.
+
+    Attributes:
+        rows: int64 [n], rows of the shard index.
+        target: float32 [n, size]; for `self` empty.
+    """
+
+    rows: Int
+    target: Float
+
+    @property
+    def size(self) -> int:
+        """Dimension of the target."""
+        return int(self.target.shape[1])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one step uses, on one replica or on all.
+
+    Attributes:
+        step: Counted from 0.
+        source: Position among the recipe's sources; -1 uses all.
+        rows: int64 [segments], rows of the shard index. For pairs: all left segments, then all right.
+        starts: int64 [segments], first sample of each segment.
+        targets: One a source, float32 [examples, size]; no rows where the source is not used.
+        weights: One a source, float32 [examples]; the loss is the weighted sum. They sum to 1 over all
+            replicas, or to 0 where no track has the source.
+    """
+
+    step: int
+    source: int
+    rows: Int
+    starts: Int
+    targets: tuple[Float, ...]
+    weights: tuple[Float, ...]
+
+
+class Schedule:
+    """Plans of all steps of a training."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        examples: Mapping[str, Examples],
+        track_samples: Int,
+        n_steps: int,
+        replicas: int = 1,
+    ) -> None:
+        """Draw the sources of all steps.
+
+        Args:
+            recipe: Sources, batch, schedule, segment and seed are taken from it.
+            examples: Source -> training tracks with targets; `self` has all training tracks.
+            track_samples: int64 [tracks of the index], length of each.
+            n_steps: Steps of the whole training.
+            replicas: Parts that each batch is divided into.
+        """
+        self.sources = recipe.sources
+        self.joint = recipe.training.schedule == "joint"
+        self.replicas = replicas
+        self.n_steps = n_steps
+        self._batch = recipe.batches
+        self._segment_samples = recipe.audio.segment_samples
+        self._seed = recipe.seed
+        self._examples = [examples[source] for source in recipe.sources]
+        self._track_samples = track_samples
+        everything = np.unique(np.concatenate([e.rows for e in self._examples]))
+        self._everything = everything
+        self._position = [_positions(e.rows, len(track_samples)) for e in self._examples]
+        if self.joint:
+            self.source_of_step = np.full(n_steps, JOINT, np.int64)
+        else:
+            rng = np.random.default_rng([self._seed, _DRAW_SOURCE])
+            self.source_of_step = rng.integers(len(self.sources), size=n_steps, dtype=np.int64)
+        self.uses_before = _uses_before(self.source_of_step, len(self.sources))
+        self._permutation = lru_cache(maxsize=2 * len(self.sources) + 2)(self._draw_permutation)
+
+    def plan(self, step: int, replica: int) -> Plan:
+        """Plan of one step on one replica."""
+        source = int(self.source_of_step[step])
+        use = int(self.uses_before[step])
+        if source == JOINT:
+            return self._joint(step, replica)
+        if self.sources[source] == "self":
+            return self._pairs(step, source, use, replica)
+        return self._segments(step, source, use, replica)
+
+    def _segments(self, step: int, source: int, use: int, replica: int) -> Plan:
+        size, crops = self._batch.size, self._batch.crops_per_visit
+        members = self._stream(source, self._examples[source].rows, use * (size // crops), size // crops)
+        members = np.repeat(members, crops)
+        starts = self._starts(step, self._examples[source].rows[members])
+        part = self._part(size, replica)
+        members = members[part]
+        target = self._examples[source].target[members]
+        weight = np.full(len(members), 1 / size, np.float32)
+        return self._make(
+            step, source, self._examples[source].rows[members], starts[part], {source: (target, weight)}
+        )
+
+    def _pairs(self, step: int, source: int, use: int, replica: int) -> Plan:
+        size = self._batch.size
+        left, right = self._draw_pairs(source, self._examples[source].rows, use, size)
+        starts = self._starts(step, np.concatenate([left, right]))
+        part = self._part(size, replica)
+        rows = np.concatenate([left[part], right[part]])
+        starts = np.concatenate([starts[:size][part], starts[size:][part]])
+        target = _pair_targets(left[part], right[part])
+        weight = np.full(len(target), 1 / size, np.float32)
+        return self._make(step, source, rows, starts, {source: (target, weight)})
+
+    def _joint(self, step: int, replica: int) -> Plan:
+        size, crops = self._batch.size, self._batch.crops_per_visit
+        paired = "self" in self.sources
+        if paired:
+            left, right = self._draw_pairs(JOINT, self._everything, step, size // 2)
+            rows = np.concatenate([left, right])
+        else:
+            visits = size // crops
+            rows = self._everything[self._stream(JOINT, self._everything, step * visits, visits)]
+            rows = np.repeat(rows, crops)
+        starts = self._starts(step, rows)
+        part = self._part(size, replica)
+        local = np.arange(size)[part]
+        if paired:  # whole pairs go to a replica
+            pairs = np.arange(size // 2)[self._part(size // 2, replica)]
+            local = np.concatenate([pairs, pairs + size // 2])
+        filled = {}
+        for number, source in enumerate(self.sources):
+            if source == "self":
+                target = _pair_targets(left[pairs], right[pairs])
+                filled[number] = target, np.full(len(target), 2 / size, np.float32)
+            else:
+                filled[number] = self._masked(number, rows, local)
+        return self._make(step, JOINT, rows[local], starts[local], filled)
+
+    def _masked(self, source: int, rows: Int, local: Int) -> tuple[Float, Float]:
+        """Targets of all `rows[local]`, with weight 0 where a track lacks the source."""
+        examples = self._examples[source]
+        total = max(1, int((self._position[source][rows] >= 0).sum()))
+        position = self._position[source][rows[local]]
+        has = position >= 0
+        target = np.where(has[:, None], examples.target[position], np.float32(1 / examples.size))
+        return target.astype(np.float32), (has / total).astype(np.float32)
+
+    def _draw_pairs(self, stream: int, rows: Int, use: int, n_pairs: int) -> tuple[Int, Int]:
+        """Rows of the left and right segments; even pairs are of one track."""
+        n_negative = n_pairs // 2
+        drawn = self._stream(stream, rows, use * (n_pairs + n_negative), n_pairs + n_negative)
+        left, other = drawn[:n_pairs], drawn[n_pairs:]
+        other = np.where(other == left[1::2], (other + 1) % len(rows), other)
+        right = left.copy()
+        right[1::2] = other
+        return rows[left], rows[right]
+
+    def _stream(self, stream: int, rows: Int, first: int, count: int) -> Int:
+        """Members `first` ... `first + count - 1` of the endless sequence of permutations of `rows`."""
+        places = np.arange(first, first + count, dtype=np.int64)
+        passes = places // len(rows)
+        members = np.empty(count, np.int64)
+        for number in np.unique(passes).tolist():
+            chosen = passes == number
+            order = self._permutation(stream, number, len(rows))
+            members[chosen] = order[places[chosen] - number * len(rows)]
+        return members
+
+    def _draw_permutation(self, stream: int, number: int, size: int) -> Int:
+        return np.random.default_rng([self._seed, _DRAW_TRACKS, stream + 1, number]).permutation(size)
+
+    def _starts(self, step: int, rows: Int) -> Int:
+        """First samples of random crops; the last possible one is as likely as any other."""
+        rng = np.random.default_rng([self._seed, _DRAW_CROPS, step])
+        return rng.integers(self._track_samples[rows] - self._segment_samples, endpoint=True, dtype=np.int64)
+
+    def _part(self, size: int, replica: int) -> slice:
+        share = size // self.replicas
+        return slice(replica * share, (replica + 1) * share)
+
+    def _make(
+        self, step: int, source: int, rows: Int, starts: Int, filled: Mapping[int, tuple[Float, Float]]
+    ) -> Plan:
+        return make_plan(step, source, rows, starts, filled, [e.size for e in self._examples])
+
+
+def make_plan(
+    step: int,
+    source: int,
+    rows: Int,
+    starts: Int,
+    filled: Mapping[int, tuple[Float, Float]],
+    sizes: Sequence[int],
+) -> Plan:
+    """Make a plan; sources that are not in `filled` get targets and weights without rows."""
+    empty = [(np.zeros((0, size), np.float32), np.zeros(0, np.float32)) for size in sizes]
+    pairs = [filled.get(number, nothing) for number, nothing in enumerate(empty)]
+    return Plan(step, source, rows, starts, tuple(t for t, _ in pairs), tuple(w for _, w in pairs))
+
+
+def validation_plans(
+    examples: Sequence[Examples], rows: Int, track_samples: Int, segment_samples: int, crops: int
+) -> list[Plan]:
+    """Plan the validation: fixed crops, spread evenly over each track, and all sources at once.
+
+    Args:
+        examples: One a source: validation tracks that have it.
+        rows: int64 [tracks], all validation tracks, at least two.
+        track_samples: int64 [tracks of the index].
+        segment_samples: Length of a crop.
+        crops: Crops a track, an even number.
+
+    Returns:
+        Plans of at most 64 tracks; crops 2j of all tracks are followed by crops 2j + 1, so that the
+        halves are pairs of the same track, and shifted by one track pairs of different tracks.
+    """
+    sizes = [e.size for e in examples]
+    chunks = np.array_split(rows, -(-len(rows) // 64))
+    plans = []
+    for number in range(crops // 2):
+        places = [(2 * number + 1) / (crops + 1), (2 * number + 2) / (crops + 1)]
+        for chunk in chunks:
+            room = track_samples[chunk] - segment_samples
+            starts = np.concatenate([(place * room).astype(np.int64) for place in places])
+            both = np.concatenate([chunk, chunk])
+            filled = {}
+            for place, example in enumerate(examples):
+                if len(example.target) == 0:  # self: pairs of the same track, then of different tracks
+                    target = np.concatenate([_pair_targets(chunk, chunk), _pair_targets(chunk, chunk + 1)])
+                    filled[place] = target, np.ones(len(target), np.float32)
+                    continue
+                position = _positions(example.rows, len(track_samples))[both]
+                has = position >= 0
+                target = np.where(has[:, None], example.target[position], np.float32(1 / example.size))
+                filled[place] = target.astype(np.float32), has.astype(np.float32)
+            plans.append(make_plan(0, JOINT, both, starts, filled, sizes))
+    return plans
+
+
+def self_examples(rows: Int) -> Examples:
+    """Examples of `self`: tracks without targets, those are made with the pairs."""
+    return Examples(rows, np.zeros((0, constants.SELF_CLASSES), np.float32))
+
+
+def _pair_targets(left: Int, right: Int) -> Float:
+    """One-hot [pairs, 2]; class 1 says same track."""
+    target: Float = np.eye(constants.SELF_CLASSES, dtype=np.float32)[(left == right).astype(np.int64)]
+    return target
+
+
+def _positions(rows: Int, n_tracks: int) -> Int:
+    """Where each row of the index stands in `rows`; -1 where it does not."""
+    position = np.full(n_tracks, -1, np.int64)
+    position[rows] = np.arange(len(rows))
+    return position
+
+
+def _uses_before(source_of_step: Int, n_sources: int) -> Int:
+    """How often the source of each step was used in earlier steps."""
+    if len(source_of_step) and source_of_step[0] == JOINT:
+        return np.arange(len(source_of_step), dtype=np.int64)
+    before = np.zeros(len(source_of_step), np.int64)
+    for source in range(n_sources):
+        chosen = source_of_step == source
+        before[chosen] = np.arange(chosen.sum())
+    return before

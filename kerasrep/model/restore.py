@@ -1,0 +1,113 @@
+"""Weights on disk, and the network of a finished run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep.errors import DataError, RunError
+from kerasrep.model.strategies import Network, Scaler, network_of
+from kerasrep.recipe import Recipe
+from kerasrep.recipe_file import read_recipe
+from kerasrep.run_directory import RunDirectory, read_arrays, write_arrays
+
+
+def weight_arrays(network: Network) -> dict[str, NDArray[np.float32]]:
+    """Weights and statistics of a network by the path of their variable, such as `tag_conv1/kernel`."""
+    return {variable.path: variable.numpy() for variable in _variables(network)}
+
+
+def save_weights(path: Path, network: Network) -> None:
+    """Write weights and statistics as NPZ, whole or not at all."""
+    write_arrays(path, weight_arrays(network))
+
+
+def load_weights(path: Path, network: Network) -> None:
+    """Read weights and statistics into a network.
+
+    Raises:
+        DataError: Where the file lacks an array, has one too many, or one of another shape.
+    """
+    _assign(path, read_arrays(path), network)
+
+
+def _assign(path: Path, arrays: dict[str, NDArray[Any]], network: Network) -> None:
+    variables = {variable.path: variable for variable in _variables(network)}
+    odd = sorted(set(arrays) ^ set(variables))
+    if odd:
+        raise DataError(f"{path}: array '{odd[0]}' is missing or unknown; the recipe is of another network")
+    for name, variable in variables.items():
+        if tuple(arrays[name].shape) != tuple(variable.shape):
+            raise DataError(
+                f"{path}: array '{name}' is {list(arrays[name].shape)}, the network has {list(variable.shape)}"
+            )
+        variable.assign(arrays[name])
+
+
+def _variables(network: Network) -> list[keras.Variable]:
+    return [variable for group in network.groups for variable in network.variables(group)]
+
+
+def save_scaler(path: Path, scaler: Scaler) -> None:
+    """Write `mean` and `sd`, float32 [mels] in decibels."""
+    write_arrays(path, {"mean": scaler.mean, "sd": scaler.sd})
+
+
+def load_scaler(path: Path, n_mels: int) -> Scaler:
+    """Read `mean` and `sd`.
+
+    Raises:
+        DataError: Where the file is missing or malformed, or a deviation is not positive.
+    """
+    arrays = read_arrays(path)
+    for name in ("mean", "sd"):
+        if name not in arrays or arrays[name].shape != (n_mels,) or not np.isfinite(arrays[name]).all():
+            raise DataError(f"{path}: needs a finite array '{name}' of {n_mels} values, one a mel band")
+    if (arrays["sd"] <= 0).any():
+        raise DataError(f"{path}: 'sd' must be positive")
+    return Scaler(arrays["mean"].astype(np.float32), arrays["sd"].astype(np.float32))
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a run left behind, ready for use.
+
+    Attributes:
+        run: The run directory.
+        recipe: As it was run.
+        network: Float32, with the weights of the lowest mean validation loss.
+    """
+
+    run: RunDirectory
+    recipe: Recipe
+    network: Network
+
+
+def restore_run(root: Path) -> TrainedRun:
+    """Rebuild the best network of a run, in float32.
+
+    Raises:
+        RunError: Where `root` is no run directory, or has no trained weights yet.
+        DataError: Where one of its files is malformed.
+    """
+    run = RunDirectory(root)
+    if not run.recipe.is_file():
+        raise RunError(f"{root}: is not a run directory, it has no {run.recipe.name}")
+    if not run.best.is_file():
+        raise RunError(f"{root}: has no trained weights yet ({run.best.name}); resume its training first")
+    recipe = read_recipe(run.recipe)
+    arrays = read_arrays(run.best)
+    sizes = {}
+    for source in recipe.sources:
+        name = f"{source}_logits/bias"
+        if name not in arrays:
+            raise DataError(f"{run.best}: array '{name}' is missing; the recipe is of another network")
+        sizes[source] = int(arrays[name].size)
+    network = network_of(recipe, sizes, load_scaler(run.scaler, recipe.audio.n_mels))
+    _assign(run.best, arrays, network)
+    return TrainedRun(run, recipe, network)

@@ -1,0 +1,150 @@
+"""Weights, Adam moments and batch-norm statistics as a few flat vectors.
+
+All trainable values of a group (what the sources share; each branch with its head) lie in one float32
+vector, likewise both Adam moments and the batch-norm statistics. A step then reads, reduces over replicas
+and updates a handful of tensors instead of hundreds, and a source's step cannot touch another branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from kerasrep.model.strategies import Network
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each variable lies in a vector.
+
+    Attributes:
+        variables: In order.
+    """
+
+    variables: tuple[keras.Variable, ...]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Values of each variable."""
+        return [int(np.prod(v.shape)) for v in self.variables]
+
+    @property
+    def total(self) -> int:
+        """Values of all variables."""
+        return sum(self.sizes)
+
+    def split(self, vector: tf.Tensor) -> list[tuple[keras.Variable, tf.Tensor]]:
+        """Variables with their values cut out of `vector`, as `keras.StatelessScope` takes them."""
+        if not self.variables:
+            return []
+        parts = tf.split(vector, self.sizes)
+        return [(v, tf.reshape(part, v.shape)) for v, part in zip(self.variables, parts, strict=True)]
+
+    def join(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
+        """One float32 vector out of the variables' values."""
+        if not values:
+            return tf.zeros((0,), tf.float32)
+        return tf.concat([tf.reshape(tf.cast(value, tf.float32), (-1,)) for value in values], 0)
+
+    def get(self) -> Vector:
+        """Present values of the variables, as one vector."""
+        parts = [np.asarray(v.numpy(), np.float32).ravel() for v in self.variables]
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def set(self, vector: Vector) -> None:
+        """Fill the variables from a vector."""
+        for variable, value in self.split(tf.constant(vector)):
+            variable.assign(value)
+
+
+@dataclass(frozen=True)
+class GroupLayout:
+    """The two layouts of a group.
+
+    Attributes:
+        weights: Trainable variables.
+        statistics: Running means and variances of batch norm.
+    """
+
+    weights: Layout
+    statistics: Layout
+
+    @classmethod
+    def of(cls, network: Network, group: str) -> GroupLayout:
+        """Layouts of a group of `network`."""
+        variables = network.variables(group)
+        return cls(
+            Layout(tuple(v for v in variables if v.trainable)),
+            Layout(tuple(v for v in variables if not v.trainable)),
+        )
+
+
+#: The vectors of a group, in the order in which they are saved.
+PARTS = ("weights", "first_moment", "second_moment", "statistics")
+
+
+class GroupState:
+    """Vectors of one group on every replica.
+
+    The variables are read and written by each replica alone; all replicas compute the same values, so
+    that no copy needs to be sent.
+    """
+
+    def __init__(self, name: str, layout: GroupLayout, distribution: tf.distribute.Strategy) -> None:
+        """Make the variables and fill them from the network."""
+        self.name, self.layout = name, layout
+        initial = {
+            "weights": layout.weights.get(),
+            "first_moment": np.zeros(layout.weights.total, np.float32),
+            "second_moment": np.zeros(layout.weights.total, np.float32),
+            "statistics": layout.statistics.get(),
+        }
+        with distribution.scope():
+            self.variables = {
+                part: tf.Variable(
+                    initial[part],
+                    trainable=False,
+                    name=f"{name}_{part}",
+                    synchronization=tf.VariableSynchronization.ON_READ,
+                    aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+                )
+                for part in PARTS
+            }
+        self._distribution = distribution
+
+    def local(self) -> dict[str, tf.Tensor]:
+        """Values on the present replica."""
+        return {part: variable.read_value() for part, variable in self.variables.items()}
+
+    def first(self, part: str) -> tf.Variable:
+        """The first replica's variable."""
+        return self._distribution.experimental_local_results(self.variables[part])[0]
+
+    def update(self, values: dict[str, tf.Tensor]) -> None:
+        """Write values on the present replica."""
+        for part, value in values.items():
+            self.variables[part].assign(value)
+
+    def arrays(self) -> dict[str, Vector]:
+        """All vectors, named `GROUP.PART`."""
+        return {f"{self.name}.{part}": self.first(part).numpy() for part in PARTS}
+
+    def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Write saved vectors to all replicas."""
+        for part in PARTS:
+            value = arrays[f"{self.name}.{part}"]
+            for variable in self._distribution.experimental_local_results(self.variables[part]):
+                variable.assign(value)
+
+    def fill_network(self) -> None:
+        """Copy weights and statistics into the Keras variables."""
+        self.layout.weights.set(self.first("weights").numpy())
+        self.layout.statistics.set(self.first("statistics").numpy())
