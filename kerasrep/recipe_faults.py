@@ -77,8 +77,10 @@ def _fault(details: ErrorDetails) -> Fault:
         return Fault(tuple(tuple(key.split(".")) for key in impossible.keys), str(impossible))
     path, schema = _follow(details["loc"])
     kind, value = details["type"], details["input"]
-    if kind == "extra_forbidden" or details["loc"][-1:] == ("[key]",):
-        allowed = _keys(_follow(path[:-1])[1])
+    key_of_table = details["loc"][-1:] == ("[key]",)
+    if kind == "extra_forbidden" or key_of_table:
+        section = details["loc"][: -2 if key_of_table else -1]
+        allowed = _keys(_follow(section)[1])
         return Fault(
             (path,), f"{dotted(path)}: unknown key; {_choice(str(path[-1]), allowed)}", unknown_key=True
         )

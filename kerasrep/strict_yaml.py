@@ -71,6 +71,13 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_text(self, data: str) -> yaml.Node:
+        # Only double quotes keep unusual line breaks such as U+0085 as they are.
+        style = None if data.isprintable() else '"'
+        return self.represent_scalar(_TAG + "str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 for _name, _pattern, _first in _SCALARS:
     _characters = ["" if c == "\0" else c for c in _first]
