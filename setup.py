@@ -27,6 +27,7 @@ REQUIREMENTS = [
     "pyyaml>=6.0.1",
     "soundfile>=0.12",
     "soxr>=0.3.7",
+    "google-crc32c>=1.5",
     "tqdm>=4.66",
     "matplotlib>=3.8",
     "pyarrow>=14",

@@ -1,0 +1,47 @@
+"""`kerasrep-prepare RECIPE`: decode the audio, make the targets, and write both as training reads them."""
+
+from __future__ import annotations
+
+import argparse
+
+from kerasrep.cli import command
+
+PROG = "kerasrep-prepare"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog=PROG,
+        description="Decode a recipe's corpus into shards and make the soft targets of all its sources. "
+        "Does nothing where that is done; continues where it was interrupted.",
+    )
+    parser.add_argument("recipe", metavar="RECIPE", help="YAML file of the experiment")
+    parser.add_argument(
+        "overrides",
+        metavar="KEY=VALUE",
+        nargs="*",
+        help="change a setting of the recipe, such as targets.size=20",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, notes or summary, only the folder's name")
+    command.add_common_arguments(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command: print a summary, or with `--quiet` the prepared folder alone."""
+    arguments = build_parser().parse_args(argv)
+
+    from kerasrep.corpora.prepare import prepare
+    from kerasrep.recipe_file import read_recipe
+
+    recipe = read_recipe(arguments.recipe, arguments.overrides)
+    prepared = prepare(recipe, progress=not arguments.quiet)
+    if arguments.quiet:
+        print(prepared.root)
+    return 0
+
+
+def entry() -> int:
+    """What the console script calls."""
+    return command.run(main, PROG)

@@ -1,0 +1,284 @@
+"""Any folder of audio, with labels in CSV or TSV tables keyed by path or file stem.
+
+A track's id is its path relative to the folder, with `/` between the parts. Tables are described in
+`recipe.FolderCorpus`; each count source's document is a track (give each track of an artist the artist's
+tags to learn from artists). Hidden files and folders are not searched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from kerasrep import constants
+from kerasrep.corpora.base import Corpus, Track
+from kerasrep.corpora.tables import parse_number, read_rows
+from kerasrep.errors import DataError
+from kerasrep.recipe import FolderCorpus, fingerprint
+from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
+
+FORMAT_VERSION = 1
+#: What libsndfile may read; others in the folder are not taken for audio.
+AUDIO_EXTENSIONS = frozenset(
+    {".wav", ".wave", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"}
+    | {".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2"}
+)
+
+
+def open_folder(settings: FolderCorpus) -> Corpus:
+    """Find the audio, read the tables, and split by groups.
+
+    Raises:
+        DataError: Where the folder or a table cannot be read, a table is malformed or names no track of
+            the folder, or there are too few groups for training and validation.
+    """
+    root = Path(settings.root).expanduser()
+    paths, skipped = _find_audio(root)
+    keys = _Keys.of(list(paths))
+    notices: list[str] = []
+    groups = _read_groups(settings, root, keys, notices)
+    splits = split_groups(
+        {track: groups.get(track, f"track {track}") for track in paths},
+        settings.validation_fraction,
+        settings.evaluation_fraction,
+        root,
+    )
+    labels: dict[str, RawLabels] = {}
+    for source in constants.SOURCES:
+        if source in settings.tables:
+            labels[source] = _read_labels(source, root / settings.tables[source], keys, notices)
+    tracks = [
+        Track(
+            track_id=track,
+            path=path,
+            split=splits[track],
+            title=path.stem,
+            label=groups.get(track, ""),
+        )
+        for track, path in paths.items()
+    ]
+    return Corpus(
+        name="folder",
+        fingerprint=_fingerprint(settings, root, tracks),
+        tracks=tracks,
+        labels=labels,
+        notices=notices,
+        skipped=skipped,
+    )
+
+
+def split_groups(
+    groups: Mapping[str, str], validation_fraction: float, evaluation_fraction: float, where: Path
+) -> dict[str, str]:
+    """Split of each track, the same in every run and on every machine.
+
+    Groups stand in the order of their SHA-256; the first are kept for evaluation, the next for
+    validation, the rest for training. At least one group is in validation, and in evaluation where any
+    part of the groups is asked for.
+
+    Args:
+        groups: Track id -> group.
+        validation_fraction: Part of the groups.
+        evaluation_fraction: Part of the groups.
+        where: Named in the error.
+
+    Raises:
+        DataError: Where no group is left for training.
+    """
+    ordered = sorted(set(groups.values()), key=lambda group: hashlib.sha256(group.encode()).digest())
+    n_evaluation = max(1, round(evaluation_fraction * len(ordered))) if evaluation_fraction else 0
+    n_validation = max(1, round(validation_fraction * len(ordered)))
+    if n_evaluation + n_validation >= len(ordered):
+        raise DataError(
+            f"{where}: {len(ordered)} groups of tracks leave none for training after {n_validation} for "
+            f"validation and {n_evaluation} for evaluation; add tracks or lower the fractions"
+        )
+    split = dict.fromkeys(ordered, "train")
+    split.update(dict.fromkeys(ordered[:n_evaluation], "evaluation"))
+    split.update(dict.fromkeys(ordered[n_evaluation : n_evaluation + n_validation], "validation"))
+    return {track: split[group] for track, group in groups.items()}
+
+
+def _find_audio(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """Track id -> file, by id; and the files whose names cannot be used."""
+    if not root.is_dir():
+        raise DataError(f"{root}: is no folder; set corpus.root to the folder of audio")
+    found: dict[str, Path] = {}
+    skipped: dict[str, str] = {}
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in names:
+            path = Path(folder, name)
+            if name.startswith(".") or path.suffix.lower() not in AUDIO_EXTENSIONS:
+                continue
+            track = path.relative_to(root).as_posix()
+            if track.isprintable():
+                found[track] = path
+            else:  # lone surrogates (names that are not UTF-8), tabs, line ends
+                skipped[track] = "name is not printable UTF-8; rename the file"
+    if not found:
+        extensions = ", ".join(sorted(AUDIO_EXTENSIONS))
+        raise DataError(f"{root}: holds no audio file (any depth; looked for {extensions})")
+    return dict(sorted(found.items())), skipped
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """The names under which tables may speak of tracks.
+
+    Attributes:
+        tracks: All track ids, in order.
+        rows: Track id, or stem where only one track has it -> position in `tracks`.
+        ambiguous: Stems of several tracks.
+    """
+
+    tracks: Sequence[str]
+    rows: Mapping[str, int]
+    ambiguous: frozenset[str]
+
+    @classmethod
+    def of(cls, tracks: Sequence[str]) -> _Keys:
+        stems = Counter(Path(track).stem for track in tracks)
+        rows = {Path(track).stem: row for row, track in enumerate(tracks)}
+        ambiguous = frozenset(stem for stem, count in stems.items() if count > 1)
+        for stem in ambiguous:
+            del rows[stem]
+        rows.update({track: row for row, track in enumerate(tracks)})
+        return cls(tracks, rows, ambiguous - rows.keys())
+
+
+@dataclass
+class _Tally:
+    """What became of the rows of one table."""
+
+    path: Path
+    used: int = 0
+    odd: Counter[str] = field(default_factory=Counter)
+
+    def row_of(self, key: str, place: str, keys: _Keys) -> int | None:
+        """Position of the track that `key` names; otherwise None, counted."""
+        if not key:
+            raise DataError(f"{place}: column 'track' is empty")
+        row = keys.rows.get(key, keys.rows.get(key.replace("\\", "/").removeprefix("./")))
+        if row is None:
+            self.odd["name a stem of several tracks" if key in keys.ambiguous else "name no track"] += 1
+        else:
+            self.used += 1
+        return row
+
+    def close(self, keys: _Keys, notices: list[str]) -> None:
+        """Add a notice where rows were odd.
+
+        Raises:
+            DataError: Where no row was used.
+        """
+        if not self.used:
+            raise DataError(
+                f"{self.path}: no row names a track of the folder; expected paths such as {keys.tracks[0]!r}"
+            )
+        if self.odd:
+            parts = ", ".join(f"{count} {what}" for what, count in sorted(self.odd.items()))
+            notices.append(f"{self.path}: of {self.used + self._unused} rows {parts}")
+
+    @property
+    def _unused(self) -> int:
+        return sum(count for what, count in self.odd.items() if what.startswith("name "))
+
+
+def _read_groups(settings: FolderCorpus, root: Path, keys: _Keys, notices: list[str]) -> dict[str, str]:
+    """Track id -> group, for the tracks that have one."""
+    if settings.groups is None:
+        return {}
+    path = root / settings.groups
+    groups: dict[str, str] = {}
+    tally = _Tally(path)
+    for place, (key, group) in read_rows(path, ("track", "group")):
+        row = tally.row_of(key, place, keys)
+        if row is None:
+            continue
+        track = keys.tracks[row]
+        if not group:
+            raise DataError(f"{place}: column 'group' is empty")
+        if groups.setdefault(track, group) != group:
+            raise DataError(
+                f"{place}: '{track}' is in group '{groups[track]}' already; a track has one group"
+            )
+    tally.close(keys, notices)
+    return groups
+
+
+def _read_labels(source: str, path: Path, keys: _Keys, notices: list[str]) -> RawLabels:
+    if source == "self":
+        raise DataError(f"{path}: source 'self' needs no table; remove corpus.tables.self")
+    read = _read_values if source in constants.VALUE_SOURCES else _read_counts
+    return read(path, keys, notices)
+
+
+def _read_values(path: Path, keys: _Keys, notices: list[str]) -> ValueLabels:
+    values: dict[int, float] = {}
+    tally = _Tally(path)
+    for place, (key, value) in read_rows(path, ("track", "value")):
+        number = parse_number(value, place, "value")
+        row = tally.row_of(key, place, keys)
+        if row is None:
+            continue
+        if row in values:
+            tally.odd["repeat a track (the first one counts)"] += 1
+        values.setdefault(row, number)
+    tally.close(keys, notices)
+    rows = sorted(values)
+    return ValueLabels([keys.tracks[row] for row in rows], np.array([values[row] for row in rows]))
+
+
+def _read_counts(path: Path, keys: _Keys, notices: list[str]) -> CountLabels:
+    terms: dict[str, int] = {}
+    rows, columns, weights = array("q"), array("q"), array("d")
+    tally = _Tally(path)
+    for place, (key, item, weight) in read_rows(path, ("track", "item"), ("weight",)):
+        if not item:
+            raise DataError(f"{place}: column 'item' is empty")
+        number = parse_number(weight, place, "weight", minimum=0) if weight else 1.0
+        row = tally.row_of(key, place, keys)
+        if row is None:
+            continue
+        rows.append(row)
+        columns.append(terms.setdefault(item, len(terms)))
+        weights.append(number)
+    tally.close(keys, notices)
+    documents, positions = np.unique(np.array(rows, dtype=np.int64), return_inverse=True)
+    counts = sparse.csr_matrix(
+        (np.array(weights), (positions, np.array(columns, dtype=np.int64))),
+        shape=(len(documents), len(terms)),
+    )
+    if counts.nnz < len(rows):
+        notices.append(f"{path}: {len(rows) - counts.nnz} rows repeat a track and item (weights are added)")
+    tracks = [keys.tracks[row] for row in documents]
+    return CountLabels(counts, list(terms), tracks, np.arange(len(documents), dtype=np.int64))
+
+
+def _fingerprint(settings: FolderCorpus, root: Path, tracks: Sequence[Track]) -> str:
+    """Changes with a file's name, size or time of change, with a table's bytes, and with the splits."""
+    audio = []
+    for track in tracks:
+        try:
+            status = track.path.stat()
+            state = [status.st_size, status.st_mtime_ns]
+        except OSError:  # a dangling link; decoding will say so
+            state = []
+        audio.append([track.track_id, track.split, *state])
+    tables = {source: _sha256(root / name) for source, name in sorted(settings.tables.items())}
+    groups = _sha256(root / settings.groups) if settings.groups else None
+    return fingerprint([FORMAT_VERSION, str(root.resolve()), audio, tables, groups])
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,97 @@
+"""CSV and TSV tables of labels, read line by line; the first wrong line ends it with file and line."""
+
+from __future__ import annotations
+
+import csv
+import math
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from kerasrep.errors import DataError
+
+MAX_LINE_CHARACTERS = 1_000_000
+
+
+def read_rows(
+    path: Path, required: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield where each row stands and its fields, in the order `required` + `optional`.
+
+    The first line names the columns; others than those asked for are ignored. Fields are separated by
+    tabs in `.tsv` and `.txt` files, by commas otherwise, and may be quoted as RFC 4180 says. Blank lines
+    are skipped. An optional column that the file lacks gives empty fields.
+
+    Yields:
+        `FILE, line N` and the fields, surrounding blanks removed.
+
+    Raises:
+        DataError: Where the file cannot be read, is not UTF-8, lacks a column, or has a malformed line.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path}: is not a regular file; a CSV or TSV table was expected")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield from _rows(path, file, required, optional)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check path and permissions") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text ({error.reason}); save the table as UTF-8") from error
+
+
+def parse_number(field: str, place: str, column: str, minimum: float = -math.inf) -> float:
+    """A finite number of at least `minimum`.
+
+    Raises:
+        DataError: Where `field` is anything else; names `place` and `column`.
+    """
+    try:
+        number = float(field)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or number < minimum or "_" in field:
+        what = "a number" if minimum == -math.inf else f"a number of at least {minimum:g}"
+        raise DataError(f"{place}: column '{column}' has {field[:40]!r}, {what} was expected")
+    return number
+
+
+def _rows(
+    path: Path, file: TextIO, required: Sequence[str], optional: Sequence[str]
+) -> Iterator[tuple[str, list[str]]]:
+    delimiter = "\t" if path.suffix.lower() in {".tsv", ".txt"} else ","
+    reader = csv.reader(_lines(path, file), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        positions = _positions(path, header, required, optional)
+        for fields in reader:
+            place = f"{path}, line {reader.line_num}"
+            if not any(field.strip() for field in fields):
+                continue
+            if len(fields) != len(header):
+                raise DataError(f"{place}: has {len(fields)} fields, the first line names {len(header)}")
+            yield place, [fields[i].strip() if i is not None else "" for i in positions]
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: is no valid table row ({error})") from error
+
+
+def _positions(
+    path: Path, header: list[str], required: Sequence[str], optional: Sequence[str]
+) -> list[int | None]:
+    missing = [name for name in required if name not in header]
+    if missing:
+        expected = ", ".join(required) + "".join(f" [, {name}]" for name in optional)
+        raise DataError(f"{path}, line 1: lacks the column '{missing[0]}'; columns expected: {expected}")
+    return [header.index(name) if name in header else None for name in (*required, *optional)]
+
+
+def _lines(path: Path, file: TextIO) -> Iterator[str]:
+    """Lines of bounded length, without NUL characters."""
+    number = 0
+    while line := file.readline(MAX_LINE_CHARACTERS + 1):
+        number += 1
+        if len(line) > MAX_LINE_CHARACTERS:
+            raise DataError(f"{path}, line {number}: is longer than {MAX_LINE_CHARACTERS} characters")
+        if "\0" in line:
+            raise DataError(f"{path}, line {number}: has a NUL character; this is no text table")
+        yield line
