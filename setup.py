@@ -29,6 +29,7 @@ REQUIREMENTS = [
     "soxr>=0.3.7",
     "google-crc32c>=1.5",
     "tqdm>=4.66",
+    "google-crc32c>=1.5",
     "matplotlib>=3.8",
     "pyarrow>=14",
 ]

@@ -1,0 +1,165 @@
+"""The layers of the package, read from its imports: they go down only."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "kerasrep"
+
+LAYERS = (
+    {"errors", "constants"},
+    {"recipe", "recipe_file", "recipe_faults", "strict_yaml", "run_directory"},
+    {"sources", "data", "model", "downstream"},
+    {"corpora", "training", "serving", "embedding", "study", "tuning"},
+    {"cli"},
+)
+RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
+MAY_IMPORT_EACH_OTHER = {0, 1}
+ALLOWED_BESIDE = {("tuning", "training")}
+WITHOUT_TENSORFLOW = {"errors", "constants", "downstream", "study"} | LAYERS[1]
+ONLY_HERE = {
+    "kapre": {"model.frontend"},
+    "tensorflow_io": {"data.audio"},
+    "music21": {"corpora.demo"},
+    "symusic": {"corpora.demo"},
+    "pretty_midi": {"corpora.demo"},
+    "keras_tuner": {"tuning"},
+}
+DISTRIBUTION = {
+    "google_crc32c": "google-crc32c",
+    "keras_tuner": "keras-tuner",
+    "pydantic_core": "pydantic",
+    "sklearn": "scikit-learn",
+    "tensorflow_io": "tensorflow-io",
+    "yaml": "pyyaml",
+}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    """Module name below the package: `cli.train`, `sources` for its `__init__`, "" for the package's."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of what a module imports, wherever in it; of `from a import b` both `a` and `a.b`."""
+    package = ["kerasrep", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def units_imported(path: Path) -> set[str]:
+    """Parts of the package that a module imports: `errors`, `sources`, ..."""
+    names = {name.split(".")[1] for name in imports(path) if name.startswith("kerasrep.")}
+    return {name for name in names if name in RANK or (PACKAGE / name).is_dir()}
+
+
+def third_party(path: Path) -> set[str]:
+    names = {name.partition(".")[0] for name in imports(path)}
+    return names - set(sys.stdlib_module_names) - {"kerasrep"}
+
+
+def test_every_part_of_the_package_has_a_layer():
+    parts = {dotted(path).partition(".")[0] for path in MODULES} - {""}
+    assert parts <= set(RANK)
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if dotted(p)], ids=dotted)
+def test_imports_go_down_only(path):
+    unit = dotted(path).partition(".")[0]
+    rank = RANK[unit]
+    for other in units_imported(path) - {unit}:
+        beside = RANK[other] == rank and (rank in MAY_IMPORT_EACH_OTHER or (unit, other) in ALLOWED_BESIDE)
+        assert RANK[other] < rank or beside, f"{dotted(path)} must not import {other}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: dotted(path) or "kerasrep")
+def test_libraries_stay_where_they_belong(path):
+    module = dotted(path)
+    for library in third_party(path):
+        homes = ONLY_HERE.get(library)
+        allowed = homes is None or any(module == home or module.startswith(f"{home}.") for home in homes)
+        assert allowed, f"{module} must not import {library}: that belongs to {homes}"
+    if module.partition(".")[0] in WITHOUT_TENSORFLOW:
+        assert not third_party(path) & {"tensorflow", "keras", "kapre", "tensorflow_io"}
+
+
+def declared() -> dict[str, set[str]]:
+    """Distributions that setup.py requires, by extra; "" without any."""
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    literals = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id in {"REQUIREMENTS", "EXTRAS"}
+    }
+    names = {"": literals["REQUIREMENTS"], **literals["EXTRAS"]}
+    return {extra: {re.match(r"[\w-]+", line)[0].lower() for line in lines} for extra, lines in names.items()}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: dotted(path) or "kerasrep")
+def test_every_import_is_declared(path):
+    of_demo = dotted(path).startswith("corpora.demo")
+    known = declared()[""] | (declared()["demo"] if of_demo else set())
+    assert {DISTRIBUTION.get(name, name) for name in third_party(path)} <= known
+
+
+def test_every_import_of_the_tests_is_declared():
+    extras = declared()
+    known = extras[""] | extras["demo"] | extras["test"]
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+        names |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+        top = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"kerasrep", ""}
+        local = {p.stem for p in path.parent.glob("*.py")}
+        assert {DISTRIBUTION.get(name, name) for name in top - local} <= known, path
+
+
+def test_importing_the_package_and_its_commands_imports_no_tensorflow():
+    commands = [
+        f"kerasrep.cli.{p.stem}" for p in sorted((PACKAGE / "cli").glob("*.py")) if p.stem != "__init__"
+    ]
+    code = f"import sys, importlib\nfor m in {['kerasrep', *commands]}: importlib.import_module(m)\n"
+    code += "print(sorted({'tensorflow', 'keras', 'kapre', 'pydantic', 'music21'} & set(sys.modules)))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import kerasrep.data.audio", {"data"}),
+        ("from kerasrep import errors, sources", {"errors", "sources"}),
+        ("from .. import training", {"training"}),
+        ("from ..model import heads", {"model"}),
+        ("def f():\n    from kerasrep.cli import train", {"cli"}),
+        ("import kerasrep\nimport numpy", set()),
+    ],
+)
+def test_the_reader_of_imports_sees_every_form(monkeypatch, tmp_path, source, found):
+    for unit in RANK:
+        (tmp_path / unit).mkdir()
+    (tmp_path / "serving" / "module.py").write_text(source)
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    assert units_imported(tmp_path / "serving" / "module.py") == found
