@@ -45,6 +45,17 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verbose", action="store_true", help="show TensorFlow's own messages as well")
 
 
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `RECIPE` and `KEY=VALUE ...`; parse with `parse_intermixed_args`: options may follow RECIPE."""
+    parser.add_argument("recipe", metavar="RECIPE", help="YAML file of the experiment")
+    parser.add_argument(
+        "overrides",
+        metavar="KEY=VALUE",
+        nargs="*",
+        help="change a setting of the recipe, such as training.epochs=2 or sources=[tag,year]",
+    )
+
+
 def prepare_environment(verbose: bool) -> None:
     """Set what TensorFlow and Keras read when they are imported.
 

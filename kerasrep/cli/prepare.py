@@ -16,21 +16,17 @@ def build_parser() -> argparse.ArgumentParser:
         description="Decode a recipe's corpus into shards and make the soft targets of all its sources. "
         "Does nothing where that is done; continues where it was interrupted.",
     )
-    parser.add_argument("recipe", metavar="RECIPE", help="YAML file of the experiment")
+    command.add_recipe_arguments(parser)
     parser.add_argument(
-        "overrides",
-        metavar="KEY=VALUE",
-        nargs="*",
-        help="change a setting of the recipe, such as targets.size=20",
+        "--quiet", action="store_true", help="no progress bars, notes or summary, only the folder's name"
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars, notes or summary, only the folder's name")
     command.add_common_arguments(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command: print a summary, or with `--quiet` the prepared folder alone."""
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser().parse_intermixed_args(argv)
 
     from kerasrep.corpora.prepare import prepare
     from kerasrep.recipe_file import read_recipe

@@ -1,3 +1,4 @@
+import argparse
 import errno
 import os
 import subprocess
@@ -136,6 +137,24 @@ def test_tensorflow_is_quiet_unless_verbose(monkeypatch, arguments, level):
 
 
 HEAVY = {"tensorflow", "keras", "kapre", "pydantic", "sklearn", "scipy", "numpy", "matplotlib", "music21"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["r.yaml", "a=1", "b=2", "--verbose"],
+        ["r.yaml", "--verbose", "a=1", "b=2"],
+        ["--verbose", "r.yaml", "a=1", "b=2"],
+    ],
+)
+def test_options_may_stand_anywhere_among_recipe_and_overrides(arguments):
+    parser = argparse.ArgumentParser()
+    command.add_recipe_arguments(parser)
+    command.add_common_arguments(parser)
+    parsed = parser.parse_intermixed_args(arguments)
+    assert (parsed.recipe, parsed.overrides, parsed.verbose) == ("r.yaml", ["a=1", "b=2"], True)
+
+
 COMMANDS = sorted(
     p.stem for p in (ROOT / "kerasrep" / "cli").glob("*.py") if p.stem not in {"__init__", "command"}
 )
