@@ -11,6 +11,7 @@ import contextlib
 import csv
 import fcntl
 import io
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -143,10 +144,11 @@ def _build(
         if track.split != "evaluation"
     ]
     shards = write_shards(directory, items, recipe.audio, progress=progress)
-    _write_skipped(directory, corpus, shards)
     for split in ("train", "validation"):
         if not len(shards.index.rows(split)):
-            raise DataError(_none_left(directory, corpus, shards, split))
+            shutil.rmtree(directory.root, ignore_errors=True)
+            raise DataError(_none_left(corpus, shards, split))
+    _write_skipped(directory, corpus, shards)
     save_index(directory, shards.index)
     train_ids = shards.index.track_ids[shards.index.rows("train")].tolist()
     labels = restrict_labels(corpus.labels, shards.index.track_ids.tolist())
@@ -158,15 +160,12 @@ def _build(
     remove_parts(directory)
 
 
-def _none_left(directory: PreparedDirectory, corpus: Corpus, shards: WrittenShards, split: str) -> str:
+def _none_left(corpus: Corpus, shards: WrittenShards, split: str) -> str:
     in_split = [track for track in corpus.tracks if track.split == split]
     message = f"corpus '{corpus.name}': none of its {len(in_split)} {split} tracks can be used"
     for track in in_split:
         if track.track_id in shards.skipped:
-            return (
-                f"{message}; the first, {track.path}: {shards.skipped[track.track_id]} "
-                f"(all in {directory.skipped})"
-            )
+            return f"{message}; the first, {track.path}: {shards.skipped[track.track_id]}"
     return f"{message}; add tracks or change the split's fraction"
 
 

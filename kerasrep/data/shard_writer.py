@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep import constants
 from kerasrep.data.audio import decode, read_header
 from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE, ShardIndex
+from kerasrep.data.tfrecord import write_record
 from kerasrep.errors import DataError
 from kerasrep.recipe import AudioSettings, fingerprint
 from kerasrep.run_directory import PreparedDirectory, atomic_file, read_json, write_json
@@ -88,7 +87,7 @@ def write_shards(
     """
     from tqdm import tqdm
 
-    n_threads = n_threads or len(os.sched_getaffinity(0))
+    n_threads = n_threads or _available_cores()
     plan, skipped = _plan(items, audio, n_threads)
     parts = []
     with tqdm(total=sum(map(len, plan)), desc="decoding", unit="track", disable=not progress) as bar:
@@ -116,48 +115,10 @@ def remove_parts(directory: PreparedDirectory) -> None:
         path.unlink(missing_ok=True)
 
 
-def example_head(track_id: str, n_payload_bytes: int) -> bytes:
-    """All bytes of the serialised `tf.train.Example` before the samples, which come last.
-
-    The wire format of protocol buffers: each message below is the last field of the one around it, so
-    only its tag and length stand in front.
-    """
-
-    def opened(field: int, inside: bytes, n_after: int) -> bytes:
-        return bytes([field << 3 | 2]) + _varint(len(inside) + n_after) + inside
-
-    identity = track_id.encode()
-    value = opened(1, opened(1, identity, 0), 0)  # Feature { BytesList { value } }
-    entry = opened(1, opened(1, b"track_id", 0) + opened(2, value, 0), 0)
-    head = b""
-    for field in (1, 1, 2):  # BytesList.value, Feature.bytes_list, value of the map's entry
-        head = opened(field, head, n_payload_bytes)
-    head = opened(1, opened(1, b"samples", 0) + head, n_payload_bytes)  # Features.feature
-    return opened(1, entry + head, n_payload_bytes)  # Example.features
-
-
-def _varint(value: int) -> bytes:
-    digits = bytearray()
-    while value > 0x7F:
-        digits.append(value & 0x7F | 0x80)
-        value >>= 7
-    digits.append(value)
-    return bytes(digits)
-
-
-def _masked(crc: int) -> bytes:
-    """CRC-32C as TFRecord files store it: rotated and shifted, so that a CRC of CRCs is sound."""
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-def write_record(write: Callable[[bytes], object], track_id: str, payload: bytes) -> int:
-    """Write one TFRecord record; return how many of its bytes come before `payload`."""
-    head = example_head(track_id, len(payload))
-    length = struct.pack("<Q", len(head) + len(payload))
-    checksum = google_crc32c.extend(google_crc32c.value(head), payload)
-    for piece in (length, _masked(google_crc32c.value(length)), head, payload, _masked(checksum)):
-        write(piece)
-    return len(length) + 4 + len(head)
+def _available_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux; respects taskset and containers
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def to_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
