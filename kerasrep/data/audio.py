@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -102,8 +102,22 @@ def decode(
     Raises:
         DataError: Where the file is broken, ends early, or has NaN or infinite samples.
     """
-    import soxr
+    return np.concatenate(list(decode_blocks(path, sample_rate_hz, decoder, max_seconds)))
 
+
+def decode_blocks(
+    path: Path,
+    sample_rate_hz: int,
+    decoder: str = "soundfile",
+    max_seconds: float | None = None,
+) -> Iterator[NDArray[np.float32]]:
+    """Decode a file as `decode` does, in bounded memory.
+
+    Args and errors are those of `decode`; a fault may only show after some blocks.
+
+    Yields:
+        float32 [samples, 2], at least one block; blocks may be empty.
+    """
     header = read_header(path)
     limit = header.frames
     if max_seconds is not None:
@@ -112,20 +126,39 @@ def decode(
         blocks = _tensorflow_io_blocks(path, header, limit)
     else:
         blocks = _soundfile_blocks(path, limit)
+    yield np.zeros((0, constants.N_CHANNELS), np.float32)
+    yield from convert_blocks(str(path), blocks, header.sample_rate_hz, sample_rate_hz)
+
+
+def convert_blocks(
+    name: str, blocks: Iterable[NDArray[np.float32]], from_hz: float, to_hz: float
+) -> Iterator[NDArray[np.float32]]:
+    """Make consecutive blocks of one recording stereo and convert their rate.
+
+    Args:
+        name: Of the recording, for errors.
+        blocks: [samples, channels]; one channel is doubled, more than two are averaged first.
+        from_hz: Rate of `blocks`.
+        to_hz: Rate of the result.
+
+    Yields:
+        float32 [samples, 2]; blocks may be empty.
+
+    Raises:
+        DataError: At a block with NaN or infinite samples.
+    """
+    import soxr
+
     resampler = (
         None
-        if header.sample_rate_hz == sample_rate_hz
-        else soxr.ResampleStream(
-            header.sample_rate_hz, sample_rate_hz, constants.N_CHANNELS, dtype="float32", quality="HQ"
-        )
+        if from_hz == to_hz
+        else soxr.ResampleStream(from_hz, to_hz, constants.N_CHANNELS, dtype="float32", quality="HQ")
     )
-    parts = []
     for block in blocks:
-        stereo = _to_stereo(path, block)
-        parts.append(stereo if resampler is None else resampler.resample_chunk(stereo))
+        stereo = _to_stereo(name, block)
+        yield stereo if resampler is None else resampler.resample_chunk(stereo)
     if resampler is not None:
-        parts.append(resampler.resample_chunk(np.zeros((0, constants.N_CHANNELS), np.float32), last=True))
-    return np.concatenate(parts)
+        yield resampler.resample_chunk(np.zeros((0, constants.N_CHANNELS), np.float32), last=True)
 
 
 def _open(path: Path) -> soundfile.SoundFile:
@@ -190,10 +223,10 @@ def _soundfile_blocks(path: Path, limit: int) -> Iterator[NDArray[np.float32]]:
         raise DataError(f"{path}: ends after {taken} of {limit} frames; copy or convert it again")
 
 
-def _to_stereo(path: Path, block: NDArray[np.float32]) -> NDArray[np.float32]:
+def _to_stereo(name: str, block: NDArray[np.float32]) -> NDArray[np.float32]:
     """[frames, channels] -> [frames, 2]."""
     if not np.isfinite(block).all():
-        raise DataError(f"{path}: has NaN or infinite samples; convert it again")
+        raise DataError(f"{name}: has NaN or infinite samples; clean or convert it first")
     if block.shape[1] > constants.N_CHANNELS:
         block = block.mean(axis=1, keepdims=True, dtype=np.float32)
     if block.shape[1] == 1:
