@@ -1,7 +1,7 @@
-import dataclasses
 import os
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kerasrep import constants
 from kerasrep.errors import RecipeError
-from kerasrep.recipe import Recipe
+from kerasrep.recipe import Recipe, SourceName, StrategyName
 from kerasrep.recipe_file import MAX_BYTES, read_recipe, write_recipe
 
 BASE = "strategy: mss-cr\nsources: [tag, year]\n"  # two lines: what follows stands in line 3
@@ -339,11 +339,20 @@ def test_what_is_written_reads_back_equal(tmp_path_factory, recipe):
 # The recipe itself
 
 
+def test_names_in_the_recipe_are_those_of_the_constants():
+    assert typing.get_args(SourceName) == constants.SOURCES
+    assert typing.get_args(StrategyName) == constants.STRATEGIES
+    corpora = Recipe.model_json_schema()["properties"]["corpus"]["discriminator"]["mapping"]
+    assert set(corpora) == set(constants.CORPORA)
+    assert set(constants.VALUE_SOURCES) | set(constants.COUNT_SOURCES) | {"self"} == set(constants.SOURCES)
+
+
 def test_a_recipe_cannot_be_changed(make_recipe):
     recipe = make_recipe()
     with pytest.raises(ValueError, match="frozen"):
         recipe.seed = 3
-    assert not dataclasses.is_dataclass(recipe)
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.training.epochs = 3
 
 
 def test_fingerprint_is_the_same_in_another_process_and_changes_with_a_setting(make_recipe):
