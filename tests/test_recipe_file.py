@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasrep import constants
+from kerasrep import constants, strict_yaml
 from kerasrep.errors import RecipeError
-from kerasrep.recipe import Recipe, SourceName, StrategyName
+from kerasrep.recipe import Recipe, Settings, SourceName, StrategyName
 from kerasrep.recipe_file import MAX_BYTES, read_recipe, write_recipe
 
 BASE = "strategy: mss-cr\nsources: [tag, year]\n"  # two lines: what follows stands in line 3
@@ -334,6 +334,63 @@ def test_what_is_written_reads_back_equal(tmp_path_factory, recipe):
     again = read_recipe(path)
     assert again == recipe
     assert again.fingerprint() == recipe.fingerprint()
+
+
+# Anything at all
+
+SECTIONS = {
+    name: list(field.annotation.model_fields)
+    for name, field in Recipe.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Settings)
+}
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats() | paths | st.sampled_from(["auto", "demo", "tag"])
+)
+anything = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(paths, inner, max_size=3)
+)
+drafts = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(Recipe.model_fields, anything),
+        **{
+            name: st.fixed_dictionaries({}, optional=dict.fromkeys(keys, anything))
+            for name, keys in SECTIONS.items()
+        },
+        "corpus": anything
+        | st.fixed_dictionaries(
+            {"name": st.sampled_from(constants.CORPORA)},
+            optional={"root": anything, "tables": anything, "tracks": anything},
+        ),
+        "strategy": st.sampled_from(constants.STRATEGIES) | anything,
+        "sources": st.lists(st.sampled_from(constants.SOURCES) | anything, max_size=3) | anything,
+    },
+)
+
+
+@given(draft=drafts | anything)
+def test_whatever_a_file_says_it_is_a_recipe_or_one_line(tmp_path_factory, draft):
+    path = tmp_path_factory.getbasetemp() / "anything.yaml"
+    path.write_text(strict_yaml.dump(draft), encoding="utf-8")
+    try:
+        recipe = read_recipe(path)
+    except RecipeError as error:
+        assert str(error).startswith(str(path))
+        assert "\n" not in str(error)
+    else:
+        assert isinstance(recipe, Recipe)
+
+
+@given(key=st.from_regex(r"[a-z_.]{0,20}", fullmatch=True) | paths, value=paths)
+def test_whatever_an_override_says_it_is_a_recipe_or_one_line(tmp_path_factory, key, value):
+    path = tmp_path_factory.getbasetemp() / "base.yaml"
+    path.write_text(BASE, encoding="utf-8")
+    try:
+        recipe = read_recipe(path, [f"{key}={value}"])
+    except RecipeError as error:
+        assert str(error).startswith("override ")
+    else:
+        assert isinstance(recipe, Recipe)
 
 
 # The recipe itself
