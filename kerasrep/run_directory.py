@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,3 +240,25 @@ class RunDirectory:
     def card(self) -> Path:
         """JSON: versions, devices, recipe, data, time, scores, and how the run ended."""
         return self.root / "card.json"
+
+
+def new_run(runs: Path, name: str) -> RunDirectory:
+    """`runs`/`name`/TIME, a folder that does not exist yet."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    run, number = RunDirectory(runs / name / stamp), 1
+    while run.root.exists():
+        number += 1
+        run = RunDirectory(runs / name / f"{stamp}-{number}")
+    return run
+
+
+def latest_run(runs: Path, name: str) -> RunDirectory:
+    """The latest run of a recipe.
+
+    Raises:
+        RunError: Where there is none.
+    """
+    found = sorted(path.parent for path in (runs / name).glob("*/recipe.yaml"))
+    if not found:
+        raise RunError(f"{runs / name}: holds no run to resume; start one without --resume")
+    return RunDirectory(found[-1])

@@ -118,6 +118,12 @@ class Schedule:
             return self._pairs(step, source, use, replica)
         return self._segments(step, source, use, replica)
 
+    def segments(self, step: int) -> int:
+        """Segments that a step runs through the network, over all replicas."""
+        source = int(self.source_of_step[step])
+        pairs = source != JOINT and self.sources[source] == "self"
+        return self._batch.size * (2 if pairs else 1)
+
     def _segments(self, step: int, source: int, use: int, replica: int) -> Plan:
         size, crops = self._batch.size, self._batch.crops_per_visit
         members = self._stream(source, self._examples[source].rows, use * (size // crops), size // crops)

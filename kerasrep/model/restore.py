@@ -44,7 +44,8 @@ def _assign(path: Path, arrays: dict[str, NDArray[Any]], network: Network) -> No
     for name, variable in variables.items():
         if tuple(arrays[name].shape) != tuple(variable.shape):
             raise DataError(
-                f"{path}: array '{name}' is {list(arrays[name].shape)}, the network has {list(variable.shape)}"
+                f"{path}: array '{name}' is {list(arrays[name].shape)}, not {list(variable.shape)}; "
+                "the recipe is of another network"
             )
         variable.assign(arrays[name])
 
@@ -102,7 +103,7 @@ def restore_run(root: Path) -> TrainedRun:
         raise RunError(f"{root}: has no trained weights yet ({run.best.name}); resume its training first")
     recipe = read_recipe(run.recipe)
     arrays = read_arrays(run.best)
-    sizes = {}
+    sizes: dict[str, int] = {}
     for source in recipe.sources:
         name = f"{source}_logits/bias"
         if name not in arrays:

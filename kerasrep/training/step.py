@@ -172,12 +172,12 @@ class Step:
         layouts = [self._states[group].layout for group in groups]
         gradients = tf.split(gradient, [layout.weights.total for layout in layouts])
         statistics = tf.split(statistics, [layout.statistics.total for layout in layouts])
-        for group, part, new_statistics in zip(groups, gradients, statistics, strict=True):
+        for group, slope, new_statistics in zip(groups, gradients, statistics, strict=True):
             old = before[group]
             count = batch.step if group == SHARED or source < 0 else batch.uses
-            part = part + self._recipe.model.l2 * old["weights"]
+            regularised = slope + self._recipe.model.l2 * old["weights"]
             weights, first, second = self._adam(
-                old["weights"], part, old["first_moment"], old["second_moment"], rate, count + 1
+                old["weights"], regularised, old["first_moment"], old["second_moment"], rate, count + 1
             )
             self._states[group].update(
                 {
@@ -189,12 +189,14 @@ class Step:
             )
 
     def _dropout_seeds(self, step: tf.Tensor) -> tf.Tensor:
-        """One seed pair for each dropout layer of this step and replica, uint32 [layers, 2]."""
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        count = len(self._network.seed_states())
-        layer = tf.range(count, dtype=tf.uint32) + tf.cast(replica, tf.uint32) * count
-        layer += tf.constant(self._recipe.seed % 65_521, tf.uint32) * 65_537
-        return tf.stack([tf.fill((count,), tf.cast(step, tf.uint32)), layer], axis=1)
+        """One seed pair for each dropout layer of this step and replica, [layers, 2]."""
+        states = self._network.seed_states()
+        if not states:
+            return tf.zeros((0, 2), tf.int64)
+        replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
+        second = tf.range(len(states), dtype=tf.int64) + replica * len(states) + self._recipe.seed * 4099
+        seeds = tf.stack([tf.fill((len(states),), step), second], axis=1)
+        return tf.cast(seeds % 2**31, states[0].dtype)
 
     def _gradient_function(self, source: int) -> Callable[..., tuple[tf.Tensor, ...]]:
         groups = self.groups(source)
@@ -222,7 +224,8 @@ class Step:
         seeds: tf.Tensor,
         batch: Batch,
     ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-        mapping = list(zip(self._network.seed_states(), tf.unstack(seeds), strict=True))
+        states = self._network.seed_states()
+        mapping = list(zip(states, tf.unstack(seeds, len(states)), strict=True))
         for layout, weight, statistic in zip(layouts, weights, statistics, strict=True):
             mapping += layout.weights.split(weight) + layout.statistics.split(statistic)
         with keras.StatelessScope(state_mapping=mapping) as scope:

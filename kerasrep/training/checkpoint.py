@@ -1,0 +1,91 @@
+"""The whole state of a training in one NPZ file: vectors, position, sums of the open epoch, history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep.errors import DataError
+from kerasrep.run_directory import read_arrays, write_arrays
+from kerasrep.training.vectors import PARTS, GroupState
+
+FORMAT = 1
+
+
+@dataclass
+class Progress:
+    """Where a training stands.
+
+    Attributes:
+        step: Steps done.
+        sums: float64 [3, sources], loss, agreement and uses since the epoch began.
+        seconds: Time spent training, over all sittings.
+        best_loss: Lowest mean validation loss so far, nats; infinite before the first epoch ends.
+        best_epoch: Its epoch.
+        history: One mapping an epoch, epoch 0 being before training.
+    """
+
+    step: int
+    sums: NDArray[np.float64]
+    seconds: float = 0.0
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def save_state(path: Path, states: Mapping[str, GroupState], progress: Progress) -> None:
+    """Write the state, whole or not at all."""
+    meta = {
+        "format": FORMAT,
+        "step": progress.step,
+        "seconds": progress.seconds,
+        "best_loss": progress.best_loss if np.isfinite(progress.best_loss) else None,
+        "best_epoch": progress.best_epoch,
+        "history": progress.history,
+    }
+    arrays: dict[str, NDArray[Any]] = {"meta": np.asarray(json.dumps(meta)), "sums": progress.sums}
+    for state in states.values():
+        arrays |= state.arrays()
+    write_arrays(path, arrays)
+
+
+def restore_state(path: Path, states: Mapping[str, GroupState], n_sources: int) -> Progress:
+    """Read a state into the vectors of all replicas.
+
+    Raises:
+        DataError: Where the file is missing, malformed, or of another network.
+    """
+    arrays = read_arrays(path)
+    expected = {"meta", "sums"} | {f"{group}.{part}" for group in states for part in PARTS}
+    odd = sorted(set(arrays) ^ expected)
+    if odd:
+        raise DataError(f"{path}: array '{odd[0]}' is missing or unknown; start again without --resume")
+    for state in states.values():
+        for part in PARTS:
+            found, wanted = arrays[f"{state.name}.{part}"], state.first(part)
+            if found.shape != tuple(wanted.shape) or found.dtype != np.float32:
+                raise DataError(f"{path}: array '{state.name}.{part}' is of another network")
+    try:
+        meta = json.loads(str(arrays["meta"]))
+        if meta["format"] != FORMAT or arrays["sums"].shape != (3, n_sources):
+            raise DataError(f"{path}: was written by another version; start again without --resume")
+        best = meta["best_loss"]
+        progress = Progress(
+            step=int(meta["step"]),
+            sums=arrays["sums"].astype(np.float64),
+            seconds=float(meta["seconds"]),
+            best_loss=float("inf") if best is None else float(best),
+            best_epoch=int(meta["best_epoch"]),
+            history=list(meta["history"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: its description cannot be read; start again without --resume") from error
+    for state in states.values():
+        state.restore(arrays)
+    return progress

@@ -1,0 +1,81 @@
+"""What a training reached, beside what guessing the mean target reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """Validation scores of one source; divergences in nats.
+
+    Attributes:
+        source: Name.
+        before: Divergence before training.
+        after: Divergence at the best epoch.
+        mean_target: Divergence of always predicting the training set's mean target.
+        agreement: Share of examples whose most probable class is the target's, at the best epoch.
+        mean_target_agreement: The same for the mean target.
+    """
+
+    source: str
+    before: float
+    after: float
+    mean_target: float
+    agreement: float
+    mean_target_agreement: float
+
+    @property
+    def per_cent(self) -> float:
+        """Divergence as a percentage of the mean target's; below 100 something was learnt."""
+        return 100.0 * self.after / self.mean_target
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Scores of all sources.
+
+    Attributes:
+        rows: One a source.
+        best_epoch: Epoch of the lowest mean validation loss.
+        epochs: Epochs trained.
+        seconds: Time in training steps.
+    """
+
+    rows: Sequence[SummaryRow]
+    best_epoch: int
+    epochs: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for the card."""
+        sources = {row.source: {**_without_name(row), "per_cent": row.per_cent} for row in self.rows}
+        return {"best_epoch": self.best_epoch, "epochs": self.epochs, "sources": sources}
+
+    def table(self) -> str:
+        """Text for the terminal."""
+        lines = [
+            f"validation loss in nats (best epoch {self.best_epoch} of {self.epochs})",
+            f"{'source':<8} {'before':>8} {'after':>8} {'mean target':>12} {'after/mean':>11} "
+            f"{'top-1':>7} {'mean':>6}",
+        ]
+        for row in self.rows:
+            lines.append(
+                f"{row.source:<8} {row.before:8.3f} {row.after:8.3f} {row.mean_target:12.3f} "
+                f"{row.per_cent:10.1f}% {row.agreement:7.3f} {row.mean_target_agreement:6.3f}"
+            )
+        below = [row.source for row in self.rows if row.after < row.mean_target]
+        above = [row.source for row in self.rows if row.after >= row.mean_target]
+        lines.append(
+            f"{len(below)} of {len(self.rows)} sources are below the mean target"
+            + (f"; not {', '.join(above)}" if above else "")
+        )
+        return "\n".join(lines)
+
+
+def _without_name(row: SummaryRow) -> dict[str, float]:
+    values = asdict(row)
+    del values["source"]
+    return values

@@ -1,0 +1,360 @@
+"""Train a recipe: from prepared shards and targets to a run directory."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep.data.batches import SplitExamples, split_examples
+from kerasrep.data.schedule import Schedule
+from kerasrep.data.shards import ShardIndex, load_index
+from kerasrep.errors import DataError, RecipeError, RunError
+from kerasrep.model.picture import draw_strategy
+from kerasrep.model.restore import load_scaler, load_weights, save_scaler, save_weights
+from kerasrep.model.strategies import Network, network_of
+from kerasrep.recipe import Recipe
+from kerasrep.recipe_file import read_recipe, write_recipe
+from kerasrep.run_directory import PreparedDirectory, RunDirectory, read_json, write_json, write_text
+from kerasrep.sources.targets import load_targets
+from kerasrep.training.card import RunCard
+from kerasrep.training.checkpoint import Progress, restore_state, save_state
+from kerasrep.training.devices import Execution, choose_execution
+from kerasrep.training.loop import Hooks, Interrupted, mean_scores, run_epochs
+from kerasrep.training.scaling import fit_scaler
+from kerasrep.training.step import Step
+from kerasrep.training.summary import Summary, SummaryRow
+from kerasrep.training.tensorboard import Board
+from kerasrep.training.validation import Score, Validator, mean_target_scores
+from kerasrep.training.vectors import GroupLayout, GroupState
+
+#: Parts of a recipe that may change between a run and its resumption.
+_MAY_CHANGE = (("training", "epochs"), ("training", "checkpoint_every_epochs"), ("export",))
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Prepared files, joined for one recipe.
+
+    Attributes:
+        index: Where the tracks lie.
+        train: Training tracks and targets.
+        validation: Held-out tracks and targets.
+        fingerprint: Of the prepared data.
+    """
+
+    index: ShardIndex
+    train: SplitExamples
+    validation: SplitExamples
+    fingerprint: str
+
+    @classmethod
+    def open(cls, recipe: Recipe, prepared: PreparedDirectory) -> TrainingData:
+        """Read index and targets.
+
+        Raises:
+            DataError: Where files are missing or malformed, or the recipe asks for what they lack.
+        """
+        index = load_index(prepared)
+        if index.sample_rate_hz != recipe.audio.sample_rate_hz:
+            raise DataError(
+                f"{prepared.root}: shards are at {index.sample_rate_hz} Hz, "
+                f"the recipe asks for {recipe.audio.sample_rate_hz}; prepare again"
+            )
+        targets = {s: (t.track_ids, t.target) for s, t in load_targets(prepared.targets).items()}
+        train, validation = (
+            split_examples(index, targets, split, recipe.sources) for split in ("train", "validation")
+        )
+        return cls(index, train, validation, prepared.root.name)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Source -> dimension of its target."""
+        return {source: examples.size for source, examples in self.train.by_source.items()}
+
+
+def steps_per_epoch(recipe: Recipe, data: TrainingData) -> int:
+    """Steps of an epoch: floor(training tracks / batch), over all sources together.
+
+    Raises:
+        RecipeError: Where a batch is larger than the training set.
+    """
+    steps = len(data.train.rows) // recipe.batches.size
+    if steps == 0:
+        raise RecipeError(
+            f"batches.size: {recipe.batches.size} is more than the {len(data.train.rows)} training tracks; "
+            "lower it"
+        )
+    return steps
+
+
+def train(
+    recipe: Recipe,
+    prepared: PreparedDirectory,
+    run: RunDirectory,
+    resume: bool = False,
+    show_progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> Summary:
+    """Train a recipe and leave the run directory complete.
+
+    Args:
+        recipe: What to train.
+        prepared: Shards and targets.
+        run: Where everything is written.
+        resume: Continue the run from its last state.
+        show_progress: Show a progress bar.
+        say: Prints a line for people.
+
+    Returns:
+        Scores of all sources before and after training, beside those of the mean target.
+
+    Raises:
+        KerasrepError: See `run_epochs`, `choose_execution` and `TrainingData.open`; or where the run
+            cannot be resumed.
+    """
+    data = TrainingData.open(recipe, prepared)
+    n_steps = recipe.training.epochs * steps_per_epoch(recipe, data)
+    execution = choose_execution(recipe)
+    _begin(recipe, data, prepared, run, resume)
+    network = _network(recipe, data, run, execution, resume)
+    trainer = Trainer(recipe, data, run, network, execution, n_steps, show_progress)
+    if resume and run.last.is_file():
+        trainer.progress = restore_state(run.last, trainer.states, len(recipe.sources))
+        say(f"resuming {run.root} after step {trainer.progress.step} of {n_steps}")
+    return trainer.run(prepared, say)
+
+
+def _begin(
+    recipe: Recipe, data: TrainingData, prepared: PreparedDirectory, run: RunDirectory, resume: bool
+) -> None:
+    """Write the recipe, or compare it with the one that the run was started with."""
+    if resume and run.recipe.is_file():
+        _check_same(recipe, read_recipe(run.recipe), run)
+        before = read_json(run.prepared)
+        if before.get("fingerprint") != data.fingerprint:
+            raise RunError(
+                f"{run.root}: the corpus or its targets changed since; start again without --resume"
+            )
+    elif run.recipe.exists():
+        raise RunError(f"{run.root}: holds a run already; add --resume, or choose another --run-dir")
+    write_json(run.prepared, {"root": str(prepared.root), "fingerprint": data.fingerprint})
+    write_recipe(run.recipe, recipe)
+
+
+def _check_same(recipe: Recipe, before: Recipe, run: RunDirectory) -> None:
+    new, old = _flat(recipe.as_dict()), _flat(before.as_dict())
+    for key in sorted(set(new) | set(old)):
+        if any(key[: len(free)] == free for free in _MAY_CHANGE) or key[-1] == "root":
+            continue
+        if new.get(key) != old.get(key):
+            raise RecipeError(
+                f"{'.'.join(key)}: {new.get(key)!r}, but the run in {run.root} has {old.get(key)!r}; "
+                "only epochs and paths may change on --resume"
+            )
+
+
+def _flat(value: Any, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for name, inner in value.items() for k, v in _flat(inner, (*prefix, name)).items()}
+
+
+def _network(
+    recipe: Recipe, data: TrainingData, run: RunDirectory, execution: Execution, resume: bool
+) -> Network:
+    if resume and run.scaler.is_file():
+        scaler = load_scaler(run.scaler, recipe.audio.n_mels)
+    else:
+        scaler = fit_scaler(recipe, data.index, data.train.rows)
+        save_scaler(run.scaler, scaler)
+    return network_of(recipe, data.sizes, scaler, execution.precision)
+
+
+class Trainer:
+    """One run: its vectors, its progress and its logs."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: TrainingData,
+        run: RunDirectory,
+        network: Network,
+        execution: Execution,
+        n_steps: int,
+        show_progress: bool,
+    ) -> None:
+        """Make the vectors from the network's initial weights."""
+        self.recipe, self.data, self.run_directory = recipe, data, run
+        self.network, self.execution, self.n_steps = network, execution, n_steps
+        self.progress = Progress(0, np.zeros((3, len(recipe.sources))))
+        self.states = {
+            group: GroupState(group, GroupLayout.of(network, group), execution.distribution)
+            for group in network.groups
+        }
+        self.validator = Validator(recipe, network, self.states, data.validation, data.index)
+        self.mean_target = mean_target_scores(data.train, data.validation)
+        self._show = show_progress
+        self._sizes = tuple(data.sizes[source] for source in recipe.sources)
+        self._epoch_steps = steps_per_epoch(recipe, data)
+
+    def run(self, prepared: PreparedDirectory, say: Callable[[str], None]) -> Summary:
+        """Train to the end, whatever is left to do."""
+        card = RunCard(self.recipe, self.execution, self.data.fingerprint, self.network.parameters())
+        card.write(self.run_directory.card, "running", self.progress)
+        draw_strategy(self.network, self.run_directory.picture)
+        self.board = Board(self.run_directory.tensorboard)
+        try:
+            if not self.progress.history:
+                self._before_training(say)
+            self._train()
+        except Interrupted:
+            card.write(self.run_directory.card, "interrupted", self.progress)
+            raise
+        except BaseException as error:
+            card.write(self.run_directory.card, f"failed: {type(error).__name__}: {error}", self.progress)
+            raise
+        finally:
+            self.board.close()
+        summary = self._finish(prepared)
+        card.write(self.run_directory.card, "done", self.progress, summary)
+        return summary
+
+    def _before_training(self, say: Callable[[str], None]) -> None:
+        say(
+            f"{self.recipe.name}: {len(self.data.train.rows)} training and "
+            f"{len(self.data.validation.rows)} validation tracks, {self.n_steps} steps, "
+            f"{sum(self.network.parameters().values()):,} parameters on {', '.join(self.execution.devices)}"
+        )
+        scores = self.validator()
+        self._record(0, {}, scores, 0.0)
+        self.board.graph(self.network)
+        self.board.mels(self.validator.some_mels())
+        self.board.flush()
+
+    def _train(self) -> None:
+        segment = self.recipe.audio.segment_samples
+        schedule = Schedule(
+            self.recipe,
+            self.data.train.by_source,
+            self.data.index.samples,
+            self.n_steps,
+            self.execution.replicas,
+        )
+        step = Step(self.recipe, self.network, self.states, self._sizes, self.n_steps, self.execution.xla)
+        every = self.recipe.training.checkpoint_every_epochs
+        hooks = Hooks(
+            epoch_done=self._epoch_done,
+            save=lambda: save_state(self.run_directory.last, self.states, self.progress),
+            epoch_saves=lambda epoch: epoch % every == 0,
+        )
+        run_epochs(
+            schedule, self.data.index, self._sizes, segment, self._epoch_steps, step, self.execution,
+            self.progress, hooks, self._show,
+        )  # fmt: skip
+
+    def _epoch_done(self, epoch: int, sums: NDArray[np.float64], seconds: float) -> None:
+        scores = self.validator()
+        losses = [score.loss for score in scores.values()]
+        if not np.isfinite(losses).all():
+            bad = next(source for source, score in scores.items() if not np.isfinite(score.loss))
+            raise RunError(
+                f"epoch {epoch}, step {self.progress.step}: the validation loss of '{bad}' is not finite; "
+                "lower training.learning_rate"
+            )
+        self._record(epoch, dict(mean_scores(self.recipe.sources, sums)), scores, seconds)
+        if np.mean(losses) < self.progress.best_loss:
+            self.progress.best_loss, self.progress.best_epoch = float(np.mean(losses)), epoch
+            self._fill_network()
+            save_weights(self.run_directory.best, self.network)
+        last = self.recipe.training.epochs
+        if epoch % max(1, last // 10) == 0 or epoch == last:
+            self._fill_network()
+            self.board.histograms(self.network, self.progress.step)
+        self.board.flush()
+
+    def _record(
+        self,
+        epoch: int,
+        trained: Mapping[str, tuple[float, float]],
+        scores: Mapping[str, Score],
+        seconds: float,
+    ) -> None:
+        step = self.progress.step
+        row: dict[str, float] = {"epoch": epoch, "step": step, "seconds": round(self.progress.seconds, 3)}
+        row["learning_rate"] = _rate(self.recipe, step, self.n_steps)
+        if seconds:
+            row["segments_per_second"] = self._epoch_steps * self.recipe.batches.size / seconds
+        for source, (loss, agreement) in trained.items():
+            row |= {f"train_loss/{source}": loss, f"train_agreement/{source}": agreement}
+        for source, score in scores.items():
+            row |= {
+                f"validation_loss/{source}": score.loss,
+                f"validation_agreement/{source}": score.agreement,
+            }
+        row["validation_loss/mean"] = float(np.mean([score.loss for score in scores.values()]))
+        self.progress.history.append(row)
+        self.board.scalars({k: v for k, v in row.items() if k not in ("step", "seconds")}, step)
+        write_text(self.run_directory.history, _csv(self.progress.history))
+
+    def _fill_network(self) -> None:
+        for state in self.states.values():
+            state.fill_network()
+
+    def _finish(self, prepared: PreparedDirectory) -> Summary:
+        """Save the best network as a Keras file and describe it."""
+        network = network_of(
+            self.recipe, self.data.sizes, load_scaler(self.run_directory.scaler, self.recipe.audio.n_mels)
+        )
+        load_weights(self.run_directory.best, network)
+        _save_keras(self.run_directory.model, network)
+        summary = self.summary()
+        board = Board(self.run_directory.tensorboard, suffix=".final")
+        board.hparams(self.recipe, summary)
+        board.projector(network, self.data.index, self.data.validation.rows, prepared.tracks)
+        board.close()
+        return summary
+
+    def summary(self) -> Summary:
+        """Scores before training and at the best epoch, beside those of the mean target."""
+        first, best = self.progress.history[0], self.progress.history[self.progress.best_epoch]
+        rows = [
+            SummaryRow(
+                source=source,
+                before=first[f"validation_loss/{source}"],
+                after=best[f"validation_loss/{source}"],
+                mean_target=self.mean_target[source].loss,
+                agreement=best[f"validation_agreement/{source}"],
+                mean_target_agreement=self.mean_target[source].agreement,
+            )
+            for source in self.recipe.sources
+        ]
+        return Summary(rows, self.progress.best_epoch, self.recipe.training.epochs, self.progress.seconds)
+
+
+def _rate(recipe: Recipe, step: int, n_steps: int) -> float:
+    from kerasrep.training.step import learning_rate
+
+    return float(learning_rate(recipe, step, n_steps))
+
+
+def _csv(history: list[dict[str, float]]) -> str:
+    columns = list(dict.fromkeys(key for row in history for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+def _save_keras(path: Path, network: Network) -> None:
+    from kerasrep.run_directory import atomic_file
+
+    with atomic_file(path) as temporary:
+        network.embedder.save(temporary)
