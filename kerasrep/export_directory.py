@@ -1,0 +1,108 @@
+"""Exports on disk: `exported/NAME/VERSION/`, and the card that says what a version is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kerasrep.errors import DataError, ExportError
+from kerasrep.run_directory import read_json
+
+SAVED_MODEL_FILE = "saved_model.pb"
+SERVING_DEFAULT = "serving_default"
+EMBED_TRACK = "embed_track"
+
+_Count = Annotated[int, Field(ge=1)]
+
+
+class ExportCard(BaseModel):
+    """What an export is and how to call it.
+
+    Attributes:
+        format: Of this card.
+        name: Of the export.
+        strategy: How the sources share the network.
+        sources: Learning sources, in recipe order.
+        branches: Order of the embeddings side by side: the sources, or `shared` alone.
+        sample_rate_hz: Of the waveforms.
+        segment_samples: Samples a channel in one segment.
+        segment_dimension: Values of the embedding of a segment.
+        track_dimension: Values of the embedding of a track.
+        signatures: Signature -> inputs, outputs with type and shape, and what it does.
+        how_to_call: Lines for people.
+        recipe: As it was run.
+        run: The card of the run with its scores; `None` where it has none.
+        versions: Library -> version that wrote the export.
+        check: Largest difference from the trained model when the export was loaded back.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format: Literal[1] = 1
+    name: str
+    strategy: str
+    sources: tuple[str, ...]
+    branches: Annotated[tuple[str, ...], Field(min_length=1)]
+    sample_rate_hz: _Count
+    segment_samples: _Count
+    segment_dimension: _Count
+    track_dimension: _Count
+    signatures: dict[str, Any]
+    how_to_call: tuple[str, ...]
+    recipe: dict[str, Any]
+    run: dict[str, Any] | None
+    versions: dict[str, str]
+    check: dict[str, float]
+
+
+def card_path(version: Path) -> Path:
+    """Where the card of a version lies; servers ignore it there."""
+    return version / "assets.extra" / "card.json"
+
+
+def read_card(version: Path) -> ExportCard:
+    """Read the card of a version.
+
+    Raises:
+        ExportError: Where it is missing or malformed.
+    """
+    path = card_path(version)
+    try:
+        return ExportCard.model_validate(read_json(path))
+    except DataError as error:
+        raise ExportError(
+            f"{error}; {version} is no complete kerasrep export, export the run again"
+        ) from error
+    except ValidationError as error:
+        details = error.errors()[0]
+        key = ".".join(str(part) for part in details["loc"]) or "card"
+        raise ExportError(f"{path}: {key}: {details['msg']}; export the run again") from error
+
+
+def version_numbers(export: Path) -> list[int]:
+    """Numbers taken under `exported/NAME`, ascending, whatever lies there; none where it is missing."""
+    if not export.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in export.iterdir() if _is_version_name(entry.name))
+
+
+def find_version(path: Path) -> Path | None:
+    """The version that `path` stands for.
+
+    Args:
+        path: A version, or `exported/NAME`, which stands for its newest one.
+
+    Returns:
+        Folder of a SavedModel, or `None` where `path` has none.
+    """
+    if (path / SAVED_MODEL_FILE).is_file():
+        return path
+    found = [path / str(number) for number in version_numbers(path)]
+    return next((v for v in reversed(found) if (v / SAVED_MODEL_FILE).is_file()), None)
+
+
+def _is_version_name(name: str) -> bool:
+    """Whether a server would take it for a version: decimal, without leading zeros."""
+    return name.isascii() and name.isdecimal() and name == str(int(name)) and len(name) < 19

@@ -1,0 +1,121 @@
+"""An export is loaded back and compared with the model it was made of."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from kerasrep import constants
+from kerasrep.errors import ExportError
+from kerasrep.export_directory import EMBED_TRACK, SERVING_DEFAULT
+from kerasrep.model.strategies import Network
+
+#: Largest allowed difference; relative to the reference where that is above 1.
+TOLERANCE = 1e-5
+BATCHES = (1, 3)
+#: Lengths of the tracks that are compared, in segments: empty, shorter than one, whole, broken.
+TRACK_SEGMENTS = (0.0, 0.4, 1.0, 2.3)
+
+
+def largest_difference(saved: Path, network: Network, segment_samples: int) -> float:
+    """Compare both signatures of a SavedModel with the network.
+
+    Args:
+        saved: Folder of the SavedModel.
+        network: What it was made of.
+        segment_samples: Samples a channel in one segment.
+
+    Returns:
+        The largest difference found, relative where the reference is above 1.
+
+    Raises:
+        ExportError: Where outputs are missing, of another shape, or differ by more than `TOLERANCE`.
+    """
+    rng = np.random.default_rng(0)
+    differences = [0.0]
+    with _full_float32():
+        signatures = tf.saved_model.load(str(saved)).signatures
+        for batch in BATCHES:
+            waveform = _test_audio(rng, batch, segment_samples)
+            expected = _segment_embeddings(network, waveform)
+            found = signatures[SERVING_DEFAULT](waveform=tf.constant(waveform))
+            differences.append(_compare(SERVING_DEFAULT, batch, expected, found))
+        tracks = _test_audio(rng, len(TRACK_SEGMENTS), int(max(TRACK_SEGMENTS) * segment_samples))
+        lengths = np.array([int(n * segment_samples) for n in TRACK_SEGMENTS], np.int32)
+        for chosen in (slice(0, 1), slice(1, None)):
+            expected = {
+                "embedding": _track_embeddings(network, tracks[chosen], lengths[chosen], segment_samples)
+            }
+            found = signatures[EMBED_TRACK](
+                waveform=tf.constant(tracks[chosen]), length_samples=tf.constant(lengths[chosen])
+            )
+            differences.append(_compare(EMBED_TRACK, len(lengths[chosen]), expected, found))
+    return max(differences)
+
+
+@contextlib.contextmanager
+def _full_float32() -> Iterator[None]:
+    """Turn off the short products of newer GPUs, which depend on the batch by more than the tolerance."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+def _test_audio(rng: np.random.Generator, batch: int, samples: int) -> NDArray[np.float32]:
+    """Noise under a tone, another one and another loudness in each example; [batch, samples, 2]."""
+    seconds = np.arange(samples)[:, np.newaxis] / constants.SAMPLE_RATE_HZ
+    tones_hz = rng.uniform(80, 4000, (batch, 1, constants.N_CHANNELS))
+    noise = rng.normal(0, 0.3, (batch, samples, constants.N_CHANNELS))
+    loudness = rng.uniform(0.01, 0.7, (batch, 1, 1))
+    audio: NDArray[np.float32] = (loudness * (np.sin(2 * np.pi * tones_hz * seconds) + noise)).astype(
+        np.float32
+    )
+    return audio
+
+
+def _segment_embeddings(network: Network, waveform: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    outputs = network.embedder(tf.constant(waveform), training=False)
+    return {name: value.numpy() for name, value in outputs.items()}
+
+
+def _track_embeddings(
+    network: Network, tracks: NDArray[np.float32], lengths: NDArray[np.int32], segment_samples: int
+) -> NDArray[np.float64]:
+    """Mean and deviation over the segments of each track, one track after the other."""
+    rows = []
+    for track, length in zip(tracks, lengths.tolist(), strict=True):
+        n_segments = max(1, -(-length // segment_samples))
+        padded = np.zeros((n_segments * segment_samples, constants.N_CHANNELS), np.float32)
+        padded[:length] = track[:length]
+        segments = padded.reshape(n_segments, segment_samples, constants.N_CHANNELS)
+        features = _segment_embeddings(network, segments)["embedding"].astype(np.float64)
+        rows.append(np.concatenate([features.mean(axis=0), features.std(axis=0)]))
+    return np.stack(rows)
+
+
+def _compare(signature: str, batch: int, expected: dict[str, Any], found: dict[str, Any]) -> float:
+    if set(expected) != set(found):
+        raise ExportError(f"export: {signature} gives {sorted(found)}, the model {sorted(expected)}")
+    largest = 0.0
+    for name, reference in expected.items():
+        value = found[name].numpy()
+        where = f"export: {signature} at batch {batch}, output '{name}'"
+        if value.shape != reference.shape:
+            raise ExportError(f"{where}: is {list(value.shape)}, the model gives {list(reference.shape)}")
+        difference = float(np.max(np.abs(value - reference) / np.maximum(np.abs(reference), 1.0)))
+        if not difference <= TOLERANCE:  # NaN fails too
+            raise ExportError(
+                f"{where}: differs from the trained model by {difference:.1e}, allowed is {TOLERANCE:.0e}; "
+                "nothing was exported"
+            )
+        largest = max(largest, difference)
+    return largest

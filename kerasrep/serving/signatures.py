@@ -1,0 +1,124 @@
+"""The two functions that an export offers, in TensorFlow's core operations only.
+
+`serving_default` embeds segments, `embed_track` whole recordings of any length. Both call the same model,
+so that its weights are stored once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kerasrep import constants
+from kerasrep.model.strategies import Network
+
+#: Segments that `embed_track` runs at once, over all tracks of the batch: this bounds its memory.
+CHUNK_SEGMENTS = 16
+
+Tensor = Any
+
+
+def segment_function(network: Network) -> Callable[[Tensor], dict[str, Tensor]]:
+    """Make the body of `serving_default`.
+
+    Returns:
+        waveform float32 [batch, segment_samples, 2] -> `embedding` [batch, 256 x branches] and, except for
+        ms-sr@fc, `embedding_SOURCE` [batch, 256] for each branch.
+    """
+
+    def embed_segments(waveform: Tensor) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = network.embedder(waveform, training=False)
+        return outputs
+
+    return embed_segments
+
+
+def segment_signature(segment_samples: int) -> list[tf.TensorSpec]:
+    """Inputs of `serving_default`."""
+    return [tf.TensorSpec((None, segment_samples, constants.N_CHANNELS), tf.float32, name="waveform")]
+
+
+def track_signature() -> list[tf.TensorSpec]:
+    """Inputs of `embed_track`."""
+    return [
+        tf.TensorSpec((None, None, constants.N_CHANNELS), tf.float32, name="waveform"),
+        tf.TensorSpec((None,), tf.int32, name="length_samples"),
+    ]
+
+
+def track_function(
+    embedder: keras.Model, segment_samples: int
+) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
+    """Make the body of `embed_track`.
+
+    A track is cut into consecutive segments, the last one padded with zeros; samples at or beyond its
+    length count as zeros, and segments that begin there are left out. A length of 0 (or less) is one silent
+    segment; one beyond the waveform is that of the waveform. Only segments that count are run, at most
+    `CHUNK_SEGMENTS` at once; their sums are kept in float64, so that a feature that does not vary has a
+    deviation of (almost) 0 however large it is.
+
+    Returns:
+        waveform float32 [batch, samples, 2], length_samples int32 [batch] -> `embedding` float32
+        [batch, 512 x branches]: all means over segments, then all standard deviations (ddof 0).
+    """
+
+    def embed_track(waveform: Tensor, length_samples: Tensor) -> dict[str, Tensor]:
+        shape = tf.shape(waveform, out_type=tf.int64)
+        lengths = tf.clip_by_value(tf.cast(length_samples, tf.int64), 0, shape[1])
+        counts = tf.maximum(-(-lengths // segment_samples), 1)
+        # Pairs (track, segment of the track), int64 [segments, 2]
+        pairs = tf.where(tf.sequence_mask(counts))
+        n_pairs = tf.shape(pairs)[0]
+
+        def add_chunk(start: Tensor, sums: Tensor, squares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            chunk = pairs[start : start + CHUNK_SEGMENTS]
+            segments = _cut_segments(waveform, lengths, chunk, segment_samples)
+            features = tf.cast(embedder(segments, training=False)["embedding"], tf.float64)
+            sums += tf.math.unsorted_segment_sum(features, chunk[:, 0], shape[0])
+            squares += tf.math.unsorted_segment_sum(tf.square(features), chunk[:, 0], shape[0])
+            return start + CHUNK_SEGMENTS, sums, squares
+
+        zeros = tf.zeros(tf.stack([shape[0], embedder.output["embedding"].shape[-1]]), tf.float64)
+        _, sums, squares = tf.while_loop(
+            lambda start, *_: start < n_pairs,
+            add_chunk,
+            (tf.constant(0), zeros, zeros),
+            parallel_iterations=1,
+        )
+        n_segments = tf.cast(counts, tf.float64)[:, tf.newaxis]
+        mean = sums / n_segments
+        deviation = tf.sqrt(tf.maximum(squares / n_segments - tf.square(mean), 0.0))
+        return {"embedding": tf.cast(tf.concat([mean, deviation], axis=1), tf.float32)}
+
+    return embed_track
+
+
+def _cut_segments(waveform: Tensor, lengths: Tensor, pairs: Tensor, segment_samples: int) -> Tensor:
+    """Take segments out of a batch of tracks without copying the rest.
+
+    Args:
+        waveform: float32 [batch, samples, 2].
+        lengths: int64 [batch], at most `samples`.
+        pairs: int64 [segments, 2]: track, and segment within it.
+        segment_samples: Samples a channel in one segment.
+
+    Returns:
+        float32 [segments, segment_samples, 2], zero at and beyond each track's length.
+    """
+    tracks, numbers = pairs[:, 0, tf.newaxis], pairs[:, 1, tf.newaxis]
+    positions = numbers * segment_samples + tf.range(segment_samples, dtype=tf.int64)
+    counts = positions < tf.gather(lengths, tracks)
+    # Without any sample there is nothing to gather from: one zero stands in.
+    flat = tf.cond(
+        tf.size(waveform) > 0,
+        lambda: tf.reshape(waveform, [-1, constants.N_CHANNELS]),
+        lambda: tf.zeros([1, constants.N_CHANNELS]),
+    )
+    index = tracks * tf.shape(waveform, out_type=tf.int64)[1] + positions
+    samples = tf.gather(flat, tf.where(counts, index, tf.zeros_like(index)))
+    # Not a product: garbage beyond the length may be NaN.
+    segments = tf.where(counts[..., tf.newaxis], samples, tf.zeros_like(samples))
+    return tf.ensure_shape(segments, [None, segment_samples, constants.N_CHANNELS])
