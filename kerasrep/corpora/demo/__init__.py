@@ -1,0 +1,11 @@
+"""The embedded corpus: real scores from the music21 wheel, rendered with pretty_midi's SoundFont.
+
+Reading order: `catalogue` (what may be taken) -> `pieces` (what there is, versions of one tune) ->
+`selection` (which become tracks, splits) -> `abc_notation`, `staff_notation` -> `score` (notes) ->
+`arrangement`, `accompaniment` (what is chosen at rendering) -> `rendering`, `loudness` (samples) ->
+`recording` (one take) -> `labels`, `listeners` -> `building` (all takes, manifest) -> `opening` (the cache).
+"""
+
+from kerasrep.corpora.demo.opening import open_demo
+
+__all__ = ["open_demo"]

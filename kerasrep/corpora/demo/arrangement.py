@@ -1,0 +1,253 @@
+"""What is chosen at rendering: instruments, accompaniment, tempo, key, register and places on the stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep.corpora.demo import accompaniment, dances
+from kerasrep.corpora.demo.draws import digest
+from kerasrep.corpora.demo.instruments import (
+    BY_PROGRAM,
+    FAMILIES,
+    INSTRUMENTS,
+    Instrument,
+    misfit,
+    of_family,
+)
+from kerasrep.corpora.demo.score import FloatArray, Part, Score
+
+BPM_RANGE = (55.0, 205.0)
+DRUMS = -1  # stands for the percussion channel where a program is asked for
+
+_LEAST_NOTE_SECONDS = 0.085  # of the 10th percentile: faster is no longer played by people
+_MOST_NOTE_SECONDS = 1.3  # of the median: slower no longer shows its tempo
+_HOUSE_SOUND = 0.5  # chance that a track takes its artist's favourite family
+_LEAST_AUDIBLE_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Notes of one instrument, in seconds.
+
+    Attributes:
+        program: General MIDI program, or `DRUMS`.
+        starts_seconds: [notes], ascending, from the beginning of the track.
+        durations_seconds: [notes].
+        pitches: int64 [notes], MIDI note numbers.
+        velocities: int64 [notes], 1 to 127.
+        level: Loudness relative to the leading voice.
+        pan: -1 left to 1 right.
+    """
+
+    program: int
+    starts_seconds: FloatArray
+    durations_seconds: FloatArray
+    pitches: NDArray[np.int64]
+    velocities: NDArray[np.int64]
+    level: float
+    pan: float
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """One performance of a score.
+
+    Attributes:
+        voices: The leading one first.
+        bpm: Felt beats a minute.
+        transposition: Semitones by which the key is moved.
+        ensemble: `solo`, `unison`, `drone`, `accompanied`, `keyboard`, `consort` or `broken consort`.
+        excerpt_quarters: Where in the score the track begins.
+    """
+
+    voices: tuple[Voice, ...]
+    bpm: float
+    transposition: int
+    ensemble: str
+    excerpt_quarters: float
+
+    @property
+    def programs(self) -> tuple[int, ...]:
+        """Programs of the pitched voices, the leading one first, each once."""
+        return tuple(dict.fromkeys(voice.program for voice in self.voices if voice.program != DRUMS))
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Instrument families heard, the leading one first."""
+        return tuple(dict.fromkeys(BY_PROGRAM[program].family for program in self.programs))
+
+    @property
+    def percussion(self) -> bool:
+        """Whether drums beat the time."""
+        return any(voice.program == DRUMS for voice in self.voices)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A part with its instrument, still in quarter notes of the score."""
+
+    part: Part
+    program: int
+    level: float
+
+
+def arrange(
+    score: Score, dance: str, artist: str, track_seconds: float, rng: np.random.Generator
+) -> Arrangement:
+    """Draw one performance of a score.
+
+    Args:
+        score: What is played.
+        dance: Its dance type, which moves the tempo drawn; may be empty.
+        artist: Half of an artist's tracks are led by one family, chosen for that artist.
+        track_seconds: Length of the track; shorter scores are repeated as players do.
+        rng: Where every choice comes from.
+    """
+    bpm = _draw_bpm(score, dance, rng)
+    transposition = int(rng.integers(-5, 7))
+    favourite = FAMILIES[digest("house sound", artist) % len(FAMILIES)]
+    family = favourite if rng.random() < _HOUSE_SOUND else FAMILIES[int(rng.integers(len(FAMILIES)))]
+    quarter_seconds = 60.0 / bpm / score.metre.beat_quarters
+    start = _draw_excerpt(score, track_seconds / quarter_seconds, rng)
+    moved = [_transpose(part, transposition) for part in score.parts]
+    if len(moved) == 1:
+        ensemble, lines = _arrange_tune(score, moved[0], transposition, family, rng)
+    else:
+        ensemble, lines = _arrange_parts(moved, family, rng)
+    if rng.random() < (0.35 if len(moved) == 1 else 0.15):
+        lines.append(_Line(accompaniment.pulse(score), DRUMS, 0.4))
+    pans = _draw_pans(len(lines), rng)
+    voices = []
+    for line, pan in zip(lines, pans, strict=True):
+        voice = _perform(line, pan, score, start, quarter_seconds, track_seconds, rng)
+        if len(voice.pitches):
+            voices.append(voice)
+    return Arrangement(tuple(voices), bpm, transposition, ensemble, start)
+
+
+def _draw_bpm(score: Score, dance: str, rng: np.random.Generator) -> float:
+    """Around the dance's usual tempo or anywhere, within what can be played and heard."""
+    low, high = BPM_RANGE
+    if dance:
+        bpm = dances.BEATS_PER_MINUTE[dance] * float(np.exp(rng.normal(0, 0.28)))
+    else:
+        bpm = float(np.exp(rng.uniform(np.log(60), np.log(200))))
+    beat = score.metre.beat_quarters
+    durations = max(score.parts, key=lambda part: len(part.pitches)).durations
+    fastest = 60 * float(np.quantile(durations, 0.1)) / beat / _LEAST_NOTE_SECONDS
+    slowest = 60 * float(np.median(durations)) / beat / _MOST_NOTE_SECONDS
+    return round(float(np.clip(max(min(bpm, fastest), slowest), low, high)), 1)
+
+
+def _draw_excerpt(score: Score, wanted_quarters: float, rng: np.random.Generator) -> float:
+    """Beginning of a bar from which enough music is left; 0 for scores that are repeated."""
+    bars = int((score.length_quarters - score.pickup_quarters - wanted_quarters) / score.metre.bar_quarters)
+    place = int(rng.integers(0, max(bars, 0) + 1))
+    return 0.0 if place == 0 else score.pickup_quarters + place * score.metre.bar_quarters
+
+
+def _transpose(part: Part, semitones: int) -> Part:
+    return Part(part.starts, part.durations, part.pitches + semitones)
+
+
+def _fit_octave(part: Part, instrument: Instrument, octaves: Sequence[int] = (0, -1, 1, -2, 2)) -> Part:
+    """Move by the octaves that suit the instrument best, the first of equally good ones.
+
+    Notes still outside its range are folded back by octaves.
+    """
+    low, high = (int(value) for value in np.quantile(part.pitches, (0.02, 0.98)))
+    best = min(octaves, key=lambda octave: misfit(instrument, low + 12 * octave, high + 12 * octave))
+    moved = part.pitches + 12 * best
+    moved = np.where(moved < instrument.low, instrument.low + (moved - instrument.low) % 12, moved)
+    moved = np.where(moved > instrument.high, instrument.high - (instrument.high - moved) % 12, moved)
+    return Part(part.starts, part.durations, moved)
+
+
+def _choose(instruments: Sequence[Instrument], rng: np.random.Generator) -> Instrument:
+    return instruments[int(rng.integers(len(instruments)))]
+
+
+def _arrange_tune(
+    score: Score, tune: Part, transposition: int, family: str, rng: np.random.Generator
+) -> tuple[str, list[_Line]]:
+    """A single melody: alone, doubled, over a drone, or with bass and chords."""
+    lead = _choose(of_family(family), rng)
+    register = ((0, -1, 1), (-1, 0), (1, 0))[int(rng.integers(3))]
+    lines = [_Line(_fit_octave(tune, lead, register), lead.program, 1.0)]
+    ensemble = ("solo", "unison", "drone", "accompanied")[int(rng.choice(4, p=(0.3, 0.2, 0.15, 0.35)))]
+    tonic = (score.tonic + transposition) % 12
+    if ensemble == "unison":
+        second = _choose([other for other in INSTRUMENTS if other != lead], rng)
+        lines.append(_Line(_fit_octave(tune, second, register), second.program, 0.8))
+    elif ensemble == "drone":
+        holder = _choose([other for other in INSTRUMENTS if other.sustains and other.low <= 50], rng)
+        lines.append(_Line(_fit_octave(accompaniment.drone(score, tonic), holder), holder.program, 0.45))
+    elif ensemble == "accompanied":
+        backing = ("keyboard", "plucked", "organ", "strings")[int(rng.integers(4))]
+        player = _choose([other for other in of_family(backing) if other.low <= 45], rng)
+        bass, chords = accompaniment.bass_and_chords(score, tune, tonic)
+        lines += [
+            _Line(_fit_octave(bass, player), player.program, 0.55),
+            _Line(_fit_octave(chords, player), player.program, 0.45),
+        ]
+    return ensemble, lines
+
+
+def _arrange_parts(parts: Sequence[Part], family: str, rng: np.random.Generator) -> tuple[str, list[_Line]]:
+    """Several written parts: one keyboard, one family, or an instrument of any family for each."""
+    ensemble = ("keyboard", "consort", "broken consort")[int(rng.choice(3, p=(0.25, 0.45, 0.3)))]
+    wide = [other for other in of_family(family) if other.high - other.low >= 45]
+    if ensemble == "keyboard" and not wide:
+        ensemble = "consort"
+    shared = _choose(wide, rng) if ensemble == "keyboard" else None
+    lines = []
+    for place, part in enumerate(parts):
+        low, high = (int(value) for value in np.quantile(part.pitches, (0.02, 0.98)))
+        mixed = ensemble == "broken consort" and place > 0
+        candidates = of_family(FAMILIES[int(rng.integers(len(FAMILIES)))] if mixed else family)
+        best = min(misfit(instrument, low, high) for instrument in candidates)
+        fitting = [instrument for instrument in candidates if misfit(instrument, low, high) <= best + 3]
+        instrument = shared or _choose(fitting, rng)
+        lines.append(_Line(_fit_octave(part, instrument), instrument.program, 1.0 if place == 0 else 0.85))
+    return ensemble, lines
+
+
+def _draw_pans(n_voices: int, rng: np.random.Generator) -> list[float]:
+    """Places from left to right; a soloist stands off the centre, so that the channels differ."""
+    if n_voices == 1:
+        return [float(rng.choice((-1, 1)) * rng.uniform(0.2, 0.5))]
+    places = np.linspace(-0.75, 0.75, n_voices)
+    return [float(place) for place in rng.permutation(places)]
+
+
+def _perform(
+    line: _Line,
+    pan: float,
+    score: Score,
+    start_quarters: float,
+    quarter_seconds: float,
+    track_seconds: float,
+    rng: np.random.Generator,
+) -> Voice:
+    """Repeat to the track's length, turn quarters into seconds, and play a little unevenly."""
+    bar = score.metre.bar_quarters
+    loop = max(np.ceil(round(score.length_quarters / bar, 6)) * bar, bar)
+    wanted = start_quarters + track_seconds / quarter_seconds
+    turns = np.arange(int(np.ceil(wanted / loop)) + 1) * loop
+    starts = (line.part.starts[None, :] + turns[:, None]).ravel()
+    durations = np.tile(line.part.durations, len(turns))
+    pitches = np.tile(line.part.pitches, len(turns))
+    heard = (starts + durations > start_quarters) & (starts < wanted)
+    starts, durations, pitches = starts[heard], durations[heard], pitches[heard]
+    in_bar = (starts - score.pickup_quarters) % bar
+    on_beat = np.minimum(in_bar % score.metre.beat_quarters, 1.0) < 0.02
+    velocities = np.where(in_bar < 0.02, 104, np.where(on_beat, 92, 80)) + rng.integers(-5, 6, len(starts))
+    begin = (starts - start_quarters) * quarter_seconds
+    end = np.minimum(begin + durations * quarter_seconds * 0.96, track_seconds)
+    begin = np.maximum(begin + rng.normal(0, 0.004, len(begin)), 0.0)
+    seconds = np.maximum(end - begin, _LEAST_AUDIBLE_SECONDS)
+    return Voice(line.program, begin, seconds, pitches, velocities, line.level, pan)

@@ -1,0 +1,88 @@
+"""From an arrangement to 16-bit samples: one synthesizer a voice, mixed, panned, brought to one loudness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep.constants import N_CHANNELS, SAMPLE_RATE_HZ
+from kerasrep.corpora.demo.arrangement import DRUMS, Arrangement, Voice
+from kerasrep.corpora.demo.loudness import loudness_lufs
+from kerasrep.corpora.demo.score import UnreadableScoreError
+
+LOUDNESS_LUFS = -23.0  # as broadcasters do (EBU R 128): headroom enough for plucked strings
+PEAK = 10 ** (-1 / 20)  # one decibel below full scale
+_FADE_SECONDS = 0.03
+_TICKS_PER_QUARTER = 480
+_TICKS_PER_SECOND = 960  # at 120 beats a minute
+_FULL_SCALE = 32767
+_SILENCE = 1e-5
+
+
+def render(arrangement: Arrangement, seconds: float, sound_font: Path) -> NDArray[np.int16]:
+    """Render a performance.
+
+    Args:
+        arrangement: What is played.
+        seconds: Length.
+        sound_font: SoundFont 2 file.
+
+    Returns:
+        int16 [samples, 2] at `SAMPLE_RATE_HZ`.
+
+    Raises:
+        UnreadableScoreError: Nothing is heard.
+    """
+    n_samples = round(seconds * SAMPLE_RATE_HZ)
+    mix = np.zeros((N_CHANNELS, n_samples), np.float64)
+    for voice in arrangement.voices:
+        sound = _sound(voice, n_samples, sound_font)
+        if not np.isfinite(sound).all():
+            raise UnreadableScoreError("the synthesizer gives no finite samples")
+        power = np.square(sound).mean(axis=0)
+        active = power[power > _SILENCE**2]
+        if len(active) < SAMPLE_RATE_HZ // 10:
+            continue  # the instrument has no sound there
+        mix += _pan(sound, voice.pan) * (voice.level / np.sqrt(active.mean()))
+    fade = round(_FADE_SECONDS * SAMPLE_RATE_HZ)
+    mix[:, -fade:] *= np.linspace(1, 0, fade)
+    measured = loudness_lufs(mix, SAMPLE_RATE_HZ)
+    if not np.isfinite(measured):
+        raise UnreadableScoreError("sounds like silence")
+    gain = min(10 ** ((LOUDNESS_LUFS - measured) / 20), PEAK / np.abs(mix).max())
+    samples: NDArray[np.int16] = np.rint(mix.T * (gain * _FULL_SCALE)).astype(np.int16)
+    return samples
+
+
+def _sound(voice: Voice, n_samples: int, sound_font: Path) -> NDArray[np.float64]:
+    """One voice alone, [2, n_samples].
+
+    A synthesizer that has played before adds the tails of its last notes; so each voice has a fresh one.
+    Voices are rendered apart because symusic's renderer ignores pan and volume controllers.
+    """
+    from symusic import Note, Score, Synthesizer, Tempo, Track
+
+    score = Score(_TICKS_PER_QUARTER)
+    score.tempos.append(Tempo(0, 120))
+    track = Track("", max(voice.program, 0), voice.program == DRUMS)
+    starts = np.rint(voice.starts_seconds * _TICKS_PER_SECOND).astype(np.int32)
+    lengths = np.maximum(np.rint(voice.durations_seconds * _TICKS_PER_SECOND), 1).astype(np.int32)
+    track.notes = Note.from_numpy(
+        starts, lengths, voice.pitches.astype(np.int8), voice.velocities.astype(np.int8), "tick"
+    )
+    score.tracks.append(track)
+    rendered = Synthesizer(str(sound_font), SAMPLE_RATE_HZ).render(score, stereo=True)
+    sound = np.zeros((N_CHANNELS, n_samples), np.float64)
+    heard = min(n_samples, rendered.shape[1])
+    sound[:, :heard] = rendered[:, :heard]
+    return sound
+
+
+def _pan(sound: NDArray[np.float64], pan: float) -> NDArray[np.float64]:
+    """Balance by constant power: the middle leaves both channels as they are."""
+    angle = (pan + 1) * np.pi / 4
+    gains = np.sqrt(2) * np.array([[np.cos(angle)], [np.sin(angle)]])
+    panned: NDArray[np.float64] = sound * gains
+    return panned
