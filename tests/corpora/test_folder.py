@@ -1,0 +1,214 @@
+"""A folder of audio with tables: ids, splits, labels, and one line for each thing that can be wrong."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kerasrep.corpora import open_corpus
+from kerasrep.corpora.folder import open_folder, split_groups
+from kerasrep.corpora.tables import MAX_LINE_CHARACTERS, read_rows
+from kerasrep.errors import DataError
+from kerasrep.recipe import FolderCorpus, MillionSongCorpus
+
+TRACKS = ["a/one.wav", "a/two.flac", "b/deep/three.MP3", "b/two.wav", "four.ogg"]
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Five empty audio files (nothing here decodes), and things that are none."""
+    folder = tmp_path / "music"
+    for name in [*TRACKS, "notes.txt", ".hidden.wav", ".git/x.wav"]:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder
+
+
+def settings(root, **changes):
+    return FolderCorpus(name="folder", root=str(root), **changes)
+
+
+def with_table(root, text, source="tag", name="table.csv"):
+    content = text if isinstance(text, bytes) else text.encode()
+    (root / name).write_bytes(content)
+    return open_folder(settings(root, tables={source: name}))
+
+
+def test_tracks_are_the_audio_files_at_any_depth_in_order(root):
+    corpus = open_folder(settings(root))
+    assert [track.track_id for track in corpus.tracks] == TRACKS
+    assert all(track.path.is_file() for track in corpus.tracks)
+    assert not corpus.labels and not corpus.notices
+
+
+def test_values_are_keyed_by_path_or_by_a_stem_of_one_file(root):
+    corpus = with_table(root, "value,track\n120,a/one.wav\n90.5,three\n-1e2,./four.ogg\n", "year")
+    labels = corpus.labels["year"]
+    assert list(labels.track_ids) == ["a/one.wav", "b/deep/three.MP3", "four.ogg"]
+    assert labels.values.tolist() == [120, 90.5, -100]
+
+
+def test_counts_add_up_and_default_to_one(root):
+    corpus = with_table(
+        root, "track\titem\tweight\nfour\tjazz\t2\none\trock\t\nfour\tjazz\t1.5\n", name="t.tsv"
+    )
+    labels = corpus.labels["tag"]
+    assert list(labels.track_ids) == ["a/one.wav", "four.ogg"]
+    assert list(labels.terms) == ["jazz", "rock"]
+    np.testing.assert_array_equal(labels.counts.toarray()[labels.documents], [[0, 1], [3.5, 0]])
+    assert corpus.notices == [f"{root / 't.tsv'}: 1 rows repeat a track and item (weights are added)"]
+
+
+def test_quoted_fields_blank_lines_extra_columns_and_a_byte_order_mark_are_read(root):
+    text = '\ufefftrack,note,item\r\n"a/one.wav",x,"folk, ""old"""\r\n\r\nfour,y,folk\r\n'
+    labels = with_table(root, text).labels["tag"]
+    assert list(labels.terms) == ['folk, "old"', "folk"]
+
+
+def test_unknown_ambiguous_and_repeated_tracks_are_counted(root):
+    text = "track,value\nfour,1\nfour,2\ntwo,3\nnine,4\nten,5\n"
+    corpus = with_table(root, text, "bpm")
+    assert corpus.labels["bpm"].values.tolist() == [1]
+    (notice,) = corpus.notices
+    assert "of 5 rows" in notice
+    assert "2 name no track" in notice and "1 name a stem of several tracks" in notice
+    assert "1 repeat a track (the first one counts)" in notice
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "message"),
+    [
+        ("", "tag", "line 1: lacks the column 'track'; columns expected: track, item [, weight]"),
+        ("track,tag\n", "tag", "line 1: lacks the column 'item'"),
+        ("track,item\n", "tag", "no row names a track of the folder; expected paths such as 'a/one.wav'"),
+        ("track,item\nnine,x\n", "tag", "no row names a track"),
+        ("track,item\nfour,x\nfour\n", "tag", "line 3: has 1 fields, the first line names 2"),
+        ("track,item\nfour,x,y\n", "tag", "line 2: has 3 fields"),
+        ("track,item\n,x\n", "tag", "line 2: column 'track' is empty"),
+        ("track,item\nfour,\n", "tag", "line 2: column 'item' is empty"),
+        ("track,item,weight\nfour,x,-1\n", "tag", "line 2: column 'weight' has '-1'"),
+        ("track,item,weight\nfour,x,nan\n", "tag", "line 2: column 'weight' has 'nan'"),
+        ("track,value\nfour,fast\n", "bpm", "line 2: column 'value' has 'fast', a number was expected"),
+        ("track,value\nfour,inf\n", "bpm", "line 2: column 'value' has 'inf'"),
+        ("track,value\nfour,1_0\n", "bpm", "line 2: column 'value' has '1_0'"),
+        ("track,value\nfour,\n", "bpm", "line 2: column 'value' has ''"),
+        ('track,item\nfour,"x\n', "tag", "is no valid table row"),
+        ("track,item\nfour,\0\n", "tag", "line 2: has a NUL character"),
+        (b"track,item\nfour,\xff\xfe\n", "tag", "is not UTF-8 text"),
+        ("track,item\nfour," + "x" * MAX_LINE_CHARACTERS, "tag", "line 2: is longer than"),
+        ("track,item\nfour," + "x" * 200_000, "tag", "line 2: is no valid table row (field larger"),
+        ("track,item\nfour,x\n", "self", "source 'self' needs no table"),
+    ],
+    ids=lambda value: None if len(value) > 60 else str(value),
+)
+def test_a_wrong_table_is_refused_in_one_line_that_names_it(root, text, source, message):
+    with pytest.raises(DataError) as caught:
+        with_table(root, text, source)
+    assert str(caught.value).startswith(str(root / "table.csv"))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_tables_that_are_no_files_are_refused(root):
+    os.mkfifo(root / "fifo.csv")
+    for name, message in (
+        ("missing.csv", "cannot be read"),
+        ("a", "not a regular"),
+        ("fifo.csv", "not a regular"),
+    ):
+        with pytest.raises(DataError, match=message):
+            open_folder(settings(root, tables={"tag": name}))
+
+
+def test_rows_are_read_one_at_a_time(tmp_path):
+    """A wrong line far down is not reached by a reader that stops before it."""
+    path = tmp_path / "t.csv"
+    path.write_text("track,item\n" + "a,b\n" * 50_000 + "broken\n")
+    rows = read_rows(path, ("track", "item"))
+    assert next(rows) == (f"{path}, line 2", ["a", "b"])
+
+
+def test_tracks_of_a_group_share_a_split(root):
+    for number in range(40):
+        (root / f"x{number}.wav").touch()
+    lines = [f"x{number}\tband {number // 4}" for number in range(40)]
+    (root / "groups.tsv").write_text("track\tgroup\n" + "\n".join(lines) + "\n")
+    corpus = open_folder(settings(root, groups="groups.tsv", evaluation_fraction=0.3))
+    splits = {}
+    for track in corpus.tracks:
+        if track.label:
+            splits.setdefault(track.label, set()).add(track.split)
+    assert len(splits) == 10 and all(len(names) == 1 for names in splits.values())
+
+
+def test_a_track_of_two_groups_is_refused(root):
+    (root / "g.csv").write_text("track,group\nfour,a\nfour,b\n")
+    with pytest.raises(DataError, match=r"line 3: 'four\.ogg' is in group 'a' already"):
+        open_folder(settings(root, groups="g.csv"))
+
+
+@given(
+    st.integers(5, 300),
+    st.floats(0.01, 0.4, exclude_min=True),
+    st.floats(0, 0.4),
+)
+def test_fractions_of_groups_are_as_asked_and_no_split_is_empty(n_groups, validation, evaluation):
+    groups = {f"track {number}": f"group {number // 2}" for number in range(2 * n_groups)}
+    splits = split_groups(groups, validation, evaluation, "here")
+    counts = {name: list(splits.values()).count(name) / 2 for name in ("train", "validation", "evaluation")}
+    assert counts["validation"] == max(1, round(validation * n_groups))
+    assert counts["evaluation"] == (max(1, round(evaluation * n_groups)) if evaluation else 0)
+    assert counts["train"] >= 1 and sum(counts.values()) == n_groups
+
+
+def test_splits_never_change():
+    """The order of SHA-256, worked out with sha256sum: d < c < b < a by first digits 18, 2e, 3e, ca."""
+    groups = {f"track {name}": name for name in "abcd"}
+    assert split_groups(groups, 0.25, 0.25, "here") == {
+        "track a": "train",
+        "track b": "train",
+        "track c": "validation",
+        "track d": "evaluation",
+    }
+
+
+def test_too_few_groups_for_training_are_refused(root):
+    with pytest.raises(DataError, match="leave none for training"):
+        open_folder(settings(root, validation_fraction=0.6, evaluation_fraction=0.5))
+
+
+def test_the_fingerprint_changes_with_audio_tables_and_splits_alone(root):
+    (root / "t.csv").write_text("track,item\nfour,x\n")
+    base = settings(root, tables={"tag": "t.csv"})
+    first = open_folder(base).fingerprint
+    assert open_folder(base).fingerprint == first
+    assert open_folder(base.model_copy(update={"evaluation_fraction": 0.2})).fingerprint != first
+    (root / "t.csv").write_text("track,item\nfour,y\n")
+    second = open_folder(base).fingerprint
+    assert second != first
+    (root / "four.ogg").write_text("other audio")
+    assert open_folder(base).fingerprint not in {first, second}
+
+
+def test_a_folder_that_is_missing_or_has_no_audio_is_refused(tmp_path):
+    with pytest.raises(DataError, match="is no folder"):
+        open_folder(settings(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="holds no audio file"):
+        open_folder(settings(tmp_path))
+
+
+def test_names_that_are_not_utf8_are_skipped_with_the_reason(root):
+    (root / os.fsdecode(b"bad\xff.wav")).touch()
+    (root / "line\nend.wav").touch()
+    corpus = open_folder(settings(root))
+    assert [track.track_id for track in corpus.tracks] == TRACKS
+    assert len(corpus.skipped) == 2 and "not printable UTF-8" in next(iter(corpus.skipped.values()))
+
+
+def test_the_million_song_corpus_says_that_it_has_no_reader():
+    with pytest.raises(DataError, match="use corpus 'folder'"):
+        open_corpus(MillionSongCorpus(name="million_song", root="data"))

@@ -1,0 +1,206 @@
+"""One prepared folder for all recipes on a corpus: complete or absent, the same whoever makes it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from kerasrep import run_directory
+from kerasrep.cli import prepare as command_line
+from kerasrep.corpora.prepare import describe, prepare
+from kerasrep.data import shard_writer
+from kerasrep.data.shards import load_index
+from kerasrep.errors import DataError
+from kerasrep.recipe import Recipe
+from kerasrep.sources.targets import load_targets
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """Twelve tracks in six groups, a short one and a broken one; labels for bpm and tag."""
+    monkeypatch.setenv("KERASREP_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "music"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        soundfile.write(folder / f"t{number:02d}.wav", 0.1 * rng.normal(size=(60_000 + number, 1)), 22_050)
+    soundfile.write(folder / "short.wav", np.zeros(100), 22_050)
+    (folder / "broken.wav").write_text("no audio")
+    rows = range(12)
+    (folder / "bpm.csv").write_text("track,value\n" + "".join(f"t{n:02d},{60 + 5 * n}\n" for n in rows))
+    (folder / "tag.csv").write_text("track,item\n" + "".join(f"t{n:02d},tag{n % 3}\n" for n in rows))
+    (folder / "groups.csv").write_text("track,group\n" + "".join(f"t{n:02d},g{n // 2}\n" for n in rows))
+    with (folder / "groups.csv").open("a") as file:  # a group that is in training
+        file.write("short,g0\nbroken,g0\n")
+    return folder
+
+
+def recipe_for(root, sources=("bpm", "tag"), seed=0, **sections):
+    tables = {"bpm": "bpm.csv", "tag": "tag.csv"}
+    corpus = {"name": "folder", "root": str(root), "tables": tables, "groups": "groups.csv"}
+    corpus |= {"validation_fraction": 0.2, "evaluation_fraction": 0.2} | sections.pop("corpus", {})
+    sections = {"targets": {"size": 4}, "batches": {"size": 8}} | sections
+    return Recipe.model_validate(
+        {"name": "test", "strategy": "mss-cr", "sources": sources, "corpus": corpus, "seed": seed, **sections}
+    )
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_every_file_is_there_and_they_agree(root):
+    prepared = prepare(recipe_for(root), progress=False)
+    index, targets = load_index(prepared), load_targets(prepared.targets)
+    manifest = json.loads(prepared.manifest.read_text())
+    assert set(targets) == {"bpm", "tag"}
+    for source in targets.values():
+        assert source.track_ids.tolist() == index.track_ids.tolist()
+    assert manifest["tracks"]["train"] == len(index.rows("train"))
+    assert manifest["tracks"]["validation"] == len(index.rows("validation"))
+    assert sum(manifest["tracks"].values()) + manifest["skipped"] == 14
+    assert manifest["sources"]["self"]["train"] == len(index.rows("train"))
+    assert manifest["sources"]["tag"]["size"] == 3  # three tags span no more
+    assert set(json.loads(prepared.topics.read_text())) == {"bpm", "tag"}
+    assert not list(prepared.root.glob("*.part.json"))
+
+
+def test_evaluation_tracks_have_neither_audio_nor_targets_here(root):
+    prepared = prepare(recipe_for(root), progress=False)
+    with prepared.tracks.open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    reserved = {row["track_id"] for row in rows if row["split"] == "evaluation"}
+    assert reserved
+    assert not reserved & set(load_index(prepared).track_ids.tolist())
+    for targets in load_targets(prepared.targets).values():
+        assert not reserved & set(targets.track_ids.tolist())
+
+
+def test_skipped_files_are_listed_with_the_reason(root):
+    prepared = prepare(recipe_for(root), progress=False)
+    with prepared.skipped.open() as file:
+        reasons = {row["path"].rsplit("/", 1)[-1]: row["reason"] for row in csv.DictReader(file)}
+    assert set(reasons) == {"broken.wav", "short.wav"}
+    assert "no audio" in reasons["broken.wav"] and "shorter than a segment" in reasons["short.wav"]
+
+
+def test_recipes_that_differ_in_sources_or_training_share_the_folder(root):
+    first = prepare(recipe_for(root), progress=False)
+    shared = recipe_for(root, sources=("self", "tag"), training={"epochs": 3}, model={"dropout": 0.1})
+    assert prepare(shared, progress=False) == first
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"targets": {"size": 5}},
+        {"audio": {"sample_rate_hz": 16_000}},
+        {"audio": {"segment_seconds": 2.0}},
+        {"corpus": {"validation_fraction": 0.4}},
+    ],
+    ids=str,
+)
+def test_what_changes_the_files_changes_the_folder(root, change):
+    assert prepare(recipe_for(root, **change), progress=False) != prepare(recipe_for(root), progress=False)
+
+
+def test_a_second_call_touches_nothing(root, monkeypatch):
+    prepared = prepare(recipe_for(root), progress=False)
+    before = {path: path.stat().st_mtime_ns for path in prepared.root.iterdir()}
+    monkeypatch.setattr(shard_writer, "decode", None)  # would raise if anything were decoded
+    assert prepare(recipe_for(root), progress=False) == prepared
+    assert {path: path.stat().st_mtime_ns for path in prepared.root.iterdir()} == before
+
+
+def test_an_interrupted_call_has_no_manifest_and_the_next_ends_with_the_same_bytes(root, monkeypatch):
+    recipe = recipe_for(root)
+    whole = prepare(recipe, progress=False)
+    expected = contents(whole.root)
+    monkeypatch.setenv("KERASREP_HOME", str(root.parent / "second"))
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kerasrep.corpora.prepare.build_targets", stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(recipe, progress=False)
+    second = run_directory.home() / "prepared" / whole.root.name
+    assert second.is_dir() and not (second / "manifest.json").exists()
+    monkeypatch.setattr(shard_writer, "decode", None)  # the finished shard must be taken as it is
+    assert contents(prepare(recipe, progress=False).root) == expected
+
+
+SCRIPT = """
+import sys
+from kerasrep.cli.prepare import main
+sys.exit(main([sys.argv[1], "--quiet"]))
+"""
+
+
+def write_recipe_file(root, **sections):
+    path = root.parent / "recipe.yaml"
+    path.write_text(json.dumps(recipe_for(root, **sections).as_dict()))  # JSON is YAML
+    return path
+
+
+def test_two_processes_at_once_make_one_complete_folder(root, monkeypatch):
+    recipe_file = write_recipe_file(root)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(recipe_file)],
+            env=os.environ | {"PYTHONHASHSEED": str(number)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in (1, 2)
+    ]
+    printed = [process.communicate(timeout=100)[0].strip() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert printed[0] == printed[1]
+    made = contents(run_directory.home() / "prepared" / printed[0].rsplit("/", 1)[-1])
+    monkeypatch.setenv("KERASREP_HOME", str(root.parent / "alone"))
+    assert made == contents(prepare(recipe_for(root), progress=False).root)
+
+
+def test_a_source_without_labels_is_refused_before_decoding(root, monkeypatch):
+    monkeypatch.setattr(shard_writer, "decode", None)
+    with pytest.raises(DataError, match=r"source 'year' has no labelled.*sources it has: self, bpm, tag$"):
+        prepare(recipe_for(root, sources=("tag", "year")), progress=False)
+    assert not (run_directory.home() / "prepared").exists()
+
+
+def test_a_source_whose_labels_are_all_outside_training_is_refused(root):
+    splits = prepare(recipe_for(root), progress=False).tracks.read_text().splitlines()
+    held_out = next(line.split("\t")[0] for line in splits if "\tvalidation\t" in line)
+    (root / "bpm.csv").write_text(f"track,value\n{held_out},100\n")
+    with pytest.raises(DataError, match=r"source 'bpm' has no labelled.*sources it has: self, tag$"):
+        prepare(recipe_for(root), progress=False)
+
+
+def test_a_corpus_of_broken_files_is_one_line_and_leaves_nothing(root, capsys):
+    for path in root.glob("*.wav"):
+        path.write_text("no audio")
+    recipe_file = write_recipe_file(root)
+    assert command_line.command.run(command_line.main, "kerasrep-prepare", [str(recipe_file), "--quiet"]) == 1
+    message = capsys.readouterr().err
+    assert "train tracks can be used; the first" in message and "no audio" in message
+    assert message.count("\n") == 1
+    assert [p for p in (run_directory.home() / "prepared").iterdir() if p.suffix != ".lock"] == []
+
+
+def test_the_command_prints_the_summary(root, capsys):
+    recipe_file = write_recipe_file(root)
+    assert command_line.main([str(recipe_file), "targets.size=2"]) == 0
+    printed = capsys.readouterr().out
+    prepared = prepare(recipe_for(root, targets={"size": 2}), progress=False)
+    assert describe(prepared) in printed
+    assert str(prepared.root) in printed and "skipped: 2 files" in printed and "self" in printed

@@ -1,0 +1,190 @@
+"""Decoding: both decoders against each other, resampling against known tones, and files that are broken."""
+
+from __future__ import annotations
+
+import os
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+
+from kerasrep.data import audio
+from kerasrep.data.audio import decode, read_header
+from kerasrep.errors import DataError
+
+RATE_HZ = 22_050
+
+
+def tone(frequencies_hz, seconds=1.0, rate_hz=RATE_HZ, amplitude=0.5):
+    """float64 [samples, channels], one sine a channel."""
+    time_seconds = np.arange(round(seconds * rate_hz))[:, None] / rate_hz
+    return amplitude * np.sin(2 * np.pi * np.asarray(frequencies_hz) * time_seconds)
+
+
+def write(path, samples, rate_hz=RATE_HZ, **options):
+    soundfile.write(path, samples, rate_hz, **options)
+    return path
+
+
+def refusal(path, *arguments):
+    """The one line that refuses a file; it names the file."""
+    with pytest.raises(DataError) as caught:
+        decode(path, RATE_HZ, *arguments)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and "\n" not in message
+    return message
+
+
+def test_pcm_comes_back_exactly(tmp_path):
+    values = np.random.default_rng(0).integers(-32768, 32768, size=(3000, 2), dtype=np.int16)
+    decoded = decode(write(tmp_path / "a.wav", values), RATE_HZ)
+    assert (decoded.dtype, decoded.shape) == (np.float32, (3000, 2))
+    np.testing.assert_array_equal(decoded * 32768, values)
+
+
+def test_mono_is_doubled(tmp_path):
+    samples = tone([440])
+    decoded = decode(write(tmp_path / "a.wav", samples, subtype="FLOAT"), RATE_HZ)
+    np.testing.assert_array_equal(decoded, np.repeat(samples.astype(np.float32), 2, axis=1))
+
+
+def test_more_than_two_channels_are_averaged_to_mono_and_doubled(tmp_path):
+    samples = tone([200, 300, 400, 500]).astype(np.float32)
+    decoded = decode(write(tmp_path / "a.wav", samples, subtype="FLOAT"), RATE_HZ)
+    np.testing.assert_allclose(decoded[:, 0], samples.mean(axis=1), atol=1e-7)
+    np.testing.assert_array_equal(decoded[:, 0], decoded[:, 1])
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100, 48_000, 96_000])
+def test_resampling_gives_the_same_tone_at_the_new_rate(tmp_path, rate_hz):
+    decoded = decode(
+        write(tmp_path / "a.wav", tone([1000, 1700], 4, rate_hz), rate_hz, subtype="FLOAT"), RATE_HZ
+    )
+    expected = tone([1000, 1700], 4, RATE_HZ)
+    assert abs(len(decoded) - len(expected)) <= 1
+    middle = slice(RATE_HZ // 2, -RATE_HZ // 2)  # the filter sees silence beyond the ends
+    np.testing.assert_allclose(decoded[: len(expected)][middle], expected[: len(decoded)][middle], atol=1e-4)
+
+
+def test_resampling_removes_what_the_new_rate_cannot_hold(tmp_path):
+    path = write(tmp_path / "a.wav", tone([15_000], 2, 44_100), 44_100)
+    middle = decode(path, RATE_HZ)[RATE_HZ // 2 : -RATE_HZ // 2]
+    assert 20 * np.log10(np.abs(middle).max() / 0.5) < -80
+
+
+def test_blocks_leave_no_seam(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.wav", tone([440, 441], 2, 44_100), 44_100, subtype="FLOAT")
+    whole = decode(path, RATE_HZ)
+    monkeypatch.setattr(audio, "BLOCK_FRAMES", 1009)
+    np.testing.assert_allclose(decode(path, RATE_HZ), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("decoder", ["soundfile", "tensorflow-io"])
+def test_only_the_beginning_is_taken_where_a_limit_is_set(tmp_path, decoder):
+    path = write(tmp_path / "a.wav", tone([440, 550], 3))
+    limited = decode(path, RATE_HZ, decoder, max_seconds=1.5)
+    assert len(limited) == round(1.5 * RATE_HZ)
+    np.testing.assert_array_equal(limited, decode(path, RATE_HZ)[: len(limited)])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.wav", {"subtype": "PCM_U8"}),
+        ("a.wav", {"subtype": "PCM_16"}),
+        ("a.wav", {"subtype": "PCM_24"}),
+        ("a.wav", {"subtype": "FLOAT"}),
+        ("a.flac", {"subtype": "PCM_S8"}),
+        ("a.flac", {"subtype": "PCM_16"}),
+        ("a.flac", {"subtype": "PCM_24"}),
+        ("a.ogg", {"subtype": "VORBIS"}),
+        ("a.mp3", {}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value.values()),
+)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_both_decoders_give_the_same_samples(tmp_path, name, options, channels):
+    path = write(tmp_path / name, tone([440, 660][:channels], rate_hz=44_100), 44_100, **options)
+    ours, other = decode(path, 44_100), decode(path, 44_100, "tensorflow-io")
+    np.testing.assert_allclose(ours, other, atol=2e-6)
+    assert np.abs(ours).max() > 0.4
+
+
+def test_tensorflow_io_refuses_what_it_cannot_decode(tmp_path):
+    path = write(tmp_path / "a.aiff", tone([440]))
+    assert len(decode(path, RATE_HZ)) == RATE_HZ
+    assert "set audio.decoder to soundfile" in refusal(path, "tensorflow-io")
+
+
+def test_header_says_what_the_file_holds(tmp_path):
+    header = read_header(write(tmp_path / "a.flac", tone([440, 550, 660], 2, 48_000), 48_000))
+    assert (header.sample_rate_hz, header.frames, header.channels) == (48_000, 96_000, 3)
+    assert (header.seconds, header.format) == (2, "FLAC")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers_are_refused(tmp_path, value):
+    samples = tone([440], 4).astype(np.float32)
+    samples[70_000] = value  # not in the first block
+    assert "NaN or infinite" in refusal(write(tmp_path / "a.wav", samples, subtype="FLOAT"))
+
+
+def test_things_that_are_no_files_are_refused_without_waiting(tmp_path):
+    (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
+    (tmp_path / "folder.wav").mkdir()
+    os.mkfifo(tmp_path / "fifo.wav")
+    assert "cannot be read" in refusal(tmp_path / "missing.wav")
+    assert "cannot be read" in refusal(tmp_path / "loop.wav")
+    assert "not a regular file" in refusal(tmp_path / "folder.wav")
+    assert "not a regular file" in refusal(tmp_path / "fifo.wav")
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.flac", "a.ogg", "a.raw"])
+@pytest.mark.parametrize("content", [b"", b"these are words, not sound\n" * 500, bytes(5000)])
+def test_what_is_no_audio_is_refused(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert refusal(path)
+
+
+def test_a_file_without_samples_is_refused(tmp_path):
+    assert "no samples" in refusal(write(tmp_path / "a.wav", np.zeros((0, 2))))
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.mp3"])
+def test_a_file_cut_in_half_is_refused(tmp_path, name):
+    path = write(tmp_path / name, 0.1 * np.random.default_rng(0).normal(size=(200_000, 2)))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "broken after" in (message := refusal(path)) or "ends after" in message
+
+
+def with_flac_frames(path, frames):
+    """Change the 36-bit frame count of a FLAC file's STREAMINFO."""
+    content = bytearray(path.read_bytes())
+    field = int.from_bytes(content[18:26], "big")
+    content[18:26] = (field >> 36 << 36 | frames).to_bytes(8, "big")
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("decoder", ["soundfile", "tensorflow-io"])
+@pytest.mark.parametrize("frames", [0, 150_000, 2**31, 2**36 - 1])
+def test_a_false_frame_count_is_refused_by_both_decoders(tmp_path, decoder, frames):
+    path = write(tmp_path / "a.flac", 0.1 * np.random.default_rng(0).normal(size=(100_000, 2)))
+    with_flac_frames(path, frames)
+    assert "frames" in refusal(path, decoder)
+
+
+def test_a_false_data_size_never_reaches_tensorflow_io(tmp_path):
+    """Its decoder would abort the process; libsndfile reads what is there."""
+    path = write(tmp_path / "a.wav", tone([440, 550]))
+    content = bytearray(path.read_bytes())
+    position = content.index(b"data") + 4
+    content[position : position + 4] = struct.pack("<I", 0xFFFFFFF0)
+    path.write_bytes(content)
+    assert len(decode(path, RATE_HZ)) == RATE_HZ
+    assert "chunk 'data' claims 4294967280 bytes" in refusal(path, "tensorflow-io")
+
+
+def test_a_rate_that_cannot_be_is_refused(tmp_path):
+    assert "rate of 7 Hz" in refusal(write(tmp_path / "a.wav", tone([1]), 7))
