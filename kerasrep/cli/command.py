@@ -127,8 +127,12 @@ def _machine_message(error: Exception) -> str | None:
     return None
 
 
+def one_line(message: str) -> str:
+    """Escape new lines and whatever else does not print."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+
+
 def _complain(prog: str, message: str) -> None:
     """Print `message` on standard error as exactly one line."""
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
     with contextlib.suppress(OSError, ValueError):  # standard error may be closed
-        print(f"{prog}: error: {printable}", file=sys.stderr, flush=True)
+        print(f"{prog}: error: {one_line(message)}", file=sys.stderr, flush=True)

@@ -1,0 +1,167 @@
+"""Audio in, one vector a track out.
+
+The vector holds all branches' means over consecutive segments, then all standard deviations, as in Kim et
+al. (2018), section 4.3.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kerasrep import constants
+from kerasrep.data.audio import BLOCK_FRAMES, MAX_RATE_HZ, MIN_RATE_HZ, convert_blocks, decode_blocks
+from kerasrep.embedding.models import SegmentModel, find_model
+from kerasrep.embedding.segments import SegmentStatistics, segment_batches
+from kerasrep.errors import DataError
+
+#: More channels than this are samples: the array is the wrong way round.
+MAX_CHANNELS = 256
+_FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
+
+
+def load(path: str | Path) -> Embedder:
+    """Load a trained model for embedding.
+
+    Args:
+        path: An export (`exported/NAME` for its newest version, or one version), a run directory, or a
+            run's `.keras` file.
+
+    Returns:
+        The model, ready to embed.
+
+    Raises:
+        ExportError: Where `path` is none of these, or is damaged.
+        RunError: Where the run has no trained weights yet.
+    """
+    load_model, found = find_model(Path(path))
+    return Embedder(load_model(found))
+
+
+class Embedder:
+    """A trained model that embeds recordings.
+
+    Attributes:
+        sample_rate_hz: Rate that recordings are converted to.
+        branches: Names of the representations side by side.
+        dimension: Values of an embedding: 512 a branch.
+        columns: Name of each value: `mean/BRANCH/0` ... `mean/BRANCH/255` for all branches, then `sd/...`.
+    """
+
+    def __init__(self, model: SegmentModel) -> None:
+        self._model = model
+        self.sample_rate_hz = model.sample_rate_hz
+        self.branches = model.branches
+        self.columns = tuple(
+            f"{statistic}/{branch}/{number}"
+            for statistic in ("mean", "sd")
+            for branch in model.branches
+            for number in range(constants.EMBEDDING_SIZE)
+        )
+        self.dimension = len(self.columns)
+
+    def embed(self, waveform: ArrayLike, sample_rate_hz: float) -> NDArray[np.float32]:
+        """Embed one recording.
+
+        Memory beside the waveform does not grow with its length.
+
+        Args:
+            waveform: [samples] or [samples, channels]; float with full scale 1, int16 or int32. Mono is
+                doubled, more than two channels are averaged to mono first.
+            sample_rate_hz: Of `waveform`, in hertz; converted where it is not the model's.
+
+        Returns:
+            float32 [dimension].
+
+        Raises:
+            DataError: Where the waveform is empty, has NaN or infinite samples, another shape or type, or
+                the rate is none.
+        """
+        rate_hz = _checked_rate_hz(sample_rate_hz)
+        blocks = _float_blocks(_checked_waveform(waveform))
+        return self.embed_blocks(convert_blocks("waveform", blocks, rate_hz, self.sample_rate_hz))
+
+    def embed_file(self, path: str | Path, decoder: str = "soundfile") -> NDArray[np.float32]:
+        """Embed one audio file, in bounded memory.
+
+        Args:
+            path: Audio that libsndfile reads.
+            decoder: `soundfile`, or `tensorflow-io`.
+
+        Returns:
+            float32 [dimension].
+
+        Raises:
+            DataError: Where the file cannot be decoded.
+        """
+        return self.embed_blocks(decode_blocks(Path(path), self.sample_rate_hz, decoder))
+
+    def embed_blocks(self, blocks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Embed one recording that comes in consecutive blocks.
+
+        Args:
+            blocks: float32 [samples, 2] at `sample_rate_hz`, of any lengths.
+
+        Returns:
+            float32 [dimension].
+        """
+        statistics = self.new_statistics()
+        for segments in self.cut(blocks):
+            statistics.add(self.embed_segments(segments))
+        return statistics.result()
+
+    def cut(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        """Cut blocks of one recording, float32 [samples, 2], into batches for `embed_segments`."""
+        return segment_batches(blocks, self._model.segment_samples)
+
+    def embed_segments(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embed float32 [segments, segment_samples, 2]; returns float32 [segments, 256 x branches]."""
+        return self._model.embed_segments(segments)
+
+    def new_statistics(self) -> SegmentStatistics:
+        """What `embed_segments` gives for one recording is added to this."""
+        return SegmentStatistics(self.dimension // 2)
+
+
+def _checked_waveform(waveform: ArrayLike) -> NDArray[Any]:
+    """[samples, channels] in the type that it came in."""
+    try:
+        array = np.asarray(waveform)
+    except (TypeError, ValueError) as error:  # lists of unequal lengths
+        raise DataError(f"waveform: is no array ({error})") from error
+    if array.dtype not in _FULL_SCALE and not np.issubdtype(array.dtype, np.floating):
+        raise DataError(f"waveform: has type {array.dtype}; give float with full scale 1, int16 or int32")
+    if array.ndim not in {1, 2}:
+        raise DataError(f"waveform: has shape {list(array.shape)}; give [samples] or [samples, channels]")
+    if array.size == 0:
+        raise DataError(f"waveform: has shape {list(array.shape)}, no samples; give at least one")
+    if array.ndim == 2 and array.shape[1] > MAX_CHANNELS:
+        raise DataError(
+            f"waveform: has shape {list(array.shape)}, so {array.shape[1]} channels; "
+            "give [samples, channels], transpose it"
+        )
+    return array[:, np.newaxis] if array.ndim == 1 else array
+
+
+def _checked_rate_hz(sample_rate_hz: object) -> float:
+    is_number = isinstance(sample_rate_hz, numbers.Real) and not isinstance(sample_rate_hz, bool)
+    rate_hz = float(sample_rate_hz) if is_number else math.nan  # type: ignore[arg-type]
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:  # NaN is refused too
+        raise DataError(
+            f"sample_rate_hz: is {sample_rate_hz!r}; give a number from {MIN_RATE_HZ} to {MAX_RATE_HZ}"
+        )
+    return rate_hz
+
+
+def _float_blocks(waveform: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
+    full_scale = _FULL_SCALE.get(waveform.dtype, 1.0)
+    for start in range(0, len(waveform), BLOCK_FRAMES):
+        block = waveform[start : start + BLOCK_FRAMES]
+        with np.errstate(over="ignore"):  # becomes infinite, which is refused later
+            yield (block / full_scale).astype(np.float32)

@@ -1,0 +1,183 @@
+"""Trained models as functions from segments to embeddings, whatever form they are kept in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep import constants
+from kerasrep.errors import ExportError
+from kerasrep.export_directory import SERVING_DEFAULT, find_version, read_card
+from kerasrep.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    import keras
+
+KERAS_SUFFIX = ".keras"
+WHAT_A_MODEL_IS = "an export (exported/NAME or a version in it), a run directory, or a .keras file"
+_SINGLE_PREFIX = "embedding_"
+
+
+@dataclass(frozen=True)
+class SegmentModel:
+    """A trained model.
+
+    Attributes:
+        embed_segments: float32 [segments, segment_samples, 2] -> float32 [segments, 256 x branches].
+        sample_rate_hz: Of the segments.
+        segment_samples: Samples a channel in one segment.
+        branches: Names of the embeddings side by side.
+    """
+
+    embed_segments: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    sample_rate_hz: int
+    segment_samples: int
+    branches: tuple[str, ...]
+
+
+def find_model(path: Path) -> tuple[Callable[[Path], SegmentModel], Path]:
+    """Tell what kind of model `path` is, without loading anything.
+
+    Args:
+        path: An export (a version, or `exported/NAME` for its newest one), a run directory, or a `.keras`
+            file that holds a run's model.
+
+    Returns:
+        A function that loads such a model, and the path to give it.
+
+    Raises:
+        ExportError: Where `path` is none of these.
+    """
+    if not path.exists():
+        raise ExportError(f"{path}: does not exist; give {WHAT_A_MODEL_IS}")
+    if path.is_file():
+        if path.suffix != KERAS_SUFFIX:
+            raise ExportError(f"{path}: is no model; give {WHAT_A_MODEL_IS}")
+        return load_keras_file, path
+    try:
+        version = find_version(path)
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be read ({error.strerror}); check permissions") from error
+    if version is not None:
+        return load_export, version
+    if RunDirectory(path).recipe.is_file():
+        return load_run, path
+    raise ExportError(f"{path}: holds no model; give {WHAT_A_MODEL_IS}")
+
+
+def load_export(version: Path) -> SegmentModel:
+    """Load a version of an export.
+
+    Raises:
+        ExportError: Where its card or its SavedModel is damaged.
+    """
+    import tensorflow as tf
+
+    card = read_card(version)
+    try:
+        loaded = tf.saved_model.load(str(version))
+        function = loaded.signatures[SERVING_DEFAULT]
+        width = function.structured_outputs["embedding"].shape[-1]
+    # Damaged files raise anything from OSError to protobuf's own kinds.
+    except Exception as error:
+        raise ExportError(f"{version}: cannot be loaded ({_short(error)}); export the run again") from error
+    if width != constants.EMBEDDING_SIZE * len(card.branches):
+        raise ExportError(
+            f"{version}: gives {width} values a segment, its card names {len(card.branches)} branches of "
+            f"{constants.EMBEDDING_SIZE}; export the run again"
+        )
+
+    def embed_segments(
+        segments: NDArray[np.float32],
+        _owner: Any = loaded,  # its variables die with it
+    ) -> NDArray[np.float32]:
+        embeddings: NDArray[np.float32] = function(waveform=tf.constant(segments))["embedding"].numpy()
+        return embeddings
+
+    return SegmentModel(embed_segments, card.sample_rate_hz, card.segment_samples, card.branches)
+
+
+def load_run(root: Path) -> SegmentModel:
+    """Rebuild the best network of a run.
+
+    Raises:
+        RunError: Where the run has no trained weights yet.
+        RecipeError: Where its recipe is malformed.
+        DataError: Where its weights are.
+    """
+    _use_tensorflow()
+    from kerasrep.model.restore import restore_run
+
+    trained = restore_run(root)
+    audio, network = trained.recipe.audio, trained.network
+    function = _keras_function(network.embedder, audio.segment_samples)
+    return SegmentModel(function, audio.sample_rate_hz, audio.segment_samples, network.branches)
+
+
+def load_keras_file(path: Path) -> SegmentModel:
+    """Load the model of a run from its `.keras` file; nothing in the file is executed.
+
+    Raises:
+        ExportError: Where it cannot be loaded, or holds another kind of model.
+    """
+    _use_tensorflow()
+    import keras
+
+    # Their layers must be registered before the file can name them.
+    from kerasrep.model import blocks, frontend  # noqa: F401
+
+    try:
+        model = keras.models.load_model(path, compile=False)
+    # Damaged files raise anything: BadZipFile, KeyError, ValueError, TypeError...
+    except Exception as error:
+        raise ExportError(f"{path}: is no usable .keras file ({_short(error)}); save it again") from error
+    try:
+        sample_rate_hz = _sample_rate_hz(model)
+        outputs, segment_samples = list(model.output), int(model.input.shape[1])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ExportError(
+            f"{path}: is not the model of a kerasrep run; give {RunDirectory(path.parent).model.name} of a "
+            "run directory"
+        ) from error
+    singles = tuple(name.removeprefix(_SINGLE_PREFIX) for name in outputs if name.startswith(_SINGLE_PREFIX))
+    branches = singles or ("shared",)
+    return SegmentModel(_keras_function(model, segment_samples), sample_rate_hz, segment_samples, branches)
+
+
+def _use_tensorflow() -> None:
+    """Choose Keras's backend before Keras is imported, unless the user has."""
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+def _sample_rate_hz(model: keras.Model) -> int:
+    """The rate that the mel filters of the front end were made for."""
+    mel = model.get_layer("features").get_layer("frontend").get_layer("mel")
+    return int(mel.get_config()["filterbank_kwargs"]["sample_rate"])
+
+
+def _keras_function(
+    model: keras.Model, segment_samples: int
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((None, segment_samples, constants.N_CHANNELS), tf.float32)]
+
+    @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
+    def forward(segments: Any) -> Any:
+        return model(segments, training=False)["embedding"]
+
+    def embed_segments(segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        embeddings: NDArray[np.float32] = forward(tf.constant(segments)).numpy()
+        return embeddings
+
+    return embed_segments
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
