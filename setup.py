@@ -31,7 +31,8 @@ REQUIREMENTS = [
     "tqdm>=4.66",
     "google-crc32c>=1.5",
     "matplotlib>=3.8",
-    "pyarrow>=14",
+    # pyarrow 26 wants numpy 2.
+    "pyarrow>=14,<26",
 ]
 
 EXTRAS = {
