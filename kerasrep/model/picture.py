@@ -44,10 +44,10 @@ def draw_strategy(network: Network, path: Path) -> None:
     axes = figure.add_subplot()
     axes.set_axis_off()
     axes.set_xlim(-0.6, n_sources - 0.4)
-    axes.set_ylim(-1.9, len(LEVELS) + 0.4)
+    axes.set_ylim(-2.5, len(LEVELS) + 0.4)
     middle = (n_sources - 1) / 2
-    _box(axes, middle, -1.4, n_sources, "waveform, 2.5 s stereo", "#dddddd")
-    _box(axes, middle, -0.6, n_sources, "Kapre log-mel dB, standardised", "#dddddd")
+    _box(axes, middle, -2, n_sources, "waveform, 2.5 s stereo", "#dddddd")
+    _box(axes, middle, -1, n_sources, "Kapre log-mel dB, standardised", "#dddddd")
     levels = {group: _levels(network, group) for group in network.groups}
     sizes = _level_sizes(network)
     for height, level in enumerate(LEVELS):

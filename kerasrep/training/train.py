@@ -5,93 +5,30 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.data.batches import SplitExamples, split_examples
 from kerasrep.data.schedule import Schedule
-from kerasrep.data.shards import ShardIndex, load_index
-from kerasrep.errors import DataError, RecipeError, RunError
+from kerasrep.errors import RunError
 from kerasrep.model.picture import draw_strategy
 from kerasrep.model.restore import load_scaler, load_weights, save_scaler, save_weights
 from kerasrep.model.strategies import Network, network_of
 from kerasrep.recipe import Recipe
-from kerasrep.recipe_file import read_recipe, write_recipe
-from kerasrep.run_directory import PreparedDirectory, RunDirectory, read_json, write_json, write_text
-from kerasrep.sources.targets import load_targets
+from kerasrep.run_directory import PreparedDirectory, RunDirectory, atomic_file, write_text
+from kerasrep.training.beginning import begin_run
 from kerasrep.training.card import RunCard
 from kerasrep.training.checkpoint import Progress, restore_state, save_state
 from kerasrep.training.devices import Execution, choose_execution
+from kerasrep.training.inputs import TrainingData, steps_per_epoch
 from kerasrep.training.loop import Hooks, Interrupted, mean_scores, run_epochs
 from kerasrep.training.scaling import fit_scaler
-from kerasrep.training.step import Step
+from kerasrep.training.step import Step, learning_rate
 from kerasrep.training.summary import Summary, SummaryRow
 from kerasrep.training.tensorboard import Board
 from kerasrep.training.validation import Score, Validator, mean_target_scores
 from kerasrep.training.vectors import GroupLayout, GroupState
-
-#: Parts of a recipe that may change between a run and its resumption.
-_MAY_CHANGE = (("training", "epochs"), ("training", "checkpoint_every_epochs"), ("export",))
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Prepared files, joined for one recipe.
-
-    Attributes:
-        index: Where the tracks lie.
-        train: Training tracks and targets.
-        validation: Held-out tracks and targets.
-        fingerprint: Of the prepared data.
-    """
-
-    index: ShardIndex
-    train: SplitExamples
-    validation: SplitExamples
-    fingerprint: str
-
-    @classmethod
-    def open(cls, recipe: Recipe, prepared: PreparedDirectory) -> TrainingData:
-        """Read index and targets.
-
-        Raises:
-            DataError: Where files are missing or malformed, or the recipe asks for what they lack.
-        """
-        index = load_index(prepared)
-        if index.sample_rate_hz != recipe.audio.sample_rate_hz:
-            raise DataError(
-                f"{prepared.root}: shards are at {index.sample_rate_hz} Hz, "
-                f"the recipe asks for {recipe.audio.sample_rate_hz}; prepare again"
-            )
-        targets = {s: (t.track_ids, t.target) for s, t in load_targets(prepared.targets).items()}
-        train, validation = (
-            split_examples(index, targets, split, recipe.sources) for split in ("train", "validation")
-        )
-        return cls(index, train, validation, prepared.root.name)
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Source -> dimension of its target."""
-        return {source: examples.size for source, examples in self.train.by_source.items()}
-
-
-def steps_per_epoch(recipe: Recipe, data: TrainingData) -> int:
-    """Steps of an epoch: floor(training tracks / batch), over all sources together.
-
-    Raises:
-        RecipeError: Where a batch is larger than the training set.
-    """
-    steps = len(data.train.rows) // recipe.batches.size
-    if steps == 0:
-        raise RecipeError(
-            f"batches.size: {recipe.batches.size} is more than the {len(data.train.rows)} training tracks; "
-            "lower it"
-        )
-    return steps
 
 
 def train(
@@ -122,48 +59,13 @@ def train(
     data = TrainingData.open(recipe, prepared)
     n_steps = recipe.training.epochs * steps_per_epoch(recipe, data)
     execution = choose_execution(recipe)
-    _begin(recipe, data, prepared, run, resume)
+    begin_run(recipe, prepared, run, resume)
     network = _network(recipe, data, run, execution, resume)
     trainer = Trainer(recipe, data, run, network, execution, n_steps, show_progress)
     if resume and run.last.is_file():
         trainer.progress = restore_state(run.last, trainer.states, len(recipe.sources))
         say(f"resuming {run.root} after step {trainer.progress.step} of {n_steps}")
     return trainer.run(prepared, say)
-
-
-def _begin(
-    recipe: Recipe, data: TrainingData, prepared: PreparedDirectory, run: RunDirectory, resume: bool
-) -> None:
-    """Write the recipe, or compare it with the one that the run was started with."""
-    if resume and run.recipe.is_file():
-        _check_same(recipe, read_recipe(run.recipe), run)
-        before = read_json(run.prepared)
-        if before.get("fingerprint") != data.fingerprint:
-            raise RunError(
-                f"{run.root}: the corpus or its targets changed since; start again without --resume"
-            )
-    elif run.recipe.exists():
-        raise RunError(f"{run.root}: holds a run already; add --resume, or choose another --run-dir")
-    write_json(run.prepared, {"root": str(prepared.root), "fingerprint": data.fingerprint})
-    write_recipe(run.recipe, recipe)
-
-
-def _check_same(recipe: Recipe, before: Recipe, run: RunDirectory) -> None:
-    new, old = _flat(recipe.as_dict()), _flat(before.as_dict())
-    for key in sorted(set(new) | set(old)):
-        if any(key[: len(free)] == free for free in _MAY_CHANGE) or key[-1] == "root":
-            continue
-        if new.get(key) != old.get(key):
-            raise RecipeError(
-                f"{'.'.join(key)}: {new.get(key)!r}, but the run in {run.root} has {old.get(key)!r}; "
-                "only epochs and paths may change on --resume"
-            )
-
-
-def _flat(value: Any, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {k: v for name, inner in value.items() for k, v in _flat(inner, (*prefix, name)).items()}
 
 
 def _network(
@@ -339,8 +241,6 @@ class Trainer:
 
 
 def _rate(recipe: Recipe, step: int, n_steps: int) -> float:
-    from kerasrep.training.step import learning_rate
-
     return float(learning_rate(recipe, step, n_steps))
 
 
@@ -354,7 +254,5 @@ def _csv(history: list[dict[str, float]]) -> str:
 
 
 def _save_keras(path: Path, network: Network) -> None:
-    from kerasrep.run_directory import atomic_file
-
     with atomic_file(path) as temporary:
         network.embedder.save(temporary)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import tensorflow as tf
 
 from kerasrep.corpora.prepare import prepare
 from kerasrep.recipe import Recipe
@@ -17,7 +20,18 @@ RATE_HZ = 22_050
 N_TRACKS = 40
 
 
-def _write_corpus(root: Path) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def two_logical_cpus() -> None:
+    """Let recipes ask for two replicas; TensorFlow must not have started before."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    except RuntimeError:
+        assert len(tf.config.list_logical_devices("CPU")) >= 2, "another test started TensorFlow first"
+
+
+def write_tones(root: Path) -> None:
+    """Write 40 tracks: `tag` says the octave of the tone; `bpm` follows it, and a third has none."""
     rng = np.random.default_rng(7)
     rows: dict[str, list[tuple[str, ...]]] = {"tag": [], "bpm": []}
     for number in range(N_TRACKS):
@@ -29,7 +43,7 @@ def _write_corpus(root: Path) -> None:
         pan = rng.uniform(0.3, 0.7)
         soundfile.write(root / f"t{number:02d}.wav", np.stack([tone * pan, tone * (1 - pan)], 1), RATE_HZ)
         rows["tag"].append((f"t{number:02d}", ("low", "mid", "high", "top")[kind], "3"))
-        if number % 3:  # a third of the tracks has no tempo
+        if number % 3:
             rows["bpm"].append((f"t{number:02d}", str(80 + 30 * kind + number % 3)))
     for source, columns in (("tag", ("track", "item", "weight")), ("bpm", ("track", "value"))):
         with (root / f"{source}.csv").open("w", newline="") as file:
@@ -39,44 +53,45 @@ def _write_corpus(root: Path) -> None:
 @pytest.fixture(scope="session")
 def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tones")
-    _write_corpus(root)
+    write_tones(root)
     return root
 
 
-def make_recipe(root: Path, strategy: str = "ms-cr@2", **sections: object) -> Recipe:
-    """A recipe on the tones that trains in seconds."""
-    values: dict[str, object] = {
-        "name": "tones",
-        "strategy": strategy,
-        "sources": ["self", "tag", "bpm"],
-        "corpus": {
-            "name": "folder",
-            "root": str(root),
-            "tables": {"tag": "tag.csv", "bpm": "bpm.csv"},
-            "validation_fraction": 0.2,
-        },
-        "targets": {"size": 4},
-        "model": {"width": 0.25},
-        "batches": {"size": 8},
-        "training": {"epochs": 2, "learning_rate": 1e-3},
-        "seed": 3,
-    }
-    for name, value in sections.items():
-        merged = {**values[name], **value} if isinstance(value, dict) and name in values else value  # type: ignore[dict-item]
-        values[name] = merged
-    return Recipe.model_validate(values)
+@pytest.fixture(scope="session")
+def tone_values(tones: Path) -> Callable[..., dict[str, Any]]:
+    """A function that makes the settings of a recipe on the tones; keywords merge into its sections."""
+
+    def make(strategy: str = "ms-cr@2", **sections: Any) -> dict[str, Any]:
+        values: dict[str, Any] = {
+            "name": "tones",
+            "strategy": strategy,
+            "sources": ["self", "tag", "bpm"],
+            "corpus": {
+                "name": "folder",
+                "root": str(tones),
+                "tables": {"tag": "tag.csv", "bpm": "bpm.csv"},
+                "validation_fraction": 0.2,
+            },
+            "targets": {"size": 4},
+            "model": {"width": 0.25},
+            "batches": {"size": 8},
+            "training": {"epochs": 2, "learning_rate": 1e-3},
+            "seed": 3,
+        }
+        for name, value in sections.items():
+            both_mappings = isinstance(value, dict) and isinstance(values.get(name), dict)
+            values[name] = {**values[name], **value} if both_mappings else value
+        return values
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def prepared_tones(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedDirectory:
-    import os
+def tone_recipe(tone_values: Callable[..., dict[str, Any]]) -> Callable[..., Recipe]:
+    """A function that makes a recipe on the tones that trains in seconds."""
+    return lambda *args, **sections: Recipe.model_validate(tone_values(*args, **sections))
 
-    before = os.environ.get("KERASREP_HOME")
-    os.environ["KERASREP_HOME"] = str(tmp_path_factory.mktemp("home"))
-    try:
-        return prepare(make_recipe(tones), progress=False)
-    finally:
-        if before is None:
-            del os.environ["KERASREP_HOME"]
-        else:
-            os.environ["KERASREP_HOME"] = before
+
+@pytest.fixture(scope="session")
+def prepared_tones(tone_recipe: Callable[..., Recipe]) -> PreparedDirectory:
+    return prepare(tone_recipe(), progress=False)

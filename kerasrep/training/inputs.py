@@ -1,0 +1,68 @@
+"""Prepared files, joined for one recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kerasrep.data.batches import SplitExamples, split_examples
+from kerasrep.data.shards import ShardIndex, load_index
+from kerasrep.errors import DataError, RecipeError
+from kerasrep.recipe import Recipe
+from kerasrep.run_directory import PreparedDirectory
+from kerasrep.sources.targets import load_targets
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Prepared files, joined for one recipe.
+
+    Attributes:
+        index: Where the tracks lie.
+        train: Training tracks and targets.
+        validation: Held-out tracks and targets.
+        fingerprint: Of the prepared data.
+    """
+
+    index: ShardIndex
+    train: SplitExamples
+    validation: SplitExamples
+    fingerprint: str
+
+    @classmethod
+    def open(cls, recipe: Recipe, prepared: PreparedDirectory) -> TrainingData:
+        """Read index and targets.
+
+        Raises:
+            DataError: Where files are missing or malformed, or the recipe asks for what they lack.
+        """
+        index = load_index(prepared)
+        if index.sample_rate_hz != recipe.audio.sample_rate_hz:
+            raise DataError(
+                f"{prepared.root}: shards are at {index.sample_rate_hz} Hz, "
+                f"the recipe asks for {recipe.audio.sample_rate_hz}; prepare again"
+            )
+        targets = {s: (t.track_ids, t.target) for s, t in load_targets(prepared.targets).items()}
+        train, validation = (
+            split_examples(index, targets, split, recipe.sources) for split in ("train", "validation")
+        )
+        return cls(index, train, validation, prepared.root.name)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Source -> dimension of its target."""
+        return {source: examples.size for source, examples in self.train.by_source.items()}
+
+
+def steps_per_epoch(recipe: Recipe, data: TrainingData) -> int:
+    """Steps of an epoch: floor(training tracks / batch), over all sources together.
+
+    Raises:
+        RecipeError: Where a batch is larger than the training set.
+    """
+    steps = len(data.train.rows) // recipe.batches.size
+    if steps == 0:
+        raise RecipeError(
+            f"batches.size: {recipe.batches.size} is more than the {len(data.train.rows)} training tracks; "
+            "lower it"
+        )
+    return steps

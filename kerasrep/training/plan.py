@@ -1,0 +1,127 @@
+"""What a recipe would do: tracks, steps, parameters, devices, and how long it would take here."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from kerasrep import constants
+from kerasrep.data.batches import Batch
+from kerasrep.data.schedule import JOINT
+from kerasrep.model.picture import describe_network
+from kerasrep.model.strategies import Network, Scaler, network_of
+from kerasrep.recipe import Recipe
+from kerasrep.run_directory import PreparedDirectory
+from kerasrep.training.devices import Execution, choose_execution
+from kerasrep.training.inputs import TrainingData, steps_per_epoch
+from kerasrep.training.step import Step, StepResult
+from kerasrep.training.vectors import GroupLayout, GroupState
+
+TIMED_STEPS = 3
+
+
+def describe_plan(recipe: Recipe, prepared: PreparedDirectory | None, expected_tracks: int | None) -> str:
+    """Describe a recipe without training it.
+
+    Args:
+        recipe: What would be trained.
+        prepared: Its shards and targets, where they exist already.
+        expected_tracks: Training tracks to expect otherwise, where that is known.
+
+    Returns:
+        Lines for people. The time is measured: a few steps on noise, on the devices in question.
+
+    Raises:
+        KerasrepError: Where training would be refused.
+    """
+    sizes = {source: recipe.targets.size_of(source) for source in recipe.sources}
+    epoch_steps = None
+    if prepared is not None:
+        data = TrainingData.open(recipe, prepared)
+        sizes, epoch_steps = data.sizes, steps_per_epoch(recipe, data)
+        tracks = f"{len(data.train.rows)} to train on, {len(data.validation.rows)} for validation"
+    elif expected_tracks is not None:
+        epoch_steps = expected_tracks // recipe.batches.size
+        tracks = f"about {expected_tracks} to train on (the corpus is not prepared yet)"
+    else:
+        tracks = "unknown until the corpus is prepared"
+    execution = choose_execution(recipe)
+    network = network_of(recipe, sizes, Scaler.identity(recipe.audio.n_mels), execution.precision)
+    seconds = _seconds_per_step(recipe, network, sizes, execution)
+    lines = [
+        f"recipe:  {recipe.name}, strategy {recipe.strategy}, sources {', '.join(recipe.sources)}",
+        f"tracks:  {tracks}",
+        f"devices: {', '.join(execution.devices)}, {execution.precision}, "
+        f"XLA {'on' if execution.xla else 'off'}, determinism {'on' if execution.deterministic else 'off'}",
+        describe_network(network),
+    ]
+    if epoch_steps is None:
+        lines.append(f"time:    {seconds:.3f} s a step")
+    else:
+        steps = epoch_steps * recipe.training.epochs
+        lines.append(f"steps:   {epoch_steps} an epoch, {steps} in all, {recipe.batches.size} segments each")
+        lines.append(
+            f"time:    about {_clock(seconds * steps)} in steps ({seconds:.3f} s each, measured), "
+            "validation and export not counted"
+        )
+    return "\n".join(lines)
+
+
+def _seconds_per_step(recipe: Recipe, network: Network, sizes: dict[str, int], execution: Execution) -> float:
+    """Mean time of a step, over sources as the schedule draws them."""
+    states = {
+        group: GroupState(group, GroupLayout.of(network, group), execution.distribution)
+        for group in network.groups
+    }
+    size_list = tuple(sizes[source] for source in recipe.sources)
+    step = Step(recipe, network, states, size_list, 1, execution.xla)
+    if recipe.training.schedule == "joint":
+        return _time(recipe, step, JOINT, size_list, execution)
+    others = [place for place, source in enumerate(recipe.sources) if source != "self"]
+    total = len(others) * (_time(recipe, step, others[0], size_list, execution) if others else 0.0)
+    if "self" in recipe.sources:
+        total += _time(recipe, step, recipe.sources.index("self"), size_list, execution)
+    return total / len(recipe.sources)
+
+
+def _time(recipe: Recipe, step: Step, source: int, sizes: tuple[int, ...], execution: Execution) -> float:
+    batch = _noise(recipe, source, sizes, execution.replicas)
+
+    @tf.function
+    def once() -> StepResult:
+        result: StepResult = execution.distribution.run(step.run, args=(source, batch))
+        return StepResult(*(execution.distribution.experimental_local_results(v)[0] for v in result))
+
+    once()
+    started = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        once().loss.numpy()
+    return (time.perf_counter() - started) / TIMED_STEPS
+
+
+def _noise(recipe: Recipe, source: int, sizes: tuple[int, ...], replicas: int) -> Batch:
+    examples = recipe.batches.size // replicas
+    pairs = [name == "self" for name in recipe.sources]
+    segments = examples * (2 if source != JOINT and pairs[source] else 1)
+    shape = (segments, recipe.audio.segment_samples, constants.N_CHANNELS)
+    noise = np.random.default_rng(0).integers(-3000, 3000, shape, dtype=np.int16)
+    counts = [
+        0 if source not in (JOINT, place) else examples // 2 if source == JOINT and pairs[place] else examples
+        for place in range(len(sizes))
+    ]
+    return Batch(
+        tf.constant(0, tf.int64),
+        tf.constant(source, tf.int32),
+        tf.constant(0, tf.int64),
+        tf.constant(noise),
+        tuple(tf.fill((count, size), 1.0 / size) for count, size in zip(counts, sizes, strict=True)),
+        tuple(tf.fill((count,), 1.0 / recipe.batches.size) for count in counts),
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasrep.data.batches import (
+    batch_spec,
+    plans_dataset,
+    read_crops,
+    split_examples,
+    to_float,
+    training_dataset,
+)
+from kerasrep.data.schedule import Schedule
+from kerasrep.data.shards import FRAME_BYTES, ShardIndex
+from kerasrep.errors import DataError
+from kerasrep.recipe import Recipe
+
+SEGMENT = 2756  # an eighth of a second
+N_TRACKS = 12
+
+
+@pytest.fixture
+def index(tmp_path):
+    """Two files of random samples; each track begins at an odd byte, as in a real shard."""
+    rng = np.random.default_rng(0)
+    samples = np.arange(N_TRACKS, dtype=np.int64) * 100 + SEGMENT
+    shard = (np.arange(N_TRACKS) % 2).astype(np.int32)
+    offsets, blobs = np.zeros(N_TRACKS, np.int64), [bytearray(b"?" * 7), bytearray(b"!" * 33)]
+    for row in range(N_TRACKS):
+        blob = blobs[shard[row]]
+        offsets[row] = len(blob)
+        blob += rng.integers(-32768, 32767, (samples[row], 2), dtype=np.int16).tobytes() + b"gap"
+    for number, blob in enumerate(blobs):
+        (tmp_path / f"{number}.bin").write_bytes(bytes(blob))
+    return ShardIndex(
+        root=tmp_path,
+        track_ids=np.asarray([f"t{row}" for row in range(N_TRACKS)]),
+        split=(np.arange(N_TRACKS) >= 8).astype(np.int8),
+        shard=shard,
+        offset_bytes=offsets,
+        samples=samples,
+        shard_files=np.asarray(["0.bin", "1.bin"]),
+        shard_bytes=np.asarray([len(blob) for blob in blobs]),
+        sample_rate_hz=22_050,
+    )
+
+
+@pytest.fixture
+def targets():
+    eye = np.eye(N_TRACKS, dtype=np.float32)
+    return {"tag": (np.asarray([f"t{row}" for row in range(N_TRACKS)]), eye)}
+
+
+def make_recipe(**training):
+    audio = {"segment_seconds": 0.125, "fft_samples": 64, "hop_samples": 16, "n_mels": 32}
+    return Recipe.model_validate(
+        {
+            "name": "test",
+            "strategy": "mss-cr",
+            "sources": ["self", "tag"],
+            "batches": {"size": 4},
+            "audio": audio,
+            "training": training,
+        }
+    )
+
+
+def test_crops_equal_the_samples_of_the_track(index):
+    rows, starts = np.asarray([3, 0, 11]), np.asarray([300, 0, 17])
+    crops = read_crops(index, rows, starts, SEGMENT)
+    for crop, row, start in zip(crops, rows, starts, strict=True):
+        np.testing.assert_array_equal(crop, index.read(row)[start : start + SEGMENT])
+
+
+def test_a_shard_that_ends_too_early_is_named(index):
+    last = np.flatnonzero(index.shard == 1)[-1]
+    path = index.root / "1.bin"
+    path.write_bytes(path.read_bytes()[: int(index.offset_bytes[last]) + 10 * FRAME_BYTES])
+    with pytest.raises(DataError, match=r"1\.bin: ends before byte"):
+        read_crops(index, np.asarray([last]), np.asarray([0]), SEGMENT)
+
+
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+def test_batches_hold_what_the_schedule_plans_wherever_they_begin(index, targets, schedule):
+    recipe = make_recipe(schedule=schedule)
+    train = split_examples(index, targets, "train", recipe.sources)
+    plans = Schedule(recipe, train.by_source, index.samples, n_steps=9, replicas=2)
+    sizes = (2, N_TRACKS)
+    dataset = training_dataset(plans, index, sizes, SEGMENT, first_step=4)
+    tf.nest.map_structure(
+        lambda spec, expected: spec.shape.assert_is_compatible_with(expected.shape),
+        tuple(dataset.element_spec),
+        tuple(batch_spec(sizes, SEGMENT)),
+    )
+    elements = list(dataset)
+    assert [(int(e.step)) for e in elements] == [step for step in range(4, 9) for _ in range(2)]
+    for number, element in enumerate(elements):
+        plan = plans.plan(4 + number // 2, number % 2)
+        expected = read_crops(index, plan.rows, plan.starts, SEGMENT)
+        np.testing.assert_array_equal(element.waveform.numpy(), expected)
+        assert int(element.source) == plan.source
+        for place in range(2):
+            np.testing.assert_array_equal(element.targets[place].numpy(), plan.targets[place])
+            np.testing.assert_array_equal(element.weights[place].numpy(), plan.weights[place])
+
+
+def test_a_broken_shard_in_the_pipeline_is_reported_with_its_name(index, targets):
+    recipe = make_recipe()
+    train = split_examples(index, targets, "train", recipe.sources)
+    plan = Schedule(recipe, train.by_source, index.samples, n_steps=1).plan(0, 0)
+    for name in ("0.bin", "1.bin"):
+        (index.root / name).write_bytes(b"short")
+    with pytest.raises(tf.errors.OpError, match=r"DataError: .*\.bin: ends before byte"):
+        list(plans_dataset([plan], index, (2, N_TRACKS), SEGMENT))
+
+
+def test_a_split_joins_tracks_with_their_own_targets(index, targets):
+    ids, target = targets["tag"]
+    shuffled = np.random.default_rng(1).permutation(N_TRACKS)[:7]
+    found = split_examples(index, {"tag": (ids[shuffled], target[shuffled])}, "train", ("self", "tag"))
+    assert found.by_source["self"].rows.tolist() == list(range(8))
+    tag = found.by_source["tag"]
+    assert set(tag.rows.tolist()) == set(shuffled.tolist()) & set(range(8))
+    np.testing.assert_array_equal(tag.target.argmax(1), tag.rows)
+
+
+def test_a_source_without_labels_is_refused_with_those_there_are(index, targets):
+    with pytest.raises(DataError, match="no labels for 'lyrics'; it has self, tag"):
+        split_examples(index, targets, "train", ("lyrics",))
+    with pytest.raises(DataError, match="no track of the validation split has 'tag'"):
+        split_examples(index, {"tag": tuple(part[:8] for part in targets["tag"])}, "validation", ("tag",))
+
+
+def test_samples_become_floats_between_minus_one_and_one():
+    values = to_float(tf.constant([[-32768, 0, 16384, 32767]], tf.int16)).numpy()
+    np.testing.assert_array_equal(values, [[-1.0, 0.0, 0.5, 32767 / 32768]])

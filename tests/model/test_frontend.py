@@ -1,0 +1,90 @@
+import librosa
+import numpy as np
+import pytest
+
+from kerasrep import constants
+from kerasrep.model.frontend import build_frontend
+from kerasrep.recipe import AudioSettings
+
+SEGMENT, RATE_HZ = constants.SEGMENT_SAMPLES, constants.SAMPLE_RATE_HZ
+
+
+def librosa_log_mel(waveform, audio=None):
+    """[samples, 2] -> [frames, mels, 2], with `top_db` over both channels together."""
+    audio = audio or AudioSettings()
+    power = [
+        librosa.feature.melspectrogram(
+            y=channel,
+            sr=audio.sample_rate_hz,
+            n_fft=audio.fft_samples,
+            hop_length=audio.hop_samples,
+            n_mels=audio.n_mels,
+            window="hann",
+            center=True,
+            pad_mode="constant",
+            power=2.0,
+            norm="slaney",
+            htk=False,
+        )
+        for channel in waveform.T
+    ]
+    return librosa.power_to_db(np.stack(power, -1), ref=1.0, amin=1e-10, top_db=80.0).transpose(1, 0, 2)
+
+
+def signals():
+    rng = np.random.default_rng(0)
+    time = np.arange(SEGMENT) / RATE_HZ
+    tones = np.stack([0.5 * np.sin(2 * np.pi * 440 * time), 0.1 * np.sin(2 * np.pi * 5000 * time)], 1)
+    noise = rng.normal(0, 0.1, (SEGMENT, 2))
+    quiet_right = noise * np.asarray([1.0, 1e-6])
+    impulse = np.zeros((SEGMENT, 2))
+    impulse[0] = impulse[SEGMENT // 2] = 1.0
+    return {
+        "tones": tones,
+        "noise": noise,
+        "silence": np.zeros((SEGMENT, 2)),
+        "clipping": np.clip(20 * tones, -1, 1),
+        "one channel 120 dB below": quiet_right,
+        "impulses": impulse,
+        "very quiet": 1e-4 * noise,
+    }
+
+
+@pytest.fixture(scope="module")
+def frontend():
+    return build_frontend()
+
+
+@pytest.mark.parametrize("name", signals())
+def test_log_mel_equals_librosa(frontend, name):
+    waveform = signals()[name].astype(np.float32)
+    found = frontend(waveform[None]).numpy()[0]
+    assert found.shape == (constants.SEGMENT_FRAMES, constants.N_MELS, 2)
+    np.testing.assert_allclose(found, librosa_log_mel(waveform), atol=2e-3)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7])
+def test_an_example_does_not_depend_on_the_batch_it_is_in(frontend, batch):
+    waveforms = np.stack(list(signals().values())[:batch]).astype(np.float32)
+    together = frontend(waveforms).numpy()
+    for waveform, found in zip(waveforms, together, strict=True):
+        np.testing.assert_allclose(found, librosa_log_mel(waveform), atol=2e-3)
+
+
+def test_any_length_gives_one_frame_a_hop_and_one_more(frontend):
+    for samples in (256, 1000, 22_050):
+        waveform = np.random.default_rng(samples).normal(0, 0.1, (samples, 2)).astype(np.float32)
+        found = frontend(waveform[None]).numpy()[0]
+        assert len(found) == 1 + samples // 256
+        np.testing.assert_allclose(found, librosa_log_mel(waveform), atol=2e-3)
+
+
+def test_other_rates_and_geometries_equal_librosa_as_well():
+    audio = AudioSettings(sample_rate_hz=16_000, fft_samples=512, hop_samples=160, n_mels=64)
+    waveform = np.random.default_rng(1).normal(0, 0.1, (8000, 2)).astype(np.float32)
+    found = build_frontend(audio)(waveform[None]).numpy()[0]
+    np.testing.assert_allclose(found, librosa_log_mel(waveform, audio), atol=2e-3)
+
+
+def test_the_front_end_has_no_weights_to_train(frontend):
+    assert frontend.trainable_variables == []
