@@ -1,0 +1,165 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasrep.data.batches import Batch
+from kerasrep.data.schedule import JOINT
+from kerasrep.model.strategies import SHARED, Scaler, network_of
+from kerasrep.recipe import Recipe
+from kerasrep.training.step import Step, adam, learning_rate, loss_scale, score
+from kerasrep.training.vectors import PARTS, GroupLayout, GroupState
+
+SIZES = {"self": 2, "tag": 5, "bpm": 3}
+
+
+def make_recipe(strategy="ms-cr@2", **model):
+    return Recipe.model_validate(
+        {
+            "name": "test",
+            "strategy": strategy,
+            "sources": list(SIZES),
+            "batches": {"size": 4},
+            "model": {"width": 0.125, "dropout": 0.0, **model},
+        }
+    )
+
+
+def make_states(recipe, distribution=None):
+    network = network_of(recipe, SIZES, Scaler.identity(128))
+    distribution = distribution or tf.distribute.MirroredStrategy(["CPU:0"])
+    states = {g: GroupState(g, GroupLayout.of(network, g), distribution) for g in network.groups}
+    return network, states, distribution
+
+
+def make_batch(source, examples=4, seed=0):
+    rng = np.random.default_rng(seed)
+    segments = 2 * examples if source == 0 else examples
+    targets, weights = [], []
+    for place, (name, size) in enumerate(SIZES.items()):
+        n = examples if source in (place, JOINT) else 0
+        if source == JOINT and name == "self":
+            n = examples // 2
+        targets.append(tf.constant(rng.dirichlet(np.ones(size), n).reshape(n, size), tf.float32))
+        weights.append(tf.fill((n,), 1.0 / max(1, n)))
+    waveform = rng.integers(-9000, 9000, (segments, 55_125, 2), dtype=np.int16)
+    return Batch(
+        tf.constant(0, tf.int64),
+        tf.constant(source),
+        tf.constant(0, tf.int64),
+        tf.constant(waveform),
+        tuple(targets),
+        tuple(weights),
+    )
+
+
+def run_step(recipe, source, batch=None, xla=False):
+    network, states, distribution = make_states(recipe)
+    before = {group: state.arrays() for group, state in states.items()}
+    step = Step(recipe, network, states, tuple(SIZES.values()), 10, xla)
+    batch = make_batch(source) if batch is None else batch
+    result = tf.function(lambda: distribution.run(step.run, args=(source, batch)))()
+    return network, before, {group: state.arrays() for group, state in states.items()}, result
+
+
+def test_divergence_and_agreement_equal_the_formulas():
+    rng = np.random.default_rng(0)
+    logits, target = rng.normal(size=(6, 5)), rng.dirichlet(np.ones(5), 6)
+    target[0] = np.eye(5)[2]  # zeros in the target count nothing
+    weight = rng.uniform(size=6)
+    q = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    terms = np.where(target > 0, target * (np.log(np.maximum(target, 1e-300)) - np.log(q)), 0.0)
+    found = score(*(tf.constant(value, tf.float32) for value in (logits, target, weight)))
+    assert float(found.loss) == pytest.approx((weight * terms.sum(1)).sum(), rel=1e-5)
+    assert float(found.agreement) == pytest.approx((weight * (logits.argmax(1) == target.argmax(1))).sum())
+
+
+def test_adam_on_a_vector_equals_keras():
+    rng = np.random.default_rng(0)
+    weights, gradients = rng.normal(size=7).astype(np.float32), rng.normal(size=(5, 7)).astype(np.float32)
+    variable = keras.Variable(weights)
+    optimizer = keras.optimizers.Adam(3e-3, epsilon=1e-8)
+    vector, first, second = tf.constant(weights), tf.zeros(7), tf.zeros(7)
+    for number, gradient in enumerate(gradients):
+        optimizer.apply([tf.constant(gradient)], [variable])
+        vector, first, second = adam(
+            vector, tf.constant(gradient), first, second, tf.constant(3e-3), tf.constant(number + 1, tf.int64)
+        )
+        np.testing.assert_allclose(vector.numpy(), variable.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_cosine_rate_falls_from_the_base_to_zero():
+    recipe = Recipe.model_validate(
+        make_recipe().as_dict() | {"training": {"learning_rate": 0.01, "decay": "cosine"}}
+    )
+    rates = [float(learning_rate(recipe, tf.constant(step, tf.int64), 100)) for step in (0, 25, 50, 100)]
+    np.testing.assert_allclose(rates, [0.01, 0.01 * (0.5 + 0.5 / np.sqrt(2)), 0.005, 0.0], atol=1e-8)
+
+
+def test_paper_scaling_averages_over_all_elements():
+    paper = make_recipe(loss_scaling="paper")
+    assert loss_scale(paper, "tag", 50) == pytest.approx(1 / 50)
+    assert loss_scale(paper, "self", 2) == pytest.approx(1 / 2)
+    assert loss_scale(make_recipe(), "tag", 50) == 1.0
+
+
+@pytest.mark.parametrize("strategy", ["mss-cr", "ms-cr@4", "ms-sr@fc"])
+@pytest.mark.parametrize("source", [0, 1])
+def test_a_step_changes_the_shared_part_and_its_branch_and_nothing_else(strategy, source):
+    network, before, after, _ = run_step(make_recipe(strategy), source)
+    active = {SHARED, network.sources[source]}
+    for group in network.groups:
+        for part in PARTS:
+            name = f"{group}.{part}"
+            old, new = before[group][name], after[group][name]
+            if group in active and len(old):
+                assert not np.array_equal(old, new), f"{name} did not move"
+            else:
+                np.testing.assert_array_equal(old, new, err_msg=name)
+
+
+def test_a_joint_step_changes_every_group():
+    network, before, after, result = run_step(make_recipe("ms-cr@4"), JOINT)
+    for group in network.groups:
+        assert not np.array_equal(before[group][f"{group}.weights"], after[group][f"{group}.weights"])
+    np.testing.assert_allclose(result.used.numpy(), 1.0, rtol=1e-6)
+
+
+def test_the_gradient_is_that_of_the_loss_with_l2_inside():
+    recipe = make_recipe("mss-cr", l2=0.01)
+    batch = make_batch(1)
+    network, before, after, result = run_step(recipe, 1, batch)
+    state_before = before["tag"]
+    layout = GroupLayout.of(network, "tag")
+    layout.weights.set(state_before["tag.weights"])
+    layout.statistics.set(state_before["tag.statistics"])
+    with tf.GradientTape() as tape:
+        mel = network.features(tf.cast(batch.waveform, tf.float32) / 32768.0)
+        logits = network.logits("tag", mel, training=True)
+        loss = tf.reduce_mean(keras.losses.kl_divergence(batch.targets[1], tf.nn.softmax(logits)))
+    variables = [v.value for v in layout.weights.variables]
+    gradient = layout.weights.join(tape.gradient(loss, variables)).numpy()
+    expected = 0.1 * (gradient + 0.01 * state_before["tag.weights"])  # first moment after one step
+    assert float(result.loss[1]) == pytest.approx(float(loss), rel=1e-4)
+    np.testing.assert_allclose(after["tag"]["tag.first_moment"], expected, atol=2e-6)
+    np.testing.assert_allclose(after["tag"]["tag.statistics"], layout.statistics.get(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_compiled_step_gives_the_same_numbers():
+    recipe = make_recipe("ms-cr@2")
+    _, _, plain, result = run_step(recipe, 1)
+    _, _, compiled, compiled_result = run_step(recipe, 1, xla=True)
+    np.testing.assert_allclose(compiled_result.loss.numpy(), result.loss.numpy(), rtol=1e-4)
+    for group in (SHARED, "tag"):
+        found, expected = (values[group][f"{group}.first_moment"] for values in (compiled, plain))
+        np.testing.assert_allclose(found, expected, atol=3e-4 * np.abs(expected).max())
+
+
+def test_dropout_depends_on_the_step_and_on_nothing_else():
+    recipe = make_recipe("mss-cr", dropout=0.5)
+    batch = make_batch(1)
+    losses = [
+        float(run_step(recipe, 1, batch._replace(step=tf.constant(step, tf.int64)))[3].loss[1])
+        for step in (4, 4, 5)
+    ]
+    assert losses[0] == losses[1] != losses[2]

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from kerasrep.data.batches import SplitExamples, read_crops
+from kerasrep.data.schedule import Examples, self_examples
+from kerasrep.model.strategies import Scaler, network_of
+from kerasrep.training.inputs import TrainingData
+from kerasrep.training.scaling import fit_scaler
+from kerasrep.training.validation import Validator, mean_target_scores
+from kerasrep.training.vectors import GroupLayout, GroupState
+
+
+def test_the_mean_target_scores_its_own_divergence():
+    rng = np.random.default_rng(0)
+    train, held = rng.dirichlet(np.ones(4), 9), rng.dirichlet(np.ones(4), 5)
+    held[0] = [0, 0, 1, 0]
+
+    def split(target):
+        rows = np.arange(len(target))
+        by_source = {"self": self_examples(rows), "tag": Examples(rows, target.astype(np.float32))}
+        return SplitExamples(rows, by_source)
+
+    scores = mean_target_scores(split(train), split(held))
+    mean = train.mean(0)
+    terms = [sum(t * np.log(t / m) for t, m in zip(row, mean, strict=True) if t > 0) for row in held]
+    assert scores["tag"].loss == pytest.approx(np.mean(terms), rel=1e-5)
+    assert scores["tag"].agreement == np.mean(held.argmax(1) == mean.argmax())
+    assert scores["self"] == (pytest.approx(np.log(2)), 0.5)
+
+
+@pytest.mark.parametrize("strategy", ["mss-cr", "ms-sr@fc"])
+def test_validation_equals_a_plain_loop_over_tracks(strategy, tone_recipe, prepared_tones):
+    import tensorflow as tf
+
+    recipe = tone_recipe(strategy)
+    data = TrainingData.open(recipe, prepared_tones)
+    network = network_of(recipe, data.sizes, Scaler.identity(128))
+    distribution = tf.distribute.MirroredStrategy(["CPU:0"])
+    states = {g: GroupState(g, GroupLayout.of(network, g), distribution) for g in network.groups}
+    validator = Validator(recipe, network, states, data.validation, data.index)
+    found = validator()
+    assert validator() == found  # from the cache
+    segment = recipe.audio.segment_samples
+    rows = data.validation.rows
+    room = data.index.samples[rows] - segment
+    embeddings = []
+    for place in (1 / 3, 2 / 3):
+        crops = read_crops(data.index, rows, (place * room).astype(np.int64), segment) / np.float32(32768)
+        embeddings.append(network.trunk(network.features(crops.astype(np.float32))))
+    branch = {"ms-sr@fc": "shared"}.get(strategy, "tag")
+    tag = data.validation.by_source["tag"]
+    assert tag.rows.tolist() == rows.tolist()
+    losses = []
+    for embedding in embeddings:
+        q = tf.nn.softmax(network.heads["tag"](embedding[branch])).numpy()
+        losses.append((tag.target * (np.log(np.maximum(tag.target, 1e-30)) - np.log(q))).sum(1))
+    assert found["tag"].loss == pytest.approx(np.mean(losses), rel=1e-4)
+    left, right = (e[{"ms-sr@fc": "shared"}.get(strategy, "self")].numpy() for e in embeddings)
+    pairs = np.concatenate([np.hstack([left, right]), np.hstack([left, np.roll(right, -1, axis=0)])])
+    logs = tf.nn.log_softmax(network.heads["self"](pairs)).numpy()
+    expected = -np.concatenate([logs[: len(rows), 1], logs[len(rows) :, 0]]).mean()
+    assert found["self"].loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_scaler_standardises_the_training_set(tone_recipe, prepared_tones):
+    recipe = tone_recipe()
+    data = TrainingData.open(recipe, prepared_tones)
+    scaler = fit_scaler(recipe, data.index, data.train.rows)
+    again = fit_scaler(recipe, data.index, data.train.rows)
+    np.testing.assert_array_equal(scaler.mean, again.mean)
+    network = network_of(recipe, data.sizes, scaler)
+    rng = np.random.default_rng(5)
+    rows = np.repeat(data.train.rows, 2)
+    starts = rng.integers(data.index.samples[rows] - recipe.audio.segment_samples, endpoint=True)
+    crops = read_crops(data.index, rows, starts, recipe.audio.segment_samples).astype(np.float32) / 32768
+    mel = network.features(crops).numpy()
+    assert np.abs(mel.mean((0, 1, 3))).max() < 0.15
+    np.testing.assert_allclose(mel.std((0, 1, 3)), 1.0, atol=0.15)
