@@ -26,6 +26,7 @@ from kerasrep.data.shard_writer import (
     AudioItem,
     WrittenShards,
     remove_parts,
+    remove_temporary,
     write_shards,
 )
 from kerasrep.data.shards import ShardIndex, save_index
@@ -34,7 +35,7 @@ from kerasrep.recipe import Recipe, fingerprint
 from kerasrep.run_directory import PreparedDirectory, home, read_json, write_json, write_text
 from kerasrep.sources.targets import TargetSet, build_targets, restrict_labels, save_targets
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def prepare(recipe: Recipe, progress: bool = True) -> PreparedDirectory:
@@ -58,8 +59,9 @@ def prepare(recipe: Recipe, progress: bool = True) -> PreparedDirectory:
         for notice in corpus.notices:
             print(f"note: {notice}")
     if not directory.manifest.exists():
-        with _lock(directory.root):
+        with _lock(directory.root, progress):
             if not directory.manifest.exists():  # another process may have made it meanwhile
+                remove_temporary(directory)
                 _build(recipe, corpus, directory, settings, progress)
     if progress:
         print(describe(directory), flush=True)
@@ -83,7 +85,7 @@ def describe(prepared: PreparedDirectory) -> str:
     ]
     lines += [
         f"  {source:8} {numbers['train']:6} training tracks, {numbers['validation']:5} validation, "
-        f"{numbers['size']:3} targets"
+        f"{numbers['size']:3} targets{_fewer(numbers)}"
         for source, numbers in sources.items()
     ]
     if manifest["skipped"]:
@@ -91,6 +93,11 @@ def describe(prepared: PreparedDirectory) -> str:
     if manifest["shortened"]:
         lines.append(f"shortened: {manifest['shortened']} tracks to their first {MAX_TRACK_SECONDS:g} s")
     return "\n".join(lines)
+
+
+def _fewer(numbers: Mapping[str, int]) -> str:
+    asked = numbers["requested_size"]
+    return f" (the labels have no more dimensions; {asked} asked for)" if numbers["size"] < asked else ""
 
 
 def read_manifest(prepared: PreparedDirectory) -> dict[str, Any]:
@@ -120,17 +127,23 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _lock(root: Path) -> Iterator[None]:
+def _lock(root: Path, progress: bool) -> Iterator[None]:
     """Hold the folder's lock file; the system releases it when the process ends, however it ends."""
     path = root.with_name(f".{root.name}.lock")
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        root.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
     except OSError as error:
         reason = f"cannot write there ({error.strerror}); set KERASREP_HOME to another folder"
         raise RunError(f"{root}: {reason}") from error
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if progress:
+                print(f"waiting for another process that prepares {root}", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        root.mkdir(exist_ok=True)
         yield
 
 
@@ -204,14 +217,16 @@ def _source_numbers(index: ShardIndex, targets: TargetSet) -> dict[str, dict[str
     numbers = {}
     for source in constants.SOURCES:
         if source == "self":
-            size, labelled = constants.SELF_CLASSES, index.track_ids
+            requested = size = constants.SELF_CLASSES
+            labelled = index.track_ids
         elif source in targets.sources:
             size = targets.sources[source].target.shape[1]
+            requested = targets.report[source]["requested_size"]
             labelled = targets.sources[source].track_ids
         else:
             continue
         counts = {split: int(np.isin(ids, labelled).sum()) for split, ids in of_split.items()}
-        numbers[source] = {"size": size, **counts}
+        numbers[source] = {"size": size, "requested_size": requested, **counts}
     return numbers
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from kerasrep import constants
 from kerasrep.data.audio import decode, read_header
+from kerasrep.data.native_messages import silenced
 from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE, ShardIndex
 from kerasrep.data.tfrecord import write_record
 from kerasrep.errors import DataError
@@ -88,17 +89,19 @@ def write_shards(
     from tqdm import tqdm
 
     n_threads = n_threads or _available_cores()
-    plan, skipped = _plan(items, audio, n_threads)
     parts = []
-    with tqdm(total=sum(map(len, plan)), desc="decoding", unit="track", disable=not progress) as bar:
-        for number, group in enumerate(plan):
-            path = directory.shard(number, len(plan))
-            part = _finished_part(path, group, audio)
-            if part is None:
-                part = _write_shard(path, group, audio, n_threads, bar.update)
-            else:
-                bar.update(len(group))
-            parts.append(part)
+    with silenced() as loud:
+        plan, skipped = _plan(items, audio, n_threads)
+        n_planned = sum(map(len, plan))
+        with tqdm(total=n_planned, desc="decoding", unit="track", file=loud, disable=not progress) as bar:
+            for number, group in enumerate(plan):
+                path = directory.shard(number, len(plan))
+                part = _finished_part(path, group, audio)
+                if part is None:
+                    part = _write_shard(path, group, audio, n_threads, bar.update)
+                else:
+                    bar.update(len(group))
+                parts.append(part)
     for part in parts:
         skipped.update(part["skipped"])
     return WrittenShards(
@@ -107,6 +110,12 @@ def write_shards(
         skipped={item.track_id: skipped[item.track_id] for item in items if item.track_id in skipped},
         shortened=sum(part["shortened"] for part in parts),
     )
+
+
+def remove_temporary(directory: PreparedDirectory) -> None:
+    """Remove what a killed call left half-written; only for the one process that holds the folder."""
+    for path in directory.root.glob(".*"):
+        path.unlink(missing_ok=True)
 
 
 def remove_parts(directory: PreparedDirectory) -> None:

@@ -139,6 +139,24 @@ def test_an_interrupted_call_has_no_manifest_and_the_next_ends_with_the_same_byt
     assert contents(prepare(recipe, progress=False).root) == expected
 
 
+def test_what_a_killed_process_left_is_removed(root):
+    recipe = recipe_for(root)
+    prepared = prepare(recipe, progress=False)
+    prepared.manifest.unlink()
+    left = prepared.root / ".shard-00000-of-00001-abc.tfrecord"
+    left.write_bytes(b"half")
+    assert prepare(recipe, progress=False) == prepared
+    assert prepared.manifest.exists() and not left.exists()
+
+
+def test_the_summary_says_where_labels_span_fewer_dimensions_than_asked(root):
+    lines = describe(prepare(recipe_for(root), progress=False)).splitlines()
+    (tag,) = (line for line in lines if line.startswith("  tag "))
+    (bpm,) = (line for line in lines if line.startswith("  bpm "))
+    assert tag.endswith("3 targets (the labels have no more dimensions; 4 asked for)")
+    assert bpm.endswith("4 targets")
+
+
 SCRIPT = """
 import sys
 from kerasrep.cli.prepare import main
@@ -186,13 +204,15 @@ def test_a_source_whose_labels_are_all_outside_training_is_refused(root):
         prepare(recipe_for(root), progress=False)
 
 
-def test_a_corpus_of_broken_files_is_one_line_and_leaves_nothing(root, capsys):
+@pytest.mark.parametrize("suffix", [".wav", ".mp3"])  # libsndfile's MPEG decoder likes to talk
+def test_a_corpus_of_broken_files_is_one_line_and_leaves_nothing(root, capfd, suffix):
     for path in root.glob("*.wav"):
-        path.write_text("no audio")
+        path.write_bytes(b"\xff\xfb no audio" * 1000)
+        path.rename(path.with_suffix(suffix))
     recipe_file = write_recipe_file(root)
     assert command_line.command.run(command_line.main, "kerasrep-prepare", [str(recipe_file), "--quiet"]) == 1
-    message = capsys.readouterr().err
-    assert "train tracks can be used; the first" in message and "no audio" in message
+    message = capfd.readouterr().err
+    assert "train tracks can be used; the first" in message and "is no audio" in message
     assert message.count("\n") == 1
     assert [p for p in (run_directory.home() / "prepared").iterdir() if p.suffix != ".lock"] == []
 
