@@ -230,7 +230,7 @@ COLLECTIONS = (
         "song",
         ("traditional", "folk"),
         "Non-commercial use only (music21's licence note on the Essen folksong database)",
-        "essen: the Essen Folksong Collection is for non-commercial use only; what you train on it may be too",
+        "essen: these songs are for non-commercial use only, and so may be what you train on them",
     ),
     Collection(
         "palestrina",
@@ -328,7 +328,7 @@ _PIECES: tuple[tuple[str, str, int, str, str], ...] = (
     (r"johnson_j_r/", "J. Rosamond Johnson", 1900, "United States", "hymn"),
 )
 
-_COLLECTOR = re.compile(r"collected\s+by\s+\W*((?:mrs|miss|[a-z])\.?\s*)?([a-z']{3,})", re.IGNORECASE)
+_COLLECTOR = re.compile(r"collected\s+by\s+\W*((?:mrs|miss|[a-z])(?:\.\s*|\s+))?([a-z']{3,})", re.IGNORECASE)
 
 
 def attribute(collection: Collection, source: str, notes: str = "") -> Attribution:
@@ -346,7 +346,7 @@ def attribute(collection: Collection, source: str, notes: str = "") -> Attributi
         if "carolan" in notes.lower():
             artist, year = "Turlough O'Carolan", 1710
         elif match := _COLLECTOR.search(notes):
-            initial = (match[1] or "").strip(" .").upper()
+            initial = (match[1] or "").strip(" .").title()
             surname = "O'Neill" if match[2].lower() == "o'neill" else match[2].capitalize()
             artist = " ".join(word for word in (initial, surname) if word) + " (collector)"
     return Attribution(artist, year, found[3] or collection.region, found[4] or collection.form)

@@ -26,7 +26,7 @@ class Instrument:
     sustains: bool = True
 
 
-# Ranges are also what symusic 0.5.8 renders well with TimGM6mb: above them some programs (19, 22, 40, 72, 110)
+# Ranges are also what symusic 0.5.8 renders well with TimGM6mb: above them programs 19, 22, 40, 72 and 110
 # never return, and program 78 reads past its samples and is left out.
 INSTRUMENTS = (
     Instrument(0, "piano", "keyboard", 28, 100, False),

@@ -23,7 +23,7 @@ LABEL_KINDS: dict[str, dict[str, str]] = {
         "dance type, metre, mode": IN_SCORE,
         "key, ensemble, instrument families, percussion, tempo word, register": CHOSEN,
     },
-    "lyrics": {"words of the first verse, counted over the whole piece": IN_SCORE},
+    "lyrics": {"words of the first verse, counted over the piece (its first 160 bars)": IN_SCORE},
     "cdr_tag": {"form, collection, region, century, style, from the catalogue": IN_SCORE},
     "artist": {
         "who wrote or collected the piece": IN_SCORE,

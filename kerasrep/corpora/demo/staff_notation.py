@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from kerasrep.corpora.demo.score import Metre, Part, Score, UnreadableScoreError, check_usable, estimate_key
 from kerasrep.corpora.demo.words import count_words, join_syllables, merge_parts
 
 _MOST_PARTS = 8
+_MOST_BARS = 160  # music21 takes a second for a long movement; a track needs half a minute of it
+_UNHEARD = ("print", "direction", "harmony", "beam", "stem", "notations", "accidental")
 
 
 def read_staff_file(path: Path) -> Score:
@@ -35,15 +39,30 @@ def read_staff_file(path: Path) -> Score:
 
 
 def _parse(path: Path) -> Any:
-    """A music21 stream; the subconverters are called directly, because `converter.parse` keeps pickles."""
-    from music21.converter import subConverters
-
+    """A music21 stream; the readers are called directly, because `converter.parse` keeps pickles."""
     if path.suffix == ".krn":
-        converter = subConverters.ConverterHumdrum()
-    else:
-        converter = subConverters.ConverterMusicXML()
-    converter.parseFile(path)
-    return converter.stream
+        from music21.converter.subConverters import ConverterHumdrum
+
+        converter = ConverterHumdrum()
+        converter.parseFile(path)
+        return converter.stream
+    from music21.musicxml.xmlToM21 import MusicXMLImporter
+
+    root = ElementTree.fromstring(text_of_musicxml(path).encode())
+    _shorten(root)
+    return MusicXMLImporter().xmlRootToScore(root)
+
+
+def _shorten(root: ElementTree.Element) -> None:
+    """Take out late bars and what is only seen, which music21 is slow to read."""
+    for part in root.iter("part"):
+        bars = part.findall("measure")
+        for bar in bars[_MOST_BARS:]:
+            part.remove(bar)
+        for bar in bars[:_MOST_BARS]:
+            for parent in (bar, *bar.findall("note")):
+                for child in [child for child in parent if child.tag in _UNHEARD]:
+                    parent.remove(child)
 
 
 def _notes(part: Any) -> Part:
@@ -106,4 +125,5 @@ def text_of_musicxml(path: Path) -> str:
     else:
         data = path.read_bytes()
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
-    return data.decode(encoding, "replace")
+    # The declaration would name an encoding that decoded text no longer has.
+    return re.sub(r"^\ufeff?\s*<\?xml[^>]*\?>", "", data.decode(encoding, "replace"))
