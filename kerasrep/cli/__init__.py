@@ -1,0 +1,1 @@
+"""One small module a command; `command` holds what they share."""
