@@ -3,12 +3,16 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
+import numpy as np
 import pytest
 
 from kerasrep.recipe import Recipe
+
+if TYPE_CHECKING:
+    from kerasrep.model.restore import TrainedRun
 
 # Read when TensorFlow is first imported, which is after this file.
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -49,3 +53,50 @@ def make_recipe() -> Callable[..., Recipe]:
         return Recipe.model_validate(values | sections)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "TrainedRun"]:
+    """A function that writes a run directory as training leaves it, with seeded random weights."""
+
+    def make(
+        strategy: str = "mss-cr", sources: tuple[str, ...] = ("year", "tag"), **sections: Any
+    ) -> "TrainedRun":
+        from kerasrep.model.restore import restore_run, save_scaler, save_weights
+        from kerasrep.model.strategies import Scaler, network_of
+        from kerasrep.recipe_file import write_recipe
+        from kerasrep.run_directory import RunDirectory
+
+        values = {"name": "small", "strategy": strategy, "sources": sources, "model": {"width": 0.25}}
+        recipe = Recipe.model_validate(values | sections)
+        run = RunDirectory(tmp_path_factory.mktemp("run"))
+        scaler = Scaler(np.full(128, -30, np.float32), np.full(128, 15, np.float32))
+        network = network_of(recipe, dict.fromkeys(sources, 5), scaler)
+        rng = np.random.default_rng(0)
+        for variable in network.trunk.variables:  # as a trained network's, so that nothing cancels
+            if variable.path.endswith(("beta", "moving_mean")):
+                variable.assign(rng.normal(0, 0.2, variable.shape))
+            elif variable.path.endswith(("gamma", "moving_variance")):
+                variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+        write_recipe(run.recipe, recipe)
+        save_scaler(run.scaler, scaler)
+        save_weights(run.best, network)
+        return restore_run(run.root)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_run(make_run: Callable[..., "TrainedRun"]) -> "TrainedRun":
+    """Two branches in an order that is not alphabetical, with the run's `.keras` file."""
+    trained = make_run()
+    trained.network.embedder.save(trained.run.model)
+    return trained
+
+
+@pytest.fixture(scope="session")
+def small_export(small_run: "TrainedRun", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 1 of an export of `small_run`; do not write to it."""
+    from kerasrep.serving.export import export_run
+
+    return export_run(small_run, tmp_path_factory.mktemp("exported"), "small")

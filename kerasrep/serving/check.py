@@ -111,6 +111,8 @@ def _compare(signature: str, batch: int, expected: dict[str, Any], found: dict[s
         where = f"export: {signature} at batch {batch}, output '{name}'"
         if value.shape != reference.shape:
             raise ExportError(f"{where}: is {list(value.shape)}, the model gives {list(reference.shape)}")
+        if not np.isfinite(reference).all():
+            raise ExportError(f"{where}: the trained model gives NaN or infinite values; train it again")
         difference = float(np.max(np.abs(value - reference) / np.maximum(np.abs(reference), 1.0)))
         if not difference <= TOLERANCE:  # NaN fails too
             raise ExportError(
