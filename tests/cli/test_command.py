@@ -1,6 +1,8 @@
 import argparse
+import ast
 import errno
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -206,3 +208,27 @@ def test_a_wrong_recipe_exits_with_2_in_one_line(tmp_path, content):
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
     assert result.stderr.startswith(f"kerasrep-train: error: {tmp_path}/recipe\\nwith a line break.yaml:")
+
+
+def test_every_command_is_a_console_script():
+    declared = re.search(r"^COMMANDS = (.+)$", (ROOT / "setup.py").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(ast.literal_eval(declared[1])) == COMMANDS
+
+
+@pytest.mark.parametrize("name", ["train", "prepare"])
+def test_commands_refuse_a_wrong_override_before_any_work(name, tmp_path):
+    code = f"import sys\nfrom kerasrep.cli import {name}\nsys.exit({name}.entry())"
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "recipes" / "mss.yaml"), "--verbose", "training.epoch=2"],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "KERASREP_HOME": str(tmp_path / "home")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith(
+        f"kerasrep-{name}: error: override 'training.epoch=2': training.epoch: unknown"
+    )
+    assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
