@@ -60,7 +60,7 @@ class Arrangement:
         voices: The leading one first.
         bpm: Felt beats a minute.
         transposition: Semitones by which the key is moved.
-        ensemble: `solo`, `unison`, `drone`, `accompanied`, `keyboard`, `consort` or `broken consort`.
+        ensemble: `solo`, `unison`, `drone`, `accompanied`, `one instrument`, `consort` or `broken consort`.
         excerpt_quarters: Where in the score the track begins.
     """
 
@@ -187,7 +187,7 @@ def _arrange_tune(
         holder = _choose([other for other in INSTRUMENTS if other.sustains and other.low <= 50], rng)
         lines.append(_Line(_fit_octave(accompaniment.drone(score, tonic), holder), holder.program, 0.45))
     elif ensemble == "accompanied":
-        backing = ("keyboard", "plucked", "organ", "strings")[int(rng.integers(4))]
+        backing = ("keyboard", "plucked", "strings")[int(rng.integers(3))]
         player = _choose([other for other in of_family(backing) if other.low <= 45], rng)
         bass, chords = accompaniment.bass_and_chords(score, tune, tonic)
         lines += [
@@ -198,12 +198,12 @@ def _arrange_tune(
 
 
 def _arrange_parts(parts: Sequence[Part], family: str, rng: np.random.Generator) -> tuple[str, list[_Line]]:
-    """Several written parts: one keyboard, one family, or an instrument of any family for each."""
-    ensemble = ("keyboard", "consort", "broken consort")[int(rng.choice(3, p=(0.25, 0.45, 0.3)))]
-    wide = [other for other in of_family(family) if other.high - other.low >= 45]
-    if ensemble == "keyboard" and not wide:
+    """Several written parts: one instrument, one family, or an instrument of any family for each."""
+    ensemble = ("one instrument", "consort", "broken consort")[int(rng.choice(3, p=(0.25, 0.45, 0.3)))]
+    wide = [other for other in of_family(family) if other.high - other.low >= 28]
+    if ensemble == "one instrument" and not wide:
         ensemble = "consort"
-    shared = _choose(wide, rng) if ensemble == "keyboard" else None
+    shared = _choose(wide, rng) if ensemble == "one instrument" else None
     lines = []
     for place, part in enumerate(parts):
         low, high = (int(value) for value in np.quantile(part.pitches, (0.02, 0.98)))
