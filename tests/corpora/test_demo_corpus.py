@@ -106,7 +106,7 @@ def test_an_artists_document_sums_the_tags_of_its_tracks(built):
 
 
 def test_the_cache_is_used_and_another_validation_fraction_renders_nothing_anew(built, monkeypatch):
-    corpus, folder = built
+    corpus, _ = built
     monkeypatch.setattr(building, "build", lambda *_: pytest.fail("built again"))
     again = open_demo(SETTINGS, progress=False)
     more = open_demo(SETTINGS.model_copy(update={"validation_fraction": 0.5}), progress=False)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -182,9 +183,13 @@ def _read_notes(tune: AbcTune) -> tuple[list[Part], list[float], int]:
 
     # Quoted text is fingering or rehearsal letters here; the reader would play it as guitar chords.
     lines = (line if _FIELD.match(line) else re.sub(r'"[^"]*"', "", line) for line in tune.text.splitlines())
-    with counted_output() as warnings:
+    text = "\n".join(line for line in lines if not line.startswith("w:"))
+    with tempfile.TemporaryDirectory(prefix="kerasrep-") as folder, counted_output() as warnings:
+        path = Path(folder) / "tune.abc"
+        path.write_text(text, encoding="utf-8")
         try:
-            score = SymusicScore.from_abc("\n".join(line for line in lines if not line.startswith("w:")))
+            # `from_abc` names its temporary file by an unseeded generator: two processes read each other's.
+            score = SymusicScore.from_file(path)
         except Exception as error:  # the extension raises RuntimeError and others, undocumented
             raise UnreadableScoreError("the ABC reader refuses it") from error
     tpq = score.ticks_per_quarter
