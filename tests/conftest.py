@@ -62,7 +62,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "Trained
     def make(
         strategy: str = "mss-cr", sources: tuple[str, ...] = ("year", "tag"), **sections: Any
     ) -> "TrainedRun":
-        from kerasrep.model.restore import restore_run, save_scaler, save_weights
+        from kerasrep.model.restore import TrainedRun, save_scaler, save_weights
         from kerasrep.model.strategies import Scaler, network_of
         from kerasrep.recipe_file import write_recipe
         from kerasrep.run_directory import RunDirectory
@@ -81,7 +81,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "Trained
         write_recipe(run.recipe, recipe)
         save_scaler(run.scaler, scaler)
         save_weights(run.best, network)
-        return restore_run(run.root)
+        return TrainedRun(run, recipe, network)
 
     return make
 

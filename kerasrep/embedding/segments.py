@@ -50,25 +50,27 @@ def segment_batches(
 class SegmentStatistics:
     """Mean and standard deviation over segments that come in batches.
 
-    Sums are kept in float64, as the exported `embed_track` does: a feature that does not vary has a
-    deviation of (almost) 0 however large it is.
+    Batches are merged in float64 (Chan, Golub, LeVeque 1979), as the exported `embed_track` does: a feature
+    that does not vary has a deviation of 0 however large it is.
     """
 
     def __init__(self, dimension: int) -> None:
-        self._sums = np.zeros(dimension)
-        self._squares = np.zeros(dimension)
         self._count = 0
+        self._mean = np.zeros(dimension)
+        self._squares = np.zeros(dimension)  # sum of squared deviations from the mean
 
     def add(self, embeddings: NDArray[np.float32]) -> None:
-        """Take in [segments, dimension]."""
+        """Take in [segments, dimension], at least one segment."""
         values = embeddings.astype(np.float64)
-        self._sums += values.sum(axis=0)
-        self._squares += np.square(values).sum(axis=0)
-        self._count += len(values)
+        mean = values.mean(axis=0)
+        total = self._count + len(values)
+        difference = mean - self._mean
+        self._squares += np.square(values - mean).sum(axis=0)
+        self._squares += np.square(difference) * self._count * len(values) / total
+        self._mean += difference * len(values) / total
+        self._count = total
 
     def result(self) -> NDArray[np.float32]:
-        """All means, then all standard deviations (ddof 0): [2 x dimension]."""
-        mean = self._sums / self._count
-        variance = self._squares / self._count - np.square(mean)
-        both = np.concatenate([mean, np.sqrt(np.maximum(variance, 0))])
+        """All means, then all standard deviations (ddof 0): float32 [2 x dimension]."""
+        both = np.concatenate([self._mean, np.sqrt(self._squares / self._count)])
         return both.astype(np.float32)  # type: ignore[no-any-return]

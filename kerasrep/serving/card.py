@@ -10,20 +10,19 @@ from kerasrep import constants
 from kerasrep.export_directory import EMBED_TRACK, SERVING_DEFAULT, ExportCard
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import SHARED
-from kerasrep.run_directory import read_json
 from kerasrep.serving.check import TOLERANCE
 
 
-def make_card(trained: TrainedRun, name: str, difference: float) -> ExportCard:
+def make_card(
+    trained: TrainedRun, name: str, run_card: dict[str, Any] | None, difference: float
+) -> ExportCard:
     """Describe an export.
 
     Args:
         trained: The run it is made of.
         name: Of the export.
-        difference: Largest one found when it was loaded back.
-
-    Raises:
-        DataError: Where the run's card is malformed.
+        run_card: Of the run; `None` where it has none.
+        difference: Largest one found when the export was loaded back.
     """
     recipe, network = trained.recipe, trained.network
     segment_dimension = constants.EMBEDDING_SIZE * len(network.branches)
@@ -46,7 +45,7 @@ def make_card(trained: TrainedRun, name: str, difference: float) -> ExportCard:
             "Python: kerasrep.load(PATH).embed(waveform, sample_rate_hz)",
         ),
         recipe=recipe.as_dict(),
-        run=read_json(trained.run.card) if trained.run.card.is_file() else None,
+        run=run_card,
         versions={"kerasrep": kerasrep.__version__}
         | {library: metadata.version(library) for library in ("tensorflow", "keras", "kapre")},
         check={"largest_difference": difference, "tolerance": TOLERANCE},

@@ -90,16 +90,16 @@ def _segment_embeddings(network: Network, waveform: NDArray[np.float32]) -> dict
 def _track_embeddings(
     network: Network, tracks: NDArray[np.float32], lengths: NDArray[np.int32], segment_samples: int
 ) -> NDArray[np.float64]:
-    """Mean and deviation over the segments of each track, one track after the other."""
-    rows = []
-    for track, length in zip(tracks, lengths.tolist(), strict=True):
-        n_segments = max(1, -(-length // segment_samples))
-        padded = np.zeros((n_segments * segment_samples, constants.N_CHANNELS), np.float32)
+    """Mean and deviation over the segments of each track, cut in NumPy."""
+    counts = [max(1, -(-length // segment_samples)) for length in lengths.tolist()]
+    segments = []
+    for track, length, count in zip(tracks, lengths.tolist(), counts, strict=True):
+        padded = np.zeros((count * segment_samples, constants.N_CHANNELS), np.float32)
         padded[:length] = track[:length]
-        segments = padded.reshape(n_segments, segment_samples, constants.N_CHANNELS)
-        features = _segment_embeddings(network, segments)["embedding"].astype(np.float64)
-        rows.append(np.concatenate([features.mean(axis=0), features.std(axis=0)]))
-    return np.stack(rows)
+        segments.append(padded.reshape(count, segment_samples, constants.N_CHANNELS))
+    features = _segment_embeddings(network, np.concatenate(segments))["embedding"].astype(np.float64)
+    of_tracks = np.split(features, np.cumsum(counts)[:-1])
+    return np.stack([np.concatenate([f.mean(axis=0), f.std(axis=0)]) for f in of_tracks])
 
 
 def _compare(signature: str, batch: int, expected: dict[str, Any], found: dict[str, Any]) -> float:

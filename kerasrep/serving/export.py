@@ -11,11 +11,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from kerasrep import constants
 from kerasrep.errors import ExportError
 from kerasrep.export_directory import EMBED_TRACK, SERVING_DEFAULT, card_path, version_numbers
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import Network
-from kerasrep.run_directory import write_json
+from kerasrep.run_directory import read_json, write_json
 from kerasrep.serving.card import make_card
 from kerasrep.serving.check import largest_difference
 from kerasrep.serving.signatures import (
@@ -46,11 +47,12 @@ def export_run(trained: TrainedRun, directory: Path, name: str) -> Path:
         DataError: Where the run's card is malformed.
     """
     segment_samples = trained.recipe.audio.segment_samples
+    run_card = read_json(trained.run.card) if trained.run.card.is_file() else None
     with _temporary_beside(directory / name) as temporary:
         saved = temporary / "model"
         write_saved_model(saved, trained.network, segment_samples)
         difference = largest_difference(saved, trained.network, segment_samples)
-        card = make_card(trained, name, difference)
+        card = make_card(trained, name, run_card, difference)
         write_json(card_path(saved), card.model_dump(mode="json"))
         return _claim_version(saved, directory / name)
 
@@ -73,8 +75,11 @@ def write_saved_model(path: Path, network: Network, segment_samples: int) -> Non
     import tensorflow as tf
 
     archive = keras.export.ExportArchive()
-    archive.add_endpoint(SERVING_DEFAULT, segment_function(network), segment_signature(segment_samples))
-    archive.add_endpoint(EMBED_TRACK, track_function(network.embedder, segment_samples), track_signature())
+    embed_segments = segment_function(network, segment_samples)
+    dimension = constants.EMBEDDING_SIZE * len(network.branches)
+    embed_track = track_function(embed_segments, segment_samples, dimension)
+    archive.add_endpoint(SERVING_DEFAULT, embed_segments, segment_signature(segment_samples))
+    archive.add_endpoint(EMBED_TRACK, embed_track, track_signature())
     try:
         archive.write_out(str(path), verbose=False)
     except (OSError, tf.errors.OpError) as error:

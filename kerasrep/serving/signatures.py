@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from kerasrep import constants
@@ -21,19 +20,20 @@ CHUNK_SEGMENTS = 16
 Tensor = Any
 
 
-def segment_function(network: Network) -> Callable[[Tensor], dict[str, Tensor]]:
-    """Make the body of `serving_default`.
+def segment_function(network: Network, segment_samples: int) -> Callable[[Tensor], dict[str, Tensor]]:
+    """Make `serving_default`; `embed_track` calls it too, so that the network is traced and stored once.
 
     Returns:
         waveform float32 [batch, segment_samples, 2] -> `embedding` [batch, 256 x branches] and, except for
         ms-sr@fc, `embedding_SOURCE` [batch, 256] for each branch.
     """
 
+    @tf.function(input_signature=segment_signature(segment_samples), autograph=False)  # type: ignore[untyped-decorator]
     def embed_segments(waveform: Tensor) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = network.embedder(waveform, training=False)
         return outputs
 
-    return embed_segments
+    return embed_segments  # type: ignore[no-any-return]
 
 
 def segment_signature(segment_samples: int) -> list[tf.TensorSpec]:
@@ -50,15 +50,20 @@ def track_signature() -> list[tf.TensorSpec]:
 
 
 def track_function(
-    embedder: keras.Model, segment_samples: int
+    embed_segments: Callable[[Tensor], dict[str, Tensor]], segment_samples: int, dimension: int
 ) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
-    """Make the body of `embed_track`.
+    """Make `embed_track`, given `serving_default`.
 
     A track is cut into consecutive segments, the last one padded with zeros; samples at or beyond its
     length count as zeros, and segments that begin there are left out. A length of 0 (or less) is one silent
     segment; one beyond the waveform is that of the waveform. Only segments that count are run, at most
-    `CHUNK_SEGMENTS` at once; their sums are kept in float64, so that a feature that does not vary has a
-    deviation of (almost) 0 however large it is.
+    `CHUNK_SEGMENTS` at once; the statistics of chunks are merged in float64 (Chan, Golub, LeVeque 1979), so
+    that a feature that does not vary has a deviation of 0 however large it is.
+
+    Args:
+        embed_segments: What `segment_function` made.
+        segment_samples: Samples a channel in one segment.
+        dimension: Values of the embedding of a segment.
 
     Returns:
         waveform float32 [batch, samples, 2], length_samples int32 [batch] -> `embedding` float32
@@ -73,27 +78,51 @@ def track_function(
         pairs = tf.where(tf.sequence_mask(counts))
         n_pairs = tf.shape(pairs)[0]
 
-        def add_chunk(start: Tensor, sums: Tensor, squares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def add_chunk(
+            start: Tensor, n: Tensor, mean: Tensor, squares: Tensor
+        ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             chunk = pairs[start : start + CHUNK_SEGMENTS]
             segments = _cut_segments(waveform, lengths, chunk, segment_samples)
-            features = tf.cast(embedder(segments, training=False)["embedding"], tf.float64)
-            sums += tf.math.unsorted_segment_sum(features, chunk[:, 0], shape[0])
-            squares += tf.math.unsorted_segment_sum(tf.square(features), chunk[:, 0], shape[0])
-            return start + CHUNK_SEGMENTS, sums, squares
+            features = tf.cast(embed_segments(segments)["embedding"], tf.float64)
+            merged = _merge(n, mean, squares, *_by_track(features, chunk[:, 0], shape[0]))
+            return start + CHUNK_SEGMENTS, *merged
 
-        zeros = tf.zeros(tf.stack([shape[0], embedder.output["embedding"].shape[-1]]), tf.float64)
-        _, sums, squares = tf.while_loop(
+        n = tf.zeros(tf.stack([shape[0], 1]), tf.float64)
+        zeros = tf.zeros(tf.stack([shape[0], dimension]), tf.float64)
+        _, n, mean, squares = tf.while_loop(
             lambda start, *_: start < n_pairs,
             add_chunk,
-            (tf.constant(0), zeros, zeros),
+            (tf.constant(0), n, zeros, zeros),
             parallel_iterations=1,
         )
-        n_segments = tf.cast(counts, tf.float64)[:, tf.newaxis]
-        mean = sums / n_segments
-        deviation = tf.sqrt(tf.maximum(squares / n_segments - tf.square(mean), 0.0))
-        return {"embedding": tf.cast(tf.concat([mean, deviation], axis=1), tf.float32)}
+        embedding = tf.concat([mean, tf.sqrt(squares / n)], axis=1)
+        return {"embedding": tf.cast(embedding, tf.float32)}
 
     return embed_track
+
+
+def _by_track(features: Tensor, tracks: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Counts [batch, 1], means and sums of squared deviations [batch, dimension] of some segments.
+
+    Args:
+        features: float64 [segments, dimension].
+        tracks: int64 [segments]: the track that each belongs to.
+        batch: Number of tracks; those without a segment here get zeros.
+    """
+    n = tf.math.unsorted_segment_sum(tf.ones_like(features[:, :1]), tracks, batch)
+    mean = tf.math.divide_no_nan(tf.math.unsorted_segment_sum(features, tracks, batch), n)
+    deviations = features - tf.gather(mean, tracks)
+    return n, mean, tf.math.unsorted_segment_sum(tf.square(deviations), tracks, batch)
+
+
+def _merge(
+    n: Tensor, mean: Tensor, squares: Tensor, new_n: Tensor, new_mean: Tensor, new_squares: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Count, mean and sum of squared deviations of two groups together."""
+    total = n + new_n
+    share = tf.math.divide_no_nan(new_n, total)
+    difference = new_mean - mean
+    return total, mean + difference * share, squares + new_squares + tf.square(difference) * n * share
 
 
 def _cut_segments(waveform: Tensor, lengths: Tensor, pairs: Tensor, segment_samples: int) -> Tensor:

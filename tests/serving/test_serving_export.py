@@ -13,7 +13,7 @@ from kerasrep import constants
 from kerasrep.errors import DataError, ExportError
 from kerasrep.export_directory import read_card
 from kerasrep.run_directory import RunDirectory, write_json
-from kerasrep.serving import check
+from kerasrep.serving.check import largest_difference
 from kerasrep.serving.export import _claim_version, export_run
 
 SEGMENT = constants.SEGMENT_SAMPLES
@@ -203,13 +203,18 @@ def test_equal_segments_have_no_deviation(embed_track):
     assert embed_track(track[np.newaxis], [len(track)])[0, 512:].max() < 1e-6
 
 
-def test_versions_count_up_and_never_overwrite(small_run, small_export, tmp_path):
-    first = export_run(small_run, tmp_path, "counted")
-    before = {p: p.read_bytes() for p in first.rglob("*") if p.is_file()}
-    (tmp_path / "counted" / "4").mkdir()
-    assert export_run(small_run, tmp_path, "counted") == tmp_path / "counted" / "5"
-    assert {p: p.read_bytes() for p in first.rglob("*") if p.is_file()} == before
-    assert sorted(p.name for p in (tmp_path / "counted").iterdir()) == ["1", "4", "5"]
+def test_the_next_version_is_written_beside_the_others_with_the_runs_card(small_run, tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    write_json(run.card, {"scores": {"tag": 1.25}})
+    export = tmp_path / "exported" / "small"
+    for number in ("1", "4"):
+        (export / number).mkdir(parents=True)
+    (export / "1" / "saved_model.pb").write_text("kept")
+    version = export_run(replace(small_run, run=run), tmp_path / "exported", "small")
+    assert version == export / "5"
+    assert sorted(path.name for path in export.iterdir()) == ["1", "4", "5"]
+    assert (export / "1" / "saved_model.pb").read_text() == "kept"
+    assert read_card(version).run == {"scores": {"tag": 1.25}}
 
 
 def test_concurrent_exporters_get_a_number_each(tmp_path):
@@ -235,27 +240,26 @@ def test_a_model_that_gives_nan_is_not_exported(make_run, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_failing_comparison_leaves_nothing(small_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(check, "TOLERANCE", -1.0)
-    (tmp_path / "kept" / "small" / "1").mkdir(parents=True)
-    with pytest.raises(ExportError, match="differs from the trained model"):
-        export_run(small_run, tmp_path / "kept", "small")
-    assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*"))] == [
-        "kept",
-        "kept/small",
-        "kept/small/1",
-    ]
+def test_an_export_of_other_weights_is_told_from_the_model(make_run, small_export):
+    other = make_run(seed=1).network
+    with pytest.raises(ExportError, match="differs from the trained model") as caught:
+        largest_difference(small_export, other, SEGMENT)
+    assert "\n" not in str(caught.value)
 
 
-def test_the_runs_card_is_part_of_the_exports(small_run, tmp_path):
+def test_an_export_of_other_branches_is_told_from_the_model(make_run, small_export):
+    other = make_run("ms-sr@fc").network
+    with pytest.raises(ExportError, match="serving_default gives"):
+        largest_difference(small_export, other, SEGMENT)
+
+
+def test_a_malformed_card_of_the_run_stops_the_export(small_run, tmp_path):
     run = RunDirectory(tmp_path / "run")
-    write_json(run.card, {"scores": {"tag": 1.25}})
-    version = export_run(replace(small_run, run=run), tmp_path / "exported", "small")
-    assert read_card(version).run == {"scores": {"tag": 1.25}}
+    run.root.mkdir()
     run.card.write_text("{")
     with pytest.raises(DataError, match=r"card\.json"):
         export_run(replace(small_run, run=run), tmp_path / "exported", "small")
-    assert [p.name for p in (tmp_path / "exported" / "small").iterdir()] == ["1"]
+    assert not (tmp_path / "exported").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_told_in_one_line(small_run, tmp_path):

@@ -1,0 +1,216 @@
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import soxr
+
+import kerasrep
+from kerasrep.constants import SAMPLE_RATE_HZ, SEGMENT_SAMPLES
+from kerasrep.embedding.embedder import Embedder, load
+from kerasrep.embedding.models import SegmentModel
+from kerasrep.errors import DataError, ExportError, KerasrepError
+from kerasrep.export_directory import card_path
+
+
+@pytest.fixture(scope="module")
+def embedder(small_export):
+    return load(small_export)
+
+
+def noise(seed, *shape):
+    return np.random.default_rng(seed).normal(0, 0.2, shape).astype(np.float32)
+
+
+def by_hand(network, stereo):
+    """Mean and deviation over the segments of float32 [samples, 2] at the model's rate."""
+    n_segments = -(-len(stereo) // SEGMENT_SAMPLES)
+    padded = np.zeros((n_segments * SEGMENT_SAMPLES, 2), np.float32)
+    padded[: len(stereo)] = stereo
+    outputs = network.embedder(padded.reshape(n_segments, SEGMENT_SAMPLES, 2), training=False)
+    features = outputs["embedding"].numpy()
+    return np.concatenate([features.mean(axis=0), features.std(axis=0)])
+
+
+def test_a_track_of_many_batches_is_embedded_as_the_export_does(small_export, embedder):
+    import tensorflow as tf
+
+    track = noise(0, 17 * SEGMENT_SAMPLES + 4000, 2) * np.linspace(0, 1, 17 * SEGMENT_SAMPLES + 4000)[:, None]
+    embed_track = tf.saved_model.load(str(small_export)).signatures["embed_track"]
+    expected = embed_track(
+        waveform=tf.constant(track[np.newaxis], tf.float32),
+        length_samples=tf.constant([len(track)], tf.int32),
+    )["embedding"][0]
+    found = embedder.embed(track, SAMPLE_RATE_HZ)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+
+
+def test_every_form_of_a_model_gives_the_same(small_run, small_export, embedder):
+    track = noise(1, SEGMENT_SAMPLES + 5000, 2)
+    expected = by_hand(small_run.network, track)
+    for path in (small_export, small_export.parent, small_run.run.root, small_run.run.model):
+        model = kerasrep.load(str(path))
+        assert model.branches == ("year", "tag")
+        assert model.columns == embedder.columns
+        assert (model.sample_rate_hz, model.dimension) == (22_050, 1024)
+        np.testing.assert_allclose(model.embed(track, SAMPLE_RATE_HZ), expected, atol=1e-5, rtol=0)
+
+
+def test_a_keras_file_of_one_shared_branch_is_read(make_run, tmp_path):
+    shared = make_run("ms-sr@fc")
+    shared.network.embedder.save(tmp_path / "copied.keras")
+    model = load(tmp_path / "copied.keras")
+    assert model.branches == ("shared",)
+    assert model.dimension == 512
+    track = noise(2, 9000, 2)
+    found = model.embed(track, SAMPLE_RATE_HZ)
+    np.testing.assert_allclose(found, by_hand(shared.network, track), atol=1e-5)
+
+
+def test_columns_name_the_values(small_run, embedder):
+    track = noise(3, 2 * SEGMENT_SAMPLES, 2)
+    outputs = small_run.network.embedder(track.reshape(2, SEGMENT_SAMPLES, 2), training=False)
+    found = dict(zip(embedder.columns, embedder.embed(track, SAMPLE_RATE_HZ), strict=True))
+    assert found["mean/year/0"] == pytest.approx(np.mean(outputs["embedding_year"][:, 0]), abs=1e-5)
+    assert found["mean/tag/255"] == pytest.approx(np.mean(outputs["embedding_tag"][:, 255]), abs=1e-5)
+    assert found["sd/tag/17"] == pytest.approx(np.std(outputs["embedding_tag"][:, 17]), abs=1e-5)
+    assert embedder.columns[512] == "sd/year/0"
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 44_100, 192_000, 11_025.5])
+def test_other_rates_are_resampled(small_run, embedder, rate_hz):
+    track = noise(4, int(3 * rate_hz), 2)
+    expected = by_hand(small_run.network, soxr.resample(track, rate_hz, SAMPLE_RATE_HZ, quality="HQ"))
+    np.testing.assert_allclose(embedder.embed(track, rate_hz), expected, atol=1e-4)
+
+
+def test_mono_is_doubled(small_run, embedder):
+    mono = noise(5, SEGMENT_SAMPLES)
+    expected = by_hand(small_run.network, np.stack([mono, mono], axis=1))
+    np.testing.assert_allclose(embedder.embed(mono, SAMPLE_RATE_HZ), expected, atol=1e-5)
+    np.testing.assert_allclose(embedder.embed(mono[:, np.newaxis], SAMPLE_RATE_HZ), expected, atol=1e-5)
+    np.testing.assert_allclose(embedder.embed(mono.tolist(), SAMPLE_RATE_HZ), expected, atol=1e-5)
+
+
+def test_more_than_two_channels_are_averaged(small_run, embedder):
+    six = noise(6, SEGMENT_SAMPLES, 6)
+    mono = six.mean(axis=1)
+    expected = by_hand(small_run.network, np.stack([mono, mono], axis=1))
+    np.testing.assert_allclose(embedder.embed(six, SAMPLE_RATE_HZ), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32])
+def test_integers_are_scaled_to_one(embedder, dtype):
+    whole = (noise(7, 9000, 2) * 2**14).astype(np.int16)
+    integers = whole.astype(dtype) * (1 if dtype is np.int16 else 2**16)
+    expected = embedder.embed(whole / 2.0**15, SAMPLE_RATE_HZ)  # float64
+    np.testing.assert_allclose(embedder.embed(integers, SAMPLE_RATE_HZ), expected, atol=1e-6)
+
+
+def test_one_sample_is_a_segment(embedder):
+    assert np.isfinite(embedder.embed(np.ones(1, np.float32), 192_000)).all()
+
+
+@pytest.mark.parametrize(
+    ("waveform", "rate_hz", "said"),
+    [
+        (np.zeros(0, np.float32), 22_050, "no samples"),
+        (np.zeros((5, 0), np.float32), 22_050, "no samples"),
+        (np.float32(1), 22_050, "shape []"),
+        (np.zeros((1, 5, 2), np.float32), 22_050, "[samples, channels]"),
+        (np.zeros((2, 44_100), np.float32), 22_050, "transpose"),
+        (np.zeros(5, np.uint8), 22_050, "uint8"),
+        (np.zeros(5, np.complex64), 22_050, "complex64"),
+        (["a"], 22_050, "type"),
+        ([[1.0], [1.0, 2.0]], 22_050, "no array"),
+        (np.array([0, np.nan]), 22_050, "NaN or infinite"),
+        (np.array([0, 1e300]), 22_050, "NaN or infinite"),
+        (np.r_[np.zeros(200_000), np.inf], 44_100, "NaN or infinite"),
+        (np.zeros(5), 0, "sample_rate_hz"),
+        (np.zeros(5), -22_050, "sample_rate_hz"),
+        (np.zeros(5), np.nan, "sample_rate_hz"),
+        (np.zeros(5), "22050", "sample_rate_hz"),
+        (np.zeros(5), True, "sample_rate_hz"),
+        (np.zeros(5), None, "sample_rate_hz"),
+    ],
+)
+def test_what_is_no_waveform_is_told_in_one_line(waveform, rate_hz, said):
+    zeros = SegmentModel(lambda segments: np.zeros((len(segments), 256), np.float32), 22_050, 100, ("tag",))
+    with pytest.raises(DataError) as caught:
+        Embedder(zeros).embed(waveform, rate_hz)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def missing(folder):
+    return folder / "none"
+
+
+def text_file(folder):
+    (folder / "model.h5").write_text("no model")
+    return folder / "model.h5"
+
+
+def empty_folder(folder):
+    return folder
+
+
+def text_as_keras_file(folder):
+    (folder / "bad.keras").write_text("no model")
+    return folder / "bad.keras"
+
+
+def other_keras_file(folder):
+    inputs = keras.Input((4,))
+    keras.Model(inputs, keras.layers.Dense(2)(inputs)).save(folder / "other.keras")
+    return folder / "other.keras"
+
+
+def unfinished_run(folder):
+    (folder / "recipe.yaml").write_text("strategy: ss-r\nsources: [tag]\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (missing, "does not exist; give an export"),
+        (text_file, "is no model; give an export"),
+        (empty_folder, "holds no model; give an export"),
+        (text_as_keras_file, "is no usable .keras file"),
+        (other_keras_file, "is not the model of a kerasrep run"),
+        (unfinished_run, "has no trained weights yet"),
+    ],
+)
+def test_what_is_no_model_is_told_in_one_line(tmp_path, make, said):
+    with pytest.raises(KerasrepError) as caught:
+        load(make(tmp_path))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda version: (version / "saved_model.pb").write_bytes(b"\xff" * 100), "cannot be loaded"),
+        (lambda version: (version / "variables" / "variables.index").unlink(), "cannot be loaded"),
+        (lambda version: card_path(version).unlink(), "card.json"),
+        (lambda version: card_path(version).write_text('{"format": 1}'), "card.json"),
+    ],
+)
+def test_a_damaged_export_is_told_in_one_line(tmp_path, small_export, damage, said):
+    version = shutil.copytree(small_export, tmp_path / "1")
+    damage(version)
+    with pytest.raises(ExportError) as caught:
+        load(tmp_path)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_card_of_other_branches_is_refused(tmp_path, small_export):
+    version = shutil.copytree(small_export, tmp_path / "1")
+    card = card_path(version).read_text()
+    card_path(version).write_text(card.replace('"branches": [\n    "year",\n', '"branches": [\n'))
+    with pytest.raises(ExportError, match="512 values a segment, its card names 1 branches"):
+        load(version)

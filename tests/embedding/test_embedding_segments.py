@@ -1,0 +1,43 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kerasrep.embedding.segments import SegmentStatistics, segment_batches
+
+SEGMENT = 7
+
+
+@given(
+    lengths=st.lists(st.integers(0, 60), max_size=8),
+    batch_segments=st.integers(1, 5),
+)
+def test_however_the_blocks_are_cut_the_segments_are_those_of_the_padded_recording(lengths, batch_segments):
+    recording = np.random.default_rng(0).normal(size=(sum(lengths), 2)).astype(np.float32)
+    blocks = np.split(recording, np.cumsum(lengths)[:-1]) if lengths else []
+    batches = list(segment_batches(blocks, SEGMENT, batch_segments))
+    n_segments = max(1, -(-len(recording) // SEGMENT))
+    padded = np.zeros((n_segments * SEGMENT, 2), np.float32)
+    padded[: len(recording)] = recording
+    np.testing.assert_array_equal(np.concatenate(batches), padded.reshape(n_segments, SEGMENT, 2))
+    assert all(len(batch) == batch_segments for batch in batches[:-1])
+    assert 1 <= len(batches[-1]) <= batch_segments
+
+
+def test_statistics_of_batches_are_those_of_all_segments():
+    embeddings = np.random.default_rng(0).gamma(1, 2, (23, 6)).astype(np.float32)
+    statistics = SegmentStatistics(6)
+    for part in np.split(embeddings, [4, 5, 16]):
+        statistics.add(part)
+    exact = embeddings.astype(np.float64)
+    expected = np.concatenate([exact.mean(axis=0), exact.std(axis=0)])
+    np.testing.assert_allclose(statistics.result(), expected, rtol=1e-6)
+    assert statistics.result().dtype == np.float32
+
+
+def test_a_large_value_that_does_not_vary_has_no_deviation():
+    statistics = SegmentStatistics(1)
+    for _ in range(1000):
+        statistics.add(np.full((16, 1), 1234.567, np.float32))
+    mean, deviation = statistics.result()
+    assert mean == np.float32(1234.567)
+    assert deviation < 1e-9
