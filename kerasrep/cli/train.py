@@ -21,8 +21,7 @@ def parser() -> argparse.ArgumentParser:
         prog="kerasrep-train",
         description="Train the representation that a recipe describes and export it as a SavedModel.",
     )
-    made.add_argument("recipe", metavar="RECIPE", type=Path, help="YAML file")
-    made.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="such as training.epochs=2")
+    command.add_recipe_arguments(made)
     made.add_argument("--run-dir", metavar="DIR", type=Path, help="default: runs/NAME/TIME")
     made.add_argument(
         "--resume", action="store_true", help="go on with the run in --run-dir, or with the recipe's latest"
@@ -41,9 +40,11 @@ def main(argv: Sequence[str]) -> int:
 
     recipe = read_recipe(arguments.recipe, arguments.overrides)
     if arguments.dry_run:
+        from kerasrep.corpora.prepare import preview
         from kerasrep.training.plan import describe_plan
 
-        print(describe_plan(recipe))
+        found = preview(recipe)
+        print(describe_plan(recipe, found.prepared, found.training_tracks))
         return 0
     _train(recipe, arguments.run_dir, arguments.resume)
     return 0

@@ -13,6 +13,7 @@ import fcntl
 import io
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,7 @@ def prepare(recipe: Recipe, progress: bool = True) -> PreparedDirectory:
     corpus = open_corpus(recipe.corpus, progress)
     _check_labels(recipe, corpus)
     settings = _settings(recipe)
-    digits = fingerprint([FORMAT_VERSION, corpus.fingerprint, settings])
-    directory = PreparedDirectory(home() / "prepared" / digits)
+    directory = _directory(corpus, settings)
     if progress:
         for notice in corpus.notices:
             print(f"note: {notice}")
@@ -67,6 +67,42 @@ def prepare(recipe: Recipe, progress: bool = True) -> PreparedDirectory:
         print(describe(directory), flush=True)
     _check_sources(recipe, directory)
     return directory
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What `prepare` would find, without making anything.
+
+    Attributes:
+        prepared: The folder, where it is complete already.
+        training_tracks: How many to expect otherwise; `None` where only reading the corpus could tell.
+    """
+
+    prepared: PreparedDirectory | None
+    training_tracks: int | None
+
+
+def preview(recipe: Recipe) -> Preview:
+    """Say what `prepare` would find, without building a corpus or decoding audio.
+
+    Raises:
+        DataError: Where the corpus cannot be used, or lacks a source of the recipe.
+    """
+    corpus_settings = recipe.corpus
+    if corpus_settings.name == "million_song":
+        return Preview(None, None)
+    if corpus_settings.name == "demo":
+        from kerasrep.corpora.demo import demo_is_cached
+
+        if not demo_is_cached(corpus_settings):
+            learning = corpus_settings.tracks * 2 / 3
+            return Preview(None, round(learning * (1 - corpus_settings.validation_fraction)))
+    corpus = open_corpus(corpus_settings, progress=False)
+    _check_labels(recipe, corpus)
+    directory = _directory(corpus, _settings(recipe))
+    if directory.manifest.exists():
+        return Preview(directory, None)
+    return Preview(None, sum(track.split == "train" for track in corpus.tracks))
 
 
 def describe(prepared: PreparedDirectory) -> str:
@@ -124,6 +160,11 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
         "targets": recipe.targets.model_dump(mode="json"),
         "seed": recipe.seed,
     }
+
+
+def _directory(corpus: Corpus, settings: Mapping[str, Any]) -> PreparedDirectory:
+    digits = fingerprint([FORMAT_VERSION, corpus.fingerprint, settings])
+    return PreparedDirectory(home() / "prepared" / digits)
 
 
 @contextlib.contextmanager

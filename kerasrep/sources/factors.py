@@ -54,7 +54,7 @@ class Plsa:
         return mean
 
 
-def fit_plsa(  # noqa: PLR0917
+def fit_plsa(
     counts: sparse.spmatrix | ArrayLike,
     n_topics: int,
     n_iterations: int = 100,

@@ -36,7 +36,7 @@ def describe_plan(recipe: Recipe, prepared: PreparedDirectory | None, expected_t
     Raises:
         KerasrepError: Where training would be refused.
     """
-    sizes = {source: recipe.targets.size_of(source) for source in recipe.sources}
+    sizes: dict[str, int] = {source: recipe.targets.size_of(source) for source in recipe.sources}
     epoch_steps = None
     if prepared is not None:
         data = TrainingData.open(recipe, prepared)
@@ -89,7 +89,7 @@ def _seconds_per_step(recipe: Recipe, network: Network, sizes: dict[str, int], e
 def _time(recipe: Recipe, step: Step, source: int, sizes: tuple[int, ...], execution: Execution) -> float:
     batch = _noise(recipe, source, sizes, execution.replicas)
 
-    @tf.function
+    @tf.function  # type: ignore[untyped-decorator]
     def once() -> StepResult:
         result: StepResult = execution.distribution.run(step.run, args=(source, batch))
         return StepResult(*(execution.distribution.experimental_local_results(v)[0] for v in result))

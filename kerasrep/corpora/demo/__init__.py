@@ -6,6 +6,6 @@ Reading order: `catalogue` (what may be taken) -> `pieces` (what there is, versi
 `recording` (one take) -> `labels`, `listeners` -> `building` (all takes, manifest) -> `opening` (the cache).
 """
 
-from kerasrep.corpora.demo.opening import open_demo
+from kerasrep.corpora.demo.opening import demo_is_cached, open_demo
 
-__all__ = ["open_demo"]
+__all__ = ["demo_is_cached", "open_demo"]

@@ -36,6 +36,20 @@ def open_demo(settings: DemoCorpus, progress: bool = True, workers: int | None =
         RunError: The cache cannot be written.
     """
     choose(settings.collections)
+    identity, folder = _locate(settings)
+    if not (folder / building.MANIFEST).is_file():
+        _build(settings, folder, progress, workers)
+    return _corpus(settings, folder, identity)
+
+
+def demo_is_cached(settings: DemoCorpus) -> bool:
+    """Whether `open_demo` would find the corpus built already."""
+    _, folder = _locate(settings)
+    return (folder / building.MANIFEST).is_file()
+
+
+def _locate(settings: DemoCorpus) -> tuple[str, Path]:
+    """Fingerprint of the audio, and its folder in the cache."""
     identity = fingerprint(
         {
             "settings": settings.model_dump(mode="json", exclude={"validation_fraction"}),
@@ -43,10 +57,7 @@ def open_demo(settings: DemoCorpus, progress: bool = True, workers: int | None =
             "packages": building.package_versions(),
         }
     )
-    folder = home() / "corpora" / f"demo-{identity}"
-    if not (folder / building.MANIFEST).is_file():
-        _build(settings, folder, progress, workers)
-    return _corpus(settings, folder, identity)
+    return identity, home() / "corpora" / f"demo-{identity}"
 
 
 def _build(settings: DemoCorpus, folder: Path, progress: bool, workers: int | None) -> None:
