@@ -1,0 +1,142 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from pyarrow import parquet
+
+from kerasrep.cli import command, embed
+from kerasrep.embedding.embedder import load
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def audio(tmp_path):
+    """A folder with two good files at different rates."""
+    folder = tmp_path / "audio"
+    (folder / "sub").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    soundfile.write(folder / "b.wav", rng.normal(0, 0.1, (30_000, 2)), 22_050)
+    soundfile.write(folder / "sub" / "c.flac", rng.normal(0, 0.1, 60_000), 44_100)
+    return folder
+
+
+@pytest.fixture
+def run_embed(small_export, capsys):
+    """A function that runs the command: exit code, lines of standard output, lines of standard error."""
+
+    def run(*arguments, model=small_export):
+        code = command.run(embed.main, embed.PROG, [*map(str, arguments), "--model", str(model)])
+        captured = capsys.readouterr()
+        return code, captured.out.splitlines(), captured.err.splitlines()
+
+    return run
+
+
+def entries(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_becomes_an_npz_table(audio, tmp_path, run_embed, small_export):
+    output = tmp_path / "out" / "x.npz"
+    code, out, err = run_embed(audio, "-o", output)
+    assert (code, err) == (0, [])
+    assert "2 files" in out[-1]
+    assert "times real time" in out[-1]
+    with np.load(output, allow_pickle=False) as table:
+        assert sorted(table.files) == ["columns", "embeddings", "paths"]
+        assert table["paths"].tolist() == [str(audio / "b.wav"), str(audio / "sub" / "c.flac")]
+        assert table["embeddings"].dtype == np.float32
+        embedder = load(small_export)
+        assert table["columns"].tolist() == list(embedder.columns)
+        for path, embedding in zip(table["paths"], table["embeddings"], strict=True):
+            np.testing.assert_allclose(embedding, embedder.embed_file(path), atol=1e-6)
+    assert entries(output.parent) == ["x.npz"]
+
+
+def test_parquet_holds_the_same(audio, tmp_path, run_embed, small_run):
+    assert run_embed(audio, "-o", tmp_path / "x.npz")[0] == 0
+    assert run_embed(audio, "-o", tmp_path / "x.parquet", model=small_run.run.root)[0] == 0
+    table = parquet.read_table(tmp_path / "x.parquet")
+    assert table.column_names == ["path", "embedding"]
+    with np.load(tmp_path / "x.npz") as expected:
+        assert table["path"].to_pylist() == expected["paths"].tolist()
+        np.testing.assert_allclose(
+            np.array(table["embedding"].to_pylist()), expected["embeddings"], atol=1e-5
+        )
+        assert table.schema.field("embedding").type.list_size == expected["embeddings"].shape[1]
+
+
+def test_bad_files_are_listed_and_the_good_ones_saved(audio, tmp_path, run_embed):
+    (audio / "a\nb.wav").write_text("no audio")
+    code, out, err = run_embed(audio, tmp_path / "missing.mp3", "-o", tmp_path / "x.npz")
+    assert code == 1
+    assert "2 files" in out[-1]
+    assert len(err) == 2
+    assert "a\\nb.wav: is no audio" in err[0]
+    assert "missing.mp3: cannot be read" in err[1]
+    with np.load(tmp_path / "x.npz") as table:
+        assert len(table["paths"]) == 2
+
+
+def test_a_named_file_is_tried_whatever_its_suffix(audio, tmp_path, run_embed):
+    named = (audio / "b.wav").rename(audio / "b.dat")
+    assert run_embed(named, "-o", tmp_path / "x.npz")[0] == 0
+
+
+def test_without_one_good_file_nothing_is_written(tmp_path, run_embed):
+    (tmp_path / "bad.wav").write_text("no audio")
+    (tmp_path / "empty").mkdir()
+    code, out, err = run_embed(tmp_path / "bad.wav", tmp_path / "empty", "-o", tmp_path / "x.npz")
+    assert (code, out) == (1, [])
+    assert len(err) == 3
+    assert "no file could be embedded" in err[-1]
+    assert entries(tmp_path) == ["bad.wav", "empty"]
+
+
+def test_an_existing_output_survives_a_failure(tmp_path, run_embed):
+    (tmp_path / "x.npz").write_text("old")
+    assert run_embed(tmp_path / "none.wav", "-o", tmp_path / "x.npz")[0] == 1
+    assert (tmp_path / "x.npz").read_text() == "old"
+    assert entries(tmp_path) == ["x.npz"]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x", "x.NPZ.gz"])
+def test_an_unknown_output_suffix_is_refused_before_any_work(tmp_path, run_embed, name):
+    code, out, err = run_embed(tmp_path, "-o", tmp_path / name)
+    assert (code, out, len(err)) == (2, [], 1)
+    assert ".npz or .parquet" in err[0]
+    assert entries(tmp_path) == []
+
+
+def test_a_folder_as_output_is_refused(tmp_path, run_embed):
+    (tmp_path / "x.npz").mkdir()
+    code, _, err = run_embed(tmp_path, "-o", tmp_path / "x.npz")
+    assert (code, len(err)) == (2, 1)
+
+
+def test_a_missing_model_is_refused(audio, tmp_path, run_embed):
+    code, out, err = run_embed(audio, "-o", tmp_path / "x.npz", model=tmp_path / "none")
+    assert (code, out, len(err)) == (2, [], 1)
+    assert "does not exist; give an export" in err[0]
+    assert entries(tmp_path) == ["audio"]
+
+
+def test_help_answers_at_once():
+    start_seconds = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", "from kerasrep.cli.embed import entry; entry()", "--help"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "AUDIO_OR_FOLDER" in done.stdout
+    # The rule is half a second; a busy machine gets some more.
+    assert time.monotonic() - start_seconds < 2
