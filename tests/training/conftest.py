@@ -20,14 +20,14 @@ RATE_HZ = 22_050
 N_TRACKS = 40
 
 
-@pytest.fixture(scope="session", autouse=True)
-def two_logical_cpus() -> None:
-    """Let recipes ask for two replicas; TensorFlow must not have started before."""
+def _two_logical_cpus() -> None:
+    """Let recipes ask for two replicas."""
     cpu = tf.config.list_physical_devices("CPU")[0]
-    try:
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    except RuntimeError:
-        assert len(tf.config.list_logical_devices("CPU")) >= 2, "another test started TensorFlow first"
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+# While tests are collected, so before any test, of whatever folder, starts TensorFlow's devices.
+_two_logical_cpus()
 
 
 def write_tones(root: Path) -> None:
