@@ -18,7 +18,7 @@ from kerasrep.errors import DataError
 from kerasrep.recipe import DemoCorpus
 from kerasrep.run_directory import write_json
 
-FORMAT_VERSION = 2  # raise it whenever the same settings give other audio, splits or labels
+FORMAT_VERSION = 3  # raise it whenever the same settings give other audio, splits or labels
 PACKAGES = ("music21", "symusic", "pretty_midi")
 MANIFEST = "manifest.json"
 

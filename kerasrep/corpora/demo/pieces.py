@@ -20,7 +20,7 @@ from kerasrep.corpora.demo.draws import digest
 from kerasrep.errors import DataError
 
 _INSTALL = 'install them with: pip install "kerasrep[demo]"'
-_EXCLUDED = re.compile(r"_old\.|_bak\.")
+_EXCLUDED = re.compile(r"_old\.|_bak\.|bwv846")  # superseded; a prelude among chorales
 _CHORALE_INCIPIT_NOTES = 8
 # Titles that name a kind of piece, not a tune.
 _GENERIC = frozenset(
