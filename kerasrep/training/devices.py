@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import tensorflow as tf
 
@@ -79,13 +80,19 @@ def choose_execution(recipe: Recipe) -> Execution:
         tf.config.experimental.enable_op_determinism()
     calls = STEPS_PER_CALL_GPU if gpus else STEPS_PER_CALL_CPU
     return Execution(
-        distribution=tf.distribute.MirroredStrategy(devices),
+        distribution=_mirrored(tuple(devices)),
         devices=tuple(devices),
         precision=_precision(recipe, gpus),
         xla=xla,
         deterministic=deterministic,
         steps_per_call=calls if training.steps_per_call == "auto" else training.steps_per_call,
     )
+
+
+@lru_cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+    """One strategy a process: a second one over the same devices would reuse the keys of its collectives."""
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def _devices(recipe: Recipe, n_gpus: int) -> list[str]:
