@@ -202,7 +202,8 @@ class TrainingSettings(Settings):
         precision: Of the trunk; `auto` is bfloat16 on GPUs that have it, else float32.
         xla: Compile the step; `auto` does so on GPUs only.
         deterministic: TensorFlow's determinism; `auto` turns it on for CPUs.
-        validation_crops: Fixed crops of each validation track.
+        validation_crops: Fixed crops of each validation track; an even number, as they are paired.
+        validate_every_epochs: How often the held-out tracks are evaluated; always after the last epoch.
         checkpoint_every_epochs: How often the last state is saved.
     """
 
@@ -214,7 +215,8 @@ class TrainingSettings(Settings):
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     xla: Literal["auto"] | bool = "auto"
     deterministic: Literal["auto"] | bool = "auto"
-    validation_crops: Annotated[int, Field(ge=1, le=100)] = 2
+    validation_crops: Annotated[int, Field(ge=2, le=100, multiple_of=2)] = 2
+    validate_every_epochs: Annotated[int, Field(ge=1)] = 1
     checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 1
 
 
@@ -298,9 +300,10 @@ class Recipe(Settings):
                 "batches.size",
                 "distribution.devices",
             )
-        if "self" in self.sources and (size // n) % 2:
+        multiple = 4 if self.training.schedule == "joint" else 2  # a joint batch holds half as many pairs
+        if "self" in self.sources and (size // n) % multiple:
             raise ImpossibleSetting(
-                f"'self' needs an even batch a replica (half positives), not {size // n}",
+                f"'self' needs a multiple of {multiple} a replica (half positives), not {size // n}",
                 "batches.size",
                 "distribution.devices",
                 "sources",

@@ -243,13 +243,23 @@ class RunDirectory:
 
 
 def new_run(runs: Path, name: str) -> RunDirectory:
-    """`runs`/`name`/TIME, a folder that does not exist yet."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    run, number = RunDirectory(runs / name / stamp), 1
-    while run.root.exists():
-        number += 1
-        run = RunDirectory(runs / name / f"{stamp}-{number}")
-    return run
+    """Make `runs`/`name`/TIME, a folder of this process's own.
+
+    Raises:
+        RunError: Where the folder cannot be made.
+    """
+    stamp, number = time.strftime("%Y%m%d-%H%M%S"), 1
+    while True:
+        root = runs / name / (stamp if number == 1 else f"{stamp}-{number}")
+        try:
+            root.parent.mkdir(parents=True, exist_ok=True)
+            root.mkdir()
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise RunError(f"{root}: cannot be made ({error.strerror}); choose another --run-dir") from error
+        else:
+            return RunDirectory(root)
 
 
 def latest_run(runs: Path, name: str) -> RunDirectory:

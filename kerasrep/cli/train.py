@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,31 +12,34 @@ from kerasrep.cli import command
 
 if TYPE_CHECKING:
     from kerasrep.recipe import Recipe
-    from kerasrep.run_directory import PreparedDirectory, RunDirectory
-    from kerasrep.training.summary import Summary
+    from kerasrep.run_directory import RunDirectory
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(
-        prog="kerasrep-train",
+PROG = "kerasrep-train"
+RUNS = Path("runs")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(
+        prog=PROG,
         description="Train the representation that a recipe describes and export it as a SavedModel.",
     )
-    command.add_recipe_arguments(made)
-    made.add_argument("--run-dir", metavar="DIR", type=Path, help="default: runs/NAME/TIME")
-    made.add_argument(
+    command.add_recipe_arguments(parser)
+    parser.add_argument("--run-dir", metavar="DIR", type=Path, help="default: runs/NAME/TIME")
+    parser.add_argument(
         "--resume", action="store_true", help="go on with the run in --run-dir, or with the recipe's latest"
     )
-    made.add_argument(
+    parser.add_argument(
         "--dry-run", action="store_true", help="check the recipe, print the plan, and train nothing"
     )
-    command.add_common_arguments(made)
-    return made
+    command.add_common_arguments(parser)
+    return parser
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run the command."""
-    arguments = parser().parse_intermixed_args(argv)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    arguments = build_parser().parse_intermixed_args(argv)
     from kerasrep.recipe_file import read_recipe
 
     recipe = read_recipe(arguments.recipe, arguments.overrides)
@@ -46,31 +50,49 @@ def main(argv: Sequence[str]) -> int:
         found = preview(recipe)
         print(describe_plan(recipe, found.prepared, found.training_tracks))
         return 0
-    _train(recipe, arguments.run_dir, arguments.resume)
+    run = _given_run(recipe, arguments.run_dir, arguments.resume)
+    if run is not None and _is_complete(recipe, run):
+        print(f"{run.root}: is complete; raise training.epochs to train longer, or use kerasrep-export")
+        return 0
+    for folder in (RUNS if run is None else run.root, Path(recipe.export.directory)):
+        _check_writable(folder)
+    _train(recipe, run, arguments.resume)
     return 0
 
 
-def _train(recipe: Recipe, run_dir: Path | None, resume: bool) -> None:
-    run = _choose_run(recipe, run_dir, resume)
+def _train(recipe: Recipe, run: RunDirectory | None, resume: bool) -> None:
     from kerasrep.corpora.prepare import prepare
+    from kerasrep.training.devices import choose_execution
 
+    choose_execution(recipe)  # before the corpus is made: devices may refuse the batch
     prepared = prepare(recipe)
+
     from kerasrep.model.restore import restore_run
-    from kerasrep.serving.export import export_run
+    from kerasrep.run_directory import new_run
+    from kerasrep.serving.export import export_run, next_steps
     from kerasrep.training.train import train
 
+    run = run or new_run(RUNS, recipe.name)
     print(f"run directory: {run.root}", flush=True)
     summary = train(recipe, prepared, run, resume)
+    print("exporting the best state ...", flush=True)
     version = export_run(restore_run(run.root), Path(recipe.export.directory), recipe.export_name)
-    print(_report(recipe, run, prepared, version, summary))
+    print(
+        f"\n{summary.table()}\n\n"
+        f"run:          {run.root} (card.json, history.csv, strategy.png)\n"
+        f"export:       {version}\n"
+        f"TensorBoard:  tensorboard --logdir {run.tensorboard}\n"
+        f"{next_steps(version)}"
+    )
 
 
-def _choose_run(recipe: Recipe, run_dir: Path | None, resume: bool) -> RunDirectory:
+def _given_run(recipe: Recipe, run_dir: Path | None, resume: bool) -> RunDirectory | None:
+    """The run directory that the command line names; `None` for a new one."""
     from kerasrep.errors import RunError
-    from kerasrep.run_directory import RunDirectory, latest_run, new_run
+    from kerasrep.run_directory import RunDirectory, latest_run
 
     if run_dir is None:
-        return latest_run(Path("runs"), recipe.name) if resume else new_run(Path("runs"), recipe.name)
+        return latest_run(RUNS, recipe.name) if resume else None
     run = RunDirectory(run_dir)
     if run_dir.exists() and not run_dir.is_dir():
         raise RunError(f"{run_dir}: is a file; --run-dir takes a folder")
@@ -81,28 +103,33 @@ def _choose_run(recipe: Recipe, run_dir: Path | None, resume: bool) -> RunDirect
     return run
 
 
-def _report(
-    recipe: Recipe, run: RunDirectory, prepared: PreparedDirectory, version: Path, summary: Summary
-) -> str:
-    del prepared
-    name = recipe.export_name
-    return "\n".join(
-        [
-            "",
-            summary.table(),
-            "",
-            f"run:       {run.root} (card.json, history.csv, strategy.png)",
-            f"export:    {version}",
-            "",
-            "what next:",
-            f"  tensorboard --logdir {run.tensorboard}",
-            f"  kerasrep-embed --model {version} SOME_AUDIO_OR_FOLDER -o vectors.npz",
-            f"  docker run -p 8501:8501 -v {version.parent.resolve()}:/models/{name} \\",
-            f"    -e MODEL_NAME={name} tensorflow/serving",
-        ]
-    )
+def _is_complete(recipe: Recipe, run: RunDirectory) -> bool:
+    """Whether the run has ended well with as many epochs as the recipe has."""
+    from kerasrep.run_directory import read_json
+
+    if not run.card.is_file():
+        return False
+    card = read_json(run.card)
+    return bool(card.get("ended") == "done" and card.get("recipe") == recipe.as_dict())
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse a folder that could not be made, before minutes of work.
+
+    Raises:
+        RunError: Naming the folder.
+    """
+    from kerasrep.errors import RunError
+
+    nearest = folder.absolute()
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise RunError(
+            f"{folder}: cannot write there; start elsewhere, or set --run-dir and export.directory"
+        )
 
 
 def entry() -> int:
-    """Console script."""
-    return command.run(main, "kerasrep-train")
+    """Start from the console."""
+    return command.run(main, PROG)

@@ -89,6 +89,10 @@ def split_examples(
         chosen = [place for place, track in enumerate(ids.tolist()) if track in row_of]
         if not chosen:
             raise DataError(f"sources: no track of the {split} split has '{source}': remove it or add labels")
+        if target.shape[1] < 2:
+            raise DataError(
+                f"sources: all labels of '{source}' are alike, there is nothing to learn; remove the source"
+            )
         found = np.asarray([row_of[str(ids[place])] for place in chosen], np.int64)
         by_source[source] = Examples(found, target[chosen])
     return SplitExamples(rows, by_source)
@@ -109,13 +113,18 @@ def read_crops(
         int16 [segments, samples, 2].
 
     Raises:
-        DataError: Where a shard ends too early.
+        DataError: Where a shard cannot be read or ends too early.
     """
     crops = np.empty((len(rows), samples, constants.N_CHANNELS), "<i2")
     for crop, row, start in zip(crops, rows.tolist(), starts.tolist(), strict=True):
         path = str(index.root / str(index.shard_files[index.shard[row]]))
         offset = int(index.offset_bytes[row]) + start * FRAME_BYTES
-        if os.preadv(_descriptor(path), [crop.data.cast("B")], offset) != crop.nbytes:
+        try:
+            file = _open(path)  # held while reading: the cache may drop it meanwhile
+            count = os.preadv(file.number, [crop.data.cast("B")], offset)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); prepare again") from error
+        if count != crop.nbytes:
             raise DataError(
                 f"{path}: ends before byte {offset + crop.nbytes}; delete {index.root} and prepare again"
             )
@@ -137,26 +146,18 @@ def _open(path: str) -> _Descriptor:
     return _Descriptor(path)
 
 
-def _descriptor(path: str) -> int:
-    return _open(path).number
-
-
-def training_dataset(
-    schedule: Schedule, index: ShardIndex, sizes: tuple[int, ...], samples: int, first_step: int
-) -> tf.data.Dataset:
+def training_dataset(schedule: Schedule, index: ShardIndex, first_step: int) -> tf.data.Dataset:
     """Batches of all steps from `first_step` on.
 
     Args:
         schedule: What each step uses.
         index: Where the tracks lie.
-        sizes: Target dimension of each source.
-        samples: Length of a segment.
         first_step: Where to begin.
 
     Returns:
         A dataset of `Batch`, `schedule.replicas` elements a step, in order.
     """
-    replicas = schedule.replicas
+    replicas, samples = schedule.replicas, schedule.segment_samples
 
     def load(number: NDArray[np.int64]) -> list[NDArray[Any]]:
         step, replica = divmod(int(number), replicas)
@@ -164,7 +165,7 @@ def training_dataset(
         return _arrays(plan, index, samples, int(schedule.uses_before[step]))
 
     numbers = tf.data.Dataset.range(first_step * replicas, schedule.n_steps * replicas)
-    return _read(numbers, load, sizes, samples).prefetch(2 * replicas)
+    return _read(numbers, load, schedule.sizes, samples).prefetch(2 * replicas)
 
 
 def plans_dataset(

@@ -93,9 +93,10 @@ class Schedule:
         self.replicas = replicas
         self.n_steps = n_steps
         self._batch = recipe.batches
-        self._segment_samples = recipe.audio.segment_samples
+        self.segment_samples = recipe.audio.segment_samples
         self._seed = recipe.seed
         self._examples = [examples[source] for source in recipe.sources]
+        self.sizes = tuple(e.size for e in self._examples)
         self._track_samples = track_samples
         everything = np.unique(np.concatenate([e.rows for e in self._examples]))
         self._everything = everything
@@ -209,7 +210,7 @@ class Schedule:
     def _starts(self, step: int, rows: Int) -> Int:
         """First samples of random crops; the last possible one is as likely as any other."""
         rng = np.random.default_rng([self._seed, _DRAW_CROPS, step])
-        return rng.integers(self._track_samples[rows] - self._segment_samples, endpoint=True, dtype=np.int64)
+        return rng.integers(self._track_samples[rows] - self.segment_samples, endpoint=True, dtype=np.int64)
 
     def _part(self, size: int, replica: int) -> slice:
         share = size // self.replicas
@@ -218,7 +219,7 @@ class Schedule:
     def _make(
         self, step: int, source: int, rows: Int, starts: Int, filled: Mapping[int, tuple[Float, Float]]
     ) -> Plan:
-        return make_plan(step, source, rows, starts, filled, [e.size for e in self._examples])
+        return make_plan(step, source, rows, starts, filled, self.sizes)
 
 
 def make_plan(

@@ -218,7 +218,7 @@ def _side_by_side(embeddings: Sequence[Tensor]) -> Tensor:
 
 
 def network_of(
-    recipe: Recipe, sizes: Mapping[str, int], scaler: Scaler, precision: str = "float32"
+    recipe: Recipe, sizes: Mapping[str, int], scaler: Scaler, precision: str = "float32", replicas: int = 1
 ) -> Network:
     """Build the network that a recipe describes.
 
@@ -227,12 +227,13 @@ def network_of(
         sizes: Source -> dimension of its target.
         scaler: Per-band standardisation.
         precision: Keras dtype policy of the trunk.
+        replicas: With one, there is nothing to synchronise.
     """
     options = BlockOptions(
         width=recipe.model.width,
         dropout=recipe.model.dropout,
         precision=precision,
-        synchronised=recipe.distribution.batch_norm == "synchronised",
+        synchronised=replicas > 1 and recipe.distribution.batch_norm == "synchronised",
         seed=recipe.seed,
     )
     return build_network(recipe.strategy, recipe.sources, sizes, recipe.audio, options, scaler)

@@ -96,7 +96,7 @@ def _temporary_beside(export: Path) -> Iterator[Path]:
         temporary = tempfile.TemporaryDirectory(prefix=".export-", dir=export)
     except OSError as error:
         raise ExportError(
-            f"{export}: cannot write there ({error.strerror}); choose another folder with --directory"
+            f"{export}: cannot write there ({error.strerror}); choose another export directory"
         ) from error
     try:
         with temporary as name:

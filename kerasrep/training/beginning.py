@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
 from typing import Any
 
 from kerasrep.errors import RecipeError, RunError
@@ -10,34 +14,69 @@ from kerasrep.recipe_file import read_recipe, write_recipe
 from kerasrep.run_directory import PreparedDirectory, RunDirectory, read_json, write_json
 
 #: Parts of a recipe that may change between a run and its resumption.
-_MAY_CHANGE = (("training", "epochs"), ("training", "checkpoint_every_epochs"), ("export",))
+_MAY_CHANGE = (
+    ("training", "epochs"),
+    ("export",),
+    ("corpus", "root"),
+    ("corpus", "tables"),
+    ("corpus", "groups"),
+)
 
 
-def begin_run(recipe: Recipe, prepared: PreparedDirectory, run: RunDirectory, resume: bool) -> None:
-    """Write the recipe, or compare it with the one that the run was started with.
+@contextlib.contextmanager
+def exclusive(run: RunDirectory) -> Iterator[None]:
+    """Hold a run directory; the system lets go of it when the process ends, however it ends.
+
+    Raises:
+        RunError: Where another process trains in it, or it cannot be made.
+    """
+    try:
+        run.root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(run.root, os.O_RDONLY)
+    except OSError as error:
+        raise RunError(
+            f"{run.root}: cannot write there ({error.strerror}); choose another --run-dir"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise RunError(f"{run.root}: is being trained by another process; wait for it or stop it") from error
+    finally:
+        os.close(handle)
+
+
+def check_run(recipe: Recipe, prepared: PreparedDirectory, run: RunDirectory, resume: bool) -> None:
+    """Compare a recipe with the one that the run was started with; nothing is written.
 
     Raises:
         RecipeError: Where anything but epochs and paths differs on resume.
-        RunError: Where the folder holds a run already, or the data changed since.
+        RunError: Where the folder holds a run already, the data changed since, or its state is lost.
     """
-    fingerprint = prepared.root.name
-    if resume and run.recipe.is_file():
-        _check_same(recipe, read_recipe(run.recipe), run)
-        before = read_json(run.prepared)
-        if before.get("fingerprint") != fingerprint:
-            raise RunError(
-                f"{run.root}: the corpus or its targets changed since; start again without --resume"
-            )
-    elif run.recipe.exists():
+    if not run.recipe.exists():
+        return
+    if not resume:
         raise RunError(f"{run.root}: holds a run already; add --resume, or choose another --run-dir")
-    write_json(run.prepared, {"root": str(prepared.root), "fingerprint": fingerprint})
+    _check_same(recipe, read_recipe(run.recipe), run)
+    if read_json(run.prepared).get("fingerprint") != prepared.root.name:
+        raise RunError(f"{run.root}: the corpus or its targets changed since; start again without --resume")
+    if run.best.exists() and not run.last.exists():
+        raise RunError(
+            f"{run.last}: is missing, so the run cannot go on; export {run.best.name} with kerasrep-export, "
+            "or start again in another --run-dir"
+        )
+
+
+def write_beginning(recipe: Recipe, prepared: PreparedDirectory, run: RunDirectory) -> None:
+    """Write the recipe and where its data lie."""
+    write_json(run.prepared, {"root": str(prepared.root), "fingerprint": prepared.root.name})
     write_recipe(run.recipe, recipe)
 
 
 def _check_same(recipe: Recipe, before: Recipe, run: RunDirectory) -> None:
     new, old = _flat(recipe.as_dict()), _flat(before.as_dict())
     for key in sorted(set(new) | set(old)):
-        if any(key[: len(free)] == free for free in _MAY_CHANGE) or key[-1] == "root":
+        if any(key[: len(free)] == free for free in _MAY_CHANGE):
             continue
         if new.get(key) != old.get(key):
             raise RecipeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -59,7 +60,9 @@ def choose_execution(recipe: Recipe) -> Execution:
     """
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
+        # Too late where TensorFlow has started already; then whoever started it has chosen.
+        with contextlib.suppress(RuntimeError):
+            tf.config.experimental.set_memory_growth(gpu, True)
     devices = _devices(recipe, len(gpus))
     try:
         recipe.check_replicas(len(devices))

@@ -7,11 +7,11 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -70,6 +70,18 @@ def stop_requests() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
+class NotFinite(NamedTuple):
+    """A step whose loss is not finite.
+
+    Attributes:
+        step: Its number.
+        sources: Positions of the sources concerned.
+    """
+
+    step: int
+    sources: tuple[int, ...]
+
+
 class MultiStep:
     """Several steps in one call into TensorFlow, on all replicas."""
 
@@ -80,7 +92,9 @@ class MultiStep:
         self._distribution = execution.distribution
         self._call = tf.function(self._steps)
 
-    def __call__(self, iterator: Iterator[Batch], n_steps: int) -> tuple[NDArray[np.float64], int]:
+    def __call__(
+        self, iterator: Iterator[Batch], n_steps: int
+    ) -> tuple[NDArray[np.float64], NotFinite | None]:
         """Make steps.
 
         Args:
@@ -89,21 +103,26 @@ class MultiStep:
 
         Returns:
             Sums of loss, agreement and uses, float64 [3, sources]; and the first step whose loss was not
-            finite, or -1.
+            finite, if there was one.
         """
-        sums, bad = self._call(iterator, tf.constant(n_steps))
-        return sums.numpy().astype(np.float64), int(bad)
+        sums, bad, bad_losses = self._call(iterator, tf.constant(n_steps))
+        fault = None
+        if int(bad) >= 0:
+            fault = NotFinite(int(bad), tuple(np.flatnonzero(~np.isfinite(bad_losses.numpy())).tolist()))
+        return sums.numpy().astype(np.float64), fault
 
-    def _steps(self, iterator: Iterator[Batch], n_steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _steps(self, iterator: Iterator[Batch], n_steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         sums, bad = tf.zeros((3, self._n_sources)), tf.constant(-1, tf.int64)
+        bad_losses = tf.zeros((self._n_sources,))
         for _ in tf.range(n_steps):
             batch = next(iterator)
             result = self._one(batch)
             sums += tf.stack([result.loss * result.used, result.agreement * result.used, result.used])
             number = self._first(batch.step)
-            finite = tf.reduce_all(tf.math.is_finite(result.loss))
-            bad = tf.where((bad < 0) & ~finite, number, bad)
-        return sums, bad
+            first_fault = (bad < 0) & ~tf.reduce_all(tf.math.is_finite(result.loss))
+            bad = tf.where(first_fault, number, bad)
+            bad_losses = tf.where(first_fault, result.loss, bad_losses)
+        return sums, bad, bad_losses
 
     def _one(self, batch: Batch) -> StepResult:
         if self._joint:
@@ -122,83 +141,108 @@ class MultiStep:
         return self._distribution.experimental_local_results(value)[0]
 
 
-@dataclass
-class Hooks:
-    """What the loop calls.
+class Keeper(Protocol):
+    """What the loop calls."""
 
-    Attributes:
-        epoch_done: With the epoch's number and the sums of loss, agreement and uses.
-        save: Writes the present state.
-        epoch_saves: Whether the state is written at the end of an epoch.
-    """
+    def epoch_done(self, epoch: int, sums: NDArray[np.float64], segments_per_second: float) -> None:
+        """Take the sums of loss, agreement and uses, float64 [3, sources], of an epoch."""
 
-    epoch_done: Callable[[int, NDArray[np.float64], float], None]
-    save: Callable[[], None]
-    epoch_saves: Callable[[int], bool]
+    def save(self) -> None:
+        """Write the present state."""
 
 
-def run_epochs(
-    schedule: Schedule,
-    index: ShardIndex,
-    sizes: tuple[int, ...],
-    segment_samples: int,
-    steps_per_epoch: int,
-    step: Step,
-    execution: Execution,
-    progress: Progress,
-    hooks: Hooks,
-    show: bool,
-) -> None:
-    """Train from `progress.step` to the end of the schedule.
+class Loop:
+    """Trains until the end of the schedule, or until it is stopped."""
 
-    Raises:
-        RunError: Where a loss is not finite; names step, source and tracks.
-        Interrupted: On SIGINT or SIGTERM, after saving.
-        DataError: Where a shard cannot be read.
-    """
-    distribution = execution.distribution
-    dataset = training_dataset(schedule, index, sizes, segment_samples, progress.step)
-    iterator = iter(distribution.distribute_datasets_from_function(lambda context: dataset))
-    multi_step = MultiStep(step, schedule, execution)
-    bar = tqdm(
-        total=schedule.n_steps, initial=progress.step, unit="step", disable=not show, dynamic_ncols=True
+    def __init__(
+        self, schedule: Schedule, index: ShardIndex, step: Step, execution: Execution, epoch_steps: int
+    ) -> None:
+        """Keep the parts; nothing is read yet."""
+        self._schedule, self._index, self._execution = schedule, index, execution
+        self._epoch_steps = epoch_steps
+        self._multi_step = MultiStep(step, schedule, execution)
+
+    def run(self, progress: Progress, keeper: Keeper, show: bool) -> None:
+        """Train from `progress.step` to the end.
+
+        Raises:
+            RunError: Where a loss is not finite; names step, source and tracks.
+            Interrupted: On SIGINT or SIGTERM, after saving.
+            DataError: Where a shard cannot be read.
+        """
+        schedule = self._schedule
+        dataset = training_dataset(schedule, self._index, progress.step)
+        distribution = self._execution.distribution
+        iterator = iter(distribution.distribute_datasets_from_function(lambda context: dataset))
+        bar = tqdm(
+            total=schedule.n_steps, initial=progress.step, unit="step", disable=not show, dynamic_ncols=True
+        )
+        epoch = _Throughput()
+        with stop_requests() as request, bar:
+            while progress.step < schedule.n_steps:
+                left = self._epoch_steps - progress.step % self._epoch_steps
+                call = self._call(iterator, min(self._execution.steps_per_call, left), progress)
+                epoch = epoch + call
+                bar.update(call.steps)
+                bar.set_postfix_str(_losses(schedule, progress.sums, call.rate), refresh=False)
+                if progress.step % self._epoch_steps == 0:
+                    finished, progress.sums = progress.sums, np.zeros_like(progress.sums)
+                    keeper.epoch_done(progress.step // self._epoch_steps, finished, epoch.rate)
+                    epoch = _Throughput()
+                if request.number:
+                    keeper.save()
+                    raise _interrupted(request.number, progress.step, schedule.n_steps)
+
+    def _call(self, iterator: Iterator[Batch], count: int, progress: Progress) -> _Throughput:
+        """Make `count` steps and add them to `progress`."""
+        started = time.perf_counter()
+        sums, fault = self._multi_step(iterator, count)
+        seconds = time.perf_counter() - started
+        if fault is not None:
+            raise RunError(self._describe(fault))
+        steps = range(progress.step, progress.step + count)
+        progress.step += count
+        progress.sums += sums
+        progress.seconds += seconds
+        return _Throughput(count, sum(self._schedule.segments(step) for step in steps), seconds)
+
+    def _describe(self, fault: NotFinite) -> str:
+        schedule = self._schedule
+        names = ", ".join(f"'{schedule.sources[place]}'" for place in fault.sources)
+        plans = [schedule.plan(fault.step, replica) for replica in range(schedule.replicas)]
+        rows = list(dict.fromkeys(row for plan in plans for row in plan.rows.tolist()))
+        tracks = ", ".join(str(track) for track in self._index.track_ids[rows[:3]])
+        return (
+            f"step {fault.step}: the loss of source {names} is not finite; its batch holds {len(rows)} "
+            f"tracks, first {tracks}; lower training.learning_rate, or use training.precision=float32"
+        )
+
+
+class _Throughput(NamedTuple):
+    """Steps and segments done in a time."""
+
+    steps: int = 0
+    segments: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: tuple[Any, ...]) -> _Throughput:
+        return _Throughput(*(mine + more for mine, more in zip(self, other, strict=True)))
+
+    @property
+    def rate(self) -> float:
+        """Segments a second."""
+        return self.segments / self.seconds if self.seconds else 0.0
+
+
+def _interrupted(number: int, step: int, n_steps: int) -> Interrupted:
+    name = signal.Signals(number).name
+    return Interrupted(
+        f"stopped by {name} after step {step} of {n_steps}, state saved; add --resume to go on", number
     )
-    with stop_requests() as request, bar, _data_faults():
-        epoch_seconds = 0.0
-        while progress.step < schedule.n_steps:
-            left = steps_per_epoch - progress.step % steps_per_epoch
-            count = min(execution.steps_per_call, left)
-            started = time.perf_counter()
-            sums, bad = multi_step(iterator, count)
-            seconds = time.perf_counter() - started
-            if bad >= 0:
-                raise RunError(_not_finite(schedule, index, bad))
-            segments = _segments(schedule, progress.step, count)
-            progress.step += count
-            progress.sums += sums
-            progress.seconds += seconds
-            epoch_seconds += seconds
-            bar.update(count)
-            bar.set_postfix_str(_losses(schedule, progress.sums, segments / seconds), refresh=False)
-            if progress.step % steps_per_epoch == 0:
-                epoch = progress.step // steps_per_epoch
-                finished, progress.sums = progress.sums, np.zeros_like(progress.sums)
-                hooks.epoch_done(epoch, finished, epoch_seconds)
-                epoch_seconds = 0.0
-                if hooks.epoch_saves(epoch) or progress.step == schedule.n_steps:
-                    hooks.save()
-            if request.number and progress.step < schedule.n_steps:
-                hooks.save()
-                name = signal.Signals(request.number).name
-                raise Interrupted(
-                    f"stopped by {name} after step {progress.step} of {schedule.n_steps}, state saved; "
-                    "add --resume to go on",
-                    request.number,
-                )
 
 
 @contextlib.contextmanager
-def _data_faults() -> Iterator[None]:
+def data_faults() -> Iterator[None]:
     """Give a fault of the input pipeline back as it was raised, not as TensorFlow wraps it."""
     try:
         yield
@@ -209,10 +253,6 @@ def _data_faults() -> Iterator[None]:
         raise DataError(found.group(1)) from error
 
 
-def _segments(schedule: Schedule, first: int, count: int) -> int:
-    return sum(schedule.segments(step) for step in range(first, first + count))
-
-
 def _losses(schedule: Schedule, sums: NDArray[np.float64], rate: float) -> str:
     parts = [
         f"{source} {loss / uses:.2f}"
@@ -220,16 +260,6 @@ def _losses(schedule: Schedule, sums: NDArray[np.float64], rate: float) -> str:
         if uses
     ]
     return f"{rate:.0f} segments/s, " + " ".join(parts)
-
-
-def _not_finite(schedule: Schedule, index: ShardIndex, step: int) -> str:
-    plan = schedule.plan(step, 0)
-    source = "all sources" if plan.source == JOINT else f"source '{schedule.sources[plan.source]}'"
-    tracks = ", ".join(str(track) for track in index.track_ids[np.unique(plan.rows)[:3]])
-    return (
-        f"step {step}: the loss of {source} is not finite; its batch begins with tracks {tracks}; "
-        "lower training.learning_rate, or use training.precision=float32"
-    )
 
 
 def mean_scores(sources: tuple[str, ...], sums: NDArray[np.float64]) -> Mapping[str, tuple[float, float]]:

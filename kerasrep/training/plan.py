@@ -48,7 +48,8 @@ def describe_plan(recipe: Recipe, prepared: PreparedDirectory | None, expected_t
     else:
         tracks = "unknown until the corpus is prepared"
     execution = choose_execution(recipe)
-    network = network_of(recipe, sizes, Scaler.identity(recipe.audio.n_mels), execution.precision)
+    scaler = Scaler.identity(recipe.audio.n_mels)
+    network = network_of(recipe, sizes, scaler, execution.precision, execution.replicas)
     seconds = _seconds_per_step(recipe, network, sizes, execution)
     lines = [
         f"recipe:  {recipe.name}, strategy {recipe.strategy}, sources {', '.join(recipe.sources)}",

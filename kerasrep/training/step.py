@@ -16,7 +16,7 @@ from kerasrep import constants
 from kerasrep.data.batches import Batch, to_float
 from kerasrep.model.strategies import SHARED, Network
 from kerasrep.recipe import Recipe
-from kerasrep.training.vectors import GroupLayout, GroupState
+from kerasrep.training.vectors import PARTS, GroupLayout, GroupState
 
 ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 
@@ -155,8 +155,8 @@ class Step:
         )
         gradient, statistics, reported = _reduce(gradient, statistics, reported)
         rate = learning_rate(self._recipe, batch.step, self._n_steps)
-        self._update(source, groups, before, gradient, statistics, rate, batch)
         loss, agreement, used = tf.unstack(tf.reshape(reported, (3, len(self._sizes))))
+        self._update(source, groups, before, gradient, statistics, rate, used, batch)
         return StepResult(loss, agreement, used)
 
     def _update(
@@ -167,6 +167,7 @@ class Step:
         gradient: tf.Tensor,
         statistics: tf.Tensor,
         rate: tf.Tensor,
+        used: tf.Tensor,
         batch: Batch,
     ) -> None:
         layouts = [self._states[group].layout for group in groups]
@@ -179,14 +180,12 @@ class Step:
             weights, first, second = self._adam(
                 old["weights"], regularised, old["first_moment"], old["second_moment"], rate, count + 1
             )
-            self._states[group].update(
-                {
-                    "weights": weights,
-                    "first_moment": first,
-                    "second_moment": second,
-                    "statistics": new_statistics,
-                }
-            )
+            new = dict(zip(PARTS, (weights, first, second, new_statistics), strict=True))
+            if source < 0 and group != SHARED:
+                # No track of the batch may have this source; momentum alone must not move its branch.
+                has = used[self._network.sources.index(group)] > 0
+                new = {part: tf.where(has, value, old[part]) for part, value in new.items()}
+            self._states[group].update(new)
 
     def _dropout_seeds(self, step: tf.Tensor) -> tf.Tensor:
         """One seed pair for each dropout layer of this step and replica, [layers, 2]."""

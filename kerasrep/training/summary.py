@@ -30,7 +30,14 @@ class SummaryRow:
     @property
     def per_cent(self) -> float:
         """Divergence as a percentage of the mean target's; below 100 something was learnt."""
-        return 100.0 * self.after / self.mean_target
+        return 100.0 * self.after / max(self.mean_target, 1e-9)
+
+    @property
+    def learnt(self) -> bool:
+        """Whether it is better than the mean target; `self` by accuracy, the others by divergence."""
+        if self.source == "self":
+            return self.agreement > self.mean_target_agreement
+        return self.after < self.mean_target
 
 
 @dataclass(frozen=True)
@@ -66,11 +73,10 @@ class Summary:
                 f"{row.source:<8} {row.before:8.3f} {row.after:8.3f} {row.mean_target:12.3f} "
                 f"{row.per_cent:10.1f}% {row.agreement:7.3f} {row.mean_target_agreement:6.3f}"
             )
-        below = [row.source for row in self.rows if row.after < row.mean_target]
-        above = [row.source for row in self.rows if row.after >= row.mean_target]
+        behind = [row.source for row in self.rows if not row.learnt]
         lines.append(
-            f"{len(below)} of {len(self.rows)} sources are below the mean target"
-            + (f"; not {', '.join(above)}" if above else "")
+            f"{len(self.rows) - len(behind)} of {len(self.rows)} sources beat the mean target"
+            + (f"; not {', '.join(behind)}" if behind else "")
         )
         return "\n".join(lines)
 

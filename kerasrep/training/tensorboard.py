@@ -124,7 +124,7 @@ def _metadata(tracks: Path, wanted: list[str]) -> str:
     found: dict[str, dict[str, str]] = {}
     if tracks.is_file():
         with tracks.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file, delimiter="\t"):
+            for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
                 found[row["track_id"]] = row
     lines = ["\t".join(columns)]
     for track in wanted:

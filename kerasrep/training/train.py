@@ -11,18 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.data.schedule import Schedule
-from kerasrep.errors import RunError
-from kerasrep.model.picture import draw_strategy
+from kerasrep.errors import RecipeError, RunError
+from kerasrep.model.picture import describe_network, draw_strategy
 from kerasrep.model.restore import load_scaler, load_weights, save_scaler, save_weights
 from kerasrep.model.strategies import Network, network_of
 from kerasrep.recipe import Recipe
+from kerasrep.recipe_file import read_recipe
 from kerasrep.run_directory import PreparedDirectory, RunDirectory, atomic_file, write_text
-from kerasrep.training.beginning import begin_run
+from kerasrep.training.beginning import check_run, exclusive, write_beginning
 from kerasrep.training.card import RunCard
 from kerasrep.training.checkpoint import Progress, restore_state, save_state
 from kerasrep.training.devices import Execution, choose_execution
 from kerasrep.training.inputs import TrainingData, steps_per_epoch
-from kerasrep.training.loop import Hooks, Interrupted, mean_scores, run_epochs
+from kerasrep.training.loop import Interrupted, Loop, data_faults, mean_scores
 from kerasrep.training.scaling import fit_scaler
 from kerasrep.training.step import Step, learning_rate
 from kerasrep.training.summary import Summary, SummaryRow
@@ -53,19 +54,19 @@ def train(
         Scores of all sources before and after training, beside those of the mean target.
 
     Raises:
-        KerasrepError: See `run_epochs`, `choose_execution` and `TrainingData.open`; or where the run
-            cannot be resumed.
+        KerasrepError: See `Loop.run`, `choose_execution`, `TrainingData.open` and `check_run`.
     """
     data = TrainingData.open(recipe, prepared)
-    n_steps = recipe.training.epochs * steps_per_epoch(recipe, data)
+    steps_per_epoch(recipe, data)
     execution = choose_execution(recipe)
-    begin_run(recipe, prepared, run, resume)
-    network = _network(recipe, data, run, execution, resume)
-    trainer = Trainer(recipe, data, run, network, execution, n_steps, show_progress)
-    if resume and run.last.is_file():
-        trainer.progress = restore_state(run.last, trainer.states, len(recipe.sources))
-        say(f"resuming {run.root} after step {trainer.progress.step} of {n_steps}")
-    return trainer.run(prepared, say)
+    with exclusive(run), data_faults():
+        check_run(recipe, prepared, run, resume)
+        network = _network(recipe, data, run, execution, resume)
+        trainer = Trainer(recipe, data, run, network, execution, show_progress, say)
+        if resume:
+            trainer.restore()
+        write_beginning(recipe, prepared, run)
+        return trainer.run(prepared)
 
 
 def _network(
@@ -76,7 +77,7 @@ def _network(
     else:
         scaler = fit_scaler(recipe, data.index, data.train.rows)
         save_scaler(run.scaler, scaler)
-    return network_of(recipe, data.sizes, scaler, execution.precision)
+    return network_of(recipe, data.sizes, scaler, execution.precision, execution.replicas)
 
 
 class Trainer:
@@ -89,12 +90,14 @@ class Trainer:
         run: RunDirectory,
         network: Network,
         execution: Execution,
-        n_steps: int,
         show_progress: bool,
+        say: Callable[[str], None],
     ) -> None:
         """Make the vectors from the network's initial weights."""
         self.recipe, self.data, self.run_directory = recipe, data, run
-        self.network, self.execution, self.n_steps = network, execution, n_steps
+        self.network, self.execution = network, execution
+        self.epoch_steps = steps_per_epoch(recipe, data)
+        self.n_steps = recipe.training.epochs * self.epoch_steps
         self.progress = Progress(0, np.zeros((3, len(recipe.sources))))
         self.states = {
             group: GroupState(group, GroupLayout.of(network, group), execution.distribution)
@@ -102,11 +105,31 @@ class Trainer:
         }
         self.validator = Validator(recipe, network, self.states, data.validation, data.index)
         self.mean_target = mean_target_scores(data.train, data.validation)
-        self._show = show_progress
-        self._sizes = tuple(data.sizes[source] for source in recipe.sources)
-        self._epoch_steps = steps_per_epoch(recipe, data)
+        self._show, self._say = show_progress, say
 
-    def run(self, prepared: PreparedDirectory, say: Callable[[str], None]) -> Summary:
+    def restore(self) -> None:
+        """Go on from the last state, where there is one.
+
+        Raises:
+            RecipeError: Where the run is beyond the recipe's epochs already.
+            DataError: Where the state cannot be read.
+        """
+        if not self.run_directory.last.exists():
+            self._say("no state was saved yet: starting with step 0")
+            return
+        self.progress = restore_state(self.run_directory.last, self.states, len(self.recipe.sources))
+        done, epochs = self.progress.step, self.recipe.training.epochs
+        if done > self.n_steps:
+            raise RecipeError(
+                f"training.epochs: {epochs}, but {self.run_directory.root} has trained "
+                f"{done // self.epoch_steps}; give that many or more"
+            )
+        self._say(f"resuming {self.run_directory.root} after step {done} of {self.n_steps}")
+        before = read_recipe(self.run_directory.recipe).training.epochs
+        if self.recipe.training.decay == "cosine" and before != epochs:
+            self._say(f"note: the learning rate now falls over {epochs} epochs instead of {before}")
+
+    def run(self, prepared: PreparedDirectory) -> Summary:
         """Train to the end, whatever is left to do."""
         card = RunCard(self.recipe, self.execution, self.data.fingerprint, self.network.parameters())
         card.write(self.run_directory.card, "running", self.progress)
@@ -114,8 +137,11 @@ class Trainer:
         self.board = Board(self.run_directory.tensorboard)
         try:
             if not self.progress.history:
-                self._before_training(say)
+                self._before_training()
             self._train()
+            summary = self._finish(prepared)
+            card.write(self.run_directory.card, "done", self.progress, summary)
+            return summary
         except Interrupted:
             card.write(self.run_directory.card, "interrupted", self.progress)
             raise
@@ -124,75 +150,71 @@ class Trainer:
             raise
         finally:
             self.board.close()
-        summary = self._finish(prepared)
-        card.write(self.run_directory.card, "done", self.progress, summary)
-        return summary
 
-    def _before_training(self, say: Callable[[str], None]) -> None:
-        say(
+    def _before_training(self) -> None:
+        self._say(
             f"{self.recipe.name}: {len(self.data.train.rows)} training and "
-            f"{len(self.data.validation.rows)} validation tracks, {self.n_steps} steps, "
-            f"{sum(self.network.parameters().values()):,} parameters on {', '.join(self.execution.devices)}"
+            f"{len(self.data.validation.rows)} validation tracks, {self.n_steps} steps "
+            f"on {', '.join(self.execution.devices)}\n{describe_network(self.network)}"
         )
         scores = self.validator()
-        self._record(0, {}, scores, 0.0)
+        self._record(0, {}, scores)
         self.board.graph(self.network)
         self.board.mels(self.validator.some_mels())
         self.board.flush()
 
     def _train(self) -> None:
-        segment = self.recipe.audio.segment_samples
-        schedule = Schedule(
-            self.recipe,
-            self.data.train.by_source,
-            self.data.index.samples,
-            self.n_steps,
-            self.execution.replicas,
-        )
-        step = Step(self.recipe, self.network, self.states, self._sizes, self.n_steps, self.execution.xla)
-        every = self.recipe.training.checkpoint_every_epochs
-        hooks = Hooks(
-            epoch_done=self._epoch_done,
-            save=lambda: save_state(self.run_directory.last, self.states, self.progress),
-            epoch_saves=lambda epoch: epoch % every == 0,
-        )
-        run_epochs(
-            schedule, self.data.index, self._sizes, segment, self._epoch_steps, step, self.execution,
-            self.progress, hooks, self._show,
-        )  # fmt: skip
+        replicas, samples = self.execution.replicas, self.data.index.samples
+        schedule = Schedule(self.recipe, self.data.train.by_source, samples, self.n_steps, replicas)
+        sizes = [self.data.sizes[source] for source in self.recipe.sources]
+        step = Step(self.recipe, self.network, self.states, sizes, self.n_steps, self.execution.xla)
+        loop = Loop(schedule, self.data.index, step, self.execution, self.epoch_steps)
+        loop.run(self.progress, self, self._show)
 
-    def _epoch_done(self, epoch: int, sums: NDArray[np.float64], seconds: float) -> None:
-        scores = self.validator()
-        losses = [score.loss for score in scores.values()]
-        if not np.isfinite(losses).all():
-            bad = next(source for source, score in scores.items() if not np.isfinite(score.loss))
-            raise RunError(
-                f"epoch {epoch}, step {self.progress.step}: the validation loss of '{bad}' is not finite; "
-                "lower training.learning_rate"
-            )
-        self._record(epoch, dict(mean_scores(self.recipe.sources, sums)), scores, seconds)
-        if np.mean(losses) < self.progress.best_loss:
-            self.progress.best_loss, self.progress.best_epoch = float(np.mean(losses)), epoch
-            self._fill_network()
-            save_weights(self.run_directory.best, self.network)
-        last = self.recipe.training.epochs
-        if epoch % max(1, last // 10) == 0 or epoch == last:
+    def save(self) -> None:
+        """Write the whole state."""
+        save_state(self.run_directory.last, self.states, self.progress)
+
+    def epoch_done(self, epoch: int, sums: NDArray[np.float64], segments_per_second: float) -> None:
+        """Record an epoch, validate, and keep what has to be kept."""
+        training, last = self.recipe.training, epoch == self.recipe.training.epochs
+        scores = {}
+        if last or epoch % training.validate_every_epochs == 0:
+            scores = self.validator()
+        self._record(epoch, dict(mean_scores(self.recipe.sources, sums)), scores, segments_per_second)
+        self._keep_best(epoch, scores)
+        if last or epoch % max(1, training.epochs // 10) == 0:
             self._fill_network()
             self.board.histograms(self.network, self.progress.step)
         self.board.flush()
+        if last or epoch % training.checkpoint_every_epochs == 0:
+            self.save()
+
+    def _keep_best(self, epoch: int, scores: Mapping[str, Score]) -> None:
+        for source, score in scores.items():
+            if not np.isfinite(score.loss):
+                raise RunError(
+                    f"epoch {epoch}, step {self.progress.step}: the validation loss of '{source}' is not "
+                    "finite; lower training.learning_rate"
+                )
+        mean = np.mean([score.loss for score in scores.values()]) if scores else np.inf
+        if mean < self.progress.best_loss:
+            self.progress.best_loss, self.progress.best_epoch = float(mean), epoch
+            self._fill_network()
+            save_weights(self.run_directory.best, self.network)
 
     def _record(
         self,
         epoch: int,
         trained: Mapping[str, tuple[float, float]],
         scores: Mapping[str, Score],
-        seconds: float,
+        segments_per_second: float = 0.0,
     ) -> None:
         step = self.progress.step
         row: dict[str, float] = {"epoch": epoch, "step": step, "seconds": round(self.progress.seconds, 3)}
-        row["learning_rate"] = _rate(self.recipe, step, self.n_steps)
-        if seconds:
-            row["segments_per_second"] = self._epoch_steps * self.recipe.batches.size / seconds
+        row["learning_rate"] = float(learning_rate(self.recipe, step, self.n_steps))
+        if segments_per_second:
+            row["segments_per_second"] = round(segments_per_second, 2)
         for source, (loss, agreement) in trained.items():
             row |= {f"train_loss/{source}": loss, f"train_agreement/{source}": agreement}
         for source, score in scores.items():
@@ -200,7 +222,8 @@ class Trainer:
                 f"validation_loss/{source}": score.loss,
                 f"validation_agreement/{source}": score.agreement,
             }
-        row["validation_loss/mean"] = float(np.mean([score.loss for score in scores.values()]))
+        if scores:
+            row["validation_loss/mean"] = float(np.mean([score.loss for score in scores.values()]))
         self.progress.history.append(row)
         self.board.scalars({k: v for k, v in row.items() if k not in ("step", "seconds")}, step)
         write_text(self.run_directory.history, _csv(self.progress.history))
@@ -238,10 +261,6 @@ class Trainer:
             for source in self.recipe.sources
         ]
         return Summary(rows, self.progress.best_epoch, self.recipe.training.epochs, self.progress.seconds)
-
-
-def _rate(recipe: Recipe, step: int, n_steps: int) -> float:
-    return float(learning_rate(recipe, step, n_steps))
 
 
 def _csv(history: list[dict[str, float]]) -> str:
