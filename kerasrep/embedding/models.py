@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +110,6 @@ def load_run(root: Path) -> SegmentModel:
         RecipeError: Where its recipe is malformed.
         DataError: Where its weights are.
     """
-    _use_tensorflow()
     from kerasrep.model.restore import restore_run
 
     trained = restore_run(root)
@@ -126,11 +124,9 @@ def load_keras_file(path: Path) -> SegmentModel:
     Raises:
         ExportError: Where it cannot be loaded, or holds another kind of model.
     """
-    _use_tensorflow()
+    # First, because it chooses Keras's backend; and their layers must be registered before a file names them.
+    from kerasrep.model import blocks, frontend  # noqa: F401, I001
     import keras
-
-    # Their layers must be registered before the file can name them.
-    from kerasrep.model import blocks, frontend  # noqa: F401
 
     try:
         model = keras.models.load_model(path, compile=False)
@@ -148,11 +144,6 @@ def load_keras_file(path: Path) -> SegmentModel:
     singles = tuple(name.removeprefix(_SINGLE_PREFIX) for name in outputs if name.startswith(_SINGLE_PREFIX))
     branches = singles or ("shared",)
     return SegmentModel(_keras_function(model, segment_samples), sample_rate_hz, segment_samples, branches)
-
-
-def _use_tensorflow() -> None:
-    """Choose Keras's backend before Keras is imported, unless the user has."""
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
 def _sample_rate_hz(model: keras.Model) -> int:

@@ -132,9 +132,9 @@ class Network:
         """Trainable values of each group."""
         return {g: int(sum(np.prod(v.shape) for v in self.variables(g) if v.trainable)) for g in self.groups}
 
-    def seed_states(self) -> list[keras.Variable]:
-        """State variables of all dropout layers."""
-        return [v for head in self.heads.values() for v in head.variables if _is_seed(v)]
+    def seed_states(self, source: str) -> list[keras.Variable]:
+        """State variables of a source's dropout layers."""
+        return [v for v in self.heads[source].variables if _is_seed(v)]
 
 
 def _is_seed(variable: keras.Variable) -> bool:
