@@ -30,8 +30,6 @@ REQUIREMENTS = [
     "google-crc32c>=1.5",
     "joblib>=1.3",
     "tqdm>=4.66",
-    "google-crc32c>=1.5",
-    "joblib>=1.3",
     "matplotlib>=3.8",
     # pyarrow 26 wants numpy 2.
     "pyarrow>=14,<26",

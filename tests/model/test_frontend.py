@@ -1,8 +1,13 @@
+from functools import cache
+
 import librosa
 import numpy as np
 import pytest
 
 from kerasrep import constants
+from kerasrep.corpora.demo.arrangement import Arrangement, Voice
+from kerasrep.corpora.demo.pieces import sound_font
+from kerasrep.corpora.demo.rendering import render
 from kerasrep.model.frontend import build_frontend
 from kerasrep.recipe import AudioSettings
 
@@ -47,7 +52,18 @@ def signals():
         "one channel 120 dB below": quiet_right,
         "impulses": impulse,
         "very quiet": 1e-4 * noise,
+        "a rendered track": rendered_track(),
     }
+
+
+@cache
+def rendered_track():
+    """Two instruments of the demo corpus, a rising scale against held notes."""
+    starts = np.arange(8) * 0.3
+    scale = Voice(73, starts, np.full(8, 0.28), 60 + np.arange(8), np.full(8, 90), level=1.0, pan=-0.4)
+    held = Voice(48, np.zeros(2), np.full(2, 2.4), np.asarray([48, 55]), np.full(2, 70), level=0.5, pan=0.5)
+    arrangement = Arrangement((scale, held), 100.0, 0, "duo", 0.0)
+    return render(arrangement, constants.SEGMENT_SECONDS, sound_font())[:SEGMENT] / 32768
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +71,7 @@ def frontend():
     return build_frontend()
 
 
-@pytest.mark.parametrize("name", signals())
+@pytest.mark.parametrize("name", list(signals()))
 def test_log_mel_equals_librosa(frontend, name):
     waveform = signals()[name].astype(np.float32)
     found = frontend(waveform[None]).numpy()[0]

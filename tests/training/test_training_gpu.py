@@ -1,0 +1,57 @@
+"""What only a GPU can show; run with `-m gpu`."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasrep.model.restore import restore_run
+from kerasrep.run_directory import RunDirectory
+from kerasrep.training.train import train
+
+pytestmark = pytest.mark.gpu
+
+
+def gpu_train(recipe, prepared, root, **options):
+    run = RunDirectory(root)
+    return run, train(recipe, prepared, run, show_progress=False, say=lambda line: None, **options)
+
+
+@pytest.mark.parametrize("strategy", ["mss-cr", "ms-cr@4", "ms-sr@fc"])
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+def test_auto_takes_every_gpu_and_learns(strategy, schedule, tone_recipe, prepared_tones, tmp_path):
+    training = {"epochs": 30, "schedule": schedule, "learning_rate": 3e-3}
+    recipe = tone_recipe(strategy, training=training, model={"width": 1.0})
+    run, summary = gpu_train(recipe, prepared_tones, tmp_path / "run")
+    execution = json.loads(run.card.read_text())["execution"]
+    assert execution["devices"] == [f"GPU:{n}" for n in range(len(tf.config.list_physical_devices("GPU")))]
+    assert execution["xla"] is True
+    assert execution["precision"] == "mixed_bfloat16"
+    tag = next(row for row in summary.rows if row.source == "tag")
+    assert tag.after < 0.7 * tag.mean_target
+    outputs = restore_run(run.root).network.embedder(np.zeros((1, 55_125, 2), np.float32))
+    assert np.isfinite(outputs["embedding"].numpy()).all()
+
+
+def test_a_compiled_gpu_training_resumes_where_it_stopped(tone_recipe, prepared_tones, tmp_path):
+    def recipe(epochs):
+        return tone_recipe("ms-cr@2", training={"epochs": epochs, "precision": "float32"})
+
+    run, _ = gpu_train(recipe(2), prepared_tones, tmp_path / "run")
+    gpu_train(recipe(4), prepared_tones, run.root, resume=True)
+    whole, _ = gpu_train(recipe(4), prepared_tones, tmp_path / "whole")
+    parts, expected = (restore_run(r.root).network for r in (run, whole))
+    for group in parts.groups:
+        for one, other in zip(parts.variables(group), expected.variables(group), strict=True):
+            np.testing.assert_allclose(one.numpy(), other.numpy(), atol=0.02, err_msg=one.path)
+
+
+def test_synchronised_batch_norm_trains_on_every_gpu(tone_recipe, prepared_tones, tmp_path):
+    recipe = tone_recipe(
+        "ms-cr@2",
+        training={"epochs": 2, "precision": "float32"},
+        distribution={"batch_norm": "synchronised"},
+    )
+    _, summary = gpu_train(recipe, prepared_tones, tmp_path / "run")
+    assert all(np.isfinite(row.after) for row in summary.rows)
