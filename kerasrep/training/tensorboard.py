@@ -54,7 +54,7 @@ class Board:
         with self._writer.as_default(step):
             for group in network.groups:
                 for variable in network.variables(group):
-                    tf.summary.histogram(f"{group}/{variable.path}", variable.numpy())
+                    tf.summary.histogram(f"weights/{group}/{variable.path}", variable.numpy())
 
     def hparams(self, recipe: Recipe, summary: Summary) -> None:
         """List the run among others by settings and final losses."""
