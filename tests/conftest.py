@@ -14,6 +14,8 @@ from kerasrep.recipe import Recipe
 if TYPE_CHECKING:
     from kerasrep.model.restore import TrainedRun
 
+pytest_plugins = ["tones"]
+
 # Read when TensorFlow is first imported, which is after this file.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
