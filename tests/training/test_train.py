@@ -1,34 +1,45 @@
 """Training as a whole, on the tones: what it writes, how it stops, and that it goes on exactly."""
 
+import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 
+from kerasrep.data.batches import training_dataset
+from kerasrep.data.schedule import Schedule
 from kerasrep.errors import DataError, RecipeError, RunError
 from kerasrep.model.restore import restore_run
+from kerasrep.model.strategies import Scaler, network_of
 from kerasrep.recipe_file import write_recipe
 from kerasrep.run_directory import PreparedDirectory, RunDirectory, read_arrays, write_arrays
+from kerasrep.training.devices import choose_execution
 from kerasrep.training.inputs import TrainingData
+from kerasrep.training.loop import MultiStep
+from kerasrep.training.step import Step
 from kerasrep.training.train import train
+from kerasrep.training.vectors import GroupLayout, GroupState
 
 TRAIN = (
     "import sys; from pathlib import Path; from kerasrep.cli.command import run;"
     "from kerasrep.recipe_file import read_recipe; from kerasrep.training.train import train;"
     "from kerasrep.run_directory import *;"
-    "main = lambda a: (train(read_recipe(a[0]), PreparedDirectory(Path(a[1])), RunDirectory(Path(a[2])),"
-    " resume=len(a) > 3), 0)[1];"
+    "main = lambda a: (train(read_recipe(a[0], a[3:]), PreparedDirectory(Path(a[1])),"
+    " RunDirectory(Path(a[2]))), 0)[1];"
     "sys.exit(run(main, 'train'))"
 )
 
 
-def start(recipe_path, prepared, run, *flags):
-    command = [sys.executable, "-c", TRAIN, recipe_path, prepared.root, run.root, *flags]
+def start(recipe_path, prepared, run, *overrides):
+    command = [sys.executable, "-c", TRAIN, recipe_path, prepared.root, run.root, *overrides]
     return subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
 
 
@@ -37,7 +48,7 @@ def wait_for(condition, process, seconds=120):
     while not condition():
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end, "waited too long"
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def quiet_train(recipe, prepared, root, **options):
@@ -96,8 +107,8 @@ def test_tensorboard_has_scalars_images_graph_histograms_projector_and_hparams(t
     assert {"learning_rate", "segments_per_second", "log_mel"} <= set(tags)
     assert len(events.Tensors("validation_loss/tag")) == 13
     histograms = [tag for tag in tags if "/kernel" in tag]
-    assert "tag/tag_conv7/kernel" in histograms
-    assert "shared/shared_conv1/kernel" in histograms
+    assert "weights/tag/tag_conv7/kernel" in histograms
+    assert "weights/shared/shared_conv1/kernel" in histograms
     assert len(histograms) == len(set(histograms))
     assert "_hparams_/session_start_info" in tags
     rows = (run.tensorboard / "embeddings.tsv").read_text().splitlines()
@@ -130,69 +141,126 @@ def test_resuming_with_another_setting_is_refused_and_named(trained, prepared_to
         quiet_train(other, prepared_tones, run.root, resume=True)
 
 
-@pytest.mark.parametrize("schedule", ["alternating", "joint"])
-def test_more_epochs_can_be_added_and_equal_one_long_training(
-    schedule, tone_recipe, prepared_tones, tmp_path
-):
-    def recipe(epochs):
-        return tone_recipe(training={"epochs": epochs, "schedule": schedule})
-
-    quiet_train(recipe(1), prepared_tones, tmp_path / "parts")
-    parts, _ = quiet_train(recipe(2), prepared_tones, tmp_path / "parts", resume=True)
-    whole, _ = quiet_train(recipe(2), prepared_tones, tmp_path / "whole")
-    assert_same_state(parts, whole)
+EPOCHS, EPOCH_STEPS = 4, 4
 
 
-def assert_same_state(first: RunDirectory, second: RunDirectory):
+def exact_recipe(tiny_recipe, schedule, epochs=EPOCHS):
+    """Saves every second epoch; a call makes 3 of the 4 steps of an epoch, so that the first ends within."""
+    training = {"epochs": epochs, "schedule": schedule, "checkpoint_every_epochs": 2, "steps_per_call": 3}
+    return tiny_recipe(training=training)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_recipe, prepared_tones, tmp_path_factory):
+    """Runs that nothing interrupted, by schedule."""
+    return {
+        schedule: quiet_train(
+            exact_recipe(tiny_recipe, schedule), prepared_tones, tmp_path_factory.mktemp("whole") / schedule
+        )[0]
+        for schedule in ("alternating", "joint")
+    }
+
+
+def meta_of(run):
+    return json.loads(str(read_arrays(run.last)["meta"]))
+
+
+def without_times(meta):
+    def keep(row):
+        return {k: v for k, v in row.items() if k not in ("seconds", "segments_per_second")}
+
+    return keep(meta) | {"history": [keep(row) for row in meta["history"]]}
+
+
+def assert_same_state(first, second):
     for path in ("last", "best"):
         one, other = read_arrays(getattr(first, path)), read_arrays(getattr(second, path))
         assert one.keys() == other.keys()
-        for name in one:
-            if name != "meta":  # has times
-                np.testing.assert_array_equal(one[name], other[name], err_msg=f"{path}: {name}")
+        for name in one.keys() - {"meta"}:
+            np.testing.assert_array_equal(one[name], other[name], err_msg=f"{path}: {name}")
+    found, expected = without_times(meta_of(first)), without_times(meta_of(second))
+    assert found == expected
+    assert found["step"] == found["history"][-1]["step"] == EPOCHS * EPOCH_STEPS
 
 
-def test_kill_in_mid_training_then_resume_equals_an_uninterrupted_run(tone_recipe, prepared_tones, tmp_path):
-    recipe = tone_recipe(training={"epochs": 8, "checkpoint_every_epochs": 3, "steps_per_call": 3})
+@contextlib.contextmanager
+def terminate_once_the_loop_listens():
+    """Send SIGTERM to this process as soon as training has taken the signal over, so in its first call."""
+    missed = []
+
+    def not_taken(number, frame):
+        missed.append(number)  # and the tests live on
+
+    def send():
+        end = time.monotonic() + 60
+        while signal.getsignal(signal.SIGTERM) is not_taken and time.monotonic() < end:
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, not_taken)
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield
+    finally:
+        sender.join()
+        signal.signal(signal.SIGTERM, before)
+    assert not missed
+
+
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+def test_a_run_stopped_within_an_epoch_and_given_more_epochs_equals_one_long_training(
+    schedule, whole, tiny_recipe, prepared_tones, tmp_path
+):
+    short = exact_recipe(tiny_recipe, schedule, epochs=1)
+    run = RunDirectory(tmp_path / "run")
+    message = rf"stopped by SIGTERM after step 3 of {EPOCH_STEPS}, state saved; add --resume"
+    with terminate_once_the_loop_listens(), pytest.raises(RunError, match=message) as stopped:
+        quiet_train(short, prepared_tones, run.root)
+    assert stopped.value.exit_code == 128 + signal.SIGTERM
+    assert json.loads(run.card.read_text())["ended"] == "interrupted"
+    assert meta_of(run)["step"] == 3
+    assert read_arrays(run.last)["sums"][2].sum() == (3 if schedule == "alternating" else 6)  # open epoch
+    quiet_train(exact_recipe(tiny_recipe, schedule), prepared_tones, run.root, resume=True)
+    assert_same_state(run, whole[schedule])
+    assert len(run.history.read_text().splitlines()) == 1 + 1 + EPOCHS
+
+
+def test_killed_in_mid_training_then_resumed_equals_an_uninterrupted_run(
+    whole, tiny_recipe, prepared_tones, tmp_path
+):
+    recipe, run = exact_recipe(tiny_recipe, "alternating"), RunDirectory(tmp_path / "killed")
     write_recipe(tmp_path / "tones.yaml", recipe)
-    killed, whole = RunDirectory(tmp_path / "killed"), RunDirectory(tmp_path / "whole")
-    process = start(tmp_path / "tones.yaml", prepared_tones, killed)
-    wait_for(killed.last.exists, process)
-    time.sleep(0.4)  # somewhere behind the checkpoint
+    process = start(tmp_path / "tones.yaml", prepared_tones, run)
+    wait_for(run.last.exists, process)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    assert json.loads(killed.card.read_text())["ended"] == "running"
-    resumed = start(tmp_path / "tones.yaml", prepared_tones, killed, "--resume")
-    assert resumed.wait() == 0, resumed.stderr.read()
-    process = start(tmp_path / "tones.yaml", prepared_tones, whole)
-    assert process.wait() == 0, process.stderr.read()
-    assert_same_state(killed, whole)
+    assert json.loads(run.card.read_text())["ended"] == "running"
+    assert meta_of(run)["step"] in (2 * EPOCH_STEPS, EPOCHS * EPOCH_STEPS)  # the latter if the kill was late
+    quiet_train(recipe, prepared_tones, run.root, resume=True)
+    assert_same_state(run, whole["alternating"])
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_the_state_and_exits_with_its_code(
-    number, code, tone_recipe, prepared_tones, tmp_path
-):
-    write_recipe(tmp_path / "tones.yaml", tone_recipe(training={"epochs": 5000}))
+def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_recipe, prepared_tones, tmp_path):
+    write_recipe(tmp_path / "tones.yaml", tiny_recipe())
     run = RunDirectory(tmp_path / "run")
-    process = start(tmp_path / "tones.yaml", prepared_tones, run)
+    process = start(tmp_path / "tones.yaml", prepared_tones, run, "training.epochs=5000")
     wait_for(run.best.exists, process)
-    process.send_signal(number)
-    assert process.wait(timeout=60) == code
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == 128 + signal.SIGINT
     last_line = process.stderr.read().strip().splitlines()[-1]
-    assert f"stopped by {signal.Signals(number).name} after step" in last_line
-    assert "--resume" in last_line
-    meta = json.loads(str(read_arrays(run.last)["meta"]))
-    assert meta["step"] > 0
+    assert re.search(
+        r"error: stopped by SIGINT after step \d+ of 20000, state saved; add --resume", last_line
+    )
+    assert meta_of(run)["step"] == int(re.search(r"after step (\d+)", last_line)[1]) > 0
     assert json.loads(run.card.read_text())["ended"] == "interrupted"
 
 
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])
-def test_two_replicas_equal_one_with_synchronised_batch_norm(schedule, tone_recipe, prepared_tones, tmp_path):
+def test_two_replicas_equal_one_with_synchronised_batch_norm(schedule, tiny_recipe, prepared_tones, tmp_path):
     def recipe(devices):
-        return tone_recipe(
-            "ms-cr@2",
-            model={"width": 0.25, "dropout": 0.0},
+        return tiny_recipe(
+            model={"width": 0.0625, "dropout": 0.0},
             # A rate at which rounding cannot grow: Adam makes full steps of even the smallest gradients.
             training={"epochs": 1, "schedule": schedule, "learning_rate": 1e-7},
             distribution={"devices": devices, "batch_norm": "synchronised"},
@@ -208,26 +276,50 @@ def test_two_replicas_equal_one_with_synchronised_batch_norm(schedule, tone_reci
             np.testing.assert_allclose(second[name] / scale, first[name] / scale, atol=0.02, err_msg=name)
 
 
-def test_averaged_statistics_train_on_two_replicas(tone_recipe, prepared_tones, tmp_path):
-    recipe = tone_recipe("ms-sr@fc", training={"epochs": 1}, distribution={"devices": 2})
+def test_replicas_that_average_their_statistics_hold_equal_vectors(tiny_recipe, prepared_tones, tmp_path):
+    recipe = tiny_recipe("ms-sr@fc", training={"epochs": 1}, distribution={"devices": 2})
+    data, execution = TrainingData.open(recipe, prepared_tones), choose_execution(recipe)
+    network = network_of(recipe, data.sizes, Scaler.identity(128), replicas=execution.replicas)
+    states = {g: GroupState(g, GroupLayout.of(network, g), execution.distribution) for g in network.groups}
+    schedule = Schedule(recipe, data.train.by_source, data.index.samples, 4, execution.replicas)
+    step = Step(recipe, network, states, [data.sizes[s] for s in recipe.sources], 4, execution.xla)
+    dataset = training_dataset(schedule, data.index, 0)
+    batches = iter(execution.distribution.distribute_datasets_from_function(lambda context: dataset))
+    before = {group: state.arrays() for group, state in states.items()}
+    MultiStep(step, schedule, execution)(batches, 4)
+    for group, state in states.items():
+        for part, variable in state.variables.items():
+            first, second = execution.distribution.experimental_local_results(variable)
+            assert first.device != second.device
+            np.testing.assert_array_equal(first, second, err_msg=f"{group}.{part}")
+            if first.shape[0]:
+                assert not np.array_equal(first, before[group][f"{group}.{part}"])
+
+
+def test_bfloat16_trains_float32_weights_with_finite_losses(tiny_recipe, prepared_tones, tmp_path):
+    recipe = tiny_recipe(training={"epochs": 1, "precision": "mixed_bfloat16"})
     run, summary = quiet_train(recipe, prepared_tones, tmp_path / "run")
-    assert all(np.isfinite(row.after) for row in summary.rows)
-    assert json.loads(run.card.read_text())["batch_norm_over_replicas"] == "averaged"
+    assert json.loads(run.card.read_text())["execution"]["precision"] == "mixed_bfloat16"
+    assert all(np.isfinite(row.after) and row.after != row.before for row in summary.rows)
+    for path in (run.last, run.best):
+        arrays = {name: array for name, array in read_arrays(path).items() if name not in ("meta", "sums")}
+        assert {str(array.dtype) for array in arrays.values()} == {"float32"}
+        assert all(np.isfinite(array).all() for array in arrays.values())
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_source_and_batch(
-    tone_recipe, prepared_tones, tmp_path
+    whole, tiny_recipe, prepared_tones, tmp_path
 ):
-    def recipe(epochs):
-        return tone_recipe("ss-r", sources=["tag"], training={"epochs": epochs})
-
-    run, _ = quiet_train(recipe(1), prepared_tones, tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
+    shutil.copytree(whole["joint"].root, run.root)
     arrays = read_arrays(run.last)
     arrays["tag.weights"][5] = np.nan
     write_arrays(run.last, arrays)
-    with pytest.raises(RunError, match=r"step 4: the loss of source 'tag' is not finite.*tracks t\d\d\.wav"):
-        quiet_train(recipe(2), prepared_tones, run.root, resume=True)
+    message = rf"step {EPOCHS * EPOCH_STEPS}: the loss of source '?tag'? is not finite.*t\d\d\.wav"
+    with pytest.raises(RunError, match=message):
+        quiet_train(exact_recipe(tiny_recipe, "joint", EPOCHS + 1), prepared_tones, run.root, resume=True)
     assert json.loads(run.card.read_text())["ended"].startswith("failed: RunError")
+    assert np.isnan(read_arrays(run.last)["tag.weights"][5])  # nothing was saved over it
 
 
 def test_a_batch_larger_than_the_training_set_is_refused(tone_recipe, prepared_tones, tmp_path):
@@ -249,8 +341,6 @@ def test_prepared_data_of_another_rate_are_refused(tone_recipe, prepared_tones):
 
 
 def test_a_shard_cut_short_is_reported_in_one_line(tone_recipe, prepared_tones, tmp_path):
-    import shutil
-
     copy = PreparedDirectory(tmp_path / prepared_tones.root.name)
     shutil.copytree(prepared_tones.root, copy.root)
     shard = next(copy.root.glob("shard-*"))
