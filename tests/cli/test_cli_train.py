@@ -182,7 +182,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(schedule, recipe_path, pre
 
 def test_a_dry_run_before_the_corpus_is_prepared_prepares_nothing(recipe_path, tmp_path, monkeypatch):
     monkeypatch.setenv("KERASREP_HOME", str(tmp_path / "home"))
-    outcome = run_train(tmp_path, recipe_path, "--dry-run")
+    outcome = run_train(tmp_path, recipe_path, "--dry-run", "strategy=ss-r", "sources=[tag]")
     assert (outcome.code, outcome.err) == (0, "")
     assert "about 32 to train on (the corpus is not prepared yet)" in outcome.out
     assert list(tmp_path.iterdir()) == []

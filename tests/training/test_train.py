@@ -58,7 +58,11 @@ def quiet_train(recipe, prepared, root, **options):
 
 @pytest.fixture(scope="module")
 def trained(tone_recipe, prepared_tones, tmp_path_factory):
-    recipe = tone_recipe("ms-cr@4", training={"epochs": 12, "schedule": "joint", "learning_rate": 3e-3})
+    recipe = tone_recipe(
+        "ms-cr@4",
+        model={"width": 0.125},
+        training={"epochs": 12, "schedule": "joint", "learning_rate": 3e-3},
+    )
     run, summary = quiet_train(recipe, prepared_tones, tmp_path_factory.mktemp("trained") / "run")
     return recipe, run, summary
 
