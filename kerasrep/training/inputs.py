@@ -59,10 +59,18 @@ def steps_per_epoch(recipe: Recipe, data: TrainingData) -> int:
     Raises:
         RecipeError: Where a batch is larger than the training set.
     """
-    steps = len(data.train.rows) // recipe.batches.size
+    return steps_of_tracks(recipe, len(data.train.rows))
+
+
+def steps_of_tracks(recipe: Recipe, n_tracks: int) -> int:
+    """Steps of an epoch over `n_tracks` training tracks.
+
+    Raises:
+        RecipeError: Where a batch is larger than that.
+    """
+    steps = n_tracks // recipe.batches.size
     if steps == 0:
         raise RecipeError(
-            f"batches.size: {recipe.batches.size} is more than the {len(data.train.rows)} training tracks; "
-            "lower it"
+            f"batches.size: {recipe.batches.size} is more than the {n_tracks} training tracks; lower it"
         )
     return steps

@@ -15,7 +15,7 @@ from kerasrep.model.strategies import Network, Scaler, network_of
 from kerasrep.recipe import Recipe
 from kerasrep.run_directory import PreparedDirectory
 from kerasrep.training.devices import Execution, choose_execution
-from kerasrep.training.inputs import TrainingData, steps_per_epoch
+from kerasrep.training.inputs import TrainingData, steps_of_tracks, steps_per_epoch
 from kerasrep.training.step import Step, StepResult
 from kerasrep.training.vectors import GroupLayout, GroupState
 
@@ -43,7 +43,7 @@ def describe_plan(recipe: Recipe, prepared: PreparedDirectory | None, expected_t
         sizes, epoch_steps = data.sizes, steps_per_epoch(recipe, data)
         tracks = f"{len(data.train.rows)} to train on, {len(data.validation.rows)} for validation"
     elif expected_tracks is not None:
-        epoch_steps = expected_tracks // recipe.batches.size
+        epoch_steps = steps_of_tracks(recipe, expected_tracks)
         tracks = f"about {expected_tracks} to train on (the corpus is not prepared yet)"
     else:
         tracks = "unknown until the corpus is prepared"

@@ -126,6 +126,7 @@ class Step:
         self._sizes, self._n_steps = sizes, n_steps
         self._gradients: dict[int, Callable[..., tuple[tf.Tensor, ...]]] = {}
         self._xla = xla
+        self._synchronised = recipe.distribution.batch_norm == "synchronised"
         self._adam = tf.function(adam, jit_compile=True) if xla else adam
 
     def groups(self, source: int) -> tuple[str, ...]:
@@ -250,7 +251,9 @@ class Step:
             ]
             return tf.concat(gradient, 0), tf.concat(new, 0), reported
 
-        self._gradients[source] = tf.function(function, jit_compile=self._xla)
+        # The collectives of synchronised batch norm must stand in the replica's own graph.
+        plain = self._synchronised and tf.distribute.get_strategy().num_replicas_in_sync > 1
+        self._gradients[source] = function if plain else tf.function(function, jit_compile=self._xla)
         return self._gradients[source]
 
     def _logits(self, source: int, waveform: tf.Tensor) -> Mapping[str, tf.Tensor]:

@@ -159,6 +159,7 @@ class Trainer:
         )
         scores = self.validator()
         self._record(0, {}, scores)
+        self.save()  # a best state is never without a last one to resume from
         self.board.graph(self.network)
         self.board.mels(self.validator.some_mels())
         self.board.flush()

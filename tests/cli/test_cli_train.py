@@ -186,6 +186,8 @@ def test_a_dry_run_before_the_corpus_is_prepared_prepares_nothing(recipe_path, t
     assert (outcome.code, outcome.err) == (0, "")
     assert "about 32 to train on (the corpus is not prepared yet)" in outcome.out
     assert list(tmp_path.iterdir()) == []
+    outcome = run_train(tmp_path, recipe_path, "--dry-run", "batches.size=64")
+    outcome.assert_refused(2, "batches.size: 64 is more than the 32 training tracks")
 
 
 def test_a_corpus_of_broken_files_is_refused_and_leaves_nothing(recipe_path, tmp_path, monkeypatch):

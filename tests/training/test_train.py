@@ -236,7 +236,7 @@ def test_killed_in_mid_training_then_resumed_equals_an_uninterrupted_run(
     recipe, run = exact_recipe(tiny_recipe, "alternating"), RunDirectory(tmp_path / "killed")
     write_recipe(tmp_path / "tones.yaml", recipe)
     process = start(tmp_path / "tones.yaml", prepared_tones, run)
-    wait_for(run.last.exists, process)
+    wait_for(lambda: run.last.exists() and meta_of(run)["step"] > 0, process)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert json.loads(run.card.read_text())["ended"] == "running"
@@ -250,6 +250,7 @@ def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_reci
     run = RunDirectory(tmp_path / "run")
     process = start(tmp_path / "tones.yaml", prepared_tones, run, "training.epochs=5000")
     wait_for(run.best.exists, process)
+    assert run.last.exists()  # killed here, the run could still be resumed
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=120) == 128 + signal.SIGINT
     last_line = process.stderr.read().strip().splitlines()[-1]
