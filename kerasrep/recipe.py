@@ -300,10 +300,11 @@ class Recipe(Settings):
                 "batches.size",
                 "distribution.devices",
             )
-        multiple = 4 if self.training.schedule == "joint" else 2  # a joint batch holds half as many pairs
-        if "self" in self.sources and (size // n) % multiple:
+        joint = self.training.schedule == "joint"  # whose batches hold half as many pairs
+        if "self" in self.sources and (size // n) % (4 if joint else 2):
+            wanted = "a batch divisible by 4" if joint else "an even batch"
             raise ImpossibleSetting(
-                f"'self' needs a multiple of {multiple} a replica (half positives), not {size // n}",
+                f"'self' needs {wanted} a replica (half positives), not {size // n}",
                 "batches.size",
                 "distribution.devices",
                 "sources",
