@@ -201,7 +201,7 @@ class TrainingSettings(Settings):
         steps_per_call: Steps in one call into TensorFlow.
         precision: Of the trunk; `auto` is bfloat16 on GPUs that have it, else float32.
         xla: Compile the step; `auto` does so on GPUs only.
-        deterministic: TensorFlow's determinism; `auto` turns it on for CPUs.
+        deterministic: TensorFlow's determinism; `auto` turns it on where nothing is compiled, as on CPUs.
         validation_crops: Fixed crops of each validation track; an even number, as they are paired.
         validate_every_epochs: How often the held-out tracks are evaluated; always after the last epoch.
         checkpoint_every_epochs: How often the last state is saved.

@@ -69,8 +69,13 @@ def choose_execution(recipe: Recipe) -> Execution:
     except ValueError as error:
         raise RecipeError(f"recipe '{recipe.name}': {error}") from error
     training = recipe.training
-    deterministic = not gpus if training.deterministic == "auto" else training.deterministic
     xla = bool(gpus) if training.xla == "auto" else training.xla
+    if xla and training.deterministic is True:
+        raise RecipeError(
+            "training.deterministic: true cannot be compiled, max pooling has no deterministic gradient in "
+            "XLA; set training.xla=false"
+        )
+    deterministic = not xla if training.deterministic == "auto" else training.deterministic
     if xla and recipe.distribution.batch_norm == "synchronised" and len(devices) > 1:
         if training.xla is True:
             raise RecipeError(

@@ -151,6 +151,19 @@ def test_the_gradient_is_that_of_the_loss_with_l2_inside(name):
     np.testing.assert_allclose(after[f"{name}.statistics"], layout.statistics.get(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture
+def no_determinism():
+    """XLA refuses max pooling's gradient under the determinism that an earlier test may have turned on."""
+    from tensorflow.python.framework import config
+
+    before = config.is_op_determinism_enabled()
+    config.disable_op_determinism()
+    yield
+    if before:
+        config.enable_op_determinism()
+
+
+@pytest.mark.usefixtures("no_determinism")
 def test_a_compiled_step_gives_the_same_numbers():
     recipe = make_recipe("ms-cr@2")
     _, _, plain, result = run_step(recipe, 1)
