@@ -24,7 +24,7 @@ class Power(keras.layers.Layer):
     """Squared magnitude of a complex tensor.
 
     The same numbers as Kapre's `Magnitude`, squared, without the square root in between: on a CPU that
-    root is half of the front end's time.
+    root is a good part of the front end's time.
     """
 
     def call(self, inputs: Any) -> Any:

@@ -125,6 +125,16 @@ def test_a_joint_step_changes_every_group():
     np.testing.assert_allclose(result.used.numpy(), 1.0, rtol=1e-6)
 
 
+def test_a_joint_step_leaves_a_branch_alone_whose_source_no_track_has():
+    batch = make_batch(JOINT)
+    none = (*batch.weights[:2], tf.zeros_like(batch.weights[2]))
+    _, before, after, result = run_step(make_recipe("ms-cr@4"), JOINT, batch._replace(weights=none))
+    assert float(result.used[2]) == 0
+    for part in PARTS:
+        np.testing.assert_array_equal(before["bpm"][f"bpm.{part}"], after["bpm"][f"bpm.{part}"])
+    assert not np.array_equal(before["tag"]["tag.weights"], after["tag"]["tag.weights"])
+
+
 @pytest.mark.parametrize("name", ["tag", "bpm"])
 def test_the_gradient_is_that_of_the_loss_with_l2_inside(name):
     recipe, source = make_recipe("mss-cr", l2=0.01), list(SIZES).index(name)
