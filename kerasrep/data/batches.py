@@ -135,10 +135,12 @@ class _Descriptor:
     """An open file that is closed when the cache drops it."""
 
     def __init__(self, path: str) -> None:
+        self.number = -1  # what `__del__` finds where opening fails
         self.number = os.open(path, os.O_RDONLY)
 
     def __del__(self) -> None:
-        os.close(self.number)
+        if self.number >= 0:
+            os.close(self.number)
 
 
 @lru_cache(maxsize=256)

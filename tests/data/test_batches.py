@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasrep.data import batches
 from kerasrep.data.batches import (
     batch_spec,
     plans_dataset,
@@ -14,6 +15,7 @@ from kerasrep.data.schedule import Schedule
 from kerasrep.data.shards import FRAME_BYTES, ShardIndex
 from kerasrep.errors import DataError
 from kerasrep.recipe import Recipe
+from kerasrep.training.loop import data_faults
 
 SEGMENT = 2756  # an eighth of a second
 N_TRACKS = 12
@@ -111,6 +113,13 @@ def test_a_broken_shard_in_the_pipeline_is_reported_with_its_name(index, targets
     for name in ("0.bin", "1.bin"):
         (index.root / name).write_bytes(b"short")
     with pytest.raises(tf.errors.OpError, match=r"DataError: .*\.bin: ends before byte"):
+        list(plans_dataset([plan], index, (2, N_TRACKS), SEGMENT))
+    with pytest.raises(DataError, match=r"^\S+\.bin: ends before byte \d+; delete"), data_faults():
+        list(plans_dataset([plan], index, (2, N_TRACKS), SEGMENT))
+    for name in ("0.bin", "1.bin"):
+        (index.root / name).rename(index.root / f"gone-{name}")
+    batches._open.cache_clear()
+    with pytest.raises(DataError, match=r"\.bin: cannot be read \(No such file"), data_faults():
         list(plans_dataset([plan], index, (2, N_TRACKS), SEGMENT))
 
 
