@@ -15,7 +15,7 @@ PACKAGE = ROOT / "kerasrep"
 
 LAYERS = (
     {"errors", "constants"},
-    {"recipe", "recipe_file", "recipe_faults", "strict_yaml", "run_directory", "export_directory"},
+    {"recipe", "recipe_file", "recipe_faults", "strict_yaml", "tables", "run_directory", "export_directory"},
     {"sources", "data", "model", "downstream"},
     {"corpora", "training", "serving", "embedding", "study", "tuning"},
     {"cli"},

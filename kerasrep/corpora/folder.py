@@ -20,7 +20,7 @@ from scipy import sparse
 
 from kerasrep import constants
 from kerasrep.corpora.base import Corpus, Track
-from kerasrep.corpora.tables import parse_number, read_rows
+from kerasrep.tables import parse_number, read_rows
 from kerasrep.errors import DataError
 from kerasrep.recipe import FolderCorpus, fingerprint
 from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels

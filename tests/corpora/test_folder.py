@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kerasrep.corpora import open_corpus
 from kerasrep.corpora.folder import open_folder, split_groups
-from kerasrep.corpora.tables import MAX_LINE_CHARACTERS, read_rows
+from kerasrep.tables import MAX_LINE_CHARACTERS, read_rows
 from kerasrep.errors import DataError
 from kerasrep.recipe import FolderCorpus, MillionSongCorpus
 
