@@ -213,7 +213,7 @@ class RunDirectory:
 
     @property
     def best(self) -> Path:
-        """NPZ: the weights of the lowest mean validation loss."""
+        """NPZ: the weights of the lowest validation loss (see `training.best`)."""
         return self.root / "checkpoints" / "best.npz"
 
     @property

@@ -20,10 +20,10 @@ from scipy import sparse
 
 from kerasrep import constants
 from kerasrep.corpora.base import Corpus, Track
-from kerasrep.tables import parse_number, read_rows
 from kerasrep.errors import DataError
 from kerasrep.recipe import FolderCorpus, fingerprint
 from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
+from kerasrep.tables import parse_number, read_rows
 
 FORMAT_VERSION = 1
 #: What libsndfile may read; others in the folder are not taken for audio.

@@ -81,7 +81,7 @@ class TrainedRun:
     Attributes:
         run: The run directory.
         recipe: As it was run.
-        network: Float32, with the weights of the lowest mean validation loss.
+        network: Float32, with the best weights.
     """
 
     run: RunDirectory

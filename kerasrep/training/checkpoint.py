@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from kerasrep.errors import DataError
 from kerasrep.run_directory import read_arrays, write_arrays
+from kerasrep.training.best import Best
 from kerasrep.training.vectors import PARTS, GroupState
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
@@ -26,16 +27,14 @@ class Progress:
         step: Steps done.
         sums: float64 [3, sources], loss, agreement and uses since the epoch began.
         seconds: Time spent training, over all sittings.
-        best_loss: Lowest mean validation loss so far, nats; infinite before the first epoch ends.
-        best_epoch: Its epoch.
+        best: Choice -> its best state so far; see `kerasrep.training.best`.
         history: One mapping an epoch, epoch 0 being before training.
     """
 
     step: int
     sums: NDArray[np.float64]
     seconds: float = 0.0
-    best_loss: float = float("inf")
-    best_epoch: int = 0
+    best: dict[str, Best] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -45,8 +44,7 @@ def save_state(path: Path, states: Mapping[str, GroupState], progress: Progress)
         "format": FORMAT,
         "step": progress.step,
         "seconds": progress.seconds,
-        "best_loss": progress.best_loss if np.isfinite(progress.best_loss) else None,
-        "best_epoch": progress.best_epoch,
+        "best": {choice: asdict(best) for choice, best in progress.best.items()},
         "history": progress.history,
     }
     arrays: dict[str, NDArray[Any]] = {"meta": np.asarray(json.dumps(meta)), "sums": progress.sums}
@@ -75,16 +73,16 @@ def restore_state(path: Path, states: Mapping[str, GroupState], n_sources: int) 
         meta = json.loads(str(arrays["meta"]))
         if meta["format"] != FORMAT or arrays["sums"].shape != (3, n_sources):
             raise DataError(f"{path}: was written by another version; start again without --resume")
-        best = meta["best_loss"]
         progress = Progress(
             step=int(meta["step"]),
             sums=arrays["sums"].astype(np.float64),
             seconds=float(meta["seconds"]),
-            best_loss=float("inf") if best is None else float(best),
-            best_epoch=int(meta["best_epoch"]),
+            best={
+                choice: Best(float(best["loss"]), int(best["epoch"])) for choice, best in meta["best"].items()
+            },
             history=list(meta["history"]),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: its description cannot be read; start again without --resume") from error
     for state in states.values():
         state.restore(arrays)

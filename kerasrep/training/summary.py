@@ -14,10 +14,12 @@ class SummaryRow:
     Attributes:
         source: Name.
         before: Divergence before training.
-        after: Divergence at the best epoch.
+        after: Divergence of the state that is kept.
         mean_target: Divergence of always predicting the training set's mean target.
-        agreement: Share of examples whose most probable class is the target's, at the best epoch.
+        agreement: Share of examples whose most probable class is the target's, of the state that is kept.
         mean_target_agreement: The same for the mean target.
+        best_epoch: Epoch of the state that is kept: of the lowest mean validation loss of all sources, or of
+            this one's where the sources share nothing.
     """
 
     source: str
@@ -26,6 +28,7 @@ class SummaryRow:
     mean_target: float
     agreement: float
     mean_target_agreement: float
+    best_epoch: int
 
     @property
     def per_cent(self) -> float:
@@ -46,32 +49,31 @@ class Summary:
 
     Attributes:
         rows: One a source.
-        best_epoch: Epoch of the lowest mean validation loss.
         epochs: Epochs trained.
         seconds: Time in training steps.
     """
 
     rows: Sequence[SummaryRow]
-    best_epoch: int
     epochs: int
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for the card."""
         sources = {row.source: {**_without_name(row), "per_cent": row.per_cent} for row in self.rows}
-        return {"best_epoch": self.best_epoch, "epochs": self.epochs, "sources": sources}
+        return {"epochs": self.epochs, "sources": sources}
 
     def table(self) -> str:
         """Text for the terminal."""
         lines = [
-            f"validation loss in nats (best epoch {self.best_epoch} of {self.epochs})",
+            f"validation loss in nats (best of {self.epochs} epochs)",
             f"{'source':<8} {'before':>8} {'after':>8} {'mean target':>12} {'after/mean':>11} "
-            f"{'top-1':>7} {'mean':>6}",
+            f"{'top-1':>7} {'mean':>6} {'epoch':>6}",
         ]
         for row in self.rows:
             lines.append(
                 f"{row.source:<8} {row.before:8.3f} {row.after:8.3f} {row.mean_target:12.3f} "
-                f"{row.per_cent:10.1f}% {row.agreement:7.3f} {row.mean_target_agreement:6.3f}"
+                f"{row.per_cent:10.1f}% {row.agreement:7.3f} {row.mean_target_agreement:6.3f} "
+                f"{row.best_epoch:6d}"
             )
         behind = [row.source for row in self.rows if not row.learnt]
         lines.append(

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from kerasrep.data.schedule import Schedule
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.model.picture import describe_network, draw_strategy
-from kerasrep.model.restore import load_scaler, load_weights, save_scaler, save_weights
+from kerasrep.model.restore import load_scaler, load_weights, save_scaler
 from kerasrep.model.strategies import Network, network_of
 from kerasrep.recipe import Recipe
 from kerasrep.recipe_file import read_recipe
 from kerasrep.run_directory import PreparedDirectory, RunDirectory, atomic_file, write_text
 from kerasrep.training.beginning import check_run, exclusive, write_beginning
+from kerasrep.training.best import choice_of, improved, keep
 from kerasrep.training.card import RunCard
 from kerasrep.training.checkpoint import Progress, restore_state, save_state
 from kerasrep.training.devices import Execution, choose_execution
@@ -198,11 +199,13 @@ class Trainer:
                     f"epoch {epoch}, step {self.progress.step}: the validation loss of '{source}' is not "
                     "finite; lower training.learning_rate"
                 )
-        mean = np.mean([score.loss for score in scores.values()]) if scores else np.inf
-        if mean < self.progress.best_loss:
-            self.progress.best_loss, self.progress.best_epoch = float(mean), epoch
-            self._fill_network()
-            save_weights(self.run_directory.best, self.network)
+        if not scores:
+            return
+        losses = {source: score.loss for source, score in scores.items()}
+        better = improved(self.network, losses, self.progress.best, epoch)
+        if better:
+            keep(self.run_directory.best, self.network, self._fill_network, better)
+            self.progress.best |= better
 
     def _record(
         self,
@@ -248,20 +251,21 @@ class Trainer:
         return summary
 
     def summary(self) -> Summary:
-        """Scores before training and at the best epoch, beside those of the mean target."""
-        first, best = self.progress.history[0], self.progress.history[self.progress.best_epoch]
-        rows = [
-            SummaryRow(
+        """Scores before training and of the state that is kept, beside those of the mean target."""
+        history, rows = self.progress.history, []
+        for source in self.recipe.sources:
+            best = history[choice_of(source, self.progress.best).epoch]
+            row = SummaryRow(
                 source=source,
-                before=first[f"validation_loss/{source}"],
+                before=history[0][f"validation_loss/{source}"],
                 after=best[f"validation_loss/{source}"],
                 mean_target=self.mean_target[source].loss,
                 agreement=best[f"validation_agreement/{source}"],
                 mean_target_agreement=self.mean_target[source].agreement,
+                best_epoch=int(best["epoch"]),
             )
-            for source in self.recipe.sources
-        ]
-        return Summary(rows, self.progress.best_epoch, self.recipe.training.epochs, self.progress.seconds)
+            rows.append(row)
+        return Summary(rows, self.recipe.training.epochs, self.progress.seconds)
 
 
 def _csv(history: list[dict[str, float]]) -> str:

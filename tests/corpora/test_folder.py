@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from kerasrep.corpora import open_corpus
 from kerasrep.corpora.folder import open_folder, split_groups
-from kerasrep.tables import MAX_LINE_CHARACTERS, read_rows
 from kerasrep.errors import DataError
 from kerasrep.recipe import FolderCorpus, MillionSongCorpus
+from kerasrep.tables import MAX_LINE_CHARACTERS, read_rows
 
 TRACKS = ["a/one.wav", "a/two.flac", "b/deep/three.MP3", "b/two.wav", "four.ogg"]
 

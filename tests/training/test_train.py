@@ -93,7 +93,8 @@ def test_the_best_state_is_kept_beside_the_last(trained):
     _, run, summary = trained
     meta = json.loads(str(read_arrays(run.last)["meta"]))
     losses = [row["validation_loss/mean"] for row in meta["history"]]
-    assert meta["best_epoch"] == summary.best_epoch == int(np.argmin(losses[1:])) + 1
+    assert meta["best"]["all"]["epoch"] == int(np.argmin(losses[1:])) + 1
+    assert {row.best_epoch for row in summary.rows} == {meta["best"]["all"]["epoch"]}
     network = restore_run(run.root).network
     assert network.sources == ("self", "tag", "bpm")
 
