@@ -167,7 +167,7 @@ class ProbeResult:
         truths: [units] classes or values; `None` for recommendation.
         predictions: As `truths`.
         classes: Names, sorted; empty unless it is a classification.
-        confusion: int64 [true class, predicted class], all folds together; `None` unless it is a classification.
+        confusion: int64 [true class, predicted class], all folds together; `None` unless a classification.
         per_class: Class -> `precision`, `recall`, `f1`, `support`.
         details: Whatever else is worth keeping (chosen C, iterations, warnings), ready for JSON.
     """
