@@ -48,6 +48,11 @@ def demo_is_cached(settings: DemoCorpus) -> bool:
     return (folder / building.MANIFEST).is_file()
 
 
+def demo_folder(settings: DemoCorpus) -> Path:
+    """Where the corpus lies, or would lie once built."""
+    return _locate(settings)[1]
+
+
 def _locate(settings: DemoCorpus) -> tuple[str, Path]:
     """Fingerprint of the audio, and its folder in the cache."""
     identity = fingerprint(
