@@ -36,3 +36,9 @@ N_SHARED_BLOCKS = {"ss-r": 0, "mss-cr": 0, "ms-cr@2": 1, "ms-cr@4": 3, "ms-cr@6"
 CORPORA = ("demo", "folder", "million_song")
 
 SPLITS = ("train", "validation", "evaluation")  # evaluation: reserved for downstream tasks
+
+#: In the order in which they are run and reported.
+DOWNSTREAM_TASKS = (
+    *("fma", "gtzan", "ext_ballroom", "irmas", "emotion_arousal", "emotion_valence", "jam", "lastfm1k"),
+    *("demo_dance", "demo_metre", "demo_composer", "demo_lead", "demo_tempo", "demo_recommendation"),
+)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import math
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from kerasrep.errors import DataError
 
 MAX_LINE_CHARACTERS = 1_000_000
+#: Endings of tables whose fields are separated by tabs; `.info` is that of published lists of splits.
+TAB_ENDINGS = frozenset({".tsv", ".txt", ".info"})
 
 
 def read_rows(
@@ -19,9 +23,8 @@ def read_rows(
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield where each row stands and its fields, in the order `required` + `optional`.
 
-    The first line names the columns; others than those asked for are ignored. Fields are separated by
-    tabs in `.tsv` and `.txt` files, by commas otherwise, and may be quoted as RFC 4180 says. Blank lines
-    are skipped. An optional column that the file lacks gives empty fields.
+    The first line names the columns; others than those asked for are ignored. Fields are as in
+    `read_fields`. Blank lines are skipped. An optional column that the file lacks gives empty fields.
 
     Yields:
         `FILE, line N` and the fields, surrounding blanks removed.
@@ -29,15 +32,59 @@ def read_rows(
     Raises:
         DataError: Where the file cannot be read, is not UTF-8, lacks a column, or has a malformed line.
     """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise DataError(f"{path}: is not a regular file; a CSV or TSV table was expected")
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from _rows(path, file, required, optional)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check path and permissions") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text ({error.reason}); save the table as UTF-8") from error
+    rows = read_fields(path)
+    header = [name.strip() for name in next(rows, ("", []))[1]]
+    positions = _positions(path, header, required, optional)
+    for place, fields in rows:
+        if len(fields) != len(header):
+            raise DataError(f"{place}: has {len(fields)} fields, the first line names {len(header)}")
+        yield place, [fields[i].strip() if i is not None else "" for i in positions]
+
+
+def read_fields(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield where each row stands and all its fields; the first line is a row like any other.
+
+    Fields are separated by tabs in files whose names end in one of `TAB_ENDINGS`, by commas otherwise,
+    and may be quoted as RFC 4180 says. Blank lines are skipped, the first one excepted.
+
+    Yields:
+        `FILE, line N` and the fields as they stand.
+
+    Raises:
+        DataError: Where the file cannot be read, is not UTF-8, or has a malformed line.
+    """
+    with _opened(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        delimiter = "\t" if path.suffix.lower() in TAB_ENDINGS else ","
+        reader = csv.reader(_lines(path, text), delimiter=delimiter, strict=True)
+        first = True
+        try:
+            for fields in reader:
+                if first or any(field.strip() for field in fields):
+                    yield f"{path}, line {reader.line_num}", fields
+                first = False
+        except csv.Error as error:
+            raise DataError(f"{path}, line {reader.line_num}: is no valid table row ({error})") from error
+
+
+def read_unquoted(path: Path) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the number and the tab-separated fields of each line, for large files whose quotes mean nothing.
+
+    Nothing is decoded, so that a damaged name somewhere in millions of lines does no harm.
+
+    Yields:
+        Line number, from 1, and fields without the end of the line.
+
+    Raises:
+        DataError: Where the file cannot be read, or a line is longer than `MAX_LINE_CHARACTERS` bytes.
+    """
+    number = 0
+    with _opened(path) as file:
+        while line := file.readline(MAX_LINE_CHARACTERS + 1):
+            number += 1
+            if len(line) > MAX_LINE_CHARACTERS:
+                raise DataError(f"{path}, line {number}: is longer than {MAX_LINE_CHARACTERS} characters")
+            yield number, line.rstrip(b"\r\n").split(b"\t")
 
 
 def parse_number(field: str, place: str, column: str, minimum: float = -math.inf) -> float:
@@ -56,23 +103,18 @@ def parse_number(field: str, place: str, column: str, minimum: float = -math.inf
     return number
 
 
-def _rows(
-    path: Path, file: TextIO, required: Sequence[str], optional: Sequence[str]
-) -> Iterator[tuple[str, list[str]]]:
-    delimiter = "\t" if path.suffix.lower() in {".tsv", ".txt"} else ","
-    reader = csv.reader(_lines(path, file), delimiter=delimiter, strict=True)
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The file, open for reading; what can go wrong with it becomes a `DataError`."""
     try:
-        header = [name.strip() for name in next(reader, [])]
-        positions = _positions(path, header, required, optional)
-        for fields in reader:
-            place = f"{path}, line {reader.line_num}"
-            if not any(field.strip() for field in fields):
-                continue
-            if len(fields) != len(header):
-                raise DataError(f"{place}: has {len(fields)} fields, the first line names {len(header)}")
-            yield place, [fields[i].strip() if i is not None else "" for i in positions]
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: is no valid table row ({error})") from error
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path}: is not a regular file; a CSV or TSV table was expected")
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check path and permissions") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text ({error.reason}); save the table as UTF-8") from error
 
 
 def _positions(
