@@ -13,15 +13,18 @@ __version__ = "0.1.0"
 #: Public name -> module that defines it under the same name.
 _PUBLIC = {
     "load": "kerasrep.embedding",
+    "train": "kerasrep.api",
+    "embed": "kerasrep.api",
     "read_recipe": "kerasrep.recipe_file",
     "write_recipe": "kerasrep.recipe_file",
     "Recipe": "kerasrep.recipe",
     "KerasrepError": "kerasrep.errors",
 }
 
-__all__ = ["KerasrepError", "Recipe", "__version__", "load", "read_recipe", "write_recipe"]
+__all__ = ["KerasrepError", "Recipe", "__version__", "embed", "load", "read_recipe", "train", "write_recipe"]
 
 if TYPE_CHECKING:
+    from kerasrep.api import embed, train
     from kerasrep.embedding import load  # type: ignore[attr-defined]
     from kerasrep.errors import KerasrepError
     from kerasrep.recipe import Recipe

@@ -246,6 +246,38 @@ class ExportSettings(Settings):
     name: FileName | None = None
 
 
+class TableTask(Settings):
+    """A downstream task of one's own, from a table.
+
+    Attributes:
+        name: On the command line and in reports.
+        kind: What is predicted: classes, values, or who plays what.
+        table: CSV or TSV with columns `path`, `label` and optionally `split`, `group`; for recommendation
+            `user`, `item` and optionally `plays`.
+        audio: Folder that paths are relative to; by default the table's.
+        items: For recommendation: CSV or TSV with columns `item`, `path` and optionally `group`.
+    """
+
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z][a-z0-9_]{0,63}$",
+            description="up to 64 lower-case letters, digits and '_', the first a letter",
+        ),
+    ]
+    kind: Literal["classification", "regression", "recommendation"]
+    table: PathText
+    audio: PathText | None = None
+    items: PathText | None = None
+
+    @model_validator(mode="after")
+    def _items_go_with_recommendation(self) -> TableTask:
+        if (self.kind == "recommendation") != (self.items is not None):
+            need = "needs a table of items" if self.items is None else "takes no table of items"
+            raise ImpossibleSetting(f"{self.kind} {need}", "tasks.items", "tasks.kind")
+        return self
+
+
 class Recipe(Settings):
     """One experiment."""
 
@@ -260,6 +292,7 @@ class Recipe(Settings):
     training: TrainingSettings = TrainingSettings()
     distribution: DistributionSettings = DistributionSettings()
     export: ExportSettings = ExportSettings()
+    tasks: Annotated[tuple[TableTask, ...], Field(strict=False)] = ()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @field_validator("corpus", mode="before")
@@ -272,6 +305,9 @@ class Recipe(Settings):
     def _possible(self) -> Recipe:
         if len(set(self.sources)) != len(self.sources):
             raise ImpossibleSetting("each source may stand once", "sources")
+        names = [task.name for task in self.tasks]
+        if len(set(names)) != len(names):
+            raise ImpossibleSetting("each name may stand once", "tasks")
         if self.strategy == "ss-r" and len(self.sources) != 1:
             raise ImpossibleSetting(
                 f"strategy 'ss-r' takes one source, not {len(self.sources)}", "sources", "strategy"

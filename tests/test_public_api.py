@@ -1,4 +1,6 @@
+import numpy as np
 import pytest
+import soundfile
 
 import kerasrep
 
@@ -20,3 +22,39 @@ def test_recipes_are_read_through_the_package(write_yaml):
     assert recipe.seed == 3
     with pytest.raises(kerasrep.KerasrepError, match="seed"):
         kerasrep.read_recipe(write_yaml("strategy: ss-r\nsources: [tag]\n"), ["seed=-3"])
+
+
+def test_a_recipe_is_trained_exported_and_used_in_one_program(tmp_path, monkeypatch, write_yaml):
+    monkeypatch.setenv("KERASREP_HOME", str(tmp_path / "home"))
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(16):
+        soundfile.write(audio / f"{number}.wav", rng.normal(0, 0.1, (60_000, 2)), 22_050)
+    rows = [f"{number}.wav,{'low' if number % 2 else 'high'}" for number in range(16)]
+    (audio / "tags.csv").write_text("\n".join(["track,item", *rows]))
+    recipe = kerasrep.read_recipe(
+        write_yaml(
+            f"""
+            name: tiny
+            strategy: ss-r
+            sources: [tag]
+            corpus: {{name: folder, root: {audio}, tables: {{tag: tags.csv}}, validation_fraction: 0.25}}
+            targets: {{size: 2}}
+            model: {{width: 0.125}}
+            batches: {{size: 4, crops_per_visit: 1}}
+            training: {{epochs: 1}}
+            export: {{directory: {tmp_path / "exported"}}}
+            """
+        )
+    )
+    done = kerasrep.train(recipe, tmp_path / "run", progress=False)
+    assert done.export == tmp_path / "exported" / "tiny" / "1"
+    assert [row.source for row in done.summary.rows] == ["tag"]
+
+    (audio / "broken.wav").write_bytes(b"no audio")
+    found = kerasrep.embed(done.export, [audio / "3.wav", audio / "broken.wav"])
+    assert found.paths == (audio / "3.wav",)
+    assert [bad.path.name for bad in found.bad] == ["broken.wav"]
+    expected = kerasrep.load(done.run.root).embed(*soundfile.read(audio / "3.wav", dtype="float32"))
+    np.testing.assert_allclose(found.embeddings[0], expected, atol=1e-4)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 PROG = "kerasrep-train"
-RUNS = Path("runs")
+RUNS = Path("runs")  # as in kerasrep.api, which imports too much for --help
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -61,28 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(recipe: Recipe, run: RunDirectory | None, resume: bool) -> None:
-    from kerasrep.corpora.prepare import prepare
-    from kerasrep.training.devices import choose_execution
+    from kerasrep import api
+    from kerasrep.serving.export import next_steps
 
-    choose_execution(recipe)  # before the corpus is made: devices may refuse the batch
-    prepared = prepare(recipe)
-
-    from kerasrep.model.restore import restore_run
-    from kerasrep.run_directory import new_run
-    from kerasrep.serving.export import export_run, next_steps
-    from kerasrep.training.train import train
-
-    run = run or new_run(RUNS, recipe.name)
-    print(f"run directory: {run.root}", flush=True)
-    summary = train(recipe, prepared, run, resume)
-    print("exporting the best state ...", flush=True)
-    version = export_run(restore_run(run.root), Path(recipe.export.directory), recipe.export_name)
+    done = api.train(recipe, None if run is None else run.root, resume)
     print(
-        f"\n{summary.table()}\n\n"
-        f"run:          {run.root} (card.json, history.csv, strategy.png)\n"
-        f"export:       {version}\n"
-        f"TensorBoard:  tensorboard --logdir {run.tensorboard}\n"
-        f"{next_steps(version)}"
+        f"\n{done.summary.table()}\n\n"
+        f"run:          {done.run.root} (card.json, history.csv, strategy.png)\n"
+        f"export:       {done.export}\n"
+        f"TensorBoard:  tensorboard --logdir {done.run.tensorboard}\n"
+        f"{next_steps(done.export)}"
     )
 
 

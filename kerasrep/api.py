@@ -1,0 +1,115 @@
+"""What the commands do, for programs: whole jobs over all stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep.recipe import Recipe
+from kerasrep.run_directory import RunDirectory, new_run
+
+if TYPE_CHECKING:
+    from kerasrep.embedding.files import BadFile
+    from kerasrep.training.summary import Summary
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `train` leaves behind.
+
+    Attributes:
+        run: The run directory.
+        summary: Scores of all sources before and after, beside those of the mean target.
+        export: The version that was exported, `EXPORT.DIRECTORY/NAME/VERSION`.
+    """
+
+    run: RunDirectory
+    summary: Summary
+    export: Path
+
+
+def train(
+    recipe: Recipe, run_dir: str | Path | None = None, resume: bool = False, progress: bool = True
+) -> Trained:
+    """Prepare the corpus where that has not been done, train, and export the best state.
+
+    Args:
+        recipe: See `read_recipe`.
+        run_dir: Run directory; a new `runs/NAME/TIME` by default.
+        resume: Go on with the run in `run_dir`.
+        progress: Print what happens, with progress bars.
+
+    Raises:
+        KerasrepError: Where recipe, corpus, run or export cannot be used; one line says why.
+    """
+    from kerasrep.corpora.prepare import prepare
+    from kerasrep.training.devices import choose_execution
+
+    def say(line: str) -> None:
+        if progress:
+            print(line, flush=True)
+
+    choose_execution(recipe)  # before the corpus is made: devices may refuse the batch
+    prepared = prepare(recipe, progress)
+
+    from kerasrep.model.restore import restore_run
+    from kerasrep.serving.export import export_run
+    from kerasrep.training.train import train as train_prepared
+
+    run = RunDirectory(Path(run_dir)) if run_dir is not None else new_run(RUNS, recipe.name)
+    say(f"run directory: {run.root}")
+    summary = train_prepared(recipe, prepared, run, resume, show_progress=progress, say=say)
+    say("exporting the best state ...")
+    version = export_run(restore_run(run.root), Path(recipe.export.directory), recipe.export_name)
+    return Trained(run, summary, version)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What `embed` gives.
+
+    Attributes:
+        paths: Files that were embedded, in the order of the rows.
+        embeddings: float32 [files, dimension].
+        columns: Name of each dimension.
+        bad: Files and folders that could not be used, with reasons.
+    """
+
+    paths: tuple[Path, ...]
+    embeddings: NDArray[np.float32]
+    columns: tuple[str, ...]
+    bad: tuple[BadFile, ...]
+
+
+def embed(model: str | Path, audio: Sequence[str | Path]) -> Embeddings:
+    """Embed audio files, and folders at any depth.
+
+    Args:
+        model: An export, a run directory, or a `.keras` file.
+        audio: Files and folders.
+
+    Raises:
+        ExportError: Where `model` is none.
+        RunError: Where the run has no trained weights yet.
+    """
+    from kerasrep.embedding.embedder import load
+    from kerasrep.embedding.files import BadFile, embed_files, find_audio
+
+    embedder = load(model)
+    paths, bad = find_audio([Path(path) for path in audio])
+    done = []
+    for result in embed_files(embedder, paths):
+        if isinstance(result, BadFile):
+            bad.append(result)
+        else:
+            done.append(result)
+    rows = [result.embedding for result in done]
+    matrix = np.stack(rows) if rows else np.zeros((0, embedder.dimension), np.float32)
+    return Embeddings(tuple(result.path for result in done), matrix, embedder.columns, tuple(bad))
