@@ -21,6 +21,8 @@ from kerasrep.embedding.models import SegmentModel, find_model
 from kerasrep.embedding.segments import SegmentStatistics, segment_batches
 from kerasrep.errors import DataError
 
+#: Raised whenever the same weights and the same audio give another vector; part of every fingerprint.
+TRACK_EMBEDDING_VERSION = 1
 #: More channels than this are samples: the array is the wrong way round.
 MAX_CHANNELS = 256
 _FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
@@ -83,9 +85,7 @@ class Embedder:
             DataError: Where the waveform is empty, has NaN or infinite samples, another shape or type, or
                 the rate is none.
         """
-        rate_hz = _checked_rate_hz(sample_rate_hz)
-        blocks = _float_blocks(_checked_waveform(waveform))
-        return self.embed_blocks(convert_blocks("waveform", blocks, rate_hz, self.sample_rate_hz))
+        return self.embed_blocks(waveform_blocks(waveform, sample_rate_hz, self.sample_rate_hz))
 
     def embed_file(self, path: str | Path, decoder: str = "soundfile") -> NDArray[np.float32]:
         """Embed one audio file, in bounded memory.
@@ -127,6 +127,26 @@ class Embedder:
     def new_statistics(self) -> SegmentStatistics:
         """What `embed_segments` gives for one recording is added to this."""
         return SegmentStatistics(self.dimension // 2)
+
+
+def waveform_blocks(
+    waveform: ArrayLike, sample_rate_hz: float, to_hz: float
+) -> Iterator[NDArray[np.float32]]:
+    """Check a waveform and give it as `decode_blocks` gives a file.
+
+    Args:
+        waveform: [samples] or [samples, channels]; see `Embedder.embed`.
+        sample_rate_hz: Of `waveform`, in hertz.
+        to_hz: Rate of the result, in hertz.
+
+    Returns:
+        float32 [samples, 2] blocks; an infinite or NaN sample raises DataError when its block is drawn.
+
+    Raises:
+        DataError: Where waveform or rate cannot be used.
+    """
+    rate_hz = _checked_rate_hz(sample_rate_hz)
+    return convert_blocks("waveform", _float_blocks(_checked_waveform(waveform)), rate_hz, to_hz)
 
 
 def _checked_waveform(waveform: ArrayLike) -> NDArray[Any]:

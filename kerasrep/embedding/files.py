@@ -136,8 +136,12 @@ class _End:
 _Part = _Segments | _End | BadFile
 
 
-class _Counted:
-    """Blocks of one recording; counts the samples that went by."""
+class CountedBlocks:
+    """Blocks of one recording; counts the samples that went by.
+
+    Attributes:
+        samples: A channel, so far.
+    """
 
     def __init__(self, blocks: Iterator[NDArray[np.float32]]) -> None:
         self._blocks = blocks
@@ -152,7 +156,7 @@ class _Counted:
 def _decode(embedder: Embedder, paths: Sequence[Path], decoder: str) -> Iterator[_Part]:
     """All files one after the other: some `_Segments`, then `_End` or `BadFile`."""
     for path in paths:
-        blocks = _Counted(decode_blocks(path, embedder.sample_rate_hz, decoder))
+        blocks = CountedBlocks(decode_blocks(path, embedder.sample_rate_hz, decoder))
         try:
             for segments in embedder.cut(blocks):
                 yield _Segments(segments)

@@ -114,7 +114,7 @@ def load_run(root: Path) -> SegmentModel:
 
     trained = restore_run(root)
     audio, network = trained.recipe.audio, trained.network
-    function = _keras_function(network.embedder, audio.segment_samples)
+    function = keras_function(network.embedder, audio.segment_samples)
     return SegmentModel(function, audio.sample_rate_hz, audio.segment_samples, network.branches)
 
 
@@ -124,15 +124,36 @@ def load_keras_file(path: Path) -> SegmentModel:
     Raises:
         ExportError: Where it cannot be loaded, or holds another kind of model.
     """
+    return segment_model_of(path, read_keras_file(path))
+
+
+def read_keras_file(path: Path) -> keras.Model:
+    """Load whatever model a `.keras` file holds; nothing in the file is executed.
+
+    Raises:
+        ExportError: Where it cannot be loaded.
+    """
     # First, because it chooses Keras's backend; and their layers must be registered before a file names them.
     from kerasrep.model import blocks, frontend  # noqa: F401, I001
     import keras
 
     try:
-        model = keras.models.load_model(path, compile=False)
+        return keras.models.load_model(path, compile=False)
     # Damaged files raise anything: BadZipFile, KeyError, ValueError, TypeError...
     except Exception as error:
         raise ExportError(f"{path}: is no usable .keras file ({_short(error)}); save it again") from error
+
+
+def segment_model_of(path: Path, model: keras.Model) -> SegmentModel:
+    """Take the model of a `.keras` file as a function.
+
+    Args:
+        path: The file, for errors.
+        model: What it holds.
+
+    Raises:
+        ExportError: Where it is not the model of a run.
+    """
     try:
         sample_rate_hz = _sample_rate_hz(model)
         outputs, segment_samples = list(model.output), int(model.input.shape[1])
@@ -143,7 +164,7 @@ def load_keras_file(path: Path) -> SegmentModel:
         ) from error
     singles = tuple(name.removeprefix(_SINGLE_PREFIX) for name in outputs if name.startswith(_SINGLE_PREFIX))
     branches = singles or ("shared",)
-    return SegmentModel(_keras_function(model, segment_samples), sample_rate_hz, segment_samples, branches)
+    return SegmentModel(keras_function(model, segment_samples), sample_rate_hz, segment_samples, branches)
 
 
 def _sample_rate_hz(model: keras.Model) -> int:
@@ -152,9 +173,10 @@ def _sample_rate_hz(model: keras.Model) -> int:
     return int(mel.get_config()["filterbank_kwargs"]["sample_rate"])
 
 
-def _keras_function(
+def keras_function(
     model: keras.Model, segment_samples: int
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Make `embed_segments` of a Keras model: waveform -> dict with `embedding`."""
     import tensorflow as tf
 
     signature = [tf.TensorSpec((None, segment_samples, constants.N_CHANNELS), tf.float32)]

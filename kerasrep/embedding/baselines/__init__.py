@@ -1,0 +1,1 @@
+"""What a trained representation has to beat: the untrained network, MFCCs, and other people's models."""

@@ -1,0 +1,119 @@
+"""Representations that take a recording block by block: what they have in common."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kerasrep.data.audio import decode_blocks
+from kerasrep.embedding.embedder import waveform_blocks
+from kerasrep.embedding.files import BadFile, CountedBlocks, FileEmbedding
+from kerasrep.errors import DataError
+
+#: More threads than this wait for each other's memory.
+MAX_WORKERS = 4
+
+
+class RecordingRepresentation(ABC):
+    """A representation made of a function from blocks of one recording to its vector.
+
+    Attributes:
+        name: In tables.
+        workers: Files embedded side by side.
+    """
+
+    name: str
+    workers: int = max(1, min(MAX_WORKERS, os.cpu_count() or 1))
+
+    @property
+    @abstractmethod
+    def sample_rate_hz(self) -> int:
+        """Rate that recordings are converted to."""
+
+    @property
+    @abstractmethod
+    def dimension(self) -> int:
+        """Values of an embedding."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hexadecimal digits that change with anything that changes the embedding of the same audio."""
+
+    @abstractmethod
+    def embed_blocks(self, blocks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Embed one recording that comes in consecutive blocks.
+
+        Args:
+            blocks: float32 [samples, 2] at `sample_rate_hz`, of any lengths.
+
+        Returns:
+            float32 [dimension].
+        """
+
+    def embed(self, waveform: ArrayLike, sample_rate_hz: float) -> NDArray[np.float32]:
+        """Embed one recording.
+
+        Args:
+            waveform: [samples] or [samples, channels]; float with full scale 1, int16 or int32.
+            sample_rate_hz: Of `waveform`, in hertz.
+
+        Returns:
+            float32 [dimension].
+
+        Raises:
+            DataError: Where waveform or rate cannot be used.
+        """
+        return self.embed_blocks(waveform_blocks(waveform, sample_rate_hz, self.sample_rate_hz))
+
+    def embed_files(self, paths: Sequence[Path]) -> Iterator[FileEmbedding | BadFile]:
+        """Embed files, `workers` of them at once, each in bounded memory.
+
+        Yields:
+            One result a file, in the order of `paths`.
+        """
+        if paths:
+            self.prepare()
+        return in_order(self._embed_file, paths, self.workers)
+
+    def prepare(self) -> None:  # noqa: B027 (most have nothing to load)
+        """Load what is needed, before threads ask for it at once."""
+
+    def _embed_file(self, path: Path) -> FileEmbedding | BadFile:
+        try:
+            blocks = CountedBlocks(decode_blocks(path, self.sample_rate_hz))
+            embedding = self.embed_blocks(blocks)
+        except DataError as error:
+            reason = str(error)
+            return BadFile(path, reason if str(path) in reason else f"{path}: {reason}")
+        except OSError as error:
+            return BadFile(path, f"{path}: cannot be read ({error.strerror})")
+        return FileEmbedding(path, embedding, blocks.samples / self.sample_rate_hz)
+
+
+def in_order(
+    embed_file: Callable[[Path], FileEmbedding | BadFile], paths: Sequence[Path], workers: int
+) -> Iterator[FileEmbedding | BadFile]:
+    """Call a function for each path in threads; a few results wait at most.
+
+    Yields:
+        The results, in the order of `paths`.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="embed")
+    waiting: deque[Future[FileEmbedding | BadFile]] = deque()
+    try:
+        for path in paths:
+            waiting.append(pool.submit(embed_file, path))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
