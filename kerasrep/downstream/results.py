@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -219,7 +220,10 @@ def _pack(evaluation: Evaluation) -> bytes:
 
 
 def _record(path: Path) -> dict[str, Any]:
-    record = read_json(path)
+    try:
+        record = read_json(path)
+    except ValueError as error:  # an integer of thousands of digits
+        raise DataError(f"{path}: is damaged ({error}); delete it and evaluate again") from error
     if not isinstance(record, dict):
         raise DataError(f"{path}: is no result of an evaluation; delete it")
     return record
@@ -235,7 +239,7 @@ def _load(path: Path, record: Mapping[str, Any]) -> Evaluation:
             raise ValueError("npz_sha256 is no checksum")
         arrays = _read_checked(_arrays_path(path, checksum), checksum)
         return _evaluation(record, arrays)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{path}: is damaged ({reason}); delete it and evaluate again") from error
 
@@ -279,17 +283,24 @@ def _probe(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], number
     return ProbeResult(
         probe=_text(record, "probe"),
         metric=_text(record, "metric"),
-        mean=float(record["mean"]),
-        low=float(record["low"]),
-        high=float(record["high"]),
+        mean=_finite(record, "mean"),
+        low=_finite(record, "low"),
+        high=_finite(record, "high"),
         scores=tuple(
-            FoldScore(int(s["fold"]), _text(s, "metric"), float(s["value"])) for s in record["scores"]
+            FoldScore(int(s["fold"]), _text(s, "metric"), _finite(s, "value")) for s in record["scores"]
         ),
         classes=tuple(str(name) for name in record["classes"]),
         per_class={name: dict(scores.items()) for name, scores in record["per_class"].items()},
         details=dict(record["details"].items()),
         **found,  # type: ignore[arg-type]
     )
+
+
+def _finite(record: Mapping[str, Any], name: str) -> float:
+    value = float(record[name])
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}")
+    return value
 
 
 def _text(record: Mapping[str, Any], name: str) -> str:

@@ -54,7 +54,7 @@ def _picture(overview: Overview, metric: str) -> Picture:
         n_bars = len(tasks) * (len(overview.representations) + 1)
         figure = new_figure(WIDTH_INCHES, 1.1 + BAR_INCHES * n_bars)
         axes = figure.add_subplot()
-        _draw(axes, overview, tasks)
+        draw_tasks(axes, overview, tasks)
         axes.set_title(f"{title}, 95% intervals", fontsize=10, loc="left")
         axes.set_xlabel(metric_label(metric))
         _add_legend(figure, axes)
@@ -81,7 +81,8 @@ def _row(evaluation: Evaluation) -> Sequence[Any]:
     return (*names, *scores, "" if chance is None else float(chance.mean))
 
 
-def _draw(axes: Axes, overview: Overview, tasks: Sequence[str]) -> None:
+def draw_tasks(axes: Axes, overview: Overview, tasks: Sequence[str]) -> None:
+    """Draw the groups of some tasks, first above, into axes."""
     names = overview.representations
     height = 1.0 / (len(names) + 1)
     shown = [e.probes[0] for task in tasks for e in overview.of_task(task)]

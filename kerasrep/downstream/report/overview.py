@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -123,7 +124,8 @@ def overview_of(evaluations: Sequence[Evaluation], comparisons: Sequence[Compari
     """Put evaluations in order and correct the p values.
 
     Raises:
-        DataError: Where nothing was evaluated, or one representation stands twice for a task.
+        DataError: Where nothing was evaluated, one representation stands twice for a task, or a score is not
+            finite.
     """
     if not evaluations:
         raise DataError("nothing was evaluated, so there is nothing to report")
@@ -133,6 +135,7 @@ def overview_of(evaluations: Sequence[Evaluation], comparisons: Sequence[Compari
         if place in cells:
             what = f"{printable(evaluation.representation)} on {printable(evaluation.task)}"
             raise DataError(f"{what} was evaluated twice; give every representation a name of its own")
+        _check_finite(evaluation)
         cells[place] = evaluation
     return Overview(
         tuple(dict.fromkeys(task for task, _ in cells)),
@@ -171,6 +174,13 @@ def overall_sentences(overview: Overview) -> list[str]:
     if len(overview.representations) < 2:
         return []
     return [*_wins(overview), *_pairs(overview)]
+
+
+def _check_finite(evaluation: Evaluation) -> None:
+    for probe in evaluation.probes:
+        if not all(map(math.isfinite, (probe.mean, probe.low, probe.high, *(s.value for s in probe.scores)))):
+            what = f"{printable(evaluation.representation)} on {printable(evaluation.task)}"
+            raise DataError(f"{what}: a score of the probe {printable(probe.probe)} is not finite")
 
 
 def _adjusted(comparisons: Sequence[Comparison]) -> tuple[Adjusted, ...]:

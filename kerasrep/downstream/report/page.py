@@ -114,10 +114,12 @@ def _score(evaluation: Evaluation | None, decimals: int, best: bool) -> str:
 
 def _cell(probe: ProbeResult, decimals: int, best: bool = False) -> Markup:
     value = number(probe.mean, decimals)
-    shown = element("span", value, class_="best") if best else element("span", value)
-    return element(
-        "span", shown, element("span", interval(probe.low, probe.high, decimals), class_="interval")
-    )
+    shown = element("span", value, class_="best") if best else value
+    return _with_interval(shown, probe.low, probe.high, decimals)
+
+
+def _with_interval(shown: str, low: float, high: float, decimals: int) -> Markup:
+    return element("span", shown, element("span", interval(low, high, decimals), class_="interval"))
 
 
 def _figures(pictures: Sequence[Picture]) -> Iterator[Markup]:
@@ -146,22 +148,20 @@ def _comparisons(overview: Overview) -> Iterator[Markup]:
     for adjusted in overview.comparisons:
         seen = adjusted.comparison
         decimals = overview.decimals(seen.task) if seen.task in overview.tasks else 3
+        pair = f"{printable(seen.first)} less {printable(seen.second)}"
         p_holm = p_text(adjusted.p_holm)
         rows.append(
             [
-                seen.task,
-                seen.probe,
-                f"{printable(seen.first)} less {printable(seen.second)}",
-                number(seen.difference, decimals),
-                interval(seen.low, seen.high, decimals),
-                p_text(seen.p_value),
+                element("span", breakable(seen.task), element("span", pair, class_="interval")),
+                _with_interval(number(seen.difference, decimals), seen.low, seen.high, decimals),
                 element("strong", p_holm) if adjusted.significant else p_holm,
+                p_text(seen.p_value),
+                seen.probe,
                 f"{seen.n_units:,}",
                 f"{seen.n_groups:,}",
             ]
         )
-    header = ["task", "probe", "compared", "difference", "95% interval", "p", "p (Holm)", "tested", "groups"]
-    yield table(header, rows, n_names=3)
+    yield table(["compared", "difference", "p (Holm)", "p", "probe", "tested", "groups"], rows)
     text = "p (Holm) is corrected for the number of comparisons with one probe; bold: below 0.05."
     yield element("p", text, class_="quiet")
 

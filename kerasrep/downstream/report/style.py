@@ -26,7 +26,8 @@ th, td { text-align: left; padding: .35rem .6rem; border-top: 1px solid var(--li
 thead th { background: var(--soft); border-top: 0; }
 .number { text-align: right; }
 thead th { vertical-align: bottom; white-space: normal; }
-tbody th { font-weight: 600; position: sticky; left: 0; background: var(--paper); }
+tbody th { font-weight: 600; position: sticky; left: 0; background: var(--paper);
+  background-clip: padding-box; }
 td .interval, th .interval { display: block; color: var(--quiet); font-size: .8rem; font-weight: 400; }
 td .best { font-weight: 700; color: var(--good); }
 figure { margin: 1rem 0; }
@@ -35,6 +36,7 @@ figcaption { margin-top: .3rem; max-width: 48rem; }
 details { margin: .5rem 0; border: 1px solid var(--line); border-radius: 6px; padding: .3rem .7rem; }
 summary { cursor: pointer; font-weight: 600; padding: .2rem 0; }
 pre { background: var(--soft); padding: .7rem; border-radius: 6px; white-space: pre-wrap; font-size: .85rem; }
+@media (min-width: 40rem) { wbr { display: none; } }
 @media (max-width: 40rem) {
   body { padding: .7rem; }
   th, td { padding: .3rem .4rem; }
