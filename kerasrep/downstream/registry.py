@@ -163,4 +163,12 @@ def counts(task: Task, data: TaskData) -> dict[str, Any]:
 
 def missing_audio(data: TaskData) -> list[tuple[str, Path]]:
     """Items whose audio is no file, and the path that was looked for, in the order of the items."""
-    return [(item, path) for item, path in zip(data.item_ids, data.paths, strict=True) if not path.is_file()]
+    return [(item, path) for item, path in zip(data.item_ids, data.paths, strict=True) if not _is_file(path)]
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file; a name that cannot be, such as one that is too long, has none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False

@@ -8,8 +8,8 @@ Each labelled data set is also read from a split list (`kerasrep.downstream.spli
 named, else `split.tsv` in the data set's folder, where there is one.
 
 mirdata (https://github.com/mir-dataset-loaders/mirdata) has loaders of GTZAN and IRMAS and of none of the
-others. They are not used: since mirdata 0.3.9 a loader first downloads an index of all files from Zenodo,
-an item without a line there does not exist (other sample formats, filtered lists), nothing says which
-files are there, and the package asks for `smart_open[all]`, which brings the client libraries of several
-cloud stores.
+others. They are not used: as of mirdata 1.0.0 a loader first downloads an index of all files from Zenodo, and
+an item that is not in it, such as the same excerpt in another format, does not exist. The package also asks
+for `smart_open[all]`, which brings the client libraries of several cloud stores and with them
+`python-dateutil<3`, while constraints.txt has version 4.
 """

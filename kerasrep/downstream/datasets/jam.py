@@ -54,11 +54,7 @@ def read(folder: Path) -> PlayData:
     known = ItemTable.read(items)
     tracks = _tracks(required(folder, MAPPING_AT, *MAPPING), known)
     counter = PlayCounter(known)
-    notices = []
-    for table in tables:
-        n_malformed = _count(table, tracks, counter)
-        if n_malformed:
-            notices.append(f"{table}: {n_malformed} malformed lines are left out")
+    notices = [notice for table in tables for notice in _count(table, tracks, counter)]
     return counter.finish(folder, notices=tuple(notices))
 
 
@@ -76,25 +72,25 @@ def _tracks(mapping: Path, items: ItemTable) -> dict[bytes, str]:
     return tracks
 
 
-def _count(table: Path, tracks: dict[bytes, str], counter: PlayCounter) -> int:
-    """Count the plays of one table; give the number of malformed lines (some titles hold tabs)."""
+def _count(table: Path, tracks: dict[bytes, str], counter: PlayCounter) -> list[str]:
+    """Count the plays of one table; notices about what was left out (some titles hold tabs)."""
     rows = read_unquoted(table)
     _, header = next(rows, (1, []))
     missing = [name.decode() for name in COLUMNS if name not in header]
     if missing:
-        raise DataError(
-            f"{table}, line 1: lacks the column '{missing[0]}'; it is described at {DESCRIBED_AT}"
-        )
+        raise DataError(f"{table}, line 1: lacks the column '{missing[0]}'; see {DESCRIBED_AT}")
     user, jam = (header.index(name) for name in COLUMNS)
-    n_malformed = 0
+    n_malformed = n_without_audio = 0
     for _, fields in rows:
-        if len(fields) != len(header):
-            n_malformed += 1
-            continue
-        track = tracks.get(fields[jam])
+        track = tracks.get(fields[jam]) if len(fields) == len(header) else None
         if track is not None:
             counter.add(fields[user].decode(errors="replace"), track)
-    return n_malformed
+        elif len(fields) == len(header):
+            n_without_audio += 1
+        else:
+            n_malformed += 1
+    found = ((n_malformed, "malformed lines"), (n_without_audio, "plays of tracks without audio"))
+    return [f"{table}: {number} {what} are left out" for number, what in found if number]
 
 
 TASKS = (
