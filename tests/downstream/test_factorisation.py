@@ -174,6 +174,7 @@ def test_small_blocks_give_the_same_fit(monkeypatch, dimension):
     plays, features = problem(dimension=dimension)
     whole = factorise(sparse.csr_matrix(plays), features, SMALL)
     monkeypatch.setattr(factorisation, "BLOCK_VALUES", 64)
+    monkeypatch.setattr(factorisation, "GRAM_BLOCK_VALUES", 64)
     blocks = list(factorisation._even_blocks(np.array([0, 0, 1, 2, 9, 30]), 4))
     assert [(b.start, b.stop) for b in blocks] == [(0, 4), (4, 5), (5, 6)]
     parts = factorise(sparse.csr_matrix(plays), features, SMALL)
