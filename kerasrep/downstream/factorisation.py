@@ -32,15 +32,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, sparse
+from scipy import sparse
 from scipy.linalg import lapack
 
+from kerasrep.downstream.feature_map import Ridge, Standardiser, row_blocks
 from kerasrep.errors import DataError
 
 FloatArray = NDArray[np.float64]
 
-BLOCK_VALUES = 1 << 18  # of most arrays in the loops: 2 MiB stay in the processor's cache
-GRAM_BLOCK_VALUES = 1 << 22  # of features whose products are added to a whole matrix at once: 32 MiB
+BLOCK_VALUES = 1 << 18  # of the largest array in the loops: 2 MiB stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -70,35 +70,6 @@ class FactorisationSettings:
 
 
 @dataclass(frozen=True)
-class Standardiser:
-    """Mean and deviation of features.
-
-    Attributes:
-        mean: float64 [dimension].
-        inverse_deviation: float64 [dimension]; 0 for features that were constant.
-    """
-
-    mean: FloatArray
-    inverse_deviation: FloatArray
-
-    @classmethod
-    def of(cls, features: NDArray[np.floating[Any]]) -> Standardiser:
-        """Of float [items, dimension], one item at least."""
-        blocks = list(_row_blocks(features))
-        mean = sum(features[rows].sum(axis=0, dtype=np.float64) for rows in blocks) / len(features)
-        squares = sum(((features[rows] - mean) ** 2).sum(axis=0) for rows in blocks)
-        moving = features.max(axis=0) > features.min(axis=0)
-        deviation = np.sqrt(squares / len(features))
-        return cls(mean, np.divide(1.0, deviation, out=np.zeros_like(mean), where=moving & (deviation > 0)))
-
-    def __call__(self, features: NDArray[np.floating[Any]], columns: slice = slice(None)) -> FloatArray:
-        """Standardised [items, some columns], float64; `features` holds these columns alone."""
-        standardised: FloatArray = np.subtract(features, self.mean[columns], dtype=np.float64)
-        standardised *= self.inverse_deviation[columns]
-        return standardised
-
-
-@dataclass(frozen=True)
 class Factorisation:
     """A fitted factorisation.
 
@@ -125,7 +96,7 @@ class Factorisation:
             features: float [items, dimension], as they were given to `factorise`.
         """
         mapped = np.empty((len(features), self.feature_map.shape[1]))
-        for rows in _row_blocks(features):
+        for rows in row_blocks(features):
             mapped[rows] = self.standardiser(features[rows]) @ self.feature_map
         return mapped
 
@@ -185,7 +156,7 @@ def _fit(
 ) -> Factorisation:
     by_item = sparse.csr_matrix(plays.T)
     standardiser = Standardiser.of(features)
-    ridge = _Ridge(features, standardiser, settings.lambda_phi / settings.lambda_wh)
+    ridge = Ridge(features, standardiser, settings.lambda_phi / settings.lambda_wh)
     rng = np.random.default_rng(seed)
     items = rng.normal(scale=settings.initial_deviation, size=(plays.shape[1], settings.n_factors))
     mapped = np.zeros_like(items)
@@ -281,56 +252,3 @@ def _misfit(plays: sparse.csr_matrix, users: FloatArray, items: FloatArray, alph
         confidence = 1 + alpha * plays.data[block]
         total += float(np.sum(confidence * (1 - predicted) ** 2 - predicted**2))
     return total
-
-
-class _Ridge:
-    """Phi that minimises |H - F Phi|^2 + ratio |Phi|^2 for any H; its matrix is factored once.
-
-    Where there are fewer items than features, it solves the equivalent F' (F F' + ratio 1)^-1 H.
-    """
-
-    def __init__(self, features: NDArray[np.floating[Any]], standardiser: Standardiser, ratio: float) -> None:
-        self._features, self._standardiser = features, standardiser
-        n_items, dimension = features.shape
-        self._dual = n_items < dimension
-        matrix = ratio * np.eye(min(n_items, dimension))
-        if self._dual:
-            for columns in _blocks(dimension, n_items, GRAM_BLOCK_VALUES):
-                part = standardiser(features[:, columns], columns)
-                matrix += part @ part.T
-        else:
-            for rows in _blocks(n_items, dimension, GRAM_BLOCK_VALUES):
-                part = standardiser(features[rows])
-                matrix += part.T @ part
-        self._factored = linalg.cho_factor(matrix, lower=True, overwrite_a=True)
-
-    def solve(self, targets: FloatArray) -> FloatArray:
-        """Phi [dimension, n_factors] for H [items, n_factors]."""
-        if self._dual:
-            return self._transposed_product(linalg.cho_solve(self._factored, targets))
-        solved: FloatArray = linalg.cho_solve(self._factored, self._transposed_product(targets))
-        return solved
-
-    def predict(self, feature_map: FloatArray) -> FloatArray:
-        """F Phi, [items, n_factors]."""
-        product = np.empty((len(self._features), feature_map.shape[1]))
-        for rows in _row_blocks(self._features):
-            product[rows] = self._standardiser(self._features[rows]) @ feature_map
-        return product
-
-    def _transposed_product(self, targets: FloatArray) -> FloatArray:
-        product = np.zeros((self._features.shape[1], targets.shape[1]))
-        for rows in _row_blocks(self._features):
-            product += self._standardiser(self._features[rows]).T @ targets[rows]
-        return product
-
-
-def _row_blocks(features: NDArray[np.floating[Any]]) -> Iterator[slice]:
-    """Consecutive items with at most `BLOCK_VALUES` features, one item at least."""
-    return _blocks(len(features), features.shape[1], BLOCK_VALUES)
-
-
-def _blocks(count: int, width: int, most_values: int) -> Iterator[slice]:
-    step = max(1, most_values // width)
-    for start in range(0, count, step):
-        yield slice(start, min(start + step, count))

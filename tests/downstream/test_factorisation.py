@@ -11,8 +11,8 @@ from scipy import optimize, sparse
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from kerasrep.downstream import factorisation
-from kerasrep.downstream.factorisation import FactorisationSettings, Standardiser, factorise, update_factors
+from kerasrep.downstream import factorisation, feature_map
+from kerasrep.downstream.factorisation import FactorisationSettings, factorise, update_factors
 from kerasrep.errors import DataError
 
 SMALL = FactorisationSettings(n_factors=4, n_sweeps=6, lambda_wh=1e-2)
@@ -174,7 +174,8 @@ def test_small_blocks_give_the_same_fit(monkeypatch, dimension):
     plays, features = problem(dimension=dimension)
     whole = factorise(sparse.csr_matrix(plays), features, SMALL)
     monkeypatch.setattr(factorisation, "BLOCK_VALUES", 64)
-    monkeypatch.setattr(factorisation, "GRAM_BLOCK_VALUES", 64)
+    monkeypatch.setattr(feature_map, "BLOCK_VALUES", 64)
+    monkeypatch.setattr(feature_map, "GRAM_BLOCK_VALUES", 64)
     blocks = list(factorisation._even_blocks(np.array([0, 0, 1, 2, 9, 30]), 4))
     assert [(b.start, b.stop) for b in blocks] == [(0, 4), (4, 5), (5, 6)]
     parts = factorise(sparse.csr_matrix(plays), features, SMALL)
@@ -182,15 +183,6 @@ def test_small_blocks_give_the_same_fit(monkeypatch, dimension):
     np.testing.assert_allclose(parts.feature_map, whole.feature_map, atol=1e-9)
     np.testing.assert_allclose(parts.objectives, whole.objectives, rtol=1e-10)
     np.testing.assert_allclose(parts.map_features(features), whole.map_features(features), atol=1e-9)
-
-
-def test_the_standardiser_is_that_of_scikit_learn_and_ignores_constant_features():
-    rng = np.random.default_rng(0)
-    features = (rng.normal(size=(50, 6)) * [1e-6, 1, 1e6, 1, 1, 1] + [0, 1e4, 0, 5, 0, 0]).astype(np.float32)
-    features[:, 4] = 0.1
-    expected = StandardScaler().fit_transform(features.astype(np.float64))
-    expected[:, 4] = 0
-    np.testing.assert_allclose(Standardiser.of(features)(features), expected, atol=1e-9)
 
 
 def test_stored_zeros_and_duplicates_are_no_plays_of_their_own():

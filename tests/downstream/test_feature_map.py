@@ -1,0 +1,48 @@
+"""Standardised features and ridge regression against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import linear_model
+from sklearn.preprocessing import StandardScaler
+
+from kerasrep.downstream import feature_map
+from kerasrep.downstream.feature_map import Ridge, Standardiser
+
+
+def test_the_standardiser_is_that_of_scikit_learn_and_ignores_constant_features():
+    rng = np.random.default_rng(0)
+    features = (rng.normal(size=(50, 6)) * [1e-6, 1, 1e6, 1, 1, 1] + [0, 1e4, 0, 5, 0, 0]).astype(np.float32)
+    features[:, 4] = 0.1
+    expected = StandardScaler().fit_transform(features.astype(np.float64))
+    expected[:, 4] = 0
+    np.testing.assert_allclose(Standardiser.of(features)(features), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e30, -3e38])
+def test_constant_features_are_exactly_zero_wherever_they_stand(value):
+    features = np.full((1000, 2), value, dtype=np.float32)
+    features[:, 1] = np.arange(1000)
+    standardiser = Standardiser.of(features)
+    features[:, 0] += 5
+    assert (standardiser(features)[:, 0] == 0).all()
+    assert standardiser(features)[:, 1].std() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("dimension", [1, 12, 40, 41, 90])
+@pytest.mark.parametrize("block_values", [1, 100, 1 << 22])
+def test_the_ridge_is_that_of_scikit_learn_in_either_form_and_any_block(monkeypatch, dimension, block_values):
+    monkeypatch.setattr(feature_map, "BLOCK_VALUES", block_values)
+    monkeypatch.setattr(feature_map, "GRAM_BLOCK_VALUES", block_values)
+    rng = np.random.default_rng(0)
+    features = rng.normal(2, 3, size=(40, dimension)).astype(np.float32)
+    standardiser = Standardiser.of(features)
+    ridge = Ridge(features, standardiser, 0.7)
+    for _ in range(2):  # the factored matrix is kept
+        targets = rng.normal(size=(40, 3))
+        standardised = StandardScaler().fit_transform(features.astype(np.float64))
+        oracle = linear_model.Ridge(alpha=0.7, fit_intercept=False, solver="svd").fit(standardised, targets)
+        solved = ridge.solve(targets)
+        np.testing.assert_allclose(solved, oracle.coef_.T, atol=1e-9)
+        np.testing.assert_allclose(ridge.predict(solved), oracle.predict(standardised), atol=1e-9)
