@@ -180,10 +180,12 @@ def path_below(folder: Path, written: str, place: str, allow_absolute: bool = Fa
         allow_absolute: For tables that the program has written itself.
 
     Raises:
-        DataError: Where the path is empty, absolute, or leads out of the folder.
+        DataError: Where the path is empty, absolute, cannot be printed, or leads out of the folder.
     """
     if not written or written == ".":
         raise DataError(f"{place}: column 'path' is empty")
+    if not written.isprintable():
+        raise DataError(f"{place}: path {written[:80]!r} has characters that cannot be printed; remove them")
     if allow_absolute and written.startswith("/"):
         return Path(written)
     normal = os.path.normpath(written)

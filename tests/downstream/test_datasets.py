@@ -149,8 +149,8 @@ def test_gtzan_is_found_in_the_layout_of_mirrors(copied):
 def test_ext_ballroom_repetitions_share_a_group(data_root):
     data = opened("ext_ballroom", data_root)
     groups = dict(zip(data.item_ids, data.groups.tolist(), strict=True))
-    assert groups["100000"] == groups["100005"] == "track 100000"
-    assert groups["100001"] == "item 100001"
+    assert groups["Chacha/100000"] == groups["Chacha/100005"] == "track 100000"
+    assert groups["Chacha/100001"] == "item Chacha/100001"
     assert set(data.labels) == set(miniatures.DANCES)
 
 
@@ -168,6 +168,16 @@ def test_irmas_songs_are_the_groups(data_root):
     assert groups["cel/[cel][pop_roc]0001__1"] == groups["cel/[cel][pop_roc]0001__2"] == "song 0001"
     assert groups["cel/004__[cel][nod][cla]0005__1"] == "song 0005"
     assert len(set(groups.values())) == 55
+
+
+def test_irmas_names_without_a_song_are_songs_of_their_own(copied):
+    folder = copied("irmas")
+    (folder / "IRMAS-TrainingData/cel/solo.wav").touch()
+    (folder / "IRMAS-TrainingData/cel/._hidden.wav").touch()
+    data = opened("irmas", folder.parent)
+    assert data.groups[data.item_ids.index("cel/solo")] == "item cel/solo"
+    (notice,) = data.notices
+    assert "1 names give no song, such as 'cel/solo.wav'" in notice
 
 
 def test_emotion_has_two_ratings_and_the_split_of_the_task(data_root):
@@ -346,14 +356,13 @@ WRONG = [
     ("ext_ballroom", written(XML, b"<a/>"), "has 0 items"),
     ("ext_ballroom", replaced(XML, 'id="100001"', 'id="../100001"'), "Chacha 2: has the id '../100001'"),
     ("ext_ballroom", replaced(XML, 'id="100001"', ""), "Chacha 2: has the id ''"),
-    ("ext_ballroom", replaced(XML, 'id="100001"', 'id="100000"'), "item '100000' is there already"),
+    ("ext_ballroom", replaced(XML, 'id="100001"', 'id="100000"'), "item 'Chacha/100000' is there already"),
     (
         "irmas",
         lambda folder: shutil.rmtree(folder / "IRMAS-TrainingData"),
         "has no IRMAS-TrainingData; the data",
     ),
     ("irmas", lambda folder: shutil.rmtree(folder / "IRMAS-TrainingData/tru"), "has no tru; the data set is"),
-    ("irmas", written("IRMAS-TrainingData/cel/solo.wav", b""), "solo.wav: the name gives no song"),
     ("emotion", removed(SONGS), f"has no {SONGS} or songs_info.csv; the data set is described at"),
     ("emotion", removed(RATINGS), f"has no {RATINGS} or static_annotations.csv"),
     ("emotion", replaced(RATINGS, "\n5,1.3333", "\n5,"), "line 3: the label of '5' is missing"),

@@ -174,6 +174,11 @@ HEAD = "path\tlabel\tsplit\tgroup\n"
         ("path\tlabel\n..\tx\nb\ty\n", "classification", "line 2: path '..' leads out of"),
         ("path\tlabel\n\tx\nb\ty\n", "classification", "line 2: column 'path' is empty"),
         (
+            'item_id\tpath\tlabel\n1\t"a\nb"\tx\n',
+            "classification",
+            "line 3: path 'a\\nb' has characters that",
+        ),
+        (
             "path\tlabel\na\t\x1b[31mx\nb\ty\n",
             "classification",
             "line 2: item 'a' has characters that cannot",

@@ -66,7 +66,7 @@ def read(folder: Path, split_list: Path | None = None) -> LabelledData:
     items = LabelledItems("classification", metadata)
     for place, dance, track, _ in tracks:
         path = locate(folder, PurePosixPath(dance, f"{track}.mp3"))
-        items.add(place, track, path, dance, group=groups.get(track, ""))
+        items.add(place, f"{dance}/{track}", path, dance, group=groups.get(track, ""))
     return items.finish()
 
 

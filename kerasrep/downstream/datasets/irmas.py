@@ -26,7 +26,6 @@ from kerasrep.downstream.base import LabelledData, Task
 from kerasrep.downstream.datasets.layout import audio_files, locator, required, split_list_of
 from kerasrep.downstream.items import LabelledItems
 from kerasrep.downstream.split_list import read_split_list
-from kerasrep.errors import DataError
 
 DESCRIBED_AT = "https://www.upf.edu/web/mtg/irmas"
 AUDIO = "IRMAS-TrainingData"
@@ -44,7 +43,7 @@ def read(folder: Path, split_list: Path | None = None) -> LabelledData:
         split_list: Read instead of the folders.
 
     Raises:
-        DataError: Where the list or a folder is missing, or a file's name gives no song.
+        DataError: Where the list or a folder is missing, or no task can be made of what is there.
     """
     listed = split_list_of(folder, split_list)
     if listed is not None:
@@ -53,13 +52,17 @@ def read(folder: Path, split_list: Path | None = None) -> LabelledData:
         )
     audio = required(folder, DESCRIBED_AT, AUDIO)
     items = LabelledItems("classification", audio)
+    unclear = []
     for label in CLASSES:
         for path in audio_files(required(audio, DESCRIBED_AT, label)):
             song = _song(PurePosixPath(path.name))
             if not song:
-                raise DataError(f"{path}: the name gives no song; expected one like [cel][cla]0058__1.wav")
+                unclear.append(f"{label}/{path.name}")
             items.add(str(path), f"{label}/{path.stem}", path, label, group=song)
-    return items.finish()
+    if not unclear:
+        return items.finish()
+    what = f"{len(unclear)} names give no song, such as {unclear[0]!r}; each is taken as a song of its own"
+    return items.finish([f"{audio}: {what}"])
 
 
 def _song(name: PurePosixPath) -> str:
