@@ -21,8 +21,9 @@ def test_the_standardiser_is_that_of_scikit_learn_and_ignores_constant_features(
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e30, -3e38])
-def test_constant_features_are_exactly_zero_wherever_they_stand(value):
-    features = np.full((1000, 2), value, dtype=np.float32)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_constant_features_are_exactly_zero_wherever_they_stand(value, dtype):
+    features = np.full((1000, 2), value, dtype=dtype)
     features[:, 1] = np.arange(1000)
     standardiser = Standardiser.of(features)
     features[:, 0] += 5
