@@ -61,24 +61,31 @@ def _argument(graph: Graph, pattern: re.Pattern[str]) -> NDArray[np.float32]:
     for function in graph.library.function:
         for position, argument in enumerate(function.signature.input_arg):
             if pattern.search(argument.name):
-                return _passed(graph, function, position)
-    raise LookupError("no layer 'standardise'")
+                values = _passed(graph, function, position)
+                if values is not None:
+                    return values
+    raise LookupError("no layer 'standardise' with constants")
 
 
-def _passed(graph: Graph, function: Function, position: int) -> NDArray[np.float32]:
-    """The constant that `function` gets at `position`, through however many calls it is handed on."""
+def _passed(graph: Graph, function: Function, position: int) -> NDArray[np.float32] | None:
+    """The constant that `function` gets at `position`, through however many calls it is handed on.
+
+    Loops are not followed: the signature that embeds segments calls the same function without one.
+    """
     import tensorflow as tf
 
     for caller, node in _calls(graph, function.signature.name):
         name = node.input[position].partition(":")[0]
+        values: NDArray[np.float32] | None = None
         if caller is None:
-            constant = next(n for n in graph.node if n.name == name and n.op == "Const")
-            values: NDArray[np.float32] = tf.make_ndarray(constant.attr["value"].tensor)
+            constants = [n for n in graph.node if n.name == name and n.op == "Const"]
+            values = tf.make_ndarray(constants[0].attr["value"].tensor) if constants else None
+        else:
+            arguments = [argument.name for argument in caller.signature.input_arg]
+            values = _passed(graph, caller, arguments.index(name)) if name in arguments else None
+        if values is not None:
             return values
-        arguments = [argument.name for argument in caller.signature.input_arg]
-        if name in arguments:
-            return _passed(graph, caller, arguments.index(name))
-    raise LookupError(f"nothing calls '{function.signature.name}' with constants")
+    return None
 
 
 def _calls(graph: Graph, name: str) -> Iterator[tuple[Function | None, Node]]:

@@ -185,7 +185,7 @@ def is_path(spec: str) -> bool:
     if spec.partition(":")[0] in {RANDOM, HEAR} or spec in {MFCC, MUSICNN}:
         return False
     try:
-        return Path(spec).exists()
+        return bool(spec) and Path(spec).exists()
     except (OSError, ValueError):  # too long, or with a NUL
         return False
 
