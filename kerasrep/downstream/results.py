@@ -65,7 +65,7 @@ def to_json(value: Any) -> str:
     try:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
     except ValueError as error:
-        raise DataError(f"a result is not finite ({error}); look for NaN in embeddings and labels") from error
+        raise DataError(f"a number is not finite ({error}); look for NaN in embeddings and labels") from error
     return text.encode("utf-8", "backslashreplace").decode() + "\n"
 
 

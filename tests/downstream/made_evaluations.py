@@ -12,6 +12,7 @@ import numpy as np
 from sklearn import metrics
 
 from kerasrep.downstream.base import Comparison, Evaluation, FoldScore, ProbeResult
+from kerasrep.downstream.significance import compare
 
 REPRESENTATIONS = ("mss/1", "random", "mfcc")
 DANCES = ("jig", "reel", "hornpipe", "waltz", "mazurka", "polka", "slip jig", "strathspey")
@@ -74,37 +75,12 @@ def make_evaluations(
 
 
 def make_comparisons(evaluations: list[Evaluation]) -> list[Comparison]:
-    """All pairs on each task with the headline probe: a normal approximation over paired units."""
-    found = []
-    for task in dict.fromkeys(e.task for e in evaluations):
-        for first, second in combinations([e for e in evaluations if e.task == task], 2):
-            one, other = first.probes[0], second.probes[0]
-            paired = one.unit_scores - other.unit_scores
-            error = paired.std() / len(paired) ** 0.5
-            difference = float(paired.mean())
-            p_value = float(2 * (1 - _normal(abs(difference) / error))) if error else 1.0
-            found.append(
-                Comparison(
-                    task,
-                    one.probe,
-                    one.metric,
-                    first.representation,
-                    second.representation,
-                    difference,
-                    difference - 1.96 * error,
-                    difference + 1.96 * error,
-                    p_value,
-                    len(paired),
-                    len(paired) // 2,
-                )
-            )
-    return found
-
-
-def _normal(z: float) -> float:
-    from scipy.stats import norm
-
-    return norm.cdf(z)
+    """All pairs on each task with the headline probe."""
+    return [
+        compare(task, one.metric, one.representation, one.probes[0], other.representation, other.probes[0])
+        for task in dict.fromkeys(e.task for e in evaluations)
+        for one, other in combinations([e for e in evaluations if e.task == task], 2)
+    ]
 
 
 def _probe(name, metric, unit_scores, folds, values, prefix, **rest) -> ProbeResult:

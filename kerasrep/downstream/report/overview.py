@@ -19,6 +19,7 @@ from kerasrep.downstream.report.wording import (
     p_equation,
     printable,
 )
+from kerasrep.downstream.significance import holm
 from kerasrep.errors import DataError
 
 
@@ -150,20 +151,6 @@ def chance_probe(evaluation: Evaluation) -> ProbeResult | None:
     return evaluation.probes[-1] if len(evaluation.probes) > 1 else None
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p values for their number, keeping their order (Holm, 1979, Scand. J. Statistics 6).
-
-    Rejecting what is below a level then errs anywhere with at most that probability, whatever the
-    dependence between the tests.
-    """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        corrected[i] = largest
-    return corrected
-
-
 def findings(overview: Overview) -> list[Finding]:
     """Who is best on each task, in order of tasks."""
     return [_finding(overview, task) for task in overview.tasks]
@@ -187,7 +174,7 @@ def _adjusted(comparisons: Sequence[Comparison]) -> tuple[Adjusted, ...]:
     corrected: dict[int, float] = {}
     for probe in dict.fromkeys(comparison.probe for comparison in comparisons):
         rows = [i for i, comparison in enumerate(comparisons) if comparison.probe == probe]
-        corrected |= zip(rows, holm([comparisons[i].p_value for i in rows]), strict=True)
+        corrected |= zip(rows, holm([comparisons[i].p_value for i in rows]).tolist(), strict=True)
     return tuple(Adjusted(comparison, corrected[i]) for i, comparison in enumerate(comparisons))
 
 

@@ -24,12 +24,21 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def shorten(text: str, length: int) -> str:
-    """Text of at most `length` characters: the middle makes way, because names differ at their ends."""
-    if len(text) <= length:
+def shorten(text: str, columns: int) -> str:
+    """Text of at most so many columns: the middle makes way, because names differ at their ends."""
+    if display_width(text) <= columns:
         return text
-    begin = (length - 1) // 2
-    return text[:begin] + "…" + text[len(text) - (length - 1 - begin) :]
+    begin = _fitting(text, (columns - 1) // 2)
+    end = _fitting(text[::-1], columns - 1 - display_width(begin))
+    return f"{begin}…{end[::-1]}"
+
+
+def _fitting(text: str, columns: int) -> str:
+    """The longest beginning that takes at most so many columns."""
+    end, used = 0, 0
+    while end < len(text) and (used := used + display_width(text[end])) <= columns:
+        end += 1
+    return text[:end]
 
 
 def display_width(text: str) -> int:

@@ -17,6 +17,7 @@ from kerasrep.downstream.report.files import (
     write_table,
 )
 from kerasrep.downstream.report.overview import Overview, overview_of
+from kerasrep.downstream.results import summary_of, to_json
 from kerasrep.errors import DataError
 from kerasrep.run_directory import atomic_file, read_json
 
@@ -54,6 +55,7 @@ def write_report(
         RunError: Where the folder cannot be written.
     """
     overview = overview_of(evaluations, comparisons)
+    to_json([provenance, list(notes), *map(summary_of, evaluations), *map(vars, comparisons)])  # or nothing
     earlier = _earlier_files(folder)
     written = [*_write_page(folder, overview, provenance, notes), *_write_tables(folder, overview)]
     names = sorted(path.relative_to(folder).as_posix() for path in written)
