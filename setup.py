@@ -31,6 +31,7 @@ REQUIREMENTS = [
     "joblib>=1.3",
     "tqdm>=4.66",
     "matplotlib>=3.8",
+    "librosa>=0.10.2",
     # pyarrow 26 wants numpy 2.
     "pyarrow>=14,<26",
 ]
@@ -43,7 +44,6 @@ EXTRAS = {
         "pytest>=8",
         "pytest-xdist>=3.5",
         "hypothesis>=6.100",
-        "librosa>=0.10.2",
         "ruff==0.17.6",
         "mypy==2.4.1",
         "types-PyYAML",
@@ -51,7 +51,7 @@ EXTRAS = {
 }
 EXTRAS["dev"] = ["tox>=4", *EXTRAS["demo"], *EXTRAS["test"]]
 
-COMMANDS = ["train", "prepare", "export", "embed"]
+COMMANDS = ["train", "prepare", "export", "embed", "evaluate"]
 
 
 def version() -> str:

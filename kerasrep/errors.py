@@ -29,3 +29,8 @@ class RunError(KerasrepError):
 
 class ExportError(KerasrepError):
     """A model could not be exported or loaded."""
+
+
+def one_line(message: str) -> str:
+    """Escape new lines and whatever else does not print."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)

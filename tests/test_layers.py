@@ -18,7 +18,7 @@ LAYERS = (
     {"recipe", "recipe_file", "recipe_faults", "strict_yaml", "tables", "run_directory", "export_directory"},
     {"sources", "data", "model", "downstream"},
     {"corpora", "training", "serving", "embedding", "study", "tuning"},
-    {"api"},
+    {"api", "suite"},
     {"cli"},
 )
 RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}

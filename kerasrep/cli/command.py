@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 import kerasrep
-from kerasrep.errors import KerasrepError
+from kerasrep.errors import KerasrepError, one_line
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
@@ -125,11 +125,6 @@ def _machine_message(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in _MACHINE_ERRNOS:
         return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
     return None
-
-
-def one_line(message: str) -> str:
-    """Escape new lines and whatever else does not print."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
 
 
 def _complain(prog: str, message: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kerasrep.cli import command
-from kerasrep.errors import DataError, ExportError, RecipeError
+from kerasrep.errors import DataError, ExportError, RecipeError, one_line
 
 if TYPE_CHECKING:
     from kerasrep.embedding import Embedder
@@ -125,7 +125,7 @@ def _write(path: Path, embedded: Sequence[FileEmbedding], columns: Sequence[str]
 
 def _report(bad: Sequence[BadFile]) -> None:
     for item in bad:
-        print(f"{PROG}: skipped: {command.one_line(item.reason)}", file=sys.stderr, flush=True)
+        print(f"{PROG}: skipped: {one_line(item.reason)}", file=sys.stderr, flush=True)
 
 
 def _summarise(embedded: Sequence[FileEmbedding], elapsed_seconds: float, output: Path) -> None:
@@ -135,7 +135,7 @@ def _summarise(embedded: Sequence[FileEmbedding], elapsed_seconds: float, output
     print(
         f"{files}, {audio_seconds:.1f} s of audio in {elapsed_seconds:.1f} s "
         f"({speed:.0f} times real time), {embedded[0].embedding.size} values each: "
-        f"{command.one_line(str(output))}"
+        f"{one_line(str(output))}"
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -73,7 +72,7 @@ def write_task_tables(settings: DemoCorpus, progress: bool = True) -> Path:
 
 def _tables(records: Sequence[Record], folder: Path) -> dict[str, str]:
     def path(record: Record) -> str:
-        return os.fspath((folder / record["audio"]).absolute())
+        return str((folder / str(record["audio"])).absolute())
 
     tables = {}
     for name, label in LABELS.items():

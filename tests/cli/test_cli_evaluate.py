@@ -1,0 +1,187 @@
+"""`kerasrep-evaluate`: what it prints and leaves, how it goes on, and one line for each thing wrong."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from kerasrep.cli import command, evaluate
+
+RATE_HZ = 22_050
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory):
+    """Thirty short files: ten low tones, ten high tones, ten noises; and tables for three tasks."""
+    folder = tmp_path_factory.mktemp("audio")
+    rng = np.random.default_rng(0)
+    time_seconds = np.arange(RATE_HZ // 2) / RATE_HZ
+    labels = ["label", "low", "high", "noise"]
+    rows = ["path,label"]
+    values, items, plays = ["path,label"], ["item,path"], ["user,item,plays"]
+    for number in range(30):
+        kind, pitch_hz = labels[1 + number % 3], 100 + 20 * number
+        tone = np.sin(2 * np.pi * (pitch_hz if kind == "low" else 10 * pitch_hz) * time_seconds)
+        noise = rng.normal(0, 0.1, len(time_seconds))
+        soundfile.write(folder / f"{number}.wav", 0.3 * tone * (kind != "noise") + noise, RATE_HZ)
+        rows.append(f"{number}.wav,{kind}")
+        values.append(f"{number}.wav,{0.0 if kind == 'noise' else np.log2(pitch_hz):.4f}")
+        items.append(f"i{number},{number}.wav")
+        plays += [f"u{user},i{number},{1 + user % 3}" for user in range(9) if user % 3 == number % 3]
+    for name, lines in (("kinds", rows), ("pitches", values), ("items", items), ("plays", plays)):
+        (folder / f"{name}.csv").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(audio):
+    path = audio / "recipe.yaml"
+    path.write_text(
+        f"""
+strategy: ss-r
+sources: [tag]
+tasks:
+  - {{name: kinds, kind: classification, table: {audio / "kinds.csv"}}}
+  - {{name: pitches, kind: regression, table: {audio / "pitches.csv"}, audio: {audio}}}
+  - {{name: who, kind: recommendation, table: {audio / "plays.csv"}, items: {audio / "items.csv"}}}
+"""
+    )
+    return path
+
+
+@pytest.fixture
+def run_evaluate(capsys):
+    """A function that runs the command: exit code, standard output, lines of standard error."""
+
+    def run(*arguments):
+        code = command.run(evaluate.main, evaluate.PROG, [str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        # Progress bars write on standard error; they are no lines of the program.
+        lines = [line for line in captured.err.replace("\r", "\n").splitlines() if evaluate.PROG in line]
+        return code, captured.out, lines
+
+    return run
+
+
+def scores(folder):
+    with (folder / "scores.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_model_and_a_baseline_are_compared_on_tasks_of_ones_own(
+    run_evaluate, small_export, recipe, tmp_path
+):
+    arguments = (small_export, "mfcc", "--recipe", recipe, "-o", tmp_path, "--folds", 3)
+    code, out, err = run_evaluate(*arguments)
+    assert (code, err) == (0, [])
+    rows = scores(tmp_path)
+    assert list(rows[0]) == ["representation", "task", "probe", "fold", "metric", "value"]
+    assert {row["task"] for row in rows} == {"kinds", "pitches", "who"}
+    assert {row["representation"] for row in rows} == {"small/1", "mfcc"}
+    kinds = [
+        float(row["value"])
+        for row in rows
+        if (row["task"], row["probe"], row["metric"]) == ("kinds", "linear_svm", "accuracy")
+    ]
+    assert len(kinds) == 2 * 3 and np.mean(kinds) > 0.7  # three classes: chance is 0.33
+    page = (tmp_path / "report.html").read_text()
+    assert "kinds" in page and "<script" not in page and "src=\"http" not in page
+    assert json.loads((tmp_path / "scores.json").read_text())
+    assert list((tmp_path / "tensorboard").rglob("events.out.tfevents.*"))
+    assert "accuracy" in out and str(tmp_path / "report.html") in out
+
+    results = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*.npz")}
+    assert len(results) == 6
+    code, _, _ = run_evaluate(*arguments)
+    assert code == 0 and scores(tmp_path) == rows
+    assert {path: path.stat().st_mtime_ns for path in results} == results  # found, not computed again
+    code, _, _ = run_evaluate(*arguments, "--seed", 1)
+    assert code == 0 and scores(tmp_path) != rows
+
+
+def test_shuffled_labels_score_at_chance(run_evaluate, recipe, tmp_path):
+    code, _, _ = run_evaluate(
+        "mfcc",
+        "--tasks",
+        "kinds",
+        "--recipe",
+        recipe,
+        "-o",
+        tmp_path,
+        "--shuffle-labels",
+        "--probes",
+        "logistic",
+    )
+    assert code == 0
+    values = [float(row["value"]) for row in scores(tmp_path) if row["probe"] == "logistic"]
+    assert np.mean(values) < 0.67  # three classes of ten: chance is 0.33, with a deviation of 0.09
+
+
+def test_one_failing_task_does_not_lose_the_others(run_evaluate, audio, recipe, tmp_path):
+    broken = tmp_path / "recipe.yaml"
+    broken.write_text(
+        recipe.read_text() + f"  - {{name: gone, kind: classification, table: {audio / 'no.csv'}}}\n"
+    )
+    code, _, err = run_evaluate("mfcc", "--recipe", broken, "--tasks", "gone,kinds", "-o", tmp_path / "out")
+    assert code == 1
+    assert [line for line in err if "gone" in line and "no.csv" in line]
+    assert {row["task"] for row in scores(tmp_path / "out")} == {"kinds"}
+
+
+def test_items_without_usable_audio_are_left_out_up_to_a_limit(run_evaluate, audio, recipe, tmp_path):
+    table = tmp_path / "kinds.csv"
+    table.write_text((audio / "kinds.csv").read_text() + "\nmissing.wav,low")
+    own = tmp_path / "recipe.yaml"
+    own.write_text(recipe.read_text().replace(str(audio / "kinds.csv"), f"{table}, audio: {audio}"))
+    options = ("mfcc", "--recipe", own, "--tasks", "kinds", "-o", tmp_path / "out")
+    code, _, err = run_evaluate(*options, "--max-missing", "0.01")
+    assert code == 1 and "missing.wav" in err[-1] and "1 of 31" in err[-1]
+    code, out, err = run_evaluate(*options, "--max-missing", "0.05")
+    assert code == 0 and not err
+    assert "missing.wav" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("mfcc", "--tasks", "gtzn"), 2, "did you mean 'gtzan'"),
+        (("mfcc", "--tasks", "gtzan"), 2, "--data"),
+        (("mfcc", "--tasks", "gtzan", "--data", "/nowhere"), 1, "/nowhere/"),
+        (("mfc", "--tasks", "demo"), 2, "mfcc"),
+        (("mfcc", "--tasks", "demo", "--probes", "svm"), 2, "svm"),
+        (("random", "--tasks", "demo"), 2, "random"),
+        (("mfcc", "mfcc"), 2, "mfcc"),
+        (("mfcc", "--recipe", "/nowhere.yaml"), 2, "/nowhere.yaml"),
+        (("hear:no_such_module_anywhere", "--tasks", "gtzan", "--data", "/nowhere"), 1, "no_such_module"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(run_evaluate, tmp_path, arguments, code, words):
+    found, _, err = run_evaluate(*arguments, "-o", tmp_path / "out")
+    assert found == code
+    assert len(err) == 1 and words in err[0]
+
+
+def test_an_output_that_cannot_be_made_is_refused_first(run_evaluate, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = run_evaluate("mfcc", "-o", tmp_path / "file" / "out")
+    assert code == 1 and len(err) == 1 and "file/out" in err[0]
+
+
+def test_a_fully_cached_run_imports_no_tensorflow(small_export, recipe, tmp_path, run_evaluate):
+    import subprocess
+
+    arguments = [str(small_export), "--recipe", str(recipe), "--tasks", "kinds", "-o", str(tmp_path)]
+    assert run_evaluate(*arguments)[0] == 0
+    script = (
+        "import sys; from kerasrep.cli import evaluate; code = evaluate.main(sys.argv[1:]); "
+        "print('tensorflow' in sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+    assert Path(tmp_path / "report.html").is_file()
