@@ -63,7 +63,7 @@ class ModelRepresentation:
     """An export, a run or a `.keras` file.
 
     Args:
-        path: Of the model.
+        path: Of the model; an export's is that of its newest version afterwards.
         name: In tables; the last two parts of the path by default.
 
     Raises:
@@ -72,17 +72,17 @@ class ModelRepresentation:
     """
 
     def __init__(self, path: Path, name: str | None = None) -> None:
-        self._load, self._found = find_model(path)
-        self.name = name or path_names([self._found])[0]
+        self._load, self.path = find_model(path)
+        self.name = name or path_names([self.path])[0]
         self.fingerprint = model_fingerprint(path)
 
     @cached_property
     def dimension(self) -> int:
         """512 a branch; only a `.keras` file has to be loaded to know it."""
         if self._load is load_export:
-            return read_card(self._found).track_dimension
+            return read_card(self.path).track_dimension
         if self._load is load_run:
-            recipe = read_recipe(RunDirectory(self._found).recipe)
+            recipe = read_recipe(RunDirectory(self.path).recipe)
             branches = 1 if recipe.strategy == "ms-sr@fc" else len(recipe.sources)
             return 2 * constants.EMBEDDING_SIZE * branches
         return self.embedder.dimension
@@ -90,7 +90,7 @@ class ModelRepresentation:
     @cached_property
     def embedder(self) -> Embedder:
         """The loaded model."""
-        return Embedder(self._load(self._found))
+        return Embedder(self._load(self.path))
 
     def embed(self, waveform: ArrayLike, sample_rate_hz: float) -> NDArray[np.float32]:
         """See `Embedder.embed`."""
@@ -169,15 +169,25 @@ def open_representations(specs: Sequence[str], *, reference: Path | None = None)
     paths = [Path(spec) for spec in specs if is_path(spec)]
     reference = reference or next(iter(paths), None)
     opened = [open_representation(spec, reference=reference) for spec in specs]
-    models = [one for one in opened if type(one) is ModelRepresentation]
-    for model, name in zip(models, path_names([model._found for model in models]), strict=True):
-        model.name = name
+    _name_apart(opened)
     named: dict[str, str] = {}
     for spec, one in zip(specs, opened, strict=True):
         if one.name in named:
             raise RecipeError(f"{spec}: stands twice, also as {named[one.name]}; remove one of them")
         named[one.name] = spec
     return opened
+
+
+def _name_apart(opened: Sequence[Representation]) -> None:
+    """Give models of one name, and HEAR weights of one name, longer names."""
+    from kerasrep.embedding.baselines.hear import Hear
+
+    models = [one for one in opened if type(one) is ModelRepresentation]
+    for model, name in zip(models, path_names([model.path for model in models]), strict=True):
+        model.name = name
+    hears = [one for one in opened if isinstance(one, Hear) and one.weights is not None]
+    for hear, name in zip(hears, path_names([Path(str(one.weights)) for one in hears], 1), strict=True):
+        hear.name = f"{HEAR}:{hear.module_name}:{name}"
 
 
 def is_path(spec: str) -> bool:
@@ -190,8 +200,8 @@ def is_path(spec: str) -> bool:
         return False
 
 
-def path_names(paths: Sequence[Path]) -> list[str]:
-    """Short names of models: the last two parts of their paths, or as many as tell them apart.
+def path_names(paths: Sequence[Path], least: int = 2) -> list[str]:
+    """Short names: the last `least` parts of each path, or as many as tell them apart.
 
     Paths that lead to the same place get the same name.
     """
@@ -199,7 +209,7 @@ def path_names(paths: Sequence[Path]) -> list[str]:
 
     def name(number: int) -> str:
         own = parts[number]
-        length = 2
+        length = least
         while any(other != own and other[-length:] == own[-length:] for other in parts):
             length += 1
         return Path(*own[-length:]).as_posix()
@@ -251,7 +261,7 @@ def _open_hear(spec: str, rest: str) -> Representation:
     module, _, weights = rest.partition(":")
     if not module or not all(part.isidentifier() for part in module.split(".")):
         raise RecipeError(f"{spec}: write hear:MODULE or hear:MODULE:WEIGHTS, such as hear:hearbaseline")
-    return Hear(module, weights or None, spec)
+    return Hear(module, weights or None)
 
 
 def _unknown(spec: str) -> str:

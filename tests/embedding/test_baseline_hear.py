@@ -7,7 +7,7 @@ import soundfile
 from kerasrep.embedding.baselines import hear
 from kerasrep.embedding.baselines.hear import Hear
 from kerasrep.embedding.files import BadFile
-from kerasrep.embedding.representations import open_representation
+from kerasrep.embedding.representations import open_representation, open_representations
 from kerasrep.errors import DataError, RecipeError
 
 MODULE = """
@@ -105,6 +105,19 @@ def test_weights_are_handed_to_load_model_and_into_the_fingerprint(write_module,
     assert open_representation(f"hear:{module}:{weights}").fingerprint != before
     write_module(MODULE + "# changed\n")
     assert open_representation(f"hear:{module}").fingerprint != plain.fingerprint
+
+
+def test_names_are_short_and_tell_weights_apart(write_module, tmp_path):
+    specs = [f"hear:{write_module(MODULE)}"]
+    for folder, name in (("ann", "a.pt"), ("bob", "a.pt"), ("bob", "b.pt")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).write_text("1.0")
+        specs.append(f"{specs[0]}:{tmp_path / folder / name}")
+    names = [one.name for one in open_representations(specs)]
+    assert names == ["hear:loudness", *(f"hear:loudness:{n}" for n in ("ann/a.pt", "bob/a.pt", "b.pt"))]
+    assert open_representation(specs[1]).name == "hear:loudness:a.pt"
+    with pytest.raises(RecipeError, match="stands twice"):
+        open_representations([specs[1], specs[1]])
 
 
 def test_opening_imports_nothing(write_module):

@@ -87,9 +87,9 @@ def by_hand(patch, weights):
 
 def test_the_network_is_the_described_one():
     weights = drawn_weights()
-    patches = np.random.default_rng(1).uniform(0, 4, (2, 187, 96)).astype(np.float32)
+    patches = np.random.default_rng(1).uniform(0, 4, (1, 187, 96)).astype(np.float32)
     found = musicnn.build_network(weights)(patches)
-    assert found.shape == (2, Musicnn.dimension)
+    assert found.shape == (1, Musicnn.dimension)
     for patch, row in zip(patches, found, strict=True):
         np.testing.assert_allclose(row, by_hand(patch, weights), rtol=1e-4, atol=1e-3)
 
@@ -124,6 +124,14 @@ def test_a_missing_wheel_is_told_with_the_command(monkeypatch, tmp_path):
     command = f"python -m pip download --no-deps --dest {tmp_path / 'musicnn'} musicnn==0.1.0"
     assert str(caught.value).endswith(command)
     assert "\n" not in str(caught.value)
+
+
+def test_the_wheel_is_looked_for_where_the_variable_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("MUSICNN_WHEEL", str(tmp_path))
+    assert musicnn.wheel_path() == tmp_path / musicnn.WHEEL_NAME
+    monkeypatch.setenv("MUSICNN_WHEEL", str(tmp_path / "my folder" / "renamed.whl"))
+    assert musicnn.wheel_path() == tmp_path / "my folder" / "renamed.whl"
+    assert f"--dest '{tmp_path / 'my folder'}' musicnn" in musicnn.fetch_command()
 
 
 def test_any_other_wheel_is_refused(monkeypatch, tmp_path):

@@ -16,6 +16,12 @@ def segments(seed=0, count=3):
 
 
 @pytest.fixture(scope="module")
+def of_run(small_run):
+    """Seed 5 of the network of `small_run`."""
+    return load_untrained(small_run.run.root, 5)
+
+
+@pytest.fixture(scope="module")
 def shared_export(make_run, tmp_path_factory):
     """An export of one shared branch whose mel bands all have another mean and deviation."""
     from kerasrep.model.restore import TrainedRun, save_scaler
@@ -38,7 +44,16 @@ def test_the_standardisation_of_an_export_is_read_from_its_graph(shared_export):
     np.testing.assert_allclose(found.sd, expected.sd, rtol=1e-6)
 
 
-def test_every_form_of_the_reference_gives_the_network_before_training(small_run, small_export):
+def test_seeds_give_other_networks_that_tell_recordings_apart(small_run, of_run):
+    waveforms = segments(1, 6)
+    first, other = (m.embed_segments(waveforms) for m in (of_run, load_untrained(small_run.run.root, 6)))
+    assert np.abs(first - other).max() > 0.1 * np.abs(first).max()
+    for found in (first, other):
+        assert np.isfinite(found).all()
+        assert (found.std(axis=0) > 1e-6).mean() > 0.25  # the ReLU of some features never opens
+
+
+def test_every_form_of_the_reference_gives_the_network_before_training(small_run, small_export, of_run):
     from kerasrep.model.strategies import Scaler, network_of
 
     scaler = Scaler(np.full(128, -30, np.float32), np.full(128, 15, np.float32))  # as in `make_run`
@@ -46,8 +61,7 @@ def test_every_form_of_the_reference_gives_the_network_before_training(small_run
     at_step_0 = network_of(recipe, {"year": 5, "tag": 5}, scaler)
     waveforms = segments()
     expected = at_step_0.embedder(waveforms, training=False)["embedding"].numpy()
-    for reference in (small_export, small_run.run.root, small_run.run.model):
-        model = load_untrained(reference, 5)
+    for model in (of_run, load_untrained(small_export, 5), load_untrained(small_run.run.model, 5)):
         assert (model.sample_rate_hz, model.segment_samples, model.branches) == (
             22_050,
             55_125,
@@ -67,15 +81,6 @@ def test_a_shared_network_and_its_bands_are_the_references(shared_export):
 
     np.testing.assert_allclose(found, load_export(version).embed_segments(waveforms), rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(found, load_untrained(root, 0).embed_segments(waveforms), rtol=1e-3, atol=1e-6)
-
-
-def test_seeds_give_other_networks_that_tell_recordings_apart(small_run):
-    waveforms = segments(1, 6)
-    first, other = (load_untrained(small_run.run.root, n).embed_segments(waveforms) for n in (1, 2))
-    assert np.abs(first - other).max() > 0.1 * np.abs(first).max()
-    for found in (first, other):
-        assert np.isfinite(found).all()
-        assert (found.std(axis=0) > 1e-6).mean() > 0.25  # the ReLU of some features never opens
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 import kerasrep
-from kerasrep.embedding import cache
+from kerasrep.embedding import cache, store
 from kerasrep.embedding.cache import cached_embeddings
 from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.errors import DataError
@@ -377,6 +377,21 @@ def test_a_folder_that_cannot_be_made_is_told_in_one_line(files, tmp_path, monke
     with pytest.raises(DataError, match="set KERASREP_HOME") as caught:
         embed(Samples(), files)
     assert "\n" not in str(caught.value)
+
+
+def test_a_cache_that_stays_locked_is_told_in_one_line(files, folder, monkeypatch):
+    embed(Samples(), files[:1])
+    monkeypatch.setattr(store, "LOCK_SECONDS", 0.1)
+    connection = sqlite3.connect(folder / "ab12.sqlite", isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(DataError, match="database is locked") as caught:
+        embed(Samples(), files)
+    assert "\n" not in str(caught.value)
+    connection.execute("ROLLBACK")
+    connection.close()
+    again = Samples()
+    embed(again, files[:1])
+    assert again.asked == []
 
 
 def test_a_fifo_does_not_block(tmp_path, files):

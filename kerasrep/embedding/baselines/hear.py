@@ -37,10 +37,9 @@ PART_SECONDS = 19 * 60
 class Hear(RecordingRepresentation):
     """The scene embeddings of a HEAR module.
 
-    Args:
-        module: Its dotted name.
+    Attributes:
+        module_name: Dotted.
         weights: What `load_model` is given; `None` for no argument.
-        name: In tables.
 
     Raises:
         DataError: When made, where there is no such module or no such file.
@@ -48,17 +47,17 @@ class Hear(RecordingRepresentation):
 
     workers = 1  # nothing says that a module may be called from several threads
 
-    def __init__(self, module: str, weights: str | None = None, name: str | None = None) -> None:
-        self.name = name or f"hear:{module}"
+    def __init__(self, module: str, weights: str | None = None) -> None:
+        self.module_name, self.weights = module, weights
         self._place = f"hear:{module}"
-        self._module_name, self._weights = module, weights
+        self.name = self._place if weights is None else f"{self._place}:{Path(weights).name}"
         self._code = _find_code(module, self._place)
 
     @cached_property
     def fingerprint(self) -> str:
         """Of the module's code and of the weights' bytes; weights that a module brings itself stay unseen."""
-        weights = None if self._weights is None else _content(Path(self._weights)) or self._weights
-        return fingerprint(["hear", VERSION, self._module_name, _content(self._code), weights])
+        weights = None if self.weights is None else _content(Path(self.weights)) or self.weights
+        return fingerprint(["hear", VERSION, self.module_name, _content(self._code), weights])
 
     @property
     def sample_rate_hz(self) -> int:
@@ -86,7 +85,7 @@ class Hear(RecordingRepresentation):
     @cached_property
     def _module(self) -> ModuleType:
         try:
-            module = importlib.import_module(self._module_name)
+            module = importlib.import_module(self.module_name)
         # Whatever a foreign module raises, SystemExit included, is its fault and told in one line.
         except (Exception, SystemExit) as error:
             raise DataError(f"{self._place}: cannot be imported ({_short(error)})") from error
@@ -97,7 +96,7 @@ class Hear(RecordingRepresentation):
 
     @cached_property
     def _model(self) -> Any:
-        arguments = [] if self._weights is None else [self._weights]
+        arguments = [] if self.weights is None else [self.weights]
         try:
             return self._module.load_model(*arguments)
         except (Exception, SystemExit) as error:

@@ -1,7 +1,7 @@
 """The MSD checkpoint of musicnn, a tagger of 3 s patches (Pons, Serra 2019, arXiv 1909.06654).
 
 Its package pins old libraries, so it is neither installed nor run: the wheel is fetched by hand
-(`FETCH_COMMAND`), the checkpoint in it is read with TensorFlow's reader, and the network is built here as
+(`fetch_command`), the checkpoint in it is read with TensorFlow's reader, and the network is built here as
 Pons, Nieto, Prockup, Schmidt, Ehmann, Serra (2018), arXiv 1711.02520, describe it.
 
 The embedding is what the network pools over a patch: the mean and the maximum over time of the 753 features
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import tempfile
 import threading
 import zipfile
@@ -52,14 +53,15 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 
 def wheel_path() -> Path:
-    """Where the wheel is looked for: `MUSICNN_WHEEL`, or the folder `musicnn` of `home()`."""
+    """Where the wheel is looked for: at or in `MUSICNN_WHEEL`, or in the folder `musicnn` of `home()`."""
     named = os.environ.get(WHEEL_VARIABLE)
-    return Path(named).expanduser() if named else home() / "musicnn" / WHEEL_NAME
+    path = Path(named).expanduser() if named else home() / "musicnn"
+    return path / WHEEL_NAME if path.is_dir() or not named else path
 
 
 def fetch_command() -> str:
     """The command that puts the wheel where it is looked for."""
-    return f"python -m pip download --no-deps --dest {wheel_path().parent} musicnn==0.1.0"
+    return f"python -m pip download --no-deps --dest {shlex.quote(str(wheel_path().parent))} musicnn==0.1.0"
 
 
 class Musicnn(RecordingRepresentation):
