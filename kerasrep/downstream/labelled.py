@@ -106,7 +106,9 @@ def fold_scores(
 def unit_scores(kind: Kind, truths: NDArray[Any], predictions: NDArray[Any]) -> NDArray[np.float64]:
     """What each item of one test part adds to its accuracy or R², float64 [items]; their mean is the score.
 
-    For values: 1 - squared error / mean squared deviation of the part's values, so R² = 1 - SSE / SST.
+    For values: 1 - squared error / mean squared deviation of the part's values, so R² = 1 - SSE / SST. The
+    interval of R² takes that deviation as known. In simulation it held the true R² in 90% to 94% of the cases
+    with 30 to 100 items; an interval that estimates the deviation anew did so in 86% to 93%.
     """
     if kind == "classification":
         right: NDArray[np.float64] = (truths == predictions).astype(np.float64)

@@ -21,7 +21,7 @@ from kerasrep.downstream.base import Kind
 from kerasrep.downstream.folds import Rows, partitions
 
 HIDDEN = (256, 256)
-MAX_EPOCHS = 200
+MAX_EPOCHS = 100
 EPOCHS_WITHOUT_HELD_OUT = 30
 PATIENCE_EPOCHS = 10
 LEAST_GAIN = 1e-3  # nats, or squared deviations; what is less does not count as better
@@ -29,8 +29,9 @@ RELATIVE_GAIN = 0.01  # of the lowest loss
 LEARNING_RATE = 1e-3
 HELD_OUT_PARTS = 7  # one of them is held out
 
-#: So that an epoch has about 50 steps, within bounds that keep the matrix products efficient.
+#: Items a step: so many that an epoch has about 25 steps, within these bounds.
 BATCH_BOUNDS = (32, 512)
+STEPS_AN_EPOCH = 25
 
 
 class _Perceptron(BaseEstimator):  # type: ignore[misc]
@@ -95,7 +96,7 @@ class _Perceptron(BaseEstimator):  # type: ignore[misc]
         build = MLPClassifier if self.kind == "classification" else MLPRegressor
         return build(
             hidden_layer_sizes=HIDDEN,
-            batch_size=min(n_items, int(np.clip(n_items // 50, low, high))),
+            batch_size=min(n_items, int(np.clip(n_items // STEPS_AN_EPOCH, low, high))),
             learning_rate_init=LEARNING_RATE,
             # One generator for all epochs: a number would give each epoch the same order of items.
             random_state=np.random.RandomState(self.seed),

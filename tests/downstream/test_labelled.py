@@ -7,11 +7,15 @@ import pytest
 from made_problems import problem
 from scipy import stats
 from sklearn import metrics
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from kerasrep.downstream.base import METRICS
 from kerasrep.downstream.bootstrap import blocks_of, mean_interval
 from kerasrep.downstream.folds import folds
 from kerasrep.downstream.labelled import N_REPEATS, evaluate_labelled
+from kerasrep.downstream.probes import C_GRID
 from kerasrep.errors import DataError
 
 KINDS = ["classification", "regression"]
@@ -145,6 +149,22 @@ def test_tuning_records_a_c_a_fold_and_small_training_parts_fall_back_to_the_def
         grouped, embeddings, "classification", probes=["logistic"], n_folds=3, tune=True
     )[0]
     assert result.details["C"] == [1.0, 1.0, 1.0]
+
+
+def test_c_is_chosen_on_the_data_sets_own_validation_part_where_there_is_one():
+    splits = ["train"] * 60 + ["validation"] * 40 + ["test"] * 40
+    data, embeddings = problem("classification", n_items=140, noise=4, splits=splits)
+    result = evaluate_labelled(data, embeddings, "classification", probes=["logistic"], tune=True)[0]
+    scores = []
+    for c in C_GRID:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=c / 20, max_iter=5000))
+        model.fit(embeddings[:60], data.labels[:60])
+        scores.append(model.score(embeddings[60:100], data.labels[60:100]))
+    chosen = C_GRID[int(np.argmax(scores))]
+    assert result.details["C"] == [chosen]
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=chosen / 20, max_iter=5000))
+    model.fit(embeddings[:100], data.labels[:100])  # then fitted to both parts
+    assert result.mean == pytest.approx(model.score(embeddings[100:], data.labels[100:]), abs=0.03)
 
 
 # Intervals
