@@ -103,6 +103,7 @@ def draw_tasks(axes: Axes, overview: Overview, tasks: Sequence[str]) -> None:
         axes.errorbar(means, middles, xerr=ends, fmt="none", ecolor=INK, elinewidth=0.9, capsize=1.8)
         for task, probe, middle in zip((tasks[row] for row in rows), probes, middles, strict=True):
             text = number(probe.mean, overview.decimals(task))
+            text = f"◂ {text}" if probe.mean < lowest else text
             at = max(probe.high, 0.0, lowest) + 0.012 * (highest - lowest)
             axes.text(at, middle, text, va="center", fontsize=7, color=INK)
     _mark_chance(axes, overview, tasks)

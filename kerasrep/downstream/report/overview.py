@@ -98,6 +98,12 @@ class Overview:
         scores = [probe.mean for probe in map(chance_probe, self.of_task(task)) if probe is not None]
         return tuple(sorted({round(score, 9) for score in scores}))
 
+    def chance_text(self, task: str) -> str:
+        """`0.125`, or `0.120 to 0.131`; empty where there is no chance probe."""
+        scores = self.chance(task)
+        texts = (number(score, self.decimals(task)) for score in (*scores[:1], *scores[-1:]))
+        return " to ".join(dict.fromkeys(texts))
+
     def decimals(self, task: str) -> int:
         """Decimals for scores of one task."""
         return decimals_for([evaluation.probes[0].mean for evaluation in self.of_task(task)])
@@ -156,11 +162,32 @@ def findings(overview: Overview) -> list[Finding]:
     return [_finding(overview, task) for task in overview.tasks]
 
 
-def overall_sentences(overview: Overview) -> list[str]:
-    """On how many tasks each representation is best, and how often each pair differs; in words."""
-    if len(overview.representations) < 2:
-        return []
-    return [*_wins(overview), *_pairs(overview)]
+def win_sentences(overview: Overview) -> Iterator[str]:
+    """On how many tasks each representation is best; in words."""
+    compared = [f for f in findings(overview) if len(overview.of_task(f.task)) > 1]
+    for name in overview.representations:
+        won = [finding for finding in compared if finding.best == (name,)]
+        if won:
+            clear = sum(finding.behind is not None and finding.behind.significant for finding in won)
+            ahead = f"significantly ahead of the next one on {clear or 'none'}"
+            ahead = ahead if any(finding.behind is not None for finding in won) else "not tested"
+            yield f"{printable(name)} is best on {len(won)} of {counted(len(compared), 'task')} ({ahead})."
+
+
+def pair_sentences(overview: Overview) -> Iterator[str]:
+    """On how many tasks each pair that was tested differs; in words."""
+    for first, second in combinations(overview.representations, 2):
+        common = [t for t in overview.tasks if (t, first) in overview.cells and (t, second) in overview.cells]
+        means = [[overview.cells[t, name].probes[0].mean for name in (first, second)] for t in common]
+        tested = [a for t in common if (a := overview.between(t, first, second)) is not None]
+        if not tested:
+            continue
+        above = sum(a > b for a, b in means)
+        better = sum(a.significant and a.comparison.difference > 0 for a in tested)
+        worse = sum(a.significant and a.comparison.difference < 0 for a in tested)
+        names = f"{printable(first)} scores above {printable(second)}"
+        verdict = f"significantly better on {better}, significantly worse on {worse}"
+        yield f"{names} on {above} of {counted(len(common), 'task')}: {verdict}."
 
 
 def _check_finite(evaluation: Evaluation) -> None:
@@ -199,11 +226,8 @@ def _achievement(overview: Overview, task: str, best: Sequence[Evaluation], n_co
     probe, decimals = best[0].probes[0], overview.decimals(task)
     score = f"{metric_label(best[0].metric)} {number(probe.mean, decimals)}"
     score += f" {interval(probe.low, probe.high, decimals)}"
-    chance = overview.chance(task)
-    if chance:
-        score += (
-            f", chance {' to '.join(dict.fromkeys(number(c, decimals) for c in (chance[0], chance[-1])))}"
-        )
+    chance = overview.chance_text(task)
+    score += f", chance {chance}" if chance else ""
     names = listing([printable(evaluation.representation) for evaluation in best])
     if n_compared == 1:
         return f"{names} alone was evaluated ({score})"
@@ -226,29 +250,3 @@ def _beside_chance(best: Evaluation) -> str:
     if chance is not None and best.probes[0].low <= chance.mean:
         return "; even its interval reaches down to chance"
     return ""
-
-
-def _wins(overview: Overview) -> Iterator[str]:
-    compared = [f for f in findings(overview) if len(overview.of_task(f.task)) > 1]
-    for name in overview.representations:
-        won = [finding for finding in compared if finding.best == (name,)]
-        if won:
-            clear = sum(finding.behind is not None and finding.behind.significant for finding in won)
-            ahead = f"significantly ahead of the next one on {clear or 'none'}"
-            ahead = ahead if any(finding.behind is not None for finding in won) else "not tested"
-            yield f"{printable(name)} is best on {len(won)} of {counted(len(compared), 'task')} ({ahead})."
-
-
-def _pairs(overview: Overview) -> Iterator[str]:
-    for first, second in combinations(overview.representations, 2):
-        common = [t for t in overview.tasks if (t, first) in overview.cells and (t, second) in overview.cells]
-        means = [[overview.cells[t, name].probes[0].mean for name in (first, second)] for t in common]
-        tested = [a for t in common if (a := overview.between(t, first, second)) is not None]
-        if not tested:
-            continue
-        above = sum(a > b for a, b in means)
-        better = sum(a.significant and a.comparison.difference > 0 for a in tested)
-        worse = sum(a.significant and a.comparison.difference < 0 for a in tested)
-        names = f"{printable(first)} scores above {printable(second)}"
-        verdict = f"significantly better on {better}, significantly worse on {worse}"
-        yield f"{names} on {above} of {counted(len(common), 'task')}: {verdict}."

@@ -8,7 +8,7 @@ from typing import Any
 from kerasrep.downstream.base import Evaluation, ProbeResult
 from kerasrep.downstream.report.drawing import DPI, Picture
 from kerasrep.downstream.report.markup import Markup, breakable, element, folded, image, table
-from kerasrep.downstream.report.overview import Overview, findings, overall_sentences
+from kerasrep.downstream.report.overview import Overview, findings, pair_sentences, win_sentences
 from kerasrep.downstream.report.style import CSS
 from kerasrep.downstream.report.table import MISSING, count_lines, left_out_lines
 from kerasrep.downstream.report.wording import (
@@ -73,10 +73,8 @@ def build_page(
 
 def _summary(overview: Overview) -> Iterator[Markup]:
     yield element("h2", "Which representation is best on which task")
-    sentences = overall_sentences(overview)
-    if sentences:
-        yield element("ul", *(element("li", sentence) for sentence in sentences))
-    yield element("ul", *(element("li", finding.sentence) for finding in findings(overview)))
+    sentences = [*win_sentences(overview), *(finding.sentence for finding in findings(overview))]
+    yield element("ul", *(element("li", sentence) for sentence in sentences))
     if overview.comparisons:
         text = (
             "Significant: below 5% in a paired test on the same items or users, after Holm's correction for "
@@ -92,7 +90,7 @@ def _scores(overview: Overview) -> Iterator[Markup]:
     rows = []
     for task in overview.tasks:
         decimals = overview.decimals(task)
-        chance = " to ".join(dict.fromkeys(number(score, decimals) for score in overview.chance(task)))
+        chance = overview.chance_text(task)
         metric = element("span", metric_label(overview.metric(task)), class_="interval")
         row: list[str] = [element("span", breakable(task), metric), chance or MISSING]
         for name in overview.representations:
@@ -144,6 +142,7 @@ def _comparisons(overview: Overview) -> Iterator[Markup]:
     if not overview.comparisons:
         return
     yield element("h2", "Differences between representations")
+    yield element("ul", *(element("li", sentence) for sentence in pair_sentences(overview)))
     rows = []
     for adjusted in overview.comparisons:
         seen = adjusted.comparison

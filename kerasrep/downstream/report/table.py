@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kerasrep.downstream.base import Comparison, Evaluation, ProbeResult
@@ -13,8 +13,9 @@ from kerasrep.downstream.report.overview import (
     Overview,
     chance_probe,
     findings,
-    overall_sentences,
     overview_of,
+    pair_sentences,
+    win_sentences,
 )
 from kerasrep.downstream.report.wording import (
     counted,
@@ -54,15 +55,16 @@ def terminal_report(
         DataError: Where nothing was evaluated, or one representation stands twice for a task.
     """
     overview = overview_of(evaluations, comparisons)
-    parts = [_headline(overview, width), *_sentences(overview, width)]
+    parts = [_headline(overview, width)]
+    parts += _sentences(win_sentences(overview), width)
+    parts += _sentences((finding.sentence for finding in findings(overview)), width)
     if verbose:
         parts += [_probes(overview, width), _metrics(overview, width)]
+    parts += _sentences(pair_sentences(overview), width)
     shown = overview.comparisons if verbose else overview.headline_comparisons()
     if shown:
         parts.append(_comparisons(overview, shown, width))
-    notes = [*count_lines(overview), *left_out_lines(overview)]
-    if notes:
-        parts.append("\n".join(_wrap(line, width) for line in notes))
+    parts += _sentences([*count_lines(overview), *left_out_lines(overview)], width)
     return "\n\n".join(parts) + "\n"
 
 
@@ -100,7 +102,7 @@ def _headline(overview: Overview, width: int) -> str:
     rows = []
     for task, names in zip(overview.tasks, probes, strict=True):
         decimals = overview.decimals(task)
-        row = [printable(task), metric_label(overview.metric(task)), _chance(overview, task)]
+        row = [printable(task), metric_label(overview.metric(task)), overview.chance_text(task) or MISSING]
         row += [] if same else [", ".join(map(printable, names))]
         for name in overview.representations:
             evaluation = overview.cells.get((task, name))
@@ -113,10 +115,9 @@ def _headline(overview: Overview, width: int) -> str:
     return f"{title}\n{_blocks(header, rows, len(fixed), width)}"
 
 
-def _sentences(overview: Overview, width: int) -> Iterator[str]:
-    for lines in (overall_sentences(overview), [finding.sentence for finding in findings(overview)]):
-        if lines:
-            yield "\n".join(_wrap(line, width) for line in lines)
+def _sentences(lines: Iterable[str], width: int) -> list[str]:
+    text = "\n".join(_wrap(line, width) for line in lines)
+    return [text] if text else []
 
 
 def _probes(overview: Overview, width: int) -> str:
@@ -188,14 +189,6 @@ def _comparisons(overview: Overview, shown: Sequence[Adjusted], width: int) -> s
     header = ["task", *probe, "compared", "difference", "95%", "p", "p (Holm)", "units"]
     title = "Paired tests; p (Holm) is corrected for the number of comparisons with one probe, * below 0.05:"
     return f"{_wrap(title, width)}\n{_blocks(header, rows, 2 + several_probes, width)}"
-
-
-def _chance(overview: Overview, task: str) -> str:
-    scores = overview.chance(task)
-    if not scores:
-        return MISSING
-    texts = dict.fromkeys(number(score, overview.decimals(task)) for score in (scores[0], scores[-1]))
-    return " to ".join(texts)
 
 
 def _score(probe: ProbeResult, decimals: int) -> str:
