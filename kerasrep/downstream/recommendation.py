@@ -5,8 +5,8 @@ Each repeat holds out some items with all their plays, fits a weighted matrix fa
 held-out items, and only these, for each user. A user's average precision at K is the task's score. Nothing of
 a held-out item takes part in the fit, not even in the standardisation of the embeddings.
 
-Held-out items, 5% and K = 80 are as in Kim et al. (2018, arXiv 1802.04051), and the limits of `dense` as in
-their published code.
+The task is that of Kim et al. (2018, arXiv 1802.04051); 5% held out, K = 80 and the limits of `dense` are as
+in their published code.
 """
 
 from __future__ import annotations
