@@ -224,7 +224,13 @@ class Suite:
         if isinstance(data, LabelledData):
             parts += [data.labels, data.splits]
         else:
-            parts += [data.user_ids, data.plays.data, data.plays.indices, data.plays.indptr]
+            parts += [
+                data.user_ids,
+                np.asarray([data.k, data.held_out_fraction]),
+                data.plays.data,
+                data.plays.indices,
+                data.plays.indptr,
+            ]
         for part in parts:
             array = np.asarray([] if part is None else part)
             digest.update(f"{array.dtype.kind}{array.shape}".encode())

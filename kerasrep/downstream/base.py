@@ -72,6 +72,7 @@ class PlayData:
         plays: float64 [users, items], how often each user played each item; zeros are not stored.
         groups: [items] versions of one piece, held out together; `None` where items are independent.
         held_out_fraction: Of the items, in each repeat.
+        k: Items of a ranking that count.
         notices: Lines the user must read.
     """
 
@@ -81,6 +82,7 @@ class PlayData:
     plays: sparse.csr_matrix
     groups: NDArray[np.str_] | None = None
     held_out_fraction: float = 0.05
+    k: int = 80
     notices: Sequence[str] = ()
 
     def keep(self, rows: NDArray[np.intp]) -> PlayData:
@@ -94,6 +96,7 @@ class PlayData:
             plays[users],
             None if self.groups is None else self.groups[rows],
             self.held_out_fraction,
+            self.k,
             self.notices,
         )
 

@@ -154,8 +154,8 @@ class PlayCounter:
             tuple(self._users),
             plays,
             groups,
-            held_out_fraction,
-            tuple(found),
+            held_out_fraction=held_out_fraction,
+            notices=tuple(found),
         )
 
     def _fold(self) -> sparse.csr_matrix:

@@ -29,8 +29,6 @@ from kerasrep.errors import DataError
 FloatArray = NDArray[np.float64]
 Scorer = Callable[[slice], FloatArray]  # users -> [users, held-out items], the larger the better
 
-K = 80  # of AP, recall and NDCG
-
 _HELD_OUT, _START, _CHANCE = range(3)  # purposes of random numbers
 
 
@@ -39,7 +37,7 @@ def evaluate_recommendation(
     embeddings: NDArray[np.float32],
     *,
     n_repeats: int = 5,
-    k: int = K,
+    k: int | None = None,
     seed: int = 0,
     settings: FactorisationSettings = FactorisationSettings(),  # noqa: B008 (it is frozen)
 ) -> tuple[ProbeResult, ...]:
@@ -52,7 +50,7 @@ def evaluate_recommendation(
         data: Plays, and which items must be held out together.
         embeddings: float32 [items, dimension], in the order of `data.item_ids`.
         n_repeats: Times that other items are held out.
-        k: Items of a ranking that count; all of them where there are fewer.
+        k: Items of a ranking that count, `data.k` by default; all of them where there are fewer.
         seed: Of everything random.
         settings: Of the factorisation.
 
@@ -64,6 +62,7 @@ def evaluate_recommendation(
         DataError: Where plays or embeddings cannot be used, or too little is left on one side.
         ValueError: Where `n_repeats`, `k` or `seed` is impossible.
     """
+    k = data.k if k is None else k
     if n_repeats < 1 or k < 1 or seed < 0:
         raise ValueError("n_repeats and k must be at least 1, seed at least 0")
     data = replace(data, plays=_checked_plays(data))

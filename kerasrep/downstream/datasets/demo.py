@@ -9,7 +9,8 @@ Layout: tables that are written for the corpus, not by hand: `dance.tsv`, `metre
 (`item, path, group`) and `plays.tsv` (`user, item, plays`) of the simulated listeners. Paths may be
 absolute.
 
-Split: folds by tune group, so that versions of one tune stay on one side; 20% of the items held out.
+Split: folds by tune group, so that versions of one tune stay on one side; 20% of the items held out,
+of which the first 10 of a ranking count.
 
 Citation: the collections that the scores come from; each track's record in the corpus's manifest names its
 own.
@@ -21,6 +22,7 @@ Described at: README.md of kerasrep
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +44,7 @@ LABELLED: dict[str, Kind] = {
 ITEMS = "items.tsv"
 PLAYS = "plays.tsv"
 HELD_OUT_FRACTION = 0.2  # 5% of so few items would be a handful
+K = 10  # of some 40 held-out items: with more than there are, recall would always be 1
 
 
 def read(folder: Path, split_list: Path | None = None, *, name: str) -> LabelledData:
@@ -66,7 +69,8 @@ def read_plays(folder: Path) -> PlayData:
         DataError: Where a table is missing or malformed.
     """
     plays, items = (required(folder, DESCRIBED_AT, table) for table in (PLAYS, ITEMS))
-    return read_play_list(plays, items, held_out_fraction=HELD_OUT_FRACTION, allow_absolute=True)
+    data = read_play_list(plays, items, held_out_fraction=HELD_OUT_FRACTION, allow_absolute=True)
+    return replace(data, k=K)
 
 
 CITATION = "the collections that the scores come from, named in the corpus's manifest"
