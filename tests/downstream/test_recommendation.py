@@ -38,8 +38,8 @@ def play_data(plays, groups=None, fraction=0.2):
         tuple(f"user-{number}" for number in range(n_users)),
         sparse.csr_matrix(plays),
         groups,
-        fraction,
-        ("a notice",),
+        held_out_fraction=fraction,
+        notices=("a notice",),
     )
 
 
