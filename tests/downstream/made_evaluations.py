@@ -25,7 +25,11 @@ CLASSES = {
 TASKS = (*CLASSES, "demo_tempo", "demo_recommendation")
 N_ITEMS = 160
 N_USERS = 90
-PROBES = ("linear_svm", "logistic", "mlp", "chance")
+PROBES = {
+    "classification": ("linear_svm", "logistic", "mlp", "chance"),
+    "regression": ("ridge", "svr", "mlp", "chance"),
+    "recommendation": ("wmf_features", "chance"),
+}
 NOTES = ("The demo tasks are labelled by construction, so that every label can be heard in the audio.",)
 PROVENANCE = {
     "command": "kerasrep-evaluate exported/mss/1 random mfcc --tasks demo -o scores",
@@ -54,10 +58,9 @@ def make_evaluation(
     make = {"classification": _classification, "regression": _regression, "recommendation": _recommendation}[
         kind
     ]
-    sources = (rng, rng, rng, chance_rng)
     probes = tuple(
-        make(name, task, skill, source, n_folds)
-        for name, skill, source in zip(PROBES, skills, sources, strict=True)
+        make(name, task, *((0.0, chance_rng) if name == "chance" else (skill, rng)), n_folds)
+        for name, skill in zip(PROBES[kind], skills, strict=False)
     )
     counts = {"items": {"found": N_ITEMS, "published": None}}
     return Evaluation(representation, 512, task, kind, metric, N_ITEMS, {}, probes, counts)

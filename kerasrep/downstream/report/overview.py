@@ -25,9 +25,17 @@ from kerasrep.errors import DataError
 
 @dataclass(frozen=True)
 class Adjusted:
-    """A comparison with its p value after Holm's correction over all comparisons with the same probe."""
+    """A comparison with its p value after Holm's correction.
+
+    Attributes:
+        comparison: As it was made.
+        is_headline: Whether its probe is the one that headlines show for its task.
+        p_holm: Corrected for the number of headline comparisons on all tasks; of another probe, for the
+            number of comparisons with that probe.
+    """
 
     comparison: Comparison
+    is_headline: bool
     p_holm: float
 
     @property
@@ -47,6 +55,7 @@ class Adjusted:
                 low=-seen.high,
                 high=-seen.low,
             ),
+            self.is_headline,
             self.p_holm,
         )
 
@@ -108,9 +117,21 @@ class Overview:
         """Decimals for scores of one task."""
         return decimals_for([evaluation.probes[0].mean for evaluation in self.of_task(task)])
 
+    def headline_probes(self) -> dict[str, tuple[str, ...]]:
+        """Kind of task -> probes that headlines show; one, unless evaluations of a kind differ."""
+        probes: dict[str, dict[str, None]] = {}
+        for evaluation in self.cells.values():
+            probes.setdefault(evaluation.kind, {})[evaluation.probes[0].probe] = None
+        return {kind: tuple(names) for kind, names in probes.items()}
+
+    def headline_text(self) -> str:
+        """`linear_svm for classification, ridge for regression`."""
+        probes = self.headline_probes().items()
+        return ", ".join(f"{listing([*map(printable, names)])} for {kind}" for kind, names in probes)
+
     def headline_comparisons(self) -> tuple[Adjusted, ...]:
-        """The comparisons with the probe that headlines show."""
-        return tuple(a for a in self.comparisons if self._is_headline(a.comparison))
+        """The comparisons with the probes that headlines show."""
+        return tuple(adjusted for adjusted in self.comparisons if adjusted.is_headline)
 
     def between(self, task: str, first: str, second: str) -> Adjusted | None:
         """The comparison of two representations with the headline probe, seen from `first`."""
@@ -121,10 +142,6 @@ class Overview:
             if seen.task == task and (seen.second, seen.first) == (first, second):
                 return adjusted.turned()
         return None
-
-    def _is_headline(self, comparison: Comparison) -> bool:
-        evaluations = self.of_task(comparison.task) if comparison.task in self.tasks else []
-        return any(evaluation.probes[0].probe == comparison.probe for evaluation in evaluations)
 
 
 def overview_of(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison] = ()) -> Overview:
@@ -148,7 +165,7 @@ def overview_of(evaluations: Sequence[Evaluation], comparisons: Sequence[Compari
         tuple(dict.fromkeys(task for task, _ in cells)),
         tuple(dict.fromkeys(representation for _, representation in cells)),
         cells,
-        _adjusted(comparisons),
+        _adjusted(cells, comparisons),
     )
 
 
@@ -197,12 +214,18 @@ def _check_finite(evaluation: Evaluation) -> None:
             raise DataError(f"{what}: a score of the probe {printable(probe.probe)} is not finite")
 
 
-def _adjusted(comparisons: Sequence[Comparison]) -> tuple[Adjusted, ...]:
+def _adjusted(
+    cells: Mapping[tuple[str, str], Evaluation], comparisons: Sequence[Comparison]
+) -> tuple[Adjusted, ...]:
+    headlines = {(task, evaluation.probes[0].probe) for (task, _), evaluation in cells.items()}
+    is_headline = [(comparison.task, comparison.probe) in headlines for comparison in comparisons]
+    families: dict[str | None, list[int]] = {}
+    for i, comparison in enumerate(comparisons):
+        families.setdefault(None if is_headline[i] else comparison.probe, []).append(i)
     corrected: dict[int, float] = {}
-    for probe in dict.fromkeys(comparison.probe for comparison in comparisons):
-        rows = [i for i, comparison in enumerate(comparisons) if comparison.probe == probe]
+    for rows in families.values():
         corrected |= zip(rows, holm([comparisons[i].p_value for i in rows]).tolist(), strict=True)
-    return tuple(Adjusted(comparison, corrected[i]) for i, comparison in enumerate(comparisons))
+    return tuple(Adjusted(c, is_headline[i], corrected[i]) for i, c in enumerate(comparisons))
 
 
 def _finding(overview: Overview, task: str) -> Finding:

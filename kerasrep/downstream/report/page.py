@@ -12,6 +12,7 @@ from kerasrep.downstream.report.overview import Overview, findings, pair_sentenc
 from kerasrep.downstream.report.style import CSS
 from kerasrep.downstream.report.table import MISSING, count_lines, left_out_lines
 from kerasrep.downstream.report.wording import (
+    counted,
     decimals_for,
     interval,
     metric_label,
@@ -99,8 +100,7 @@ def _scores(overview: Overview) -> Iterator[Markup]:
             row.append(_score(evaluation, decimals, several and name in best[task]))
         rows.append(row)
     yield table(["task", "chance", *overview.representations], rows)
-    probes = dict.fromkeys(evaluation.probes[0].probe for evaluation in overview.cells.values())
-    text = f"Probe: {', '.join(map(printable, probes))}. The best of each row is bold; small: 95% intervals."
+    text = f"Probe: {overview.headline_text()}. The best of each row is bold; small: 95% intervals."
     yield element("p", text, class_="quiet")
 
 
@@ -161,7 +161,11 @@ def _comparisons(overview: Overview) -> Iterator[Markup]:
             ]
         )
     yield table(["compared", "difference", "p (Holm)", "p", "probe", "tested", "groups"], rows)
-    text = "p (Holm) is corrected for the number of comparisons with one probe; bold: below 0.05."
+    n_headline = len(overview.headline_comparisons())
+    text = f"p (Holm) is corrected for {counted(n_headline, 'comparison')} with the probes of the table above"
+    if n_headline < len(overview.comparisons):
+        text += ", and for the comparisons with each other probe"
+    text += "; bold: below 0.05."
     yield element("p", text, class_="quiet")
 
 

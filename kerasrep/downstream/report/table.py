@@ -97,22 +97,17 @@ def left_out_lines(overview: Overview) -> list[str]:
 
 
 def _headline(overview: Overview, width: int) -> str:
-    probes = [list(dict.fromkeys(e.probes[0].probe for e in overview.of_task(t))) for t in overview.tasks]
-    same = len({tuple(names) for names in probes}) == 1 and len(probes[0]) == 1
     rows = []
-    for task, names in zip(overview.tasks, probes, strict=True):
+    for task in overview.tasks:
         decimals = overview.decimals(task)
         row = [printable(task), metric_label(overview.metric(task)), overview.chance_text(task) or MISSING]
-        row += [] if same else [", ".join(map(printable, names))]
         for name in overview.representations:
             evaluation = overview.cells.get((task, name))
             row.append(MISSING if evaluation is None else _score(evaluation.probes[0], decimals))
         rows.append(row)
-    fixed = ["task", "metric", "chance", *([] if same else ["probe"])]
-    header = [*fixed, *map(printable, overview.representations)]
-    probe = f" of the probe '{printable(probes[0][0])}'" if same else ""
-    title = _wrap(f"Scores{probe}, with 95% intervals by bootstrap over what was tested:", width)
-    return f"{title}\n{_blocks(header, rows, len(fixed), width)}"
+    header = ["task", "metric", "chance", *map(printable, overview.representations)]
+    title = f"Scores with 95% intervals by bootstrap over what was tested; probe: {overview.headline_text()}"
+    return f"{_wrap(title, width)}\n{_blocks(header, rows, 3, width)}"
 
 
 def _sentences(lines: Iterable[str], width: int) -> list[str]:
@@ -122,20 +117,36 @@ def _sentences(lines: Iterable[str], width: int) -> list[str]:
 
 def _probes(overview: Overview, width: int) -> str:
     """Chance is left out: it stands in the first table."""
-    probes = [p for e in overview.cells.values() for p in e.probes if p is not chance_probe(e)]
-    names = list(dict.fromkeys(probe.probe for probe in probes))
-    return "Every probe:\n" + _by_task(overview, overview.tasks, names, _probe_score, width)
+
+    def names(evaluation: Evaluation) -> list[str]:
+        return [p.probe for p in evaluation.probes if p is not chance_probe(evaluation)]
+
+    return "Every probe:\n" + _by_kind(overview, names, _probe_score, width)
 
 
 def _metrics(overview: Overview, width: int) -> str:
-    """A block for each kind of task, because kinds have their own metrics."""
-    blocks = []
+    def names(evaluation: Evaluation) -> list[str]:
+        return [score.metric for score in evaluation.probes[0].scores]
+
+    title = "Every metric of the first probe, means over folds:\n"
+    return title + _by_kind(overview, names, _metric_mean, width, metric_label)
+
+
+def _by_kind(
+    overview: Overview,
+    names: Callable[[Evaluation], Sequence[str]],
+    cell: Callable[[Evaluation, str], str],
+    width: int,
+    label: Callable[[str], str] = printable,
+) -> str:
+    """A table for each kind of task, because kinds have their own probes and metrics."""
+    tables = []
     for kind in dict.fromkeys(evaluation.kind for evaluation in overview.cells.values()):
         found = [evaluation for evaluation in overview.cells.values() if evaluation.kind == kind]
         tasks = [task for task in overview.tasks if any(evaluation.task == task for evaluation in found)]
-        names = list(dict.fromkeys(score.metric for e in found for score in e.probes[0].scores))
-        blocks.append(_by_task(overview, tasks, names, _metric_mean, width, metric_label))
-    return "Every metric of the first probe, means over folds:\n" + "\n\n".join(blocks)
+        columns = list(dict.fromkeys(name for evaluation in found for name in names(evaluation)))
+        tables.append(_by_task(overview, tasks, columns, cell, width, label))
+    return "\n\n".join(tables)
 
 
 def _by_task(
@@ -144,7 +155,7 @@ def _by_task(
     columns: Sequence[str],
     cell: Callable[[Evaluation, str], str],
     width: int,
-    label: Callable[[str], str] = printable,
+    label: Callable[[str], str],
 ) -> str:
     """A row for each task and representation."""
     rows = []
@@ -168,7 +179,7 @@ def _metric_mean(evaluation: Evaluation, name: str) -> str:
 
 def _comparisons(overview: Overview, shown: Sequence[Adjusted], width: int) -> str:
     rows = []
-    several_probes = len({adjusted.comparison.probe for adjusted in shown}) > 1
+    all_headline = all(adjusted.is_headline for adjusted in shown)
     for adjusted in shown:
         seen = adjusted.comparison
         decimals = overview.decimals(seen.task) if seen.task in overview.tasks else 3
@@ -176,7 +187,7 @@ def _comparisons(overview: Overview, shown: Sequence[Adjusted], width: int) -> s
         rows.append(
             [
                 printable(seen.task),
-                *([printable(seen.probe)] if several_probes else []),
+                *([] if all_headline else [printable(seen.probe)]),
                 f"{printable(seen.first)} - {printable(seen.second)}",
                 f"{'' if difference.startswith('-') else '+'}{difference}",
                 interval(seen.low, seen.high, decimals),
@@ -185,10 +196,17 @@ def _comparisons(overview: Overview, shown: Sequence[Adjusted], width: int) -> s
                 f"{seen.n_units:,}" + (f" in {seen.n_groups:,}" if seen.n_groups != seen.n_units else ""),
             ]
         )
-    probe = ["probe"] if several_probes else []
+    probe = [] if all_headline else ["probe"]
     header = ["task", *probe, "compared", "difference", "95%", "p", "p (Holm)", "units"]
-    title = "Paired tests; p (Holm) is corrected for the number of comparisons with one probe, * below 0.05:"
-    return f"{_wrap(title, width)}\n{_blocks(header, rows, 2 + several_probes, width)}"
+    return f"{_wrap(_holm_note(shown), width)}\n{_blocks(header, rows, 2 + len(probe), width)}"
+
+
+def _holm_note(shown: Sequence[Adjusted]) -> str:
+    n_headline = sum(adjusted.is_headline for adjusted in shown)
+    others = "" if n_headline == len(shown) else "; other probes, for the comparisons with each of them"
+    return (
+        f"Paired tests; p (Holm) is corrected for {counted(n_headline, 'comparison')}{others}; * below 0.05:"
+    )
 
 
 def _score(probe: ProbeResult, decimals: int) -> str:
