@@ -4,11 +4,13 @@ Its package pins old libraries, so it is neither installed nor run: the wheel is
 (`fetch_command`), the checkpoint in it is read with TensorFlow's reader, and the network is built here as
 Pons, Nieto, Prockup, Schmidt, Ehmann, Serra (2018), arXiv 1711.02520, describe it.
 
-The embedding is what the network pools over a patch: the mean and the maximum over time of the 753 features
-that its back-end reads (561 of the front-end, three times 64 of the middle), averaged over the patches of a
-recording. Patches do not overlap; an unfinished last one is left out, and a recording shorter than a patch
-is repeated, as in training. The authors' package keeps the mel spectrum in half precision, which overflows
-in loud passages; here it is single precision.
+The embedding is what the network pools over a patch: the mean and the maximum over time of the features that
+its back-end reads, averaged over the patches of a recording. Of these 753 features (561 of the front-end,
+three times 64 of the middle) weight decay has emptied 541 in the published checkpoint: their kernels are
+zero, their values constant up to rounding, which a probe that standardises would blow up to noise. They are
+left out; 212 remain. Patches do not overlap; an unfinished last one is left out, and a recording shorter than
+a patch is repeated, as in training. The authors' package keeps the mel spectrum in half precision, which
+overflows in loud passages; here it is single precision.
 """
 
 from __future__ import annotations
@@ -45,8 +47,14 @@ _MEMBERS = {
 GEOMETRY = MelGeometry(16_000, fft_samples=512, hop_samples=256, n_mels=96, padding="reflect")
 PATCH_FRAMES = 187  # 3 s
 BATCH_PATCHES = 8
-N_POOLED = 753
+#: Features that `live_features` finds in the published checkpoint.
+N_LIVE = 212
+#: Kernels of a smaller norm are empty: those of the checkpoint are all under 2e-6 or over 5e-3.
+EMPTY_NORM = 1e-4
+FRONT_LAYERS = range(5)
 BATCH_NORM_EPSILON = 1e-3
+
+_NORM_PARTS = ("moving_mean", "moving_variance", "beta", "gamma")
 
 Tensor = Any  # tf.Tensor
 Weights = Mapping[str, NDArray[np.float32]]
@@ -65,7 +73,7 @@ def fetch_command() -> str:
 
 
 class Musicnn(RecordingRepresentation):
-    """753 means, then 753 maxima.
+    """212 means, then 212 maxima.
 
     Raises:
         DataError: When made, where the wheel is missing or is not the published one.
@@ -73,7 +81,7 @@ class Musicnn(RecordingRepresentation):
 
     name = "musicnn"
     sample_rate_hz = GEOMETRY.sample_rate_hz
-    dimension = 2 * N_POOLED
+    dimension = 2 * N_LIVE
     workers = 2  # TensorFlow spreads each call over the cores itself
 
     def __init__(self) -> None:
@@ -88,7 +96,7 @@ class Musicnn(RecordingRepresentation):
         return fingerprint(["musicnn", VERSION, WHEEL_SHA256])
 
     def embed_blocks(self, blocks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """float32 [samples, 2] blocks -> float32 [1506]."""
+        """float32 [samples, 2] blocks -> float32 [424]."""
         self.prepare()
         assert self._network is not None
         total, count = np.zeros(self.dimension), 0
@@ -182,21 +190,36 @@ def _as_patches(frames: NDArray[np.float32]) -> NDArray[np.float32]:
     return frames.reshape(-1, PATCH_FRAMES, frames.shape[1])
 
 
+def live_features(weights: Weights) -> NDArray[np.bool_]:
+    """Which of the 753 features depend on the audio: those whose kernel is not empty.
+
+    Those of the middle's second and third layer carry the first layer's along and always count.
+    """
+    layers = [_is_live(weights, number) for number in (*FRONT_LAYERS, 5)]
+    n_middle = len(layers[-1])
+    return np.concatenate([*layers, np.ones(2 * n_middle, np.bool_)])
+
+
 def build_network(weights: Weights) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Make the network up to its pooling over time.
+    """Make the network up to its pooling over time, without the filters that are empty.
 
     Returns:
-        A function from compressed mel patches, float32 [patches, 187, 96], to float32 [patches, 1506]: means
-        over time, then maxima.
+        A function from compressed mel patches, float32 [patches, 187, 96], to the live features' means over
+        time, then their maxima: float32 [patches, 2 x live].
     """
     import tensorflow as tf
 
-    constants = {name: tf.constant(value) for name, value in weights.items()}
+    live = np.flatnonzero(live_features(weights))
+    n_front = sum(int(_is_live(weights, number).sum()) for number in FRONT_LAYERS)
+    first_of_middle = sum(len(_is_live(weights, number)) for number in FRONT_LAYERS)
+    # Empty filters are not computed, so that the middle's features stand right behind the live ones.
+    chosen = np.where(live < first_of_middle, np.arange(len(live)), live - first_of_middle + n_front)
+    constants = {name: tf.constant(value) for name, value in _without_empty(weights).items()}
     signature = [tf.TensorSpec((None, PATCH_FRAMES, GEOMETRY.n_mels), tf.float32)]
 
     @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
     def forward(patches: Tensor) -> Tensor:
-        features = _features(patches, constants)
+        features = tf.gather(_features(patches, constants), chosen, axis=2)
         return tf.concat([tf.reduce_mean(features, axis=1), tf.reduce_max(features, axis=1)], axis=1)
 
     def pooled(patches: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -206,8 +229,41 @@ def build_network(weights: Weights) -> Callable[[NDArray[np.float32]], NDArray[n
     return pooled
 
 
+def _is_live(weights: Weights, number: int) -> NDArray[np.bool_]:
+    kernel = weights[f"{_variable('conv2d', number)}/kernel"]
+    live: NDArray[np.bool_] = np.sqrt(np.square(kernel).sum(axis=(0, 1, 2))) > EMPTY_NORM
+    return live
+
+
+def _without_empty(weights: Weights) -> dict[str, NDArray[np.float32]]:
+    """Drop the front-end's empty filters.
+
+    What they are is constant, so that all they give the middle is an offset for each frame (which differs at
+    the ends, where the middle's first convolution is padded): it becomes `offset`, float32 [1, 187, filters].
+    """
+    import tensorflow as tf
+
+    kept = dict(weights)
+    empty_values = []
+    for number in FRONT_LAYERS:
+        live = _is_live(weights, number)
+        convolution, norm = _variable("conv2d", number), _variable("batch_normalization", number + 1)
+        constant = tf.nn.relu(tf.constant(weights[f"{convolution}/bias"]))
+        empty_values.append(np.where(live, 0, _batch_norm(constant, weights, number + 1).numpy()))
+        for name in (f"{convolution}/kernel", f"{convolution}/bias"):
+            kept[name] = weights[name][..., live]
+        for part in _NORM_PARTS:
+            kept[f"{norm}/{part}"] = weights[f"{norm}/{part}"][live]
+    kernel = weights["conv2d_5/kernel"][:, :, 0]  # [7, features, filters]
+    constant_map = np.tile(np.concatenate(empty_values).astype(np.float32), (1, PATCH_FRAMES, 1))
+    kept["offset"] = tf.nn.conv1d(constant_map, kernel, 1, "SAME").numpy()
+    all_live = np.concatenate([_is_live(weights, number) for number in FRONT_LAYERS])
+    kept["conv2d_5/kernel"] = weights["conv2d_5/kernel"][:, all_live]
+    return kept
+
+
 def _features(patches: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-    """Compressed mel [patches, frames, mels] -> [patches, frames, 753]."""
+    """Compressed mel [patches, frames, mels] -> [patches, frames, features]."""
     import tensorflow as tf
 
     # Front-end: filters over timbre (7 frames by 38 and 67 bands) and over time (128, 64 and 32 frames)
@@ -215,9 +271,9 @@ def _features(patches: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
     padded = tf.pad(x, [[0, 0], [3, 3], [0, 0], [0, 0]])
     maps = [_convolve(padded, weights, 0, "VALID"), _convolve(padded, weights, 1, "VALID")]
     maps += [_convolve(x, weights, number, "SAME") for number in (2, 3, 4)]
-    front = tf.concat([tf.reduce_max(one, axis=2) for one in maps], axis=2)  # [patches, frames, 561]
+    front = tf.concat([tf.reduce_max(one, axis=2) for one in maps], axis=2)
     # Middle: three convolutions over time, the later two with residual connections
-    first = _convolve_time(front, weights, 5)
+    first = _convolve_time(front, weights, 5, weights["offset"])
     second = _convolve_time(first, weights, 6) + first
     third = _convolve_time(second, weights, 7) + second
     return tf.concat([front, first, second, third], axis=2)
@@ -233,9 +289,7 @@ def _batch_norm(x: Tensor, weights: Mapping[str, Tensor], number: int) -> Tensor
     import tensorflow as tf
 
     name = _variable("batch_normalization", number)
-    mean, variance, beta, gamma = (
-        weights[f"{name}/{part}"] for part in ("moving_mean", "moving_variance", "beta", "gamma")
-    )
+    mean, variance, beta, gamma = (weights[f"{name}/{part}"] for part in _NORM_PARTS)
     return tf.nn.batch_normalization(x, mean, variance, beta, gamma, BATCH_NORM_EPSILON)
 
 
@@ -248,11 +302,11 @@ def _convolve(x: Tensor, weights: Mapping[str, Tensor], number: int, padding: st
     return _batch_norm(tf.nn.relu(x), weights, number + 1)
 
 
-def _convolve_time(x: Tensor, weights: Mapping[str, Tensor], number: int) -> Tensor:
+def _convolve_time(x: Tensor, weights: Mapping[str, Tensor], number: int, offset: Tensor = 0.0) -> Tensor:
     """[patches, frames, features] -> convolution over 7 frames and all features, ReLU, batch norm."""
     import tensorflow as tf
 
     name = _variable("conv2d", number)
     kernel = tf.squeeze(weights[f"{name}/kernel"], 2)  # [7, features, 1, filters] in the checkpoint
-    x = tf.nn.conv1d(x, kernel, 1, "SAME") + weights[f"{name}/bias"]
+    x = tf.nn.conv1d(x, kernel, 1, "SAME") + offset + weights[f"{name}/bias"]
     return _batch_norm(tf.nn.relu(x), weights, number + 1)
