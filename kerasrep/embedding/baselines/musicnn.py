@@ -1,7 +1,7 @@
 """The MSD checkpoint of musicnn, a tagger of 3 s patches (Pons, Serra 2019, arXiv 1909.06654).
 
-Its package pins old libraries, so it is neither installed nor run: the wheel is fetched by hand
-(`fetch_command`), the checkpoint in it is read with TensorFlow's reader, and the network is built here as
+Its package pins old libraries, so it is neither installed nor run: the checkpoint is taken out of its wheel
+(see `musicnn_wheel`), and the network is built here as
 Pons, Nieto, Prockup, Schmidt, Ehmann, Serra (2018), arXiv 1711.02520, describe it.
 
 The embedding is what the network pools over a patch: the mean and the maximum over time of the features that
@@ -15,35 +15,26 @@ overflows in loud passages; here it is single precision.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shlex
-import tempfile
 import threading
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.embedding.baselines.mel import MelGeometry, mel_frames
+from kerasrep.embedding.baselines.musicnn_wheel import (
+    WHEEL_SHA256,
+    Weights,
+    check_wheel,
+    read_weights,
+    wheel_path,
+)
 from kerasrep.embedding.recordings import RecordingRepresentation
-from kerasrep.errors import DataError
 from kerasrep.recipe import fingerprint
-from kerasrep.run_directory import home
 
 #: Raised whenever the code gives other values for the same audio.
 VERSION = 1
-WHEEL_NAME = "musicnn-0.1.0-py3-none-any.whl"
-WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
-WHEEL_VARIABLE = "MUSICNN_WHEEL"
-_MEMBERS = {
-    "musicnn/MSD_musicnn/.index": "msd.index",
-    "musicnn/MSD_musicnn/.data-00000-of-00001": "msd.data-00000-of-00001",
-}
-
 GEOMETRY = MelGeometry(16_000, fft_samples=512, hop_samples=256, n_mels=96, padding="reflect")
 PATCH_FRAMES = 187  # 3 s
 BATCH_PATCHES = 8
@@ -57,19 +48,6 @@ BATCH_NORM_EPSILON = 1e-3
 _NORM_PARTS = ("moving_mean", "moving_variance", "beta", "gamma")
 
 Tensor = Any  # tf.Tensor
-Weights = Mapping[str, NDArray[np.float32]]
-
-
-def wheel_path() -> Path:
-    """Where the wheel is looked for: at or in `MUSICNN_WHEEL`, or in the folder `musicnn` of `home()`."""
-    named = os.environ.get(WHEEL_VARIABLE)
-    path = Path(named).expanduser() if named else home() / "musicnn"
-    return path / WHEEL_NAME if path.is_dir() or not named else path
-
-
-def fetch_command() -> str:
-    """The command that puts the wheel where it is looked for."""
-    return f"python -m pip download --no-deps --dest {shlex.quote(str(wheel_path().parent))} musicnn==0.1.0"
 
 
 class Musicnn(RecordingRepresentation):
@@ -110,53 +88,6 @@ class Musicnn(RecordingRepresentation):
         with self._loading:
             if self._network is None:
                 self._network = build_network(read_weights(self._wheel))
-
-
-def check_wheel(path: Path) -> None:
-    """Refuse anything but the published wheel.
-
-    Raises:
-        DataError: Where it is missing or another file.
-    """
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(
-            f"musicnn: {path} cannot be read ({error.strerror}); fetch it with: {fetch_command()}"
-        ) from error
-    if digest != WHEEL_SHA256:
-        raise DataError(
-            f"musicnn: {path} is not the published wheel (sha256 {digest[:12]}...); delete it and fetch it "
-            f"with: {fetch_command()}"
-        )
-
-
-def read_weights(wheel: Path) -> Weights:
-    """Read the variables of the MSD checkpoint; nothing in the wheel is executed.
-
-    Args:
-        wheel: As `check_wheel` accepts it.
-
-    Returns:
-        Name of the variable, such as `conv2d_1/kernel`, -> float32.
-
-    Raises:
-        DataError: Where the checkpoint cannot be read.
-    """
-    import tensorflow as tf
-
-    with tempfile.TemporaryDirectory(prefix="musicnn-") as folder:
-        try:
-            with zipfile.ZipFile(wheel) as archive:
-                for member, name in _MEMBERS.items():  # under our names, so that none leads elsewhere
-                    (Path(folder) / name).write_bytes(archive.read(member))
-            reader = tf.train.load_checkpoint(str(Path(folder) / "msd"))
-            names = [name for name in reader.get_variable_to_shape_map() if "Adam" not in name]
-            return {name: reader.get_tensor(name) for name in names}
-        except (OSError, KeyError, zipfile.BadZipFile, tf.errors.OpError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(f"musicnn: {wheel}: its checkpoint cannot be read ({reason})") from error
 
 
 def compress(mel: NDArray[np.float32]) -> NDArray[np.float32]:
