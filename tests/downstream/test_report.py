@@ -41,7 +41,7 @@ one_evaluation = functools.cache(make_evaluation)
 
 
 def scored(representation: str, mean: float, task: str = "dance", **changes) -> Evaluation:
-    """An evaluation with a chosen score, an interval of 0.1 to both sides, and 0.2 by chance."""
+    """An evaluation with a chosen score, an interval from 0.1 below to 0.1 above it, and 0.2 by chance."""
     made = one_evaluation()
     probe = dataclasses.replace(made.probes[0], mean=mean, low=mean - 0.1, high=mean + 0.1)
     chance = dataclasses.replace(made.probes[-1], mean=0.2, low=0.1, high=0.3)
@@ -460,7 +460,10 @@ print(sorted({{"tensorflow", "matplotlib.pyplot", "keras"}} & set(sys.modules)))
 
 
 def test_bars_end_at_scores_and_chance_is_marked():
-    overview = overview_of([scored("a", 0.5), scored("b", 0.4), scored("b", 0.7, "metre")])
+    skewed = scored("b", 0.4)
+    probes = (dataclasses.replace(skewed.probes[0], low=0.35), skewed.probes[1])
+    skewed = dataclasses.replace(skewed, probes=probes)
+    overview = overview_of([scored("a", 0.5), skewed, scored("b", 0.7, "metre")])
     with drawing():
         axes = new_figure(5, 5).add_subplot()
         draw_tasks(axes, overview, ("dance", "metre"))
@@ -469,7 +472,7 @@ def test_bars_end_at_scores_and_chance_is_marked():
     marks = [line for line in axes.lines if line.get_linestyle() == "--"]
     assert [set(mark.get_xdata()) for mark in marks] == [{0.2}, {0.2}]
     ends = [segment[:, 0] for c in axes.collections for segment in c.get_segments()]
-    np.testing.assert_allclose(sorted(map(tuple, ends)), [(0.3, 0.5), (0.4, 0.6), (0.6, 0.8)])
+    np.testing.assert_allclose(sorted(map(tuple, ends)), [(0.35, 0.5), (0.4, 0.6), (0.6, 0.8)])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["dance", "metre"]
 
 

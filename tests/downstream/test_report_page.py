@@ -111,6 +111,14 @@ def test_every_score_of_the_headline_probe_stands_in_the_page(whole):
         assert f"{probe.mean:.{decimals}f}[{probe.low:.{decimals}f}, {probe.high:.{decimals}f}]" in page.text
 
 
+def test_the_best_of_each_row_is_marked_where_there_is_a_choice(whole):
+    page, overview = whole
+    marked = [attributes for attributes in page.all("span") if attributes.get("class") == "best"]
+    assert len(marked) == len(overview.tasks)
+    alone = page_of([make_evaluation("a", "demo_tempo")])
+    assert not [attributes for attributes in alone.all("span") if attributes.get("class") == "best"]
+
+
 def test_every_figure_has_a_description_and_a_sentence(whole):
     page, overview = whole
     images = page.all("img")

@@ -142,7 +142,9 @@ def _comparisons(overview: Overview) -> Iterator[Markup]:
     if not overview.comparisons:
         return
     yield element("h2", "Differences between representations")
-    yield element("ul", *(element("li", sentence) for sentence in pair_sentences(overview)))
+    sentences = [element("li", sentence) for sentence in pair_sentences(overview)]
+    if sentences:
+        yield element("ul", *sentences)
     rows = []
     for adjusted in overview.comparisons:
         seen = adjusted.comparison
