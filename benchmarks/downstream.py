@@ -25,7 +25,7 @@ N_CLASSES = 16
 N_HIDDEN = 30  # what embeddings know of labels
 TRAINING_PART = 0.8
 N_USERS, N_RECOMMENDED_ITEMS = 12_000, 24_000
-PLAYS_A_USER = 50
+DRAWS_A_USER = 400  # about 8% of them are kept
 GIB_OF_KIB = 2**20
 
 CLASSIFIERS = ("linear_svm", "logistic", "mlp")
@@ -75,9 +75,9 @@ def play_problem(n_users: int, n_items: int, dimension: int) -> tuple[Any, Any]:
     centres = rng.normal(size=(N_CLASSES, N_HIDDEN))
     hidden = (centres[classes] + rng.normal(size=(n_items, N_HIDDEN))).astype(np.float32)
     popularity = rng.permutation(1 / np.arange(10, n_items + 10))
-    users = np.repeat(np.arange(n_users), PLAYS_A_USER)
+    users = np.repeat(np.arange(n_users), DRAWS_A_USER)
     items = rng.choice(n_items, size=len(users), p=popularity / popularity.sum())
-    kept = (classes[items] == users % N_CLASSES) | (rng.random(len(users)) < 0.3)
+    kept = (classes[items] == users % N_CLASSES) | (rng.random(len(users)) < 0.02)
     played = np.ones(int(kept.sum()))
     plays = sparse.csr_matrix((played, (users[kept], items[kept])), shape=(n_users, n_items))
     data = PlayData(

@@ -40,7 +40,8 @@ def mean_interval(
     """Percentile interval of the mean of `values` (Efron and Tibshirani 1993, chapters 8 and 13).
 
     Blocks are drawn with replacement, as many as there are; a resample's mean is over its units, so that
-    large blocks weigh more. With fewer than about 20 blocks the interval is too narrow.
+    large blocks weigh more. With fewer than about 20 blocks the interval is too narrow, and where all values
+    are the same it has no width.
 
     Args:
         values: float64 [units], at least one.
