@@ -151,6 +151,21 @@ def test_tasks_won_and_pairs_are_counted():
     ]
 
 
+@pytest.mark.parametrize(
+    ("n_tested", "words"),
+    [
+        (0, "not tested against the next one"),
+        (1, "significantly ahead of the next one on 1 of the 1 that were tested"),
+        (2, "significantly ahead of the next one on 2"),
+    ],
+)
+def test_only_what_was_tested_is_called_significant(n_tested, words):
+    evaluations = [scored(name, mean, task) for task in "xy" for name, mean in (("a", 0.7), ("b", 0.5))]
+    comparisons = [compared("a", "b", 0.2, 0.001, task) for task in "xy"[:n_tested]]
+    (sentence,) = win_sentences(overview_of(evaluations, comparisons))
+    assert sentence == f"a is best on 2 of 2 tasks ({words})."
+
+
 def test_nothing_twice_and_nothing_that_is_not_finite_is_reported():
     with pytest.raises(DataError, match="nothing was evaluated"):
         terminal_report([])

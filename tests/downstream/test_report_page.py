@@ -214,3 +214,9 @@ def test_numbers_of_numpy_in_provenance_are_shown():
     page = page_of([make_evaluation("a", "demo_tempo")], provenance={"seed": np.int64(3), "folds": (1, 2)})
     assert "seed3" in page.text
     assert "folds1, 2" in page.text
+
+
+@pytest.mark.parametrize("command", ["kerasrep-evaluate 'a b' -o c", ["kerasrep-evaluate", "a b", "-o", "c"]])
+def test_the_command_can_be_copied_to_a_shell(command):
+    page = page_of([make_evaluation("a", "demo_recommendation")], provenance={"command": command})
+    assert "To run it again:kerasrep-evaluate 'a b' -o c" in page.text

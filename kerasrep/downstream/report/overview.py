@@ -185,9 +185,11 @@ def win_sentences(overview: Overview) -> Iterator[str]:
     for name in overview.representations:
         won = [finding for finding in compared if finding.best == (name,)]
         if won:
-            clear = sum(finding.behind is not None and finding.behind.significant for finding in won)
+            tested = [finding.behind for finding in won if finding.behind is not None]
+            clear = sum(behind.significant for behind in tested)
             ahead = f"significantly ahead of the next one on {clear or 'none'}"
-            ahead = ahead if any(finding.behind is not None for finding in won) else "not tested"
+            ahead += "" if len(tested) == len(won) else f" of the {len(tested)} that were tested"
+            ahead = ahead if tested else "not tested against the next one"
             yield f"{printable(name)} is best on {len(won)} of {counted(len(compared), 'task')} ({ahead})."
 
 

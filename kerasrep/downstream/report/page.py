@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,8 @@ def build_page(
         overview: Evaluations and comparisons.
         bars: One figure a metric.
         confusions: (task, representation) -> figure.
-        provenance: Versions and settings, nested as one likes; `command` is how to run it again.
+        provenance: Versions and settings, nested as one likes; `command`, a line or its words, is how to run
+            it again.
         notes: What the reader must know before any number.
 
     Returns:
@@ -245,7 +247,8 @@ def _provenance(provenance: Mapping[str, Any]) -> Iterator[Markup]:
     command = provenance.get("command")
     if command:
         yield element("p", "To run it again:")
-        yield element("pre", element("code", str(command)))
+        line = command if isinstance(command, str) else shlex.join(map(str, command))
+        yield element("pre", element("code", line))
     rows = [[name, value] for name, value in _flat(provenance) if name != "command"]
     if rows:
         yield table(["what", "value"], rows, n_names=2)

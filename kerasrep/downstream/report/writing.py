@@ -43,7 +43,8 @@ def write_report(
         folder: Made where it is missing.
         evaluations: Tasks and representations stand in order of first appearance.
         comparisons: Of pairs of representations; p values are corrected here.
-        provenance: Versions and settings, ready for JSON; `command` is how to run it again.
+        provenance: Versions and settings, ready for JSON; `command`, a line or its words, is how to run it
+            again.
         notes: What the reader must know before any number.
 
     Returns:
