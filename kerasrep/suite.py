@@ -244,10 +244,7 @@ class Suite:
             "command": [prog, *sys.argv[1:]],
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "options": asdict(self._options),
-            "representations": {
-                one.name: {"dimension": one.dimension, "fingerprint": one.fingerprint}
-                for one in self._representations
-            },
+            "representations": {one.name: one.fingerprint for one in self._representations},
             "tasks": {
                 task.name: {"split": task.split, "citation": task.citation, "licence": task.licence}
                 for task in self._tasks

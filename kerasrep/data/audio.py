@@ -7,6 +7,7 @@ files that libsndfile has read from end to end. Rates are converted by soxr ("HQ
 
 from __future__ import annotations
 
+import os
 import stat
 import struct
 from collections.abc import Iterable, Iterator
@@ -178,7 +179,7 @@ def _open(path: Path) -> soundfile.SoundFile:
     except ValueError as error:  # NUL in the name
         raise DataError(f"{path!s:.200}: is no file name ({error})".replace("\0", "\\0")) from error
     try:
-        return soundfile.SoundFile(path)
+        return soundfile.SoundFile(os.fsencode(path))  # bytes, as names may be no UTF-8
     except soundfile.LibsndfileError as error:
         # libsndfile calls unreadable MP3 "not a regular file"; we know better by now.
         reason = "no MPEG frames found" if "regular file" in error.error_string else error.error_string

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from kerasrep.data import audio
-from kerasrep.data.audio import decode, read_header
+from kerasrep.data.audio import decode, decode_blocks, read_header
 from kerasrep.errors import DataError
 
 RATE_HZ = 22_050
@@ -188,3 +188,15 @@ def test_a_false_data_size_never_reaches_tensorflow_io(tmp_path):
 
 def test_a_rate_that_cannot_be_is_refused(tmp_path):
     assert "rate of 7 Hz" in refusal(write(tmp_path / "a.wav", tone([1]), 7))
+
+
+def test_a_name_that_is_not_utf8_is_decoded_like_any_other(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    soundfile.write(tmp_path / "plain.wav", np.linspace(-0.5, 0.5, 3000), 22_050)
+    (tmp_path / "plain.wav").rename(path)
+    audio = np.concatenate(list(decode_blocks(path, 22_050)))
+    np.testing.assert_allclose(audio[:, 0], np.linspace(-0.5, 0.5, 3000), atol=1e-4)
+    broken = tmp_path / os.fsdecode(b"brok\xe9n.wav")
+    broken.write_bytes(b"no audio")
+    with pytest.raises(DataError, match="no audio that libsndfile reads"):
+        list(decode_blocks(broken, 22_050))
