@@ -167,6 +167,16 @@ class PreparedDirectory:
         return self.root / "topics.json"
 
     @property
+    def topics_text(self) -> Path:
+        """Text: the same for people (see `sources.topics`)."""
+        return self.root / "topics.txt"
+
+    @property
+    def topics_picture(self) -> Path:
+        """PNG: the largest topics with their likeliest terms, and the components of the mixtures."""
+        return self.root / "topics.png"
+
+    @property
     def tracks(self) -> Path:
         """TSV with a header: track_id, split, title, artist, label (for people and the projector)."""
         return self.root / "tracks.tsv"

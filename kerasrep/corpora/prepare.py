@@ -35,6 +35,7 @@ from kerasrep.errors import DataError, RunError
 from kerasrep.recipe import Recipe, fingerprint
 from kerasrep.run_directory import PreparedDirectory, home, read_json, write_json, write_text
 from kerasrep.sources.targets import TargetSet, build_targets, restrict_labels, save_targets
+from kerasrep.sources.topics import write_topics
 
 FORMAT_VERSION = 2
 
@@ -206,9 +207,9 @@ def _build(
     save_index(directory, shards.index)
     train_ids = shards.index.track_ids[shards.index.rows("train")].tolist()
     labels = restrict_labels(corpus.labels, shards.index.track_ids.tolist())
-    targets = build_targets(labels, train_ids, recipe.targets, recipe.seed)
+    targets = build_targets(labels, train_ids, recipe.targets, recipe.seed, progress)
     save_targets(directory.targets, targets)
-    write_json(directory.topics, targets.report)
+    write_topics(directory, targets.report)
     _write_tracks(directory, corpus, shards)
     write_json(directory.manifest, _manifest(corpus, directory, settings, shards, targets))
     remove_parts(directory)

@@ -60,6 +60,7 @@ def build_targets(
     fit_track_ids: Collection[str],
     settings: TargetSettings,
     seed: int,
+    progress: bool = False,
 ) -> TargetSet:
     """Fit each source's model on the training tracks and give every labelled track its target.
 
@@ -71,6 +72,7 @@ def build_targets(
         fit_track_ids: The training tracks.
         settings: Sizes and limits of the fit.
         seed: Of all random starts; each source has its own stream.
+        progress: Show a bar for each source that is factorised.
 
     Raises:
         DataError: Where the labels of a source hold negative or non-finite values; names the source.
