@@ -1,0 +1,61 @@
+"""Genres of a public library's catalogue: a list of tracks and genre names.
+
+Form: UTF-8 text, one line a track and genre, `TRACK_ID<TAB>TAG` or `TRACK_ID<SEP>TAG`, plain or zipped;
+`CDR_genre.txt` is the name that the code of Kim et al. 2018 (arXiv 1802.04051) gives it. A track may have
+several lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from pathlib import Path
+
+from kerasrep.errors import DataError
+from kerasrep.sources.readers.lines import read_lines
+from kerasrep.sources.readers.reading import (
+    CountBuilder,
+    Reading,
+    Tally,
+    count_labels,
+    decoded,
+    shown,
+    track_id,
+)
+
+FILE = "CDR_genre.txt"
+
+
+def read_genres(path: Path, known: Container[str] | None = None, progress: bool = False) -> Reading:
+    """The genres of each track, each of weight 1.
+
+    Args:
+        path: The file, plain or zipped.
+        known: Tracks of the data set; others are skipped. By default all are taken.
+        progress: Show a bar.
+
+    Raises:
+        DataError: Where the file or a line is malformed; names the line.
+    """
+    tracks: dict[str, int] = {}
+    terms: dict[str, int] = {}
+    pairs: set[tuple[int, int]] = set()
+    builder, tally = CountBuilder(), Tally(path)
+    for place, line in read_lines(path, FILE, progress):
+        fields = line.split(b"\t" if b"\t" in line else b"<SEP>", 1)
+        if len(fields) != 2 or not fields[1].strip():
+            raise DataError(f"{place}: TRACK_ID<TAB>TAG was expected, not {shown(line)}")
+        track, tag = track_id(fields[0], place), decoded(fields[1], place).strip()
+        where = place.rpartition(", ")[2]
+        if known is not None and track not in known:
+            tally.skip("name an unknown track", where)
+            continue
+        pair = tracks.setdefault(track, len(tracks)), terms.setdefault(tag, len(terms))
+        if pair in pairs:
+            tally.skip("repeat a track and genre", where)
+            continue
+        pairs.add(pair)
+        builder.rows.append(pair[0])
+        builder.columns.append(pair[1])
+        builder.weights.append(1.0)
+    counts, _ = builder.finish(len(tracks), len(terms))
+    return tally.reading(count_labels(counts, list(terms), list(tracks)))

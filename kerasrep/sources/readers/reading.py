@@ -1,0 +1,166 @@
+"""What a reader of a label file hands back, and how it counts what it skips."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from kerasrep.errors import DataError
+from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
+
+#: `TR` or `SO`, then letters and digits (16 as published), as in TRMMMYQ128F932D901.
+_TRACK_ID = re.compile(rb"TR[A-Z0-9]{1,38}")
+_SONG_ID = re.compile(rb"SO[A-Z0-9]{1,38}")
+_SHOWN_BYTES = 40
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Labels of one source and what was left out of them.
+
+    Attributes:
+        labels: For `bpm` and `year` values, else counts.
+        skipped: File -> reason -> how many lines or rows.
+        notices: The same for people, one line a file.
+    """
+
+    labels: RawLabels
+    skipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    notices: Sequence[str] = ()
+
+
+class Tally:
+    """Counts what is skipped in one file, and remembers where each reason was met first.
+
+    Args:
+        path: The file.
+        unit: What is counted: `lines`, or `rows` of a database.
+    """
+
+    def __init__(self, path: Path, unit: str = "lines") -> None:
+        self.path = path
+        self._unit = unit
+        self._counts: dict[str, int] = {}
+        self._first: dict[str, str] = {}
+
+    def skip(self, reason: str, place: str, count: int = 1) -> None:
+        """Count `count` lines; `place` is such as `line 7` and is kept for the first of a reason."""
+        if count:
+            self._counts[reason] = self._counts.get(reason, 0) + count
+            self._first.setdefault(reason, place)
+
+    def reading(self, labels: RawLabels, *others: Tally) -> Reading:
+        """`labels` with the counts of this file and of `others`.
+
+        Raises:
+            DataError: Where no track is left.
+        """
+        tallies = [tally for tally in (self, *others) if tally._counts]
+        notices = [tally.notice() for tally in tallies]
+        if not len(labels.track_ids):
+            why = f" ({notices[0].partition(': ')[2]})" if notices else ""
+            raise DataError(f"{self.path}: labels no known track{why}; is it the right file?")
+        return Reading(labels, {str(t.path): dict(sorted(t._counts.items())) for t in tallies}, notices)
+
+    def notice(self) -> str:
+        """One line for people, the commonest reason first."""
+        parts = [
+            f"{count} {self._unit} that {reason} (first: {self._first[reason]})"
+            for reason, count in sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
+        ]
+        return f"{self.path}: skipped " + ", ".join(parts)
+
+
+class CountBuilder:
+    """Collects weights of documents and terms in three flat arrays, 12 bytes an entry.
+
+    `rows`, `columns` and `weights` may be appended to directly, where a call for each would be slow.
+    """
+
+    def __init__(self) -> None:
+        self.rows, self.columns, self.weights = array("i"), array("i"), array("f")
+
+    def extend(
+        self, rows: NDArray[np.int32], columns: NDArray[np.int32], weights: NDArray[np.float32]
+    ) -> None:
+        """Append arrays of equal length."""
+        self.rows.frombytes(np.ascontiguousarray(rows, np.int32).tobytes())
+        self.columns.frombytes(np.ascontiguousarray(columns, np.int32).tobytes())
+        self.weights.frombytes(np.ascontiguousarray(weights, np.float32).tobytes())
+
+    def finish(self, n_documents: int, n_terms: int) -> tuple[sparse.csr_matrix, int]:
+        """Add up equal pairs; empties the builder.
+
+        Returns:
+            float32 [n_documents, n_terms], and how many entries repeated a pair.
+        """
+        n_entries = len(self.rows)
+        rows = np.frombuffer(self.rows, np.int32)
+        columns = np.frombuffer(self.columns, np.int32)
+        weights = np.frombuffer(self.weights, np.float32)
+        counts = sparse.csr_matrix((weights, (rows, columns)), shape=(n_documents, n_terms))
+        self.rows, self.columns, self.weights = array("i"), array("i"), array("f")
+        counts.sum_duplicates()
+        return counts, n_entries - counts.nnz
+
+
+def count_labels(counts: sparse.csr_matrix, terms: Sequence[str], track_ids: Sequence[str]) -> CountLabels:
+    """Labels whose documents are the tracks; those without any term are left out."""
+    filled = np.flatnonzero(np.diff(counts.indptr))
+    if len(filled) < counts.shape[0]:
+        counts = counts[filled]
+        track_ids = [track_ids[row] for row in filled]
+    return CountLabels(counts, terms, track_ids, np.arange(counts.shape[0], dtype=np.int64))
+
+
+def value_labels(values: Mapping[str, float]) -> ValueLabels:
+    """Labels from track -> value, in that order."""
+    return ValueLabels(list(values), np.fromiter(values.values(), np.float64, len(values)))
+
+
+def track_id(text: bytes, place: str) -> str:
+    """A track id.
+
+    Raises:
+        DataError: Where `text` is none; names `place`.
+    """
+    if not _TRACK_ID.fullmatch(text):
+        raise DataError(f"{place}: {shown(text)} is no track id; one such as TRMMMYQ128F932D901 was expected")
+    return text.decode("ascii")
+
+
+def song_id(text: bytes, place: str) -> bytes:
+    """A song id, as bytes: there are a million, and they are only looked up.
+
+    Raises:
+        DataError: Where `text` is none; names `place`.
+    """
+    if not _SONG_ID.fullmatch(text):
+        raise DataError(f"{place}: {shown(text)} is no song id; one such as SOQMMHC12AB0180CB8 was expected")
+    return text
+
+
+def decoded(text: bytes, place: str) -> str:
+    """UTF-8 text.
+
+    Raises:
+        DataError: Where `text` is in another encoding; names `place`.
+    """
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place}: {shown(text)} is not UTF-8 text; copy the file as published") from error
+
+
+def shown(value: object) -> str:
+    """The beginning of a field, for messages."""
+    if isinstance(value, bytes):
+        return repr(value[:_SHOWN_BYTES].decode("utf-8", "backslashreplace"))
+    return repr(value)[:_SHOWN_BYTES]
