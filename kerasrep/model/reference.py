@@ -1,0 +1,192 @@
+"""The network that the paper's authors published in PyTorch, with their weights, in Keras.
+
+`from_state_dict` takes the arrays of a PyTorch `state_dict` under the names of the published code
+(github.com/eldrin/MTLMusicRepresentation-PyTorch) and fills the same network, built of this package's own
+blocks: equal up to rounding, because padding, epsilon and the order of layers are theirs already.
+
+What their network was fed, and when embeddings are comparable. Their front end is librosa's: stereo (mono
+doubled) at 22,050 Hz, `melspectrogram` with `n_fft=1024`, `hop_length=256` (Hann, centred, 128 Slaney bands
+of power), then `power_to_db` (ref 1, amin 1e-10, top_db 80), then (dB - mean) / sd of each band. The front
+end of an export gives the same numbers for the same frames within 2e-3 dB. What differs is how a recording
+is cut into frames:
+
+- They take the spectrogram of a whole recording and cut it every 216 frames, that is every 55,296 samples;
+  here every segment is 55,125 samples (2.5 s) with a spectrogram of its own. Segment n begins 171 n samples
+  earlier here, and its first and last two frames see zeros where theirs see the neighbouring audio.
+- Their 80 dB reach down from the loudest value of the whole recording, here from that of each segment.
+- They pad the last segment with frames of 0 dB, which is loud; here it is padded with samples of zero.
+- Frames at either end of a recording are mirrored by librosa before 0.10, and padded with zeros since.
+- For branch point `fc` they repeat the one embedding for every source; here it is given once.
+
+So a recording of one segment with silence around it gives the same vector up to rounding, and long recordings
+of even loudness similar ones. Where vectors must equal those of a published study, give `trunk` the
+spectrograms that the study used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep import constants
+from kerasrep.errors import DataError
+from kerasrep.model.blocks import Tensor
+from kerasrep.model.reference_arrays import STRATEGY_OF, Layer, check_arrays, head_sizes, layers_of
+from kerasrep.model.strategies import Network, Scaler, build_network
+
+#: How branch points are written; the published code writes all of them as strings.
+_SPELLINGS: dict[int | str | None, int | str | None] = {
+    **{point: point for point in STRATEGY_OF},
+    **{"null": None, "2": 2, "4": 4, "6": 6},
+}
+_LEARNT_SEPARATELY = "self_"  # the published name of `self`
+
+
+class ReferenceHeads(Mapping[str, keras.Model]):
+    """Source -> Keras model from standardised mel to logits; for `self` from a pair `[left, right]`.
+
+    `self_` finds `self`. Calling the whole gives all logits at once.
+    """
+
+    def __init__(self, network: Network) -> None:
+        mel = network.trunk.inputs[0]
+        self._of_one = {
+            source: network.heads[source](network.encoders[source].outputs[0])
+            for source in network.sources
+            if source != "self"
+        }
+        self._models = {}
+        for source in network.sources:
+            inputs, logits = (mel, self._of_one[source]) if source != "self" else _pair(network)
+            self._models[source] = keras.Model(inputs, logits, name=f"{source}_logits_of_mel")
+        self._together = keras.Model(mel, self._of_one, name="logits_of_mel") if self._of_one else None
+
+    def __getitem__(self, source: str) -> keras.Model:
+        return self._models[our_name(source)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def __call__(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Logits of all sources.
+
+        Args:
+            inputs: Standardised mel float32 [batch, 216, 128, 2], or a list of two, `[left, right]`.
+
+        Returns:
+            Source -> float32 [batch, size]. `self` has logits for a pair only; the other sources then take
+            the left one.
+        """
+        pair = list(inputs) if isinstance(inputs, list | tuple) else None
+        mel = pair[0] if pair else inputs
+        logits = dict(self._together(mel, training=False)) if self._together else {}
+        if pair and "self" in self._models:
+            logits["self"] = self._models["self"](pair, training=False)
+        return {source: logits[source] for source in self._models if source in logits}
+
+
+@dataclass(frozen=True)
+class ReferenceNetwork:
+    """The published network with its weights.
+
+    Attributes:
+        trunk: Keras model: standardised mel float32 [batch, 216, 128, 2] -> dict: source -> embedding
+            float32 [batch, 256]; with branch point `fc` the same one for all.
+        heads: Source -> Keras model from the same input to logits; callable for all at once.
+        network: With front end and standardisation, as the strategies build it; what is exported.
+    """
+
+    trunk: keras.Model
+    heads: ReferenceHeads
+    network: Network
+
+
+def our_name(source: str) -> str:
+    """The published code writes `self_` for `self`; all other names are the same."""
+    return "self" if source == _LEARNT_SEPARATELY else source
+
+
+def from_state_dict(
+    state_dict: Mapping[str, NDArray[Any]],
+    sources: Sequence[str],
+    branch_at: int | str | None,
+    *,
+    n_outs: int | Sequence[int] | None = None,
+    scaler: Scaler | None = None,
+    where: str = "state_dict",
+) -> ReferenceNetwork:
+    """Build the published network out of its PyTorch weights.
+
+    Args:
+        state_dict: PyTorch's names -> arrays: convolutions [out, in, time, mel], dense [out, in].
+        sources: Learning sources in the order of the branches, one to eight; `self_` is `self`.
+        branch_at: `None`, 2, 4, 6 or `fc`, also as strings, `null` being `None`. A single source gives
+            `ss-r` whatever it is.
+        n_outs: Logits of every head but that of `self`, or a list with one number a source; by default as
+            many as the heads have.
+        scaler: Standardisation for `network`; `trunk` and `heads` take mel bands that have it already.
+        where: Named in errors.
+
+    Returns:
+        The network, in inference mode wherever it is not told otherwise.
+
+    Raises:
+        DataError: Where sources or branch point are unknown, or an array is missing, unknown, misshapen or
+            not finite; the line names its key and the shape expected.
+    """
+    names = _check_sources(sources, where)
+    point = _check_branch_at(branch_at, where)
+    sizes = head_sizes(state_dict, names, n_outs, where)
+    layers = list(layers_of(names, point, sizes))
+    arrays = check_arrays(state_dict, layers, where)
+    strategy = STRATEGY_OF[point] if len(names) > 1 else "ss-r"
+    network = build_network(strategy, names, dict(zip(names, sizes, strict=True)), scaler=scaler)
+    _fill(network, layers, arrays)
+    mel = network.trunk.inputs[0]
+    embeddings = {source: network.encoders[source].outputs[0] for source in names}
+    trunk = keras.Model(mel, embeddings, name="reference_trunk")
+    return ReferenceNetwork(trunk, ReferenceHeads(network), network)
+
+
+def _pair(network: Network) -> tuple[list[Tensor], Tensor]:
+    """Inputs and logits of `self`, whose encoder sees either side alone."""
+    shape = network.trunk.inputs[0].shape[1:]
+    pair = [keras.Input(shape, name=side) for side in ("left", "right")]
+    embeddings = [network.encoders["self"](side) for side in pair]
+    return pair, network.heads["self"](keras.layers.Concatenate(name="pair")(embeddings))
+
+
+def _check_sources(sources: Sequence[str], where: str) -> tuple[str, ...]:
+    names = tuple(our_name(source) for source in sources)
+    for name in names:
+        if name not in constants.SOURCES:
+            known = ", ".join(constants.SOURCES)
+            raise DataError(f"{where}: unknown source '{name}'; known are {known} (or self_)")
+    if not names or len(set(names)) != len(names):
+        raise DataError(f"{where}: sources are {list(names)}; give one to eight, each once")
+    return names
+
+
+def _check_branch_at(branch_at: int | str | None, where: str) -> int | str | None:
+    known = isinstance(branch_at, int | np.integer | str | None) and branch_at in _SPELLINGS
+    if not known:
+        raise DataError(f"{where}: branch_at is {branch_at!r}; expected null, 2, 4, 6 or fc")
+    return _SPELLINGS[branch_at]
+
+
+def _fill(network: Network, layers: list[Layer], arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    """Give every weight and statistic of the network its values."""
+    variables = {v.path: v for group in network.groups for v in network.variables(group)}
+    for layer in layers:
+        for key, _, path, axes in layer.arrays():
+            variables.pop(path).assign(arrays[key].transpose(axes))
+    if variables:
+        raise AssertionError(f"no weights for {sorted(variables)}")
