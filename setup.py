@@ -32,6 +32,8 @@ REQUIREMENTS = [
     "tqdm>=4.66",
     "matplotlib>=3.8",
     "librosa>=0.10.2",
+    # 0.59 is the first for Python 3.12.
+    "numba>=0.59",
     # pyarrow 26 wants numpy 2.
     "pyarrow>=14,<26",
 ]

@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.special import xlogy
 
 from kerasrep.errors import DataError
-from kerasrep.sources import factors
+from kerasrep.sources import passes
 from kerasrep.sources.factors import fit_plsa, fold_in
 
 
@@ -94,22 +94,23 @@ def test_any_counts_give_distributions_and_a_likelihood_that_never_falls(counts,
     assert (np.diff(likelihoods) >= -1e-9 * np.abs(likelihoods[1:]) - 1e-9).all()
 
 
-def test_small_blocks_change_nothing_but_rounding(monkeypatch):
+def test_number_of_threads_and_another_order_of_work_change_no_bit(monkeypatch):
+    monkeypatch.setattr(passes, "BLOCK_NONZEROS", 50)
+    counts = sparse.csr_matrix(random_counts(shape=(200, 60)))
+    single, double, many = (fit_plsa(counts, 7, n_iterations=15, n_threads=n) for n in (1, 2, 5))
+    for other in (double, many):
+        np.testing.assert_array_equal(other.doc_topic, single.doc_topic)
+        np.testing.assert_array_equal(other.term_topic, single.term_topic)
+        assert other.log_likelihoods == single.log_likelihoods
+
+
+def test_blocks_change_nothing_but_rounding(monkeypatch):
     counts = sparse.csr_matrix(random_counts(shape=(50, 30)))
     whole = fit_plsa(counts, 4, n_iterations=20)
-    monkeypatch.setattr(factors, "BLOCK_VALUES", 4)  # one nonzero: every document is its own block
+    monkeypatch.setattr(passes, "BLOCK_NONZEROS", 1)  # more blocks than documents: some are empty
     single = fit_plsa(counts, 4, n_iterations=20)
     np.testing.assert_allclose(single.doc_topic, whole.doc_topic, atol=1e-10)
     np.testing.assert_allclose(single.term_topic, whole.term_topic, atol=1e-10)
-
-
-def test_blocks_cover_all_documents_once_and_bound_the_nonzeros(monkeypatch):
-    monkeypatch.setattr(factors, "BLOCK_VALUES", 300)
-    matrix = sparse.csr_matrix(random_counts(shape=(100, 10)))
-    blocks = list(factors._blocks(matrix, 10))
-    assert [row for block in blocks for row in range(block.start, block.stop)] == list(range(100))
-    assert max(matrix[block].nnz for block in blocks) <= 30
-    assert len(blocks) < 40
 
 
 def test_planted_groups_of_documents_and_terms_are_recovered():
