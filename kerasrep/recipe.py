@@ -64,33 +64,66 @@ class DemoCorpus(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
+class LabelTable(Settings):
+    """A table of labels whose columns have names of their own.
+
+    Attributes:
+        path: CSV, TSV or Parquet file, relative to the corpus's root unless absolute.
+        track: Name of the column that holds `track`; the others likewise.
+    """
+
+    path: PathText
+    track: PathText = "track"
+    value: PathText = "value"
+    item: PathText = "item"
+    weight: PathText = "weight"
+
+
 class FolderCorpus(Settings):
     """Any folder of audio, with labels in tables.
 
     Attributes:
         root: The folder; searched at any depth.
-        tables: Source name -> CSV or TSV file (relative to `root` unless absolute). Columns: `track`
-            (path relative to `root`, or its stem) and `value` for bpm and year; `track`, `item` and
-            optionally `weight` for the others.
-        groups: CSV or TSV with columns `track`, `group`: tracks of a group share a split.
+        tables: Source name -> CSV, TSV or Parquet file (relative to `root` unless absolute), or a mapping
+            with its `path` and the names of its columns. Columns: `track` (path relative to `root`, or
+            its stem) and `value` for bpm and year; `track`, `item` and optionally `weight` for the others.
+        groups: CSV, TSV or Parquet file with columns `track`, `group`: tracks of a group share a split.
         validation_fraction: Part of the groups held out for validation.
         evaluation_fraction: Part of the groups that nothing trains on.
     """
 
     name: Literal["folder"]
     root: PathText
-    tables: dict[SourceName, PathText] = {}
+    tables: dict[SourceName, PathText | LabelTable] = {}
     groups: PathText | None = None
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     evaluation_fraction: Fraction = 0.0
 
 
+MillionSongFile = Literal[
+    "metadata", "tracks", "tempo", "years", "plays", "mismatches", "tags", "lyrics", "genres"
+]
+
+
 class MillionSongCorpus(Settings):
-    """The Million Song Dataset with its companions, under one root."""
+    """The Million Song Dataset with its companions, under one root.
+
+    Attributes:
+        root: Folder of the label files, under their published names at any depth; see
+            `corpora.million_song`.
+        audio: Folder of the audio, named by track id, at any depth; by default `root`.
+        files: Label files that lie elsewhere or have other names: which -> path, relative to `root` unless
+            absolute.
+        validation_fraction: Part of the artists held out for validation.
+        seed: Chooses which; independent of the recipe's seed.
+    """
 
     name: Literal["million_song"]
     root: PathText
+    audio: PathText | None = None
+    files: dict[MillionSongFile, PathText] = {}
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
 CorpusSettings = Annotated[DemoCorpus | FolderCorpus | MillionSongCorpus, Field(discriminator="name")]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kerasrep.errors import DataError
-
 if TYPE_CHECKING:
     from kerasrep.corpora.base import Corpus
     from kerasrep.recipe import CorpusSettings
@@ -25,7 +23,6 @@ def open_corpus(settings: CorpusSettings, progress: bool = True) -> Corpus:
         from kerasrep.corpora.folder import open_folder
 
         return open_folder(settings)
-    raise DataError(
-        f"{settings.root}: corpus 'million_song' has no reader in this version; "
-        "use corpus 'folder', with the labels in tables"
-    )
+    from kerasrep.corpora.million_song import open_million_song
+
+    return open_million_song(settings, progress)

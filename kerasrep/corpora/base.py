@@ -38,9 +38,11 @@ class Corpus:
         name: Of the corpus.
         fingerprint: Changes whenever audio, splits or labels change.
         tracks: All tracks, every split.
-        labels: Raw labels of each source the corpus has (`self` needs none and is not in it).
+        labels: Raw labels of each source the corpus has (`self` needs none and is not in it); may read
+            them from disk at each access (`stored_labels`).
         notices: Lines the user must read, such as licence terms.
         skipped: Source file -> reason, for files that could not become tracks.
+        missing: Source without labels -> what was looked for, where the corpus knows.
     """
 
     name: str
@@ -49,3 +51,4 @@ class Corpus:
     labels: Mapping[str, RawLabels]
     notices: Sequence[str] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Any folder of audio, with labels in CSV or TSV tables keyed by path or file stem.
+"""Any folder of audio, with labels in CSV, TSV or Parquet tables keyed by path or file stem.
 
 A track's id is its path relative to the folder, with `/` between the parts. Tables are described in
 `recipe.FolderCorpus`; each count source's document is a track (give each track of an artist the artist's
@@ -21,9 +21,10 @@ from scipy import sparse
 from kerasrep import constants
 from kerasrep.corpora.base import Corpus, Track
 from kerasrep.errors import DataError
-from kerasrep.recipe import FolderCorpus, fingerprint
+from kerasrep.recipe import FolderCorpus, LabelTable, SourceName, fingerprint
 from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
-from kerasrep.tables import parse_number, read_rows
+from kerasrep.sources.readers.table import read_table
+from kerasrep.tables import parse_number
 
 FORMAT_VERSION = 1
 #: What libsndfile may read; others in the folder are not taken for audio.
@@ -54,7 +55,7 @@ def open_folder(settings: FolderCorpus) -> Corpus:
     labels: dict[str, RawLabels] = {}
     for source in constants.SOURCES:
         if source in settings.tables:
-            labels[source] = _read_labels(source, root / settings.tables[source], keys, notices)
+            labels[source] = _read_labels(source, root, _table(settings, source), keys, notices)
     tracks = [
         Track(
             track_id=track,
@@ -163,10 +164,10 @@ class _Tally:
     used: int = 0
     odd: Counter[str] = field(default_factory=Counter)
 
-    def row_of(self, key: str, place: str, keys: _Keys) -> int | None:
+    def row_of(self, key: str, place: str, keys: _Keys, column: str = "track") -> int | None:
         """Position of the track that `key` names; otherwise None, counted."""
         if not key:
-            raise DataError(f"{place}: column 'track' is empty")
+            raise DataError(f"{place}: column '{column}' is empty")
         row = keys.rows.get(key, keys.rows.get(key.replace("\\", "/").removeprefix("./")))
         if row is None:
             self.odd["name a stem of several tracks" if key in keys.ambiguous else "name no track"] += 1
@@ -200,7 +201,7 @@ def _read_groups(settings: FolderCorpus, root: Path, keys: _Keys, notices: list[
     path = root / settings.groups
     groups: dict[str, str] = {}
     tally = _Tally(path)
-    for place, (key, group) in read_rows(path, ("track", "group")):
+    for place, (key, group) in read_table(path, ("track", "group")):
         row = tally.row_of(key, place, keys)
         if row is None:
             continue
@@ -215,19 +216,26 @@ def _read_groups(settings: FolderCorpus, root: Path, keys: _Keys, notices: list[
     return groups
 
 
-def _read_labels(source: str, path: Path, keys: _Keys, notices: list[str]) -> RawLabels:
+def _table(settings: FolderCorpus, source: SourceName) -> LabelTable:
+    """Path and columns of the table of `source`."""
+    table = settings.tables[source]
+    return table if isinstance(table, LabelTable) else LabelTable(path=table)
+
+
+def _read_labels(source: str, root: Path, table: LabelTable, keys: _Keys, notices: list[str]) -> RawLabels:
+    path = root / table.path
     if source == "self":
         raise DataError(f"{path}: source 'self' needs no table; remove corpus.tables.self")
     read = _read_values if source in constants.VALUE_SOURCES else _read_counts
-    return read(path, keys, notices)
+    return read(path, table, keys, notices)
 
 
-def _read_values(path: Path, keys: _Keys, notices: list[str]) -> ValueLabels:
+def _read_values(path: Path, table: LabelTable, keys: _Keys, notices: list[str]) -> ValueLabels:
     values: dict[int, float] = {}
     tally = _Tally(path)
-    for place, (key, value) in read_rows(path, ("track", "value")):
-        number = parse_number(value, place, "value")
-        row = tally.row_of(key, place, keys)
+    for place, (key, value) in read_table(path, (table.track, table.value)):
+        number = parse_number(value, place, table.value)
+        row = tally.row_of(key, place, keys, table.track)
         if row is None:
             continue
         if row in values:
@@ -238,15 +246,18 @@ def _read_values(path: Path, keys: _Keys, notices: list[str]) -> ValueLabels:
     return ValueLabels([keys.tracks[row] for row in rows], np.array([values[row] for row in rows]))
 
 
-def _read_counts(path: Path, keys: _Keys, notices: list[str]) -> CountLabels:
+def _read_counts(path: Path, table: LabelTable, keys: _Keys, notices: list[str]) -> CountLabels:
     terms: dict[str, int] = {}
     rows, columns, weights = array("q"), array("q"), array("d")
     tally = _Tally(path)
-    for place, (key, item, weight) in read_rows(path, ("track", "item"), ("weight",)):
+    # A column that was named must be there; without a name, `weight` may be missing.
+    named = (table.weight,) if "weight" in table.model_fields_set else ()
+    required = (table.track, table.item, *named)
+    for place, (key, item, weight) in read_table(path, required, () if named else (table.weight,)):
         if not item:
-            raise DataError(f"{place}: column 'item' is empty")
-        number = parse_number(weight, place, "weight", minimum=0) if weight else 1.0
-        row = tally.row_of(key, place, keys)
+            raise DataError(f"{place}: column '{table.item}' is empty")
+        number = parse_number(weight, place, table.weight, minimum=0) if weight else 1.0
+        row = tally.row_of(key, place, keys, table.track)
         if row is None:
             continue
         rows.append(row)
@@ -274,7 +285,10 @@ def _fingerprint(settings: FolderCorpus, root: Path, tracks: Sequence[Track]) ->
         except OSError:  # a dangling link; decoding will say so
             state = []
         audio.append([track.track_id, track.split, *state])
-    tables = {source: _sha256(root / name) for source, name in sorted(settings.tables.items())}
+    tables = {}
+    for source in sorted(settings.tables):
+        table = _table(settings, source)
+        tables[source] = [_sha256(root / table.path), table.model_dump(exclude={"path"})]
     groups = _sha256(root / settings.groups) if settings.groups else None
     return fingerprint([FORMAT_VERSION, str(root.resolve()), audio, tables, groups])
 

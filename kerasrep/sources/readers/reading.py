@@ -63,19 +63,19 @@ class Tally:
             DataError: Where no track is left.
         """
         tallies = [tally for tally in (self, *others) if tally._counts]
-        notices = [tally.notice() for tally in tallies]
+        notices = [notice for tally in tallies for notice in tally.notices()]
         if not len(labels.track_ids):
             why = f" ({notices[0].partition(': ')[2]})" if notices else ""
             raise DataError(f"{self.path}: labels no known track{why}; is it the right file?")
         return Reading(labels, {str(t.path): dict(sorted(t._counts.items())) for t in tallies}, notices)
 
-    def notice(self) -> str:
-        """One line for people, the commonest reason first."""
+    def notices(self) -> list[str]:
+        """One line for people, the commonest reason first; none where nothing was skipped."""
         parts = [
             f"{count} {self._unit} that {reason} (first: {self._first[reason]})"
             for reason, count in sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
         ]
-        return f"{self.path}: skipped " + ", ".join(parts)
+        return [f"{self.path}: skipped " + ", ".join(parts)] if parts else []
 
 
 class CountBuilder:

@@ -1,0 +1,202 @@
+"""Which source is read from which of the files, and what they know of tracks and artists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from kerasrep import constants
+from kerasrep.corpora.million_song.files import NAMES
+from kerasrep.corpora.stored_labels import LabelReader
+from kerasrep.errors import DataError
+from kerasrep.sources.labels import CountLabels
+from kerasrep.sources.readers.echonest import read_mismatches, read_plays
+from kerasrep.sources.readers.genres import read_genres
+from kerasrep.sources.readers.lastfm_tags import read_lastfm_tags
+from kerasrep.sources.readers.metadata import TrackTable, read_track_metadata, read_unique_tracks
+from kerasrep.sources.readers.musixmatch import read_lyrics, read_lyrics_text
+from kerasrep.sources.readers.reading import Reading
+from kerasrep.sources.readers.tempo import read_tempi
+from kerasrep.sources.readers.years import read_years
+
+#: Source -> kinds of files it needs; of a tuple, one.
+NEEDS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "bpm": (("tempo",),),
+    "year": (("years",),),
+    "taste": (("plays",), ("tracks", "metadata")),
+    "tag": (("tags",),),
+    "lyrics": (("lyrics",),),
+    "cdr_tag": (("genres",),),
+    "artist": (("tags",), ("metadata", "tracks")),
+}
+#: Files that change what a source reads, beside those it needs.
+_TABLES = ("metadata", "tracks")
+
+
+class LabelFiles:
+    """The label files of one root.
+
+    Args:
+        paths: Kind of file -> its files, one or, for lyrics, two.
+        with_audio: Tracks whose title and artist's name are wanted.
+        progress: Show bars.
+    """
+
+    def __init__(
+        self, paths: Mapping[str, tuple[Path, ...]], with_audio: Container[str], progress: bool
+    ) -> None:
+        self._paths = paths
+        self._with_audio = with_audio
+        self._progress = progress
+        self._tables: dict[str, TrackTable] = {}
+
+    def missing(self) -> dict[str, str]:
+        """Source -> which files were looked for."""
+        found: dict[str, str] = {}
+        for source, needs in NEEDS.items():
+            for kinds in needs:
+                if not any(kind in self._paths for kind in kinds):
+                    names = " or ".join(name for kind in kinds for name in NAMES[kind])
+                    keys = " or ".join(f"corpus.files.{kind}" for kind in kinds)
+                    found[source] = f"looked for {names}; set {keys}"
+                    break
+        return found
+
+    def artist_of(self, track: str) -> str | None:
+        """Artist's id, or name where no file gives ids."""
+        table = self._artist_table()
+        return None if table is None else table.artists.get(track)
+
+    def described(self, track: str) -> tuple[str, str]:
+        """Title and artist's name, empty where unknown."""
+        table = self._artist_table()
+        return ("", "") if table is None else table.described.get(track, ("", ""))
+
+    def notices(self) -> Iterator[str]:
+        """What was skipped in the tables that were read so far."""
+        for kind in sorted(self._tables):
+            yield from self._tables[kind].tally.notices()
+
+    def forget(self) -> None:
+        """Free the memory of the tables; they are read again when needed."""
+        self._tables.clear()
+
+    def readers(self) -> dict[str, LabelReader]:
+        """A reader for each source whose files are there."""
+        missing = self.missing()
+        tables = tuple(path for kind in _TABLES for path in self._paths.get(kind, ()))
+        readers: dict[str, LabelReader] = {}
+        for source in constants.SOURCES:
+            if source in NEEDS and source not in missing:
+                kinds = {kind for kinds in NEEDS[source] for kind in kinds} | (
+                    {"mismatches"} if source == "taste" else set()
+                )
+                own = tuple(
+                    path for kind in sorted(kinds - set(_TABLES)) for path in self._paths.get(kind, ())
+                )
+                readers[source] = LabelReader(own + tables, partial(self._read, source))
+        return readers
+
+    def _read(self, source: str) -> Reading:
+        reads: Mapping[str, Callable[[], Reading]] = {
+            "bpm": lambda: read_tempi(self._paths["tempo"][0], self._known(), self._progress),
+            "year": lambda: read_years(self._paths["years"][0], self._known(), self._progress),
+            "taste": self._taste,
+            "tag": self._tags,
+            "lyrics": self._lyrics,
+            "cdr_tag": lambda: read_genres(self._paths["genres"][0], self._known(), self._progress),
+            "artist": self._artist,
+        }
+        return reads[source]()
+
+    def _table(self, *kinds: str) -> TrackTable | None:
+        """The first of the tables that is there."""
+        for kind in kinds:
+            if kind in self._paths:
+                if kind not in self._tables:
+                    read = read_track_metadata if kind == "metadata" else read_unique_tracks
+                    self._tables[kind] = read(self._paths[kind][0], self._with_audio, self._progress)
+                return self._tables[kind]
+        return None
+
+    def _artist_table(self) -> TrackTable | None:
+        return self._table("metadata", "tracks")
+
+    def _known(self) -> Container[str] | None:
+        """Tracks of the data set; None where no table says."""
+        tables = [table for kind in _TABLES if (table := self._table(kind)) is not None]
+        if not tables:
+            return None
+        return tables[0].artists if len(tables) == 1 else _Either(tables[0].artists, tables[1].artists)
+
+    def _tags(self) -> Reading:
+        return read_lastfm_tags(self._paths["tags"][0], self._known(), self._progress)
+
+    def _lyrics(self) -> Reading:
+        paths = self._paths["lyrics"]
+        if paths[0].suffix.lower() in {".db", ".sqlite", ".sqlite3"}:
+            return read_lyrics(paths[0], self._known(), self._progress)
+        return read_lyrics_text(paths, self._known(), self._progress)
+
+    def _taste(self) -> Reading:
+        table = self._table("tracks", "metadata")
+        assert table is not None
+        mismatches = frozenset(
+            pair
+            for path in self._paths.get("mismatches", ())
+            for pair in read_mismatches(path, self._progress)
+        )
+        return read_plays(self._paths["plays"][0], table.songs, mismatches, self._progress)
+
+    def _artist(self) -> Reading:
+        table = self._artist_table()
+        assert table is not None
+        reading = self._tags()
+        assert isinstance(reading.labels, CountLabels)
+        return Reading(artist_labels(reading.labels, table.artists, self._paths["tags"][0]))
+
+
+class _Either(Container[str]):
+    def __init__(self, first: Container[str], second: Container[str]) -> None:
+        self._first, self._second = first, second
+
+    def __contains__(self, track: object) -> bool:
+        return track in self._first or track in self._second
+
+
+def artist_labels(tags: CountLabels, artists: Mapping[str, str], where: Path) -> CountLabels:
+    """Tags of all tracks of an artist added up; one document an artist, which all its tracks share.
+
+    Source: Kim et al. 2018, arXiv 1802.04051, section 3.1.
+
+    Args:
+        tags: Documents are tracks.
+        artists: Track -> artist, of every track; those without tags get their artist's document.
+        where: The file of tags, for the error.
+
+    Raises:
+        DataError: Where no tagged track has an artist.
+    """
+    documents: dict[str, int] = {}
+    pairs = [
+        (documents.setdefault(artists[track], len(documents)), row)
+        for track, row in zip(tags.track_ids, tags.documents.tolist(), strict=True)
+        if track in artists
+    ]
+    if not pairs:
+        raise DataError(f"{where}: no tagged track has a known artist; are the files of one data set?")
+    rows, columns = np.array(pairs, np.int64).T
+    members = sparse.csr_matrix(
+        (np.ones(len(rows), np.float32), (rows, columns)), shape=(len(documents), tags.counts.shape[0])
+    )
+    labelled = [(track, documents[artist]) for track, artist in artists.items() if artist in documents]
+    return CountLabels(
+        sparse.csr_matrix(members @ tags.counts),
+        tags.terms,
+        [track for track, _ in labelled],
+        np.array([row for _, row in labelled], np.int64),
+    )

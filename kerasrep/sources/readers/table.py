@@ -1,0 +1,102 @@
+"""Tables of one's own: CSV, TSV and Parquet, row by row.
+
+CSV and TSV are as in `kerasrep.tables`. Parquet columns may hold text, whole numbers or numbers, also
+dictionary-encoded; an empty value (null) is an empty field. Columns are found by name, in any order.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from kerasrep.errors import DataError
+from kerasrep.tables import MAX_LINE_CHARACTERS, read_rows
+
+PARQUET_ENDINGS = frozenset({".parquet", ".pq"})
+BATCH_ROWS = 16_384
+
+
+def read_table(
+    path: Path, required: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield where each row stands and its fields as text, in the order `required` + `optional`.
+
+    Args:
+        path: The table; names that end in `.parquet` or `.pq` are Parquet.
+        required: Names of columns that must be there.
+        optional: Names of columns whose fields are empty where the file lacks them.
+
+    Yields:
+        `FILE, line N` (of Parquet `FILE, row N`, from 1) and the fields, surrounding blanks removed.
+
+    Raises:
+        DataError: Where the file cannot be read, lacks a column, or is malformed.
+    """
+    if path.suffix.lower() in PARQUET_ENDINGS:
+        return _read_parquet(path, required, optional)
+    return read_rows(path, required, optional)
+
+
+def _read_parquet(
+    path: Path, required: Sequence[str], optional: Sequence[str]
+) -> Iterator[tuple[str, list[str]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    _check_file(path)
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = _columns(path, file.schema_arrow, required, optional)
+            number = 0
+            for batch in file.iter_batches(BATCH_ROWS, columns=[name for name in columns if name]):
+                fields = [
+                    _texts(path, number, name, batch.column(name).to_pylist()) if name else [""] * len(batch)
+                    for name in columns
+                ]
+                for row in zip(*fields, strict=True):
+                    number += 1
+                    yield f"{path}, row {number}", list(row)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise DataError(f"{path}: cannot be read as Parquet ({reason}); write it again") from error
+
+
+def _check_file(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check path and permissions") from error
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{path}: is not a regular file; a Parquet table was expected")
+
+
+def _columns(path: Path, schema: Any, required: Sequence[str], optional: Sequence[str]) -> list[str]:
+    """Names of the columns to read; empty for an optional one that is not there."""
+    import pyarrow as pa
+
+    for name in required:
+        if name not in schema.names:
+            expected = ", ".join(required) + "".join(f" [, {name}]" for name in optional)
+            raise DataError(f"{path}: lacks the column '{name}'; columns expected: {expected}")
+    present = [name if name in schema.names else "" for name in (*required, *optional)]
+    for name in filter(None, present):
+        if schema.names.count(name) > 1:
+            raise DataError(f"{path}: has two columns '{name}'; rename one")
+        kind = schema.field(name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        if not (text or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise DataError(f"{path}: column '{name}' has type {kind}; text or numbers were expected")
+    return present
+
+
+def _texts(path: Path, number: int, name: str, values: list[Any]) -> list[str]:
+    """Values as the fields of a text table; `number` is that of the row before the first."""
+    texts = ["" if value is None else str(value).strip() for value in values]
+    for row, text in enumerate(texts, start=number + 1):
+        if len(text) > MAX_LINE_CHARACTERS or "\0" in text:
+            what = "a NUL character" if "\0" in text else f"more than {MAX_LINE_CHARACTERS} characters"
+            raise DataError(f"{path}, row {row}: column '{name}' has {what}")
+    return texts
