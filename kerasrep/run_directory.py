@@ -186,6 +186,11 @@ class PreparedDirectory:
         """CSV with a header: path, reason; one line a file that could not be used."""
         return self.root / "skipped.csv"
 
+    @property
+    def report(self) -> Path:
+        """Text: tracks a source and their overlaps, and what was skipped."""
+        return self.root / "report.txt"
+
     def shard(self, number: int, count: int) -> Path:
         """TFRecord file `number` of `count`."""
         return self.root / f"shard-{number:05d}-of-{count:05d}.tfrecord"

@@ -18,14 +18,15 @@ SHIPPED = {
 } | {"ms-sr-fc": "ms-sr@fc"}
 DEMO = {name: ROOT / "recipes" / f"{name}.yaml" for name in SHIPPED}
 PAPER = {name: ROOT / "recipes" / "paper" / f"paper-{name}.yaml" for name in SHIPPED}
+OWN_LABELS = ROOT / "recipes" / "own-labels.yaml"
 
 
-def test_one_recipe_a_strategy_is_shipped_and_no_other():
+def test_one_recipe_a_strategy_and_one_for_own_labels_are_shipped_and_no_other():
     assert set(SHIPPED.values()) == set(constants.STRATEGIES)
-    assert set((ROOT / "recipes").rglob("*.yaml")) == {*DEMO.values(), *PAPER.values()}
+    assert set((ROOT / "recipes").rglob("*.yaml")) == {*DEMO.values(), *PAPER.values(), OWN_LABELS}
 
 
-@pytest.mark.parametrize("path", [*DEMO.values(), *PAPER.values()], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*DEMO.values(), *PAPER.values(), OWN_LABELS], ids=lambda path: path.stem)
 def test_the_header_gives_purpose_command_time_and_score(path):
     header = path.read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
     assert all(line.startswith("#") for line in header)
@@ -64,3 +65,9 @@ def test_demo_recipes_share_all_but_name_strategy_sources_and_length():
         return {key: value for key, value in values.items() if key not in {"name", "strategy", "sources"}}
 
     assert all(rest(name) == rest("mss") for name in SHIPPED)
+
+
+def test_the_recipe_for_own_labels_reads_two_tables_in_a_folder():
+    corpus = read_recipe(OWN_LABELS).corpus
+    assert corpus.name == "folder" and set(corpus.tables) == {"tag", "year"}
+    assert (corpus.tables["tag"].track, corpus.tables["tag"].item) == ("file", "tag")

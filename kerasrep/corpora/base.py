@@ -42,6 +42,7 @@ class Corpus:
             them from disk at each access (`stored_labels`).
         notices: Lines the user must read, such as licence terms.
         skipped: Source file -> reason, for files that could not become tracks.
+        audio_fingerprint: Changes whenever audio or splits do; empty where only `fingerprint` says so.
         missing: Source without labels -> what was looked for, where the corpus knows.
     """
 
@@ -52,3 +53,4 @@ class Corpus:
     notices: Sequence[str] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    audio_fingerprint: str = ""

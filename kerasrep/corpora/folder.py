@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -26,7 +27,7 @@ from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
 from kerasrep.sources.readers.table import read_table
 from kerasrep.tables import parse_number
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 #: What libsndfile may read; others in the folder are not taken for audio.
 AUDIO_EXTENSIONS = frozenset(
     {".wav", ".wave", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"}
@@ -66,13 +67,15 @@ def open_folder(settings: FolderCorpus) -> Corpus:
         )
         for track, path in paths.items()
     ]
+    audio_fingerprint = _audio_fingerprint(root, tracks)
     return Corpus(
         name="folder",
-        fingerprint=_fingerprint(settings, root, tracks),
+        fingerprint=fingerprint([audio_fingerprint, *_table_states(settings, root)]),
         tracks=tracks,
         labels=labels,
         notices=notices,
         skipped=skipped,
+        audio_fingerprint=audio_fingerprint,
     )
 
 
@@ -275,8 +278,8 @@ def _read_counts(path: Path, table: LabelTable, keys: _Keys, notices: list[str])
     return CountLabels(counts, list(terms), tracks, np.arange(len(documents), dtype=np.int64))
 
 
-def _fingerprint(settings: FolderCorpus, root: Path, tracks: Sequence[Track]) -> str:
-    """Changes with a file's name, size or time of change, with a table's bytes, and with the splits."""
+def _audio_fingerprint(root: Path, tracks: Sequence[Track]) -> str:
+    """Changes with a file's name, size or time of change, and with the splits."""
     audio = []
     for track in tracks:
         try:
@@ -285,12 +288,16 @@ def _fingerprint(settings: FolderCorpus, root: Path, tracks: Sequence[Track]) ->
         except OSError:  # a dangling link; decoding will say so
             state = []
         audio.append([track.track_id, track.split, *state])
+    return fingerprint([FORMAT_VERSION, str(root.resolve()), audio])
+
+
+def _table_states(settings: FolderCorpus, root: Path) -> tuple[dict[str, Any], str | None]:
+    """Change with a table's bytes and the names of its columns."""
     tables = {}
     for source in sorted(settings.tables):
         table = _table(settings, source)
-        tables[source] = [_sha256(root / table.path), table.model_dump(exclude={"path"})]
-    groups = _sha256(root / settings.groups) if settings.groups else None
-    return fingerprint([FORMAT_VERSION, str(root.resolve()), audio, tables, groups])
+        tables[str(source)] = [_sha256(root / table.path), table.model_dump(exclude={"path"})]
+    return tables, _sha256(root / settings.groups) if settings.groups else None
 
 
 def _sha256(path: Path) -> str:

@@ -1,8 +1,11 @@
 """A corpus becomes shards and targets in one folder, `prepared/FINGERPRINT` under `run_directory.home()`.
 
-The fingerprint covers the corpus, how it is decoded, and how targets are made, but not which sources a
-recipe trains on: all recipes on one corpus share one folder. `manifest.json` is written last and says
-that all the rest is there; an interrupted call leaves finished shards for the next.
+Three stages, each of which is kept and found again: labels of large files are read (`stored_labels`),
+audio is decoded into `shards/FINGERPRINT`, and targets are made. The first fingerprint covers the corpus,
+how it is decoded, and how targets are made, but not which sources a recipe trains on: all recipes on one
+corpus share one folder. The second covers audio, splits and decoding alone, so that other targets or
+another seed decode nothing again; the prepared folder holds hard links to the shards and stays whole when
+`shards` is deleted. `manifest.json` is written last and says that all the rest is there.
 """
 
 from __future__ import annotations
@@ -17,27 +20,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kerasrep import constants
 from kerasrep.corpora import open_corpus
 from kerasrep.corpora.base import Corpus
-from kerasrep.data.shard_writer import (
-    MAX_TRACK_SECONDS,
-    AudioItem,
-    WrittenShards,
-    remove_parts,
-    remove_temporary,
-    write_shards,
+from kerasrep.corpora.report import (
+    LabelsInUse,
+    describe,
+    overlaps,
+    read_manifest,
+    report_lines,
+    source_numbers,
 )
-from kerasrep.data.shards import ShardIndex, save_index
+from kerasrep.corpora.stored_labels import StoredLabels
+from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
+from kerasrep.data.shard_writer import AudioItem, WrittenShards, remove_temporary, write_shards
 from kerasrep.errors import DataError, RunError
 from kerasrep.recipe import Recipe, fingerprint
-from kerasrep.run_directory import PreparedDirectory, home, read_json, write_json, write_text
-from kerasrep.sources.targets import TargetSet, build_targets, restrict_labels, save_targets
+from kerasrep.run_directory import PreparedDirectory, home, write_json, write_text
+from kerasrep.sources.targets import build_targets, save_targets
 from kerasrep.sources.topics import write_topics
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 def prepare(recipe: Recipe, progress: bool = True) -> PreparedDirectory:
@@ -90,8 +93,6 @@ def preview(recipe: Recipe) -> Preview:
         DataError: Where the corpus cannot be used, or lacks a source of the recipe.
     """
     corpus_settings = recipe.corpus
-    if corpus_settings.name == "million_song":
-        return Preview(None, None)
     if corpus_settings.name == "demo":
         from kerasrep.corpora.demo import demo_is_cached
 
@@ -106,60 +107,21 @@ def preview(recipe: Recipe) -> Preview:
     return Preview(None, sum(track.split == "train" for track in corpus.tracks))
 
 
-def describe(prepared: PreparedDirectory) -> str:
-    """Tracks a split, tracks and target size a source, what was skipped: a few lines for people.
-
-    Raises:
-        DataError: Where the manifest is missing or malformed.
-    """
-    manifest = read_manifest(prepared)
-    tracks, sources = manifest["tracks"], manifest["sources"]
-    lines = [
-        f"prepared: {prepared.root}",
-        f"corpus {manifest['corpus']['name']}: {tracks['train']} tracks to train on, "
-        f"{tracks['validation']} for validation, {tracks['evaluation']} reserved for evaluation, "
-        f"{manifest['hours']:.2f} hours of audio",
-    ]
-    lines += [
-        f"  {source:8} {numbers['train']:6} training tracks, {numbers['validation']:5} validation, "
-        f"{numbers['size']:3} targets{_fewer(numbers)}"
-        for source, numbers in sources.items()
-    ]
-    if manifest["skipped"]:
-        lines.append(f"skipped: {manifest['skipped']} files, listed in {prepared.skipped}")
-    if manifest["shortened"]:
-        lines.append(f"shortened: {manifest['shortened']} tracks to their first {MAX_TRACK_SECONDS:g} s")
-    return "\n".join(lines)
-
-
-def _fewer(numbers: Mapping[str, int]) -> str:
-    asked = numbers["requested_size"]
-    return f" (the labels have no more dimensions; {asked} asked for)" if numbers["size"] < asked else ""
-
-
-def read_manifest(prepared: PreparedDirectory) -> dict[str, Any]:
-    """The manifest of a prepared folder.
-
-    Raises:
-        DataError: Where it is missing or malformed.
-    """
-    manifest = read_json(prepared.manifest)
-    expected = {"corpus", "tracks", "sources", "hours", "skipped", "shortened", "fingerprint"}
-    if not isinstance(manifest, dict) or not expected <= manifest.keys():
-        raise DataError(
-            f"{prepared.manifest}: is no manifest of prepared data; delete {prepared.root} and prepare again"
-        )
-    return manifest
-
-
 def _settings(recipe: Recipe) -> dict[str, Any]:
     """What the prepared files depend on, beside the corpus."""
+    return {
+        **_decoding(recipe),
+        "targets": recipe.targets.model_dump(mode="json"),
+        "seed": recipe.seed,
+    }
+
+
+def _decoding(recipe: Recipe) -> dict[str, Any]:
+    """What the shards depend on, beside the audio."""
     return {
         "sample_rate_hz": recipe.audio.sample_rate_hz,
         "segment_samples": recipe.audio.segment_samples,
         "decoder": recipe.audio.decoder,
-        "targets": recipe.targets.model_dump(mode="json"),
-        "seed": recipe.seed,
     }
 
 
@@ -193,26 +155,84 @@ def _build(
     recipe: Recipe, corpus: Corpus, directory: PreparedDirectory, settings: Mapping[str, Any], progress: bool
 ) -> None:
     """Write every file of `directory`, the manifest last."""
-    items = [
-        AudioItem(track.track_id, track.path, track.split)
-        for track in corpus.tracks
-        if track.split != "evaluation"
-    ]
-    shards = write_shards(directory, items, recipe.audio, progress=progress)
-    for split in ("train", "validation"):
-        if not len(shards.index.rows(split)):
-            shutil.rmtree(directory.root, ignore_errors=True)
-            raise DataError(_none_left(corpus, shards, split))
+    skipped_labels, notices = _read_labels(corpus, progress)
+    shards = _shards(recipe, corpus, directory, progress)
     _write_skipped(directory, corpus, shards)
-    save_index(directory, shards.index)
+    _write_tracks(directory, corpus, shards)
     train_ids = shards.index.track_ids[shards.index.rows("train")].tolist()
-    labels = restrict_labels(corpus.labels, shards.index.track_ids.tolist())
+    labels = LabelsInUse(corpus.labels, shards.index.track_ids.tolist())
     targets = build_targets(labels, train_ids, recipe.targets, recipe.seed, progress)
     save_targets(directory.targets, targets)
     write_topics(directory, targets.report)
-    _write_tracks(directory, corpus, shards)
-    write_json(directory.manifest, _manifest(corpus, directory, settings, shards, targets))
-    remove_parts(directory)
+    about = {
+        "name": corpus.name,
+        "fingerprint": corpus.fingerprint,
+        "notices": [*corpus.notices, *notices],
+        "skipped_labels": skipped_labels,
+        "missing": dict(corpus.missing),
+    }
+    numbers = source_numbers(shards.index, targets, labels.n_labelled)
+    manifest = {
+        "format": FORMAT_VERSION,
+        "fingerprint": directory.root.name,
+        "corpus": about,
+        "settings": dict(settings),
+        "tracks": {
+            "train": len(shards.index.rows("train")),
+            "validation": len(shards.index.rows("validation")),
+            "evaluation": sum(track.split == "evaluation" for track in corpus.tracks),
+        },
+        "hours": float(shards.index.samples.sum() / shards.index.sample_rate_hz / 3600),
+        "sources": numbers,
+        "overlaps": overlaps(shards.index, targets),
+        "skipped": len(shards.skipped) + len(corpus.skipped),
+        "shortened": shards.shortened,
+        "shards": {
+            str(name): {"bytes": int(size), "sha256": shards.checksums[str(name)]}
+            for name, size in zip(shards.index.shard_files, shards.index.shard_bytes, strict=True)
+        },
+    }
+    write_text(directory.report, "\n".join(report_lines(manifest)) + "\n")
+    write_json(directory.manifest, manifest)
+
+
+def _read_labels(corpus: Corpus, progress: bool) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """Read label files before hours of decoding: what was skipped in each, and notices for people."""
+    if not isinstance(corpus.labels, StoredLabels):
+        return {}, []
+    skipped, notices = corpus.labels.read_all()
+    if progress:
+        for notice in notices:
+            print(f"note: {notice}", flush=True)
+    return skipped, notices
+
+
+def _shards(recipe: Recipe, corpus: Corpus, directory: PreparedDirectory, progress: bool) -> WrittenShards:
+    """Decode the audio, unless that is done, and put shards and index into `directory`.
+
+    Raises:
+        DataError: Where no track is left in training or validation; `directory` is removed then.
+    """
+    digits = fingerprint([FORMAT_VERSION, corpus.audio_fingerprint or corpus.fingerprint, _decoding(recipe)])
+    store = PreparedDirectory(home() / "shards" / digits)
+    with _lock(store.root, progress):
+        shards = read_shards(store)
+        if shards is None:
+            remove_temporary(store)
+            items = [
+                AudioItem(track.track_id, track.path, track.split)
+                for track in corpus.tracks
+                if track.split != "evaluation"
+            ]
+            shards = write_shards(store, items, recipe.audio, progress=progress)
+            for split in ("train", "validation"):
+                if not len(shards.index.rows(split)):
+                    shutil.rmtree(store.root, ignore_errors=True)
+                    shutil.rmtree(directory.root, ignore_errors=True)
+                    raise DataError(_none_left(corpus, shards, split))
+            finish_shards(store, shards)
+        link_shards(store, directory, shards.index)
+    return shards
 
 
 def _none_left(corpus: Corpus, shards: WrittenShards, split: str) -> str:
@@ -222,54 +242,6 @@ def _none_left(corpus: Corpus, shards: WrittenShards, split: str) -> str:
         if track.track_id in shards.skipped:
             return f"{message}; the first, {track.path}: {shards.skipped[track.track_id]}"
     return f"{message}; add tracks or change the split's fraction"
-
-
-def _manifest(
-    corpus: Corpus,
-    directory: PreparedDirectory,
-    settings: Mapping[str, Any],
-    shards: WrittenShards,
-    targets: TargetSet,
-) -> dict[str, Any]:
-    index = shards.index
-    return {
-        "format": FORMAT_VERSION,
-        "fingerprint": directory.root.name,
-        "corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint, "notices": list(corpus.notices)},
-        "settings": dict(settings),
-        "tracks": {
-            "train": len(index.rows("train")),
-            "validation": len(index.rows("validation")),
-            "evaluation": sum(track.split == "evaluation" for track in corpus.tracks),
-        },
-        "hours": float(index.samples.sum() / index.sample_rate_hz / 3600),
-        "sources": _source_numbers(index, targets),
-        "skipped": len(shards.skipped) + len(corpus.skipped),
-        "shortened": shards.shortened,
-        "shards": {
-            str(name): {"bytes": int(size), "sha256": shards.checksums[str(name)]}
-            for name, size in zip(index.shard_files, index.shard_bytes, strict=True)
-        },
-    }
-
-
-def _source_numbers(index: ShardIndex, targets: TargetSet) -> dict[str, dict[str, int]]:
-    """Source -> target size and labelled tracks a split; `self` labels every track."""
-    of_split = {split: index.track_ids[index.rows(split)] for split in ("train", "validation")}
-    numbers = {}
-    for source in constants.SOURCES:
-        if source == "self":
-            requested = size = constants.SELF_CLASSES
-            labelled = index.track_ids
-        elif source in targets.sources:
-            size = targets.sources[source].target.shape[1]
-            requested = targets.report[source]["requested_size"]
-            labelled = targets.sources[source].track_ids
-        else:
-            continue
-        counts = {split: int(np.isin(ids, labelled).sum()) for split, ids in of_split.items()}
-        numbers[source] = {"size": size, "requested_size": requested, **counts}
-    return numbers
 
 
 def _write_skipped(directory: PreparedDirectory, corpus: Corpus, shards: WrittenShards) -> None:
@@ -297,7 +269,8 @@ def _check_labels(recipe: Recipe, corpus: Corpus) -> None:
     for source in recipe.sources:
         if source != "self" and source not in corpus.labels:
             available = ", ".join(s for s in constants.SOURCES if s == "self" or s in corpus.labels)
-            raise DataError(_no_labels(corpus.name, source, available))
+            sought = f"; {corpus.missing[source]}" if source in corpus.missing else ""
+            raise DataError(_no_labels(corpus.name, source, available) + sought)
 
 
 def _check_sources(recipe: Recipe, directory: PreparedDirectory) -> None:

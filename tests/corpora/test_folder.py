@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasrep.corpora import open_corpus
 from kerasrep.corpora.folder import open_folder, split_groups
 from kerasrep.errors import DataError
-from kerasrep.recipe import FolderCorpus, MillionSongCorpus
+from kerasrep.recipe import FolderCorpus, LabelTable
 from kerasrep.tables import MAX_LINE_CHARACTERS, read_rows
 
 TRACKS = ["a/one.wav", "a/two.flac", "b/deep/three.MP3", "b/two.wav", "four.ogg"]
@@ -209,6 +211,74 @@ def test_names_that_are_not_utf8_are_skipped_with_the_reason(root):
     assert len(corpus.skipped) == 2 and "not printable UTF-8" in next(iter(corpus.skipped.values()))
 
 
-def test_the_million_song_corpus_says_that_it_has_no_reader():
-    with pytest.raises(DataError, match="use corpus 'folder'"):
-        open_corpus(MillionSongCorpus(name="million_song", root="data"))
+def with_columns(root, name, **columns):
+    table = LabelTable(path=name, **columns)
+    return open_folder(settings(root, tables={"tag": table})).labels["tag"]
+
+
+def test_columns_may_have_names_of_their_own(root):
+    (root / "t.csv").write_text("song,who,genre,n\nfour,x,jazz,2\none,y,rock,3\n")
+    labels = with_columns(root, "t.csv", track="song", item="genre", weight="n")
+    assert list(labels.track_ids) == ["a/one.wav", "four.ogg"]
+    assert labels.counts.toarray().tolist() == [[0, 3], [2, 0]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"item": "tag"}, "line 1: lacks the column 'tag'"),
+        ({"weight": "plays"}, "line 1: lacks the column 'plays'"),  # named, so it must be there
+        ({"item": "note"}, "line 2: column 'note' is empty"),
+    ],
+)
+def test_a_column_that_was_named_must_be_there(root, columns, message):
+    (root / "t.csv").write_text("track,item,note\nfour,jazz,\n")
+    with pytest.raises(DataError, match=re.escape(message)):
+        with_columns(root, "t.csv", **columns)
+
+
+def test_parquet_gives_the_labels_of_the_same_csv(root):
+    frame = {"track": ["four", "one", "four"], "item": ["jazz", "rock", "folk"], "weight": [2, 1, 0.5]}
+    (root / "t.csv").write_text(
+        "track,item,weight\n" + "".join(f"{a},{b},{c}\n" for a, b, c in zip(*frame.values(), strict=True))
+    )
+    as_dictionary = pa.array(frame["item"]).dictionary_encode()
+    pq.write_table(pa.table(frame | {"item": as_dictionary, "more": [[1], [2], [3]]}), root / "t.parquet")
+    ours, theirs = with_columns(root, "t.parquet"), with_columns(root, "t.csv")
+    assert (list(ours.terms), list(ours.track_ids)) == (list(theirs.terms), list(theirs.track_ids))
+    assert (ours.counts != theirs.counts).nnz == 0
+
+
+def test_parquet_without_weights_and_with_nulls(root):
+    pq.write_table(pa.table({"track": ["four", "one"], "item": ["jazz", "rock"]}), root / "t.parquet")
+    assert with_columns(root, "t.parquet").counts.sum() == 2
+    pq.write_table(pa.table({"track": ["four", None], "item": ["jazz", "rock"]}), root / "t.parquet")
+    with pytest.raises(DataError, match="row 2: column 'track' is empty"):
+        with_columns(root, "t.parquet")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"track": ["four"], "tag": ["x"]},
+            "lacks the column 'item'; columns expected: track, item [, weight]",
+        ),
+        ({"track": ["four"], "item": [["x"]]}, "column 'item' has type list<element: string>"),
+        ({"track": ["four"], "item": ["x\0"]}, "row 1: column 'item' has a NUL character"),
+        ({"track": ["four"], "item": ["x"], "weight": [-1]}, "row 1: column 'weight' has '-1'"),
+        (b"PAR1 no table PAR1", "cannot be read as Parquet"),
+        (b"", "cannot be read as Parquet"),
+        (b"\x80\x04\x95cposix\nsystem\n", "cannot be read as Parquet"),
+    ],
+    ids=str,
+)
+def test_a_wrong_parquet_table_is_refused_in_one_line(root, content, message):
+    if isinstance(content, bytes):
+        (root / "t.parquet").write_bytes(content)
+    else:
+        pq.write_table(pa.table(content), root / "t.parquet")
+    with pytest.raises(DataError) as caught:
+        with_columns(root, "t.parquet")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(root / "t.parquet"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -110,6 +111,69 @@ def test_recipes_that_differ_in_sources_or_training_share_the_folder(root):
 )
 def test_what_changes_the_files_changes_the_folder(root, change):
     assert prepare(recipe_for(root, **change), progress=False) != prepare(recipe_for(root), progress=False)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"targets": {"size": 5}}, {"tags": True}], ids=str)
+def test_other_targets_seeds_or_labels_decode_nothing_again(root, monkeypatch, change):
+    first = prepare(recipe_for(root), progress=False)
+    monkeypatch.setattr(shard_writer, "decode", None)  # would raise if anything were decoded
+    monkeypatch.setattr(shard_writer, "read_header", None)
+    if change.pop("tags", False):
+        (root / "tag.csv").write_text("track,item\n" + "".join(f"t{n:02d},tag{n % 4}\n" for n in range(12)))
+    second = prepare(recipe_for(root, **change), progress=False)
+    assert second != first
+    (shard,) = second.root.glob("*.tfrecord")
+    assert shard.samefile(first.root / shard.name)  # one file on the disk
+    np.testing.assert_array_equal(load_index(second).read(3), load_index(first).read(3))
+    assert load_index(second).split.tolist() == load_index(first).split.tolist()
+    skipped = (second.skipped.read_text(), first.skipped.read_text())
+    assert skipped[0] == skipped[1]
+
+
+def test_prepared_folders_stay_whole_when_the_store_of_shards_is_deleted(root):
+    first = prepare(recipe_for(root), progress=False)
+    shutil.rmtree(run_directory.home() / "shards")
+    assert len(load_index(first)) == 10
+    second = prepare(recipe_for(root, seed=1), progress=False)  # decodes again
+    np.testing.assert_array_equal(load_index(second).read(0), load_index(first).read(0))
+
+
+def test_a_damaged_store_is_decoded_again(root):
+    first = prepare(recipe_for(root), progress=False)
+    (shard,) = (run_directory.home() / "shards").glob("*/*.tfrecord")
+    expected = shard.read_bytes()
+    shard.unlink()
+    shard.write_bytes(expected[:1000])
+    second = prepare(recipe_for(root, seed=1), progress=False)
+    assert next(second.root.glob("*.tfrecord")).read_bytes() == expected
+    assert next(first.root.glob("*.tfrecord")).read_bytes() == expected
+
+
+def test_where_the_disk_has_no_hard_links_shards_are_copied(root, monkeypatch):
+    def no_links(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", no_links)
+    prepared = prepare(recipe_for(root), progress=False)
+    assert len(load_index(prepared)) == 10
+
+
+def test_the_report_counts_overlaps_between_sources(root):
+    (root / "bpm.csv").write_text("track,value\n" + "".join(f"t{n:02d},{60 + n}\n" for n in range(9)))
+    (root / "tag.csv").write_text("track,item\n" + "".join(f"t{n:02d},x{n % 3}\n" for n in range(4, 12)))
+    prepared = prepare(recipe_for(root), progress=False)
+    reserved = {
+        line.split("\t")[0] for line in prepared.tracks.read_text().splitlines() if "evaluation" in line
+    }
+    bpm = {f"t{n:02d}.wav" for n in range(9)} - reserved
+    tag = {f"t{n:02d}.wav" for n in range(4, 12)} - reserved
+    assert json.loads(prepared.manifest.read_text())["overlaps"] == {
+        "bpm": {"bpm": len(bpm), "tag": len(bpm & tag)},
+        "tag": {"bpm": len(bpm & tag), "tag": len(tag)},
+    }
+    report = prepared.report.read_text()
+    assert f"    tag     {len(bpm & tag):9}{len(tag):9}\n" in report
+    assert report in describe(prepared) + "\n"
 
 
 def test_a_second_call_touches_nothing(root, monkeypatch):

@@ -66,18 +66,17 @@ def open_million_song(settings: MillionSongCorpus, progress: bool = False) -> Co
     for track, path in found.audio.items():
         title, artist = files.described(track)
         tracks.append(Track(track, path, splits[track], title, artist))
+    audio = fingerprint(
+        [FORMAT_VERSION, [[track.track_id, track.split, *file_state(track.path)] for track in tracks]]
+    )
+    states = {kind: [file_state(path) for path in paths] for kind, paths in found.labels.items()}
     return Corpus(
         name="million_song",
-        fingerprint=fingerprint(
-            [
-                FORMAT_VERSION,
-                [[track.track_id, track.split, *file_state(track.path)] for track in tracks],
-                {kind: [file_state(path) for path in paths] for kind, paths in found.labels.items()},
-            ]
-        ),
+        fingerprint=fingerprint([audio, states]),
         tracks=tracks,
         labels=StoredLabels(files.readers(), files.forget),
         notices=notices,
         skipped=found.skipped,
         missing=missing,
+        audio_fingerprint=audio,
     )
