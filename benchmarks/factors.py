@@ -112,6 +112,21 @@ def held_mib() -> float:
     return pages * resource.getpagesize() / MIB_OF_KIB / 1024
 
 
+def clocks() -> Any:
+    """Elapsed seconds, and processor seconds of all threads together."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def an_iteration(seconds: list[Any], scale: Scale) -> dict[str, float]:
+    """Seconds of one update, from a fit of a single one and a fit of `scale.iterations`."""
+    elapsed, processor = (seconds[1] - seconds[0]) / (scale.iterations - 1)
+    return {
+        "seconds_an_iteration": elapsed,
+        "cpu_seconds_an_iteration": processor,
+        "seconds_in_all": seconds[1][0],
+    }
+
+
 def measure_ours(scale: Scale, counts: sparse.csr_matrix) -> dict[str, Any]:
     """Fits by kerasrep; the likelihood is its own."""
     from kerasrep.sources.factors import fit_plsa
@@ -122,12 +137,10 @@ def measure_ours(scale: Scale, counts: sparse.csr_matrix) -> dict[str, Any]:
     fitted = None
     for n_iterations in (1, scale.iterations):
         del fitted
-        begin = time.perf_counter()
+        begin = clocks()
         fitted = fit_plsa(counts, scale.topics, n_iterations, tolerance=0)
-        seconds.append(time.perf_counter() - begin)
-    return {
-        "seconds_an_iteration": (seconds[1] - seconds[0]) / (scale.iterations - 1),
-        "seconds_in_all": seconds[1],
+        seconds.append(clocks() - begin)
+    return an_iteration(seconds, scale) | {
         "added_mib": peak_mib() - before,
         "log_likelihood": fitted.log_likelihoods[-1],
     }
@@ -156,17 +169,15 @@ def measure_sklearn(scale: Scale, counts: sparse.csr_matrix) -> dict[str, Any]:
             tol=0,
             max_iter=n_iterations,
         )
-        begin = time.perf_counter()
+        begin = clocks()
         loadings = model.fit_transform(counts, W=documents, H=terms)
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(clocks() - begin)
         added = peak_mib() - before
     loadings *= model.components_.sum(axis=1)
     filled = loadings.sum(axis=1) > 0
     loadings[filled] /= loadings[filled].sum(axis=1, keepdims=True)
     columns = np.ascontiguousarray((model.components_ / model.components_.sum(axis=1, keepdims=True)).T)
-    return {
-        "seconds_an_iteration": (seconds[1] - seconds[0]) / (scale.iterations - 1),
-        "seconds_in_all": seconds[1],
+    return an_iteration(seconds, scale) | {
         "added_mib": added,
         "log_likelihood": likelihood(counts, loadings, columns),
     }
@@ -182,6 +193,7 @@ def likelihood(counts: sparse.csr_matrix, documents: Any, terms: Any) -> float:
     return total
 
 
+COSTS = ("seconds_an_iteration", "cpu_seconds_an_iteration", "added_mib")
 MEASURES = {"kerasrep": measure_ours, "scikit-learn": measure_sklearn}
 
 
@@ -202,12 +214,11 @@ def ratios(found: list[dict[str, Any]]) -> dict[str, Any]:
     medians = {
         (who, key): float(np.median([line[key] for line in found if line["model"] == who]))
         for who in MEASURES
-        for key in ("seconds_an_iteration", "added_mib", "log_likelihood")
+        for key in (*COSTS, "log_likelihood")
     }
     ours, theirs = (medians[who, "log_likelihood"] for who in MEASURES)
     return {
-        f"{key}_ratio": round(medians["scikit-learn", key] / medians["kerasrep", key], 2)
-        for key in ("seconds_an_iteration", "added_mib")
+        f"{key}_ratio": round(medians["scikit-learn", key] / medians["kerasrep", key], 2) for key in COSTS
     } | {"log_likelihood_gain_over_scikit_learn": round((ours - theirs) / abs(theirs), 6)}
 
 

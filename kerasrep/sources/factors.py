@@ -218,7 +218,8 @@ def _checked(counts: sparse.spmatrix | ArrayLike) -> sparse.csr_matrix:
         matrix = matrix.copy()
         matrix.eliminate_zeros()
         low = matrix.data.min(initial=high)
-    total = matrix.data.sum(dtype=np.float64)
+    with np.errstate(over="ignore"):
+        total = matrix.data.sum(dtype=np.float64)
     if total > LARGEST_TOTAL or 0 < low < SMALLEST_COUNT:
         limits = f"positive ones at least {SMALLEST_COUNT:g}, all together at most {LARGEST_TOTAL:g}"
         raise DataError(f"counts lie between {low:g} and {high:g}; rescale them: {limits}")

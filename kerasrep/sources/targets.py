@@ -65,7 +65,8 @@ def build_targets(
     """Fit each source's model on the training tracks and give every labelled track its target.
 
     A document is fitted where one of its tracks is in training; the others are folded in with the topics
-    fixed. A source without any training document or value is left out, and its report says so.
+    fixed. Tempi and years of 0 or less say that nothing is known: their tracks get no target and are counted.
+    A source without any training document or value is left out, and its report says so.
 
     Args:
         labels: Source name -> raw labels.
@@ -83,10 +84,10 @@ def build_targets(
     for number, source in enumerate(constants.SOURCES):
         if source not in labels:
             continue
-        raw = labels[source]
+        raw, unknown = _without_unknown(labels[source])
         in_fit = np.fromiter((track in fit_ids for track in raw.track_ids), bool, len(raw.track_ids))
         if not in_fit.any():
-            report[source] = {"left_out": "no training track has a label"}
+            report[source] = {"left_out": "no training track has a label", **unknown}
             continue
         source_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
         size = settings.size_of(source)
@@ -95,10 +96,11 @@ def build_targets(
             if isinstance(raw, ValueLabels):
                 target, about = _value_targets(raw, in_fit, size, source_seed)
             else:
-                target, about = _count_targets(raw, in_fit, size, settings, source_seed)
+                bar = f"topics of {source}" if progress else None
+                target, about = _count_targets(raw, in_fit, size, settings, source_seed, bar)
         except DataError as error:
             raise DataError(f"source '{source}': {error}") from error
-        report[source] = {"requested_size": size, **about}
+        report[source] = {"requested_size": size, **about, **unknown}
         if target is not None:
             sources[source] = SourceTargets(
                 np.asarray(raw.track_ids, dtype=np.str_), _rows_of_simplex(target)
@@ -121,6 +123,18 @@ def restrict_labels(labels: Mapping[str, RawLabels], track_ids: Collection[str])
     return restricted
 
 
+def _without_unknown(raw: RawLabels) -> tuple[RawLabels, dict[str, int]]:
+    """Labels without values of 0 or less, and how many those were, where there were any."""
+    if not isinstance(raw, ValueLabels):
+        return raw, {}
+    unknown = np.asarray(raw.values) <= 0
+    if not unknown.any():
+        return raw, {}
+    rows = np.flatnonzero(~unknown)
+    known = ValueLabels([raw.track_ids[row] for row in rows], raw.values[rows])
+    return known, {"values_not_above_0": int(unknown.sum())}
+
+
 def _value_targets(
     raw: ValueLabels, in_fit: NDArray[np.bool_], size: int, seed: int
 ) -> tuple[FloatArray, dict[str, Any]]:
@@ -130,6 +144,7 @@ def _value_targets(
         "size": len(mixture.means),
         "training_values": int(in_fit.sum()),
         "distinct_values": mixture.n_distinct_values,
+        "outliers": mixture.n_outliers,
         "converged": mixture.converged,
         "log_likelihood": mixture.log_likelihood,
         "components": [
@@ -142,33 +157,42 @@ def _value_targets(
 
 
 def _count_targets(
-    raw: CountLabels, in_fit: NDArray[np.bool_], size: int, settings: TargetSettings, seed: int
+    raw: CountLabels,
+    in_fit: NDArray[np.bool_],
+    size: int,
+    settings: TargetSettings,
+    seed: int,
+    bar: str | None,
 ) -> tuple[FloatArray | None, dict[str, Any]]:
     """Targets [tracks, size] and their report; no targets where the training documents are all empty."""
-    counts = sparse.csr_matrix(raw.counts, dtype=np.float64, copy=True)
-    counts.eliminate_zeros()
+    counts = sparse.csr_matrix(raw.counts)
+    if (counts.data == 0).any():
+        counts = counts.copy()
+        counts.eliminate_zeros()
+    n_documents = counts.shape[0]
     fit_documents = np.unique(raw.documents[in_fit])
-    fit_counts = counts[fit_documents]
+    others = np.setdiff1d(np.arange(n_documents), fit_documents)
+    fit_counts = counts[fit_documents] if len(others) else counts
     n_filled = int(np.count_nonzero(fit_counts.getnnz(axis=1)))
     n_terms = int(np.count_nonzero(fit_counts.getnnz(axis=0)))
     size = min(size, n_filled, n_terms)
     about = {"model": "pLSA", "size": size, "training_documents": len(fit_documents), "terms": n_terms}
     if size == 0:
         return None, about | {"left_out": "no training document has a term"}
-    model = fit_plsa(fit_counts, size, settings.plsa_iterations, settings.plsa_tolerance, seed)
-    doc_topic = np.empty((counts.shape[0], size))
-    doc_topic[fit_documents] = model.doc_topic
-    others = np.setdiff1d(np.arange(counts.shape[0]), fit_documents)
-    doc_topic[others], unknown = fold_in(
-        counts[others],
-        model.term_topic,
-        settings.plsa_iterations,
-        settings.plsa_tolerance,
-        default=model.mean_topic,
-    )
+    limits = settings.plsa_iterations, settings.plsa_tolerance
+    shown: dict[str, Any] = {"progress": bar is not None, "label": bar or ""}
+    model = fit_plsa(fit_counts, size, *limits, seed, **shown)
+    doc_topic, unknown = model.doc_topic, 0
+    if len(others):
+        doc_topic = np.empty((n_documents, size))
+        doc_topic[fit_documents] = model.doc_topic
+        doc_topic[others], without = fold_in(
+            counts[others], model.term_topic, *limits, model.mean_topic, **shown
+        )
+        unknown = int(without.sum())
     return doc_topic[raw.documents], about | {
         "folded_in_documents": len(others),
-        "empty_documents": model.n_empty_documents + int(unknown.sum()),
+        "empty_documents": model.n_empty_documents + unknown,
         "iterations": len(model.log_likelihoods) - 1,
         "log_likelihood": model.log_likelihoods[-1],
         "log_likelihoods": model.log_likelihoods,

@@ -35,8 +35,8 @@ def test_posterior_and_likelihood_follow_bayes_rule():
 def test_any_values_give_a_distribution_over_at_most_as_many_components_as_values(values, n_components):
     values = np.array(values)
     mixture = fit_mixture(values, n_components)
-    assert len(mixture.means) == min(n_components, len(set(values.tolist())))
-    posterior = mixture.posterior(np.append(values, [1e12, -1e12]))
+    assert 1 <= len(mixture.means) <= min(n_components, len(set(values.tolist())))
+    posterior = mixture.posterior(np.append(values, [1e140, -1e140]))
     assert np.isfinite(posterior).all()
     np.testing.assert_allclose(posterior.sum(axis=1), 1)
     assert (np.diff(mixture.means) >= 0).all()
@@ -49,6 +49,37 @@ def test_a_single_value_is_one_component_at_that_value():
     np.testing.assert_array_equal(mixture.posterior(np.array([1900.0, 2024.0])), [[1.0], [1.0]])
 
 
+def test_fewer_distinct_values_than_components_give_one_component_each():
+    values = np.repeat([1960.0, 1985.0, 1999.0, 2008.0], [4, 9, 2, 5])
+    mixture = fit_mixture(values, 50)
+    assert mixture.n_distinct_values == len(mixture.means) == 4
+    np.testing.assert_allclose(mixture.means, [1960, 1985, 1999, 2008], atol=0.1)
+    np.testing.assert_allclose(mixture.weights, [0.2, 0.45, 0.1, 0.25], atol=0.01)
+    np.testing.assert_array_equal(mixture.posterior(values).argmax(axis=1), np.repeat(range(4), [4, 9, 2, 5]))
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1e6, 1e9, 1e140])
+def test_a_value_far_from_all_others_does_not_change_how_they_are_told_apart(wrong):
+    rng = np.random.default_rng(0)
+    years = np.round(np.concatenate([rng.normal(mean, 2, size=300) for mean in (1970, 1990, 2005)]))
+    clean, spoilt = fit_mixture(years, 3), fit_mixture(np.append(years, wrong), 3)
+    assert (clean.n_outliers, spoilt.n_outliers) == (0, 1)
+    np.testing.assert_array_equal(spoilt.means, clean.means)
+    edge = years.min() if wrong < 1900 else years.max()
+    np.testing.assert_array_equal(*spoilt.posterior(np.array([wrong, edge])))
+
+
+def test_values_of_a_wide_distribution_are_no_outliers():
+    values = np.random.default_rng(0).lognormal(5, 0.5, size=5000)
+    assert fit_mixture(values, 5).n_outliers == 0
+
+
+def test_where_most_values_are_one_the_others_still_count():
+    values = np.array([2000.0] * 50 + [1980.0, 1990.0])
+    mixture = fit_mixture(values, 5)
+    assert (mixture.n_outliers, len(mixture.means)) == (0, 3)
+
+
 def test_same_seed_same_mixture():
     values = np.random.default_rng(0).normal(size=300)
     first, again = (fit_mixture(values, 10, seed=4) for _ in range(2))
@@ -56,7 +87,8 @@ def test_same_seed_same_mixture():
 
 
 @pytest.mark.parametrize(
-    ("values", "message"), [([], "no values"), ([1.0, np.nan], "finite"), ([np.inf], "finite")]
+    ("values", "message"),
+    [([], "no values"), ([1.0, np.nan], "finite"), ([np.inf], "finite"), ([1.0, -1e200], "within")],
 )
 def test_no_values_or_non_finite_ones_are_refused(values, message):
     with pytest.raises(DataError, match=message):

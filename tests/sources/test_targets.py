@@ -127,6 +127,53 @@ def test_sources_without_training_labels_are_left_out_with_the_reason():
     assert "no training document" in built.report["tag"]["left_out"]
 
 
+@pytest.mark.parametrize("source", ["bpm", "year"])
+def test_values_of_zero_or_less_are_unknown_and_counted(source):
+    values = bpm_labels().values.copy()
+    values[[0, 4, 25]] = 0, -1, 0
+    built = build({source: ValueLabels(TRACKS, values)}, size=3)
+    known = np.delete(np.arange(30), [0, 4, 25])
+    assert built.sources[source].track_ids.tolist() == [TRACKS[row] for row in known]
+    clean = build({source: ValueLabels([TRACKS[row] for row in known], values[known])}, size=3)
+    np.testing.assert_array_equal(built.sources[source].target, clean.sources[source].target)
+    assert built.report[source]["values_not_above_0"] == 3
+    assert "values_not_above_0" not in clean.report[source]
+
+
+def test_a_source_without_any_known_value_is_left_out():
+    built = build({"bpm": ValueLabels(TRACKS, np.zeros(30))})
+    assert not built.sources
+    assert built.report["bpm"] == {"left_out": "no training track has a label", "values_not_above_0": 30}
+
+
+def test_outliers_are_counted_and_have_the_target_of_the_nearest_value_fitted():
+    values = bpm_labels().values.copy()
+    values[[3, 29]] = 1e9
+    built = build({"bpm": ValueLabels(TRACKS, values)}, size=3)
+    fastest = np.delete(values[:20], 3).argmax()
+    fastest += fastest >= 3
+    for row in (3, 29):
+        np.testing.assert_array_equal(built.sources["bpm"].target[row], built.sources["bpm"].target[fastest])
+    assert built.report["bpm"]["outliers"] == 1  # of the training values
+
+
+def test_counts_stay_as_they_were_and_stored_zeros_are_no_terms():
+    counts = tag_labels().counts.astype(np.float32)
+    counts.data[counts.indices == 11] = 0
+    before = counts.copy()
+    labels = CountLabels(counts, tag_labels().terms, TRACKS, np.arange(30))
+    built = build({"tag": labels}, size=50)
+    assert built.report["tag"]["terms"] == built.sources["tag"].target.shape[1] == 11
+    np.testing.assert_array_equal(counts.data, before.data)
+
+
+def test_bars_name_the_source_and_are_off_by_default(capsys):
+    build({"tag": tag_labels()}, size=3)
+    assert capsys.readouterr().err == ""
+    build_targets({"tag": tag_labels()}, TRAIN, TargetSettings(size=3), seed=9, progress=True)
+    assert "topics of tag" in capsys.readouterr().err
+
+
 def test_bad_labels_name_their_source():
     with pytest.raises(DataError, match="source 'bpm': values"):
         build({"bpm": ValueLabels(TRACKS, np.full(30, np.nan))})
