@@ -13,7 +13,7 @@ import sqlite3
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,12 @@ class PlantedRoot:
     years: np.ndarray
     bpm: np.ndarray
     with_audio: int
+    n_groups: int = N_GROUPS
+
+    @staticmethod
+    def song_of(track: str) -> str:
+        """The song of a track; here each song has one."""
+        return song_of(track)
 
 
 def term_name(source: str, term: int) -> str:
@@ -221,6 +227,12 @@ def write_audio(planted: PlantedRoot, rng: np.random.Generator) -> None:
         pitch_hz = 110.0 * 2 ** (planted.groups["tag"][number] / 2)
         tone = 0.3 * np.sin(2 * np.pi * pitch_hz * time) + 0.01 * rng.normal(size=len(time))
         soundfile.write(path, tone, RATE_HZ, format="MP3")
+
+
+@pytest.fixture(scope="session")
+def make_million_song_root() -> Callable[..., PlantedRoot]:
+    """`write_root`."""
+    return write_root
 
 
 @pytest.fixture(scope="session")
