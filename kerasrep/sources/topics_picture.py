@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import east_asian_width
 
 import numpy as np
 
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
 DRAWN_TOPICS = 12
 DRAWN_TERMS = 5
-TERM_CHARACTERS = 18
+TERM_CHARACTERS, TEXT_CHARACTERS = 22, 66
 PANEL_COLUMNS = 2
 WIDTH_INCHES, PANEL_HEIGHT_INCHES, DPI = 15.0, 4.2, 110
 BAR, LINE, INK = "#0072B2", "#D55E00", "#222222"
+UNITS = {"bpm": "beats a minute", "year": "year"}
 CURVE_POINTS = 800
 CURVE_DEVIATIONS = 3.5
 
@@ -44,13 +46,16 @@ def draw_topics(report: Report, path: Path) -> None:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     drawn = {s: about for s, about in report.items() if "topics" in about or "components" in about}
     columns = min(PANEL_COLUMNS, max(1, len(drawn)))
     rows = max(1, -(-len(drawn) // columns))
     with _drawing():
         size = (WIDTH_INCHES * columns / PANEL_COLUMNS, PANEL_HEIGHT_INCHES * rows)
-        figure = Figure(figsize=size, layout="constrained", facecolor="white")
+        figure = Figure(
+            figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15), facecolor="white"
+        )
         FigureCanvasAgg(figure)
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel in panels[len(drawn) :]:
@@ -85,14 +90,26 @@ def _draw_topics(panel: Axes, source: str, topics: Sequence[Mapping[str, Any]]) 
     heights = np.arange(len(chosen))
     panel.barh(heights, shares, color=BAR, height=0.7)
     for height, (_, topic) in zip(heights, chosen, strict=True):
-        terms = [shortened(term["term"], TERM_CHARACTERS) for term in topic["terms"][:DRAWN_TERMS]]
-        panel.text(topic["share"], height, "  " + " · ".join(terms), va="center", fontsize=7.5, color=INK)
+        text = "  " + _likeliest(topic["terms"])
+        panel.text(topic["share"], height, text, va="center", fontsize=7.5, color=INK, clip_on=True)
     panel.set_yticks(heights, [f"topic {number}" for number, _ in chosen], fontsize=8)
     panel.set_ylim(max(len(chosen), DRAWN_TOPICS / 2) - 0.5, -0.5)
     panel.set_xlim(0, 3.2 * max(shares))
     _percent_ticks(panel, max(shares))
     named = f"the largest {len(chosen)} of {len(topics)}" if len(chosen) < len(topics) else len(topics)
-    panel.set_title(f"{source}: {named} topics, share of documents and likeliest terms", loc="left")
+    plural = "" if len(topics) == 1 else "s"
+    _title(panel, source, f"{named} topic{plural}, share of documents and likeliest terms")
+
+
+def _likeliest(terms: Sequence[Mapping[str, Any]]) -> str:
+    """As many of the likeliest terms as there is room for, one at least."""
+    text = ""
+    for term in terms[:DRAWN_TERMS]:
+        longer = text + (" · " if text else "") + shortened(term["term"], TERM_CHARACTERS)
+        if text and sum(1 + (east_asian_width(letter) in "WF") for letter in longer) > TEXT_CHARACTERS:
+            break
+        text = longer
+    return text
 
 
 def _percent_ticks(panel: Axes, largest: float) -> None:
@@ -100,6 +117,7 @@ def _percent_ticks(panel: Axes, largest: float) -> None:
     from matplotlib.ticker import MaxNLocator
 
     ticks = [tick for tick in MaxNLocator(4).tick_values(0, largest) if 0 <= tick <= largest * 1.01]
+    panel.spines["bottom"].set_bounds(0, largest)
     panel.set_xticks(ticks, [f"{tick:.3g}%" for tick in 100 * np.array(ticks)], fontsize=8)
 
 
@@ -128,6 +146,11 @@ def _draw_mixture(panel: Axes, source: str, components: Sequence[Mapping[str, An
     panel.set_ylim(0, None)
     panel.margins(x=0)
     panel.set_ylabel("density", fontsize=8)
+    panel.set_xlabel(UNITS.get(source, "value"), fontsize=8)
     panel.tick_params(labelsize=8)
     plural = "" if len(components) == 1 else "s"
-    panel.set_title(f"{source}: mixture of {len(components)} Gaussian{plural}", loc="left")
+    _title(panel, source, f"mixture of {len(components)} Gaussian{plural}")
+
+
+def _title(panel: Axes, source: str, text: str) -> None:
+    panel.set_title(f"{source}: {text}", loc="left", fontsize=10, color=INK)

@@ -92,11 +92,22 @@ def pixels(path):
         {"tag": TAGS},
         {"tag": TAGS, "year": YEARS, "bpm": LEFT_OUT},
         {"tag": named("$1 {x} \\frac", "日本語", "\u202eleft", "line\nbreak", "x" * 500, "")},
+        {"tag": named("W" * 30, "M" * 30, *"abc"), "artist": named(*["長い名前" * 9] * 5)},
         {"tag": {**TAGS, "topics": [{"share": 1.0, "terms": []}]}},
         {"year": {**YEARS, "components": [{"mean": 1999.0, "deviation": 0.01, "weight": 1.0}]}},
         {"tag": {**TAGS, "topics": TAGS["topics"] * 500}},
     ],
-    ids=["empty", "left out", "one", "three", "odd names", "no terms", "one component", "many topics"],
+    ids=[
+        "empty",
+        "left out",
+        "one",
+        "three",
+        "odd names",
+        "wide names",
+        "no terms",
+        "one component",
+        "many topics",
+    ],
 )
 def test_a_picture_of_any_report_is_drawn_without_a_warning(tmp_path, report):
     with warnings.catch_warnings():
