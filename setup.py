@@ -42,6 +42,8 @@ EXTRAS = {
     # Pinned exactly: the rendered corpus must have the same bytes everywhere.
     "demo": ["music21==10.5.1", "symusic==0.5.8", "pretty_midi==0.2.11.post0"],
     "gpu": ["tensorflow[and-cuda]>=2.17,<2.18"],
+    # For kerasrep-import alone; earlier releases could be made to run code by a checkpoint.
+    "torch": ["torch>=2.6"],
     "test": [
         "pytest>=8",
         "pytest-xdist>=3.5",
@@ -53,7 +55,9 @@ EXTRAS = {
 }
 EXTRAS["dev"] = ["tox>=4", *EXTRAS["demo"], *EXTRAS["test"]]
 
-COMMANDS = ["train", "prepare", "export", "embed", "evaluate"]
+COMMANDS = ["train", "prepare", "export", "embed", "evaluate", "import_checkpoint"]
+#: Names that Python does not allow for a module.
+NAMES = {"import_checkpoint": "import"}
 
 
 def version() -> str:
@@ -80,7 +84,9 @@ setup(
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={
-        "console_scripts": [f"kerasrep-{command}=kerasrep.cli.{command}:entry" for command in COMMANDS]
+        "console_scripts": [
+            f"kerasrep-{NAMES.get(command, command)}=kerasrep.cli.{command}:entry" for command in COMMANDS
+        ]
     },
     zip_safe=False,
     classifiers=[

@@ -32,8 +32,9 @@ class ExportCard(BaseModel):
         track_dimension: Values of the embedding of a track.
         signatures: Signature -> inputs, outputs with type and shape, and what it does.
         how_to_call: Lines for people.
-        recipe: As it was run.
+        recipe: As it was run; of an imported network, what a recipe would say of it.
         run: The card of the run with its scores; `None` where it has none.
+        imported: What an imported network was read from; `None` for one that was trained here.
         versions: Library -> version that wrote the export.
         check: Largest difference from the trained model when the export was loaded back.
     """
@@ -53,6 +54,7 @@ class ExportCard(BaseModel):
     how_to_call: tuple[str, ...]
     recipe: dict[str, Any]
     run: dict[str, Any] | None
+    imported: dict[str, Any] | None = None
     versions: dict[str, str]
     check: dict[str, float]
 

@@ -32,7 +32,10 @@ ONLY_HERE = {
     "symusic": {"corpora.demo"},
     "pretty_midi": {"corpora.demo"},
     "keras_tuner": {"tuning"},
+    "torch": {"model.reference_checkpoint"},
 }
+#: Parts that need an extra of setup.py.
+EXTRA = {"corpora.demo": "demo", "model.reference_checkpoint": "torch"}
 DISTRIBUTION = {
     "google_crc32c": "google-crc32c",
     "keras_tuner": "keras-tuner",
@@ -116,14 +119,14 @@ def declared() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: dotted(path) or "kerasrep")
 def test_every_import_is_declared(path):
-    of_demo = dotted(path).startswith("corpora.demo")
-    known = declared()[""] | (declared()["demo"] if of_demo else set())
+    extras = {extra for part, extra in EXTRA.items() if dotted(path).startswith(part)}
+    known = declared()[""].union(*(declared()[extra] for extra in extras))
     assert {DISTRIBUTION.get(name, name) for name in third_party(path)} <= known
 
 
 def test_every_import_of_the_tests_is_declared():
     extras = declared()
-    known = extras[""] | extras["demo"] | extras["test"]
+    known = extras[""] | extras["demo"] | extras["torch"] | extras["test"]
     for path in sorted((ROOT / "tests").rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}

@@ -1,4 +1,4 @@
-"""A trained run becomes `exported/NAME/VERSION/`, checked before it counts.
+"""A trained run, or an imported network, becomes `exported/NAME/VERSION/`, checked before it counts.
 
 Versions count up from 1 and are never overwritten. Everything is written under a temporary name, loaded
 back, compared with the trained model, and only then renamed.
@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from kerasrep import constants
 from kerasrep.errors import ExportError
-from kerasrep.export_directory import EMBED_TRACK, SERVING_DEFAULT, card_path, version_numbers
+from kerasrep.export_directory import (
+    EMBED_TRACK,
+    SERVING_DEFAULT,
+    ExportCard,
+    card_path,
+    version_numbers,
+)
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import Network
 from kerasrep.run_directory import read_json, write_json
-from kerasrep.serving.card import make_card
+from kerasrep.serving.card import make_card, make_imported_card
 from kerasrep.serving.check import largest_difference
 from kerasrep.serving.signatures import (
     segment_function,
@@ -46,15 +53,49 @@ def export_run(trained: TrainedRun, directory: Path, name: str) -> Path:
             model; nothing is left behind.
         DataError: Where the run's card is malformed.
     """
-    segment_samples = trained.recipe.audio.segment_samples
     run_card = read_json(trained.run.card) if trained.run.card.is_file() else None
-    with _temporary_beside(directory / name) as temporary:
+    return _export(
+        trained.network,
+        trained.recipe.audio.segment_samples,
+        directory / name,
+        lambda difference: make_card(trained, name, run_card, difference),
+    )
+
+
+def export_imported(network: Network, imported: dict[str, Any], directory: Path, name: str) -> Path:
+    """Write a network that was trained elsewhere as the next version of an export.
+
+    Args:
+        network: In float32, of the paper's audio settings.
+        imported: What it was read from, for the card.
+        directory: Where exports are kept, such as `exported`.
+        name: Folder of this export in it.
+
+    Returns:
+        `directory/name/VERSION`.
+
+    Raises:
+        ExportError: Where nothing can be written there, or what was loaded back differs from the network;
+            nothing is left behind.
+    """
+    return _export(
+        network,
+        constants.SEGMENT_SAMPLES,
+        directory / name,
+        lambda difference: make_imported_card(network, name, imported, difference),
+    )
+
+
+def _export(
+    network: Network, segment_samples: int, export: Path, describe: Callable[[float], ExportCard]
+) -> Path:
+    """Write, check, describe, and only then claim a version."""
+    with _temporary_beside(export) as temporary:
         saved = temporary / "model"
-        write_saved_model(saved, trained.network, segment_samples)
-        difference = largest_difference(saved, trained.network, segment_samples)
-        card = make_card(trained, name, run_card, difference)
-        write_json(card_path(saved), card.model_dump(mode="json"))
-        return _claim_version(saved, directory / name)
+        write_saved_model(saved, network, segment_samples)
+        difference = largest_difference(saved, network, segment_samples)
+        write_json(card_path(saved), describe(difference).model_dump(mode="json"))
+        return _claim_version(saved, export)
 
 
 def write_saved_model(path: Path, network: Network, segment_samples: int) -> None:
