@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from kerasrep.errors import DataError
+from kerasrep.errors import DataError, one_line
 from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
 
 #: `TR` or `SO`, then letters and digits (16 as published), as in TRMMMYQ128F932D901.
@@ -162,5 +162,5 @@ def decoded(text: bytes, place: str) -> str:
 def shown(value: object) -> str:
     """The beginning of a field, for messages."""
     if isinstance(value, bytes):
-        return repr(value[:_SHOWN_BYTES].decode("utf-8", "backslashreplace"))
+        return f"'{one_line(value[:_SHOWN_BYTES].decode('utf-8', 'backslashreplace'))}'"
     return repr(value)[:_SHOWN_BYTES]
