@@ -239,7 +239,7 @@ def main() -> None:
     if arguments.only:
         counts = sparse.load_npz(arguments.counts)
         found = MEASURES[arguments.only](scale, counts)
-        rounded = {key: round(value, 3) for key, value in found.items()}
+        rounded = {key: round(value, 5) for key, value in found.items()}
         about = {"scale": arguments.scale, "model": arguments.only, "nonzeros": counts.nnz}
         print(json.dumps(about | {"iterations": scale.iterations} | rounded), flush=True)
         return

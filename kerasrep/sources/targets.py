@@ -180,20 +180,26 @@ def _count_targets(
     if size == 0:
         return None, about | {"left_out": "no training document has a term"}
     limits = settings.plsa_iterations, settings.plsa_tolerance
-    shown: dict[str, Any] = {"progress": bar is not None, "label": bar or ""}
-    model = fit_plsa(fit_counts, size, *limits, seed, **shown)
+    shown = bar is not None
+    model = fit_plsa(fit_counts, size, *limits, seed, progress=shown, label=bar or "pLSA")
     doc_topic, unknown = model.doc_topic, 0
     if len(others):
         doc_topic = np.empty((n_documents, size))
         doc_topic[fit_documents] = model.doc_topic
         doc_topic[others], without = fold_in(
-            counts[others], model.term_topic, *limits, model.mean_topic, **shown
+            counts[others],
+            model.term_topic,
+            *limits,
+            default=model.mean_topic,
+            progress=shown,
+            label=f"{bar}, other documents",
         )
         unknown = int(without.sum())
     return doc_topic[raw.documents], about | {
         "folded_in_documents": len(others),
         "empty_documents": model.n_empty_documents + unknown,
         "iterations": len(model.log_likelihoods) - 1,
+        "converged": len(model.log_likelihoods) <= settings.plsa_iterations,
         "log_likelihood": model.log_likelihoods[-1],
         "log_likelihoods": model.log_likelihoods,
         "topics": _describe_topics(model, raw.terms),

@@ -171,7 +171,16 @@ def test_bars_name_the_source_and_are_off_by_default(capsys):
     build({"tag": tag_labels()}, size=3)
     assert capsys.readouterr().err == ""
     build_targets({"tag": tag_labels()}, TRAIN, TargetSettings(size=3), seed=9, progress=True)
-    assert "topics of tag" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "topics of tag:" in shown and "topics of tag, other documents: 100%" in shown
+
+
+@pytest.mark.parametrize(("iterations", "converged"), [(3, False), (10_000, True)])
+def test_report_says_whether_em_reached_its_tolerance(iterations, converged):
+    report = build({"tag": tag_labels()}, size=3, plsa_iterations=iterations).report["tag"]
+    assert report["converged"] is converged
+    assert (report["iterations"] < iterations) is converged
+    assert report["iterations"] == len(report["log_likelihoods"]) - 1
 
 
 def test_bad_labels_name_their_source():
