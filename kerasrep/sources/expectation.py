@@ -33,7 +33,7 @@ def compiled_update(counts_dtype: str) -> Update:
     """`update_rows` as machine code for counts of a dtype; it lets go of Python's lock.
 
     The code is kept beside this file, or in the user's cache folder. Where neither can be written or
-    read, it is compiled anew in each process, which takes about a second.
+    read, it is compiled anew in each process, which takes one to three seconds.
     """
 
     def given(element: Any, dimensions: int) -> Any:

@@ -72,7 +72,7 @@ def _details(about: Mapping[str, Any]) -> list[str]:
     """The numbers of a report, in its own words."""
     hidden = {"model", "size", "requested_size", "left_out"}
     numbers = [
-        f"{key.replace('_', ' ')} {_number(value)}"
+        f"{key.replace('_', ' ')}: {_number(value)}"
         for key, value in about.items()
         if key not in hidden and isinstance(value, bool | int | float)
     ]

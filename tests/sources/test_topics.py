@@ -55,12 +55,12 @@ def named(*terms):
 def test_text_says_what_was_fitted_and_lists_topics_by_share():
     assert describe_topics({"tag": TAGS, "year": YEARS, "bpm": LEFT_OUT}).splitlines() == [
         "tag: pLSA, 2 topics (50 asked for; the labels have no more dimensions)",
-        "  training documents 1,234",
+        "  training documents: 1,234",
         "  topic   1   75.0%  rock 0.500, metal 0.125",
         "  topic   0   25.0%  jig 0.750",
         "",
         "year: Gaussian mixture, 2 components",
-        "  converged yes",
+        "  converged: yes",
         "  component   0   25.0%  mean 1970.4, deviation 3",
         "  component   1   75.0%  mean 2001, deviation 6.5",
         "",
