@@ -15,12 +15,12 @@ is cut into frames:
   earlier here, and its first and last two frames see zeros where theirs see the neighbouring audio.
 - Their 80 dB reach down from the loudest value of the whole recording, here from that of each segment.
 - They pad the last segment with frames of 0 dB, which is loud; here it is padded with samples of zero.
-- Frames at either end of a recording are mirrored by librosa before 0.10, and padded with zeros since.
+- Librosa before 0.10 mirrors the audio at either end of a recording; since then it pads with zeros, as here.
 - For branch point `fc` they repeat the one embedding for every source; here it is given once.
 
-So a recording of one segment with silence around it gives the same vector up to rounding, and long recordings
-of even loudness similar ones. Where vectors must equal those of a published study, give `trunk` the
-spectrograms that the study used.
+So a recording of one segment gives the same vector up to rounding (with librosa 0.10 or later), and longer
+recordings of even loudness similar ones. Where vectors must equal those of a published study, give `trunk`
+the spectrograms that the study used.
 """
 
 from __future__ import annotations
@@ -36,7 +36,14 @@ from numpy.typing import NDArray
 from kerasrep import constants
 from kerasrep.errors import DataError
 from kerasrep.model.blocks import Tensor
-from kerasrep.model.reference_arrays import STRATEGY_OF, Layer, check_arrays, head_sizes, layers_of
+from kerasrep.model.reference_arrays import (
+    STRATEGY_OF,
+    Layer,
+    as_array,
+    check_arrays,
+    head_sizes,
+    layers_of,
+)
 from kerasrep.model.strategies import Network, Scaler, build_network
 
 #: How branch points are written; the published code writes all of them as strings.
@@ -144,9 +151,10 @@ def from_state_dict(
     """
     names = _check_sources(sources, where)
     point = _check_branch_at(branch_at, where)
-    sizes = head_sizes(state_dict, names, n_outs, where)
+    given = {key: as_array(value, key, where) for key, value in state_dict.items()}
+    sizes = head_sizes(given, names, n_outs, where)
     layers = list(layers_of(names, point, sizes))
-    arrays = check_arrays(state_dict, layers, where)
+    arrays = check_arrays(given, layers, where)
     strategy = STRATEGY_OF[point] if len(names) > 1 else "ss-r"
     network = build_network(strategy, names, dict(zip(names, sizes, strict=True)), scaler=scaler)
     _fill(network, layers, arrays)

@@ -61,6 +61,19 @@ class Layer:
             yield f"{self.key}.{name}", shape, f"{self.name}/{keras_name}", axes
 
 
+def as_array(value: Any, key: str, where: str) -> NDArray[Any]:
+    """Take what a state dict holds as an array, unchanged.
+
+    Raises:
+        DataError: Naming the key, where it is none.
+    """
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; tensors that want a gradient
+        reason = " ".join(str(error).split())[:150]
+        raise DataError(f"{where}: key '{key}' is no plain array ({reason})") from None
+
+
 def head_sizes(
     state_dict: Mapping[str, NDArray[Any]],
     sources: tuple[str, ...],
@@ -86,7 +99,7 @@ def head_sizes(
 def _found_size(state_dict: Mapping[str, NDArray[Any]], number: int) -> int:
     """Logits of a head; the usual 50 where one of its two arrays says so, or they make no sense."""
     keys = [f"branches_infer.{number}.0.{name}" for name in ("weight", "bias")]
-    found = {np.shape(state_dict[key])[:1] for key in keys if key in state_dict}
+    found = {state_dict[key].shape[:1] for key in keys if key in state_dict}
     size: int = next(iter(found))[0] if len(found) == 1 and () not in found else constants.TARGET_SIZE
     return size if 1 <= size <= MAX_HEAD_SIZE else constants.TARGET_SIZE
 
@@ -153,7 +166,7 @@ def check_arrays(
     if unknown is not None:
         raise DataError(f"{where}: key '{unknown}' is unknown, no array of that name is expected; {hint}")
     for key, shape in wanted.items():
-        found = np.shape(state_dict[key])
+        found = state_dict[key].shape
         if found != shape:
             raise DataError(f"{where}: key '{key}' is {list(found)}, expected {list(shape)}; {hint}")
     return {
@@ -163,9 +176,9 @@ def check_arrays(
     }
 
 
-def _finite(values: Any, key: str, shape: tuple[int, ...], where: str) -> NDArray[np.float32]:
+def _finite(array: NDArray[Any], key: str, shape: tuple[int, ...], where: str) -> NDArray[np.float32]:
     """float32, where the values are numbers that it can hold."""
-    array, expected = np.asarray(values), f"expected finite floats {list(shape)}"
+    expected = f"expected finite floats {list(shape)}"
     if array.dtype.kind != "f":
         raise DataError(f"{where}: key '{key}' holds {array.dtype}, {expected}")
     with np.errstate(over="ignore"):

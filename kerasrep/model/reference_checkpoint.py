@@ -12,6 +12,7 @@ An archive's own words about sizes are checked against its file before anything 
 from __future__ import annotations
 
 import math
+import re
 import stat
 import warnings
 import zipfile
@@ -101,7 +102,7 @@ def read_scaler(path: Path) -> Scaler:
     Raises:
         DataError: Where the file is missing or malformed, or a deviation is not positive in float32.
     """
-    if _regular_head(path).startswith(_ZIP_MAGIC):
+    if _regular_head(path, "an NPZ with mean and sd").startswith(_ZIP_MAGIC):
         _check_npz(path)
     try:
         with np.errstate(over="ignore"):
@@ -114,7 +115,7 @@ def read_scaler(path: Path) -> Scaler:
 
 
 def _form(path: Path) -> Form:
-    head = _regular_head(path)
+    head = _regular_head(path, WHAT_A_CHECKPOINT_IS)
     if _LEGACY_MAGIC in head:
         return "torch legacy"
     if head.startswith(_GZIP_MAGIC):
@@ -129,11 +130,11 @@ def _form(path: Path) -> Form:
     raise DataError(f"{path}: is an archive, but no checkpoint; give {WHAT_A_CHECKPOINT_IS}")
 
 
-def _regular_head(path: Path) -> bytes:
+def _regular_head(path: Path, wanted: str) -> bytes:
     """First bytes of a regular file."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a fifo would wait for ever
-            raise DataError(f"{path}: is no regular file; give {WHAT_A_CHECKPOINT_IS}")
+            raise DataError(f"{path}: is no regular file; give {wanted}")
         with path.open("rb") as file:
             return file.read(32)
     except (OSError, ValueError) as error:
@@ -208,18 +209,23 @@ def _load_torch(path: Path, mapped: bool) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    # Damaged and hostile files raise many kinds; PyTorch's advice, to run what is in them, is not repeated.
+    # Damaged and hostile files raise many kinds. PyTorch's advice, to run what is in them, is not repeated.
     except Exception as error:
-        if "weights" in str(error).lower() or "unsupported" in str(error).lower():
-            raise DataError(
-                f"{path}: holds more than tensors and plain values, and is not run; save tasks, branch_at, "
-                "n_outs and state_dict alone"
-            ) from None
-        reason = " ".join(str(error).split())[:150] or type(error).__name__
-        raise DataError(f"{path}: is a damaged checkpoint ({reason}); fetch or save it again") from None
+        raise DataError(f"{path}: {_refusal(error)}") from None
     if not isinstance(loaded, dict) or not isinstance(loaded.get("state_dict"), dict):
         raise DataError(f"{path}: holds no dictionary 'state_dict'; give {WHAT_A_CHECKPOINT_IS}")
     return loaded
+
+
+def _refusal(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if re.search(r"unsupported|not an allowed|torchscript", text, re.IGNORECASE):
+        return (
+            "holds more than tensors and plain values, and is not run; save tasks, branch_at, n_outs and "
+            "state_dict alone"
+        )
+    reason = type(error).__name__ if not text or "weights" in text.lower() else text[:150]
+    return f"is a damaged checkpoint ({reason}); fetch or save it again"
 
 
 def _import_torch(path: Path) -> Any:

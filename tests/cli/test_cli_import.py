@@ -140,13 +140,12 @@ def embeddings_by_librosa(reference, segments):
     network, scaler = reference
     mels = []
     for segment in segments:
+        # As the published code calls it, on a recording of one segment.
         power = [
-            librosa.feature.melspectrogram(
-                y=np.pad(channel, 512), sr=22_050, n_fft=1024, hop_length=256, center=False
-            ).T
+            librosa.feature.melspectrogram(y=channel, sr=22_050, n_fft=1024, hop_length=256).T
             for channel in segment.T
         ]
-        db = librosa.power_to_db(np.stack(power, axis=-1), ref=1.0, amin=1e-10, top_db=80)
+        db = librosa.power_to_db(np.stack(power, axis=-1))
         mels.append((db - scaler.mean[:, np.newaxis]) / scaler.sd[:, np.newaxis])
     found = network.trunk(np.stack(mels).astype(np.float32))
     return np.concatenate([found["self"].numpy(), found["tag"].numpy()], axis=1)
