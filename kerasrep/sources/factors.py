@@ -89,7 +89,8 @@ def fit_plsa(
 
     Raises:
         DataError: Where counts are negative, not finite, out of range, or all zero.
-        ValueError: Where `n_topics`, `n_iterations`, `n_threads` or `initial` are impossible.
+        ValueError: Where `n_topics`, `n_iterations`, `n_threads` or `initial` are impossible, or counts
+            complex.
     """
     _check_limits(n_iterations, tolerance, n_threads)
     if n_topics < 1:
@@ -203,6 +204,8 @@ def _check_limits(n_iterations: int, tolerance: float, n_threads: int | None) ->
 
 def _checked(counts: sparse.spmatrix | ArrayLike) -> sparse.csr_matrix:
     """CSR counts of float32 or float64, all positive, each once; the given matrix where it is that."""
+    if np.iscomplexobj(counts):
+        raise ValueError("counts must be real numbers")
     is_csr = getattr(counts, "format", None) == "csr"
     matrix = sparse.csr_matrix(counts) if is_csr else sparse.csr_matrix(counts, dtype=np.float64)
     if not matrix.has_canonical_format:

@@ -108,11 +108,11 @@ class RowUpdates:
 
         def normalise(block: int) -> None:
             first, last = self._blocks[block]
-            term_topic[first:last] *= factors
+            term_topic[first:last] *= scale
 
         totals = np.sum(list(self._run(update, range(self.n_blocks))), axis=0)
         lost = totals == 0
-        factors = 1 / np.where(lost, 1.0, totals)
+        scale = 1 / np.where(lost, 1.0, totals)
         list(self._run(normalise, range(self.n_blocks)))
         if lost.any():
             term_topic[:, lost] = 1 / len(term_topic)

@@ -370,6 +370,12 @@ def test_negative_or_non_finite_counts_are_refused(bad):
         fit_plsa([[1.0, bad]], 2)
 
 
+@pytest.mark.parametrize("form", [np.array, sparse.csr_matrix, sparse.coo_matrix])
+def test_complex_counts_are_refused_instead_of_losing_a_part(form):
+    with pytest.raises(ValueError, match="real"):
+        fit_plsa(form([[1 + 2j, 3]]), 1)
+
+
 @pytest.mark.parametrize(
     "initial",
     [(np.ones((3, 2)), np.ones((2, 2))), (np.ones((2, 2)), -np.ones((2, 2)))],
