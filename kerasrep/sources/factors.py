@@ -231,7 +231,7 @@ def _checked(counts: sparse.spmatrix | ArrayLike) -> sparse.csr_matrix:
 
 def _dtype_for(values: NDArray[Any]) -> type[np.float32 | np.float64]:
     """float32 for what it holds exactly and cheaply: its own values, and small whole numbers."""
-    if values.dtype.kind in "bui" and (not len(values) or abs(values).max() <= EXACT_IN_FLOAT32):
+    if values.dtype.kind in "bui" and (not len(values) or values.max() <= EXACT_IN_FLOAT32):
         return np.float32
     return np.float32 if values.dtype == np.float32 else np.float64
 

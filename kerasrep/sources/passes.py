@@ -79,15 +79,17 @@ class RowUpdates:
         """
 
         def work(block: int) -> float:
-            likelihood = self._kernel(
+            return self._kernel(
                 *self._blocks[block],
                 *(self._starts, self._indices, self._counts),
                 *(doc_topic, term_topic, new_doc_topic, n_updates, tolerance, True),
             )
-            finished()
-            return likelihood
 
-        return math.fsum(self._run(work, range(self.n_blocks)))
+        likelihoods = []
+        for likelihood in self._run(work, range(self.n_blocks)):
+            likelihoods.append(likelihood)
+            finished()
+        return math.fsum(likelihoods)
 
     def terms(self, term_topic: FloatArray, doc_topic: FloatArray) -> None:
         """Update P(term|topic) in place, normalised; a topic that has lost all weight becomes uniform.
