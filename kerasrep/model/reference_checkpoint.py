@@ -218,6 +218,8 @@ def _load_torch(path: Path, mapped: bool) -> dict[str, Any]:
 
 
 def _refusal(error: Exception) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return "has a name that is not UTF-8, which PyTorch cannot open; rename it"
     text = " ".join(str(error).split())
     if re.search(r"unsupported|not an allowed|torchscript", text, re.IGNORECASE):
         return (

@@ -1,5 +1,6 @@
 """`kerasrep-import`: what it exports, and what it refuses without running or leaving anything."""
 
+import functools
 import io
 import os
 import pickle
@@ -7,11 +8,14 @@ import subprocess
 import sys
 import zipfile
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from kerasrep.cli import command, embed, import_checkpoint
 from kerasrep.embedding.embedder import load
+from kerasrep.errors import DataError
 from kerasrep.export_directory import read_card
 from kerasrep.model.reference import from_state_dict
 from kerasrep.model.reference_checkpoint import read_checkpoint
@@ -397,6 +401,34 @@ def test_what_is_no_checkpoint_is_refused_in_one_line_and_leaves_nothing(tmp_pat
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@hypothesis.given(
+    damage=st.lists(
+        st.tuples(st.floats(0, 1), st.integers(0, 255), st.integers(0, 20)), min_size=1, max_size=5
+    )
+)
+def test_a_damaged_npz_is_read_or_refused_in_one_line(damage, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "damaged.npz"
+    content = bytearray(small_npz())
+    for place, value, length in damage:
+        start = int(place * (len(content) - 1))
+        content[start : start + length] = bytes([value])
+    path.write_bytes(content)
+    try:
+        read = read_checkpoint(path)
+    except DataError as error:
+        assert str(error).startswith(f"{path}: ")
+        assert "\n" not in str(error)
+    else:
+        assert all(isinstance(array, np.ndarray) for array in read.state_dict.values())
+
+
+@functools.cache
+def small_npz():
+    stream = io.BytesIO()
+    np.savez(stream, tasks=np.array(TASKS), branch_at=np.array(4), x=np.arange(6.0).reshape(2, 3))
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
@@ -454,6 +486,27 @@ def torch_dictionary(torch, tasks=TASKS, branch_at="4"):
         "state_dict": state,
         "optimizer": {"shared": {"state": {}, "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.999)}]}},
     }
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("fraction", [0.01, 0.5, 0.99])
+def test_a_truncated_checkpoint_of_torch_is_refused(tmp_path, legacy, fraction):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "c.pt"
+    torch.save(torch_dictionary(torch), path, _use_new_zipfile_serialization=not legacy)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(fraction * len(content))])
+    with pytest.raises(DataError, match="damaged") as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_torch_whose_name_is_not_utf8_asks_for_another(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save(torch_dictionary(torch), tmp_path / "c.pt")
+    path = (tmp_path / "c.pt").rename(tmp_path / os.fsdecode(b"\xff.pt"))
+    with pytest.raises(DataError, match="rename it"):
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
