@@ -36,22 +36,28 @@ def test_auto_takes_every_gpu_and_learns(strategy, schedule, tone_recipe, prepar
     assert np.isfinite(outputs["embedding"].numpy()).all()
 
 
-def test_a_compiled_gpu_training_resumes_where_it_stopped(tone_recipe, prepared_tones, tmp_path):
-    def recipe(epochs):
-        return tone_recipe("ms-cr@2", training={"epochs": epochs, "precision": "float32"})
+def resumed_and_whole(tone_recipe, prepared, root, **training):
+    """States of a run of two epochs resumed for two more, and of one of four."""
 
-    run, _ = gpu_train(recipe(2), prepared_tones, tmp_path / "run")
-    gpu_train(recipe(4), prepared_tones, run.root, resume=True)
-    whole, _ = gpu_train(recipe(4), prepared_tones, tmp_path / "whole")
-    # GPUs round differently each time, and Adam makes whole steps of noise: weights drift, losses agree.
-    parts, expected = (json.loads(str(read_arrays(r.last)["meta"]))["history"] for r in (run, whole))
-    assert len(parts) == len(expected) == 5
-    for one, other in zip(parts, expected, strict=True):
+    def recipe(epochs):
+        return tone_recipe("ms-cr@2", training={"epochs": epochs, "precision": "float32", **training})
+
+    run, _ = gpu_train(recipe(2), prepared, root / "run")
+    gpu_train(recipe(4), prepared, run.root, resume=True)
+    whole, _ = gpu_train(recipe(4), prepared, root / "whole")
+    return read_arrays(run.last), read_arrays(whole.last)
+
+
+def test_a_compiled_gpu_training_resumes_where_it_stopped(tone_recipe, prepared_tones, tmp_path):
+    both = resumed_and_whole(tone_recipe, prepared_tones, tmp_path)
+    parts, whole = (json.loads(str(arrays["meta"]))["history"] for arrays in both)
+    assert [row["step"] for row in parts] == [row["step"] for row in whole]
+    # Compiled steps do not repeat bit by bit, and Adam makes whole steps of noise: losses agree roughly.
+    for one, other in zip(parts, whole, strict=True):
         losses = {key: value for key, value in other.items() if "_loss/" in key}
         assert losses.keys() == {key for key in one if "_loss/" in key}
-        assert one["step"] == other["step"]
         for key, value in losses.items():
-            assert one[key] == pytest.approx(value, rel=0.02), (one["epoch"], key)
+            assert one[key] == pytest.approx(value, rel=0.1), (one["epoch"], key)
 
 
 def test_synchronised_batch_norm_trains_on_every_gpu(tone_recipe, prepared_tones, tmp_path):
@@ -62,3 +68,11 @@ def test_synchronised_batch_norm_trains_on_every_gpu(tone_recipe, prepared_tones
     )
     _, summary = gpu_train(recipe, prepared_tones, tmp_path / "run")
     assert all(np.isfinite(row.after) for row in summary.rows)
+
+
+# Last, because determinism cannot be switched off again in a process, and excludes compiling.
+def test_a_deterministic_gpu_training_resumes_bit_by_bit(tone_recipe, prepared_tones, tmp_path):
+    parts, whole = resumed_and_whole(tone_recipe, prepared_tones, tmp_path, deterministic=True, xla=False)
+    assert parts.keys() == whole.keys()
+    for name in parts.keys() - {"meta"}:  # which holds times
+        np.testing.assert_array_equal(parts[name], whole[name], err_msg=name)
