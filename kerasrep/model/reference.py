@@ -51,7 +51,7 @@ _SPELLINGS: dict[int | str | None, int | str | None] = {
     **{point: point for point in STRATEGY_OF},
     **{"null": None, "2": 2, "4": 4, "6": 6},
 }
-_LEARNT_SEPARATELY = "self_"  # the published name of `self`
+_PUBLISHED_SELF = "self_"
 
 
 class ReferenceHeads(Mapping[str, keras.Model]):
@@ -118,7 +118,7 @@ class ReferenceNetwork:
 
 def our_name(source: str) -> str:
     """The published code writes `self_` for `self`; all other names are the same."""
-    return "self" if source == _LEARNT_SEPARATELY else source
+    return "self" if source == _PUBLISHED_SELF else source
 
 
 def from_state_dict(
@@ -131,6 +131,9 @@ def from_state_dict(
     where: str = "state_dict",
 ) -> ReferenceNetwork:
     """Build the published network out of its PyTorch weights.
+
+    On a GPU TensorFlow rounds products to TF32, and differs by more than rounding, unless
+    `tf.config.experimental.enable_tensor_float_32_execution(False)` is called first.
 
     Args:
         state_dict: PyTorch's names -> arrays: convolutions [out, in, time, mel], dense [out, in].

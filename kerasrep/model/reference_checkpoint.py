@@ -6,7 +6,17 @@ sources), `branch_at` (`null`, 2, 4, 6 or `fc`) and `n_outs` (logits a head; may
 the arrays in a dictionary `state_dict`, the second beside them. All else in a checkpoint (the state of the
 optimizer, for one) is left alone.
 
-An archive's own words about sizes are checked against its file before anything is allocated.
+The second is written, where PyTorch is, by
+
+    saved = torch.load("checkpoint.pth.tar", map_location="cpu", weights_only=True)
+    arrays = {key: value.numpy() for key, value in saved["state_dict"].items()}
+    numpy.savez("weights.npz", tasks=saved["tasks"], branch_at=saved["branch_at"] or "null", **arrays)
+
+and the standardisation, from the scikit-learn scaler of the published code, where that is trusted, by
+
+    numpy.savez("scaler.npz", mean=scaler.mean_, sd=scaler.scale_)
+
+What an archive declares about sizes is checked against its file before anything is allocated.
 """
 
 from __future__ import annotations
@@ -91,8 +101,9 @@ def read_checkpoint(path: Path) -> ReferenceCheckpoint:
     else:
         values = _load_torch(path, mapped=form == "torch")
         state = _tensor_arrays(path, values["state_dict"])
+    tasks = _tasks(path, values)
     return ReferenceCheckpoint(
-        path, form, _tasks(path, values), _branch_at(path, values), _n_outs(path, values), state
+        path, form, tasks, _branch_at(path, values), _n_outs(path, values, tasks), state
     )
 
 
@@ -189,7 +200,10 @@ def _check_npy(member: IO[bytes], info: zipfile.ZipInfo) -> None:
         raise DataError(f"'{info.filename}' is of an unknown version of NumPy's format")
     shape, _, dtype = readers[version](member)
     if dtype.hasobject:
-        raise DataError(f"'{info.filename}' holds pickled objects, which are never read; save plain arrays")
+        raise DataError(
+            f"'{info.filename}' holds pickled objects, which are never read; save plain arrays, "
+            "and None as the word null"
+        )
     if math.prod(shape) * dtype.itemsize > info.file_size:
         raise DataError(f"'{info.filename}' declares {list(shape)} {dtype}, more than the file holds")
 
@@ -251,12 +265,13 @@ def _tensor_arrays(path: Path, tensors: dict[Any, Any]) -> dict[str, NDArray[Any
     import torch
 
     arrays: dict[str, NDArray[Any]] = {}
+    n_bytes = 0
     for key, tensor in tensors.items():
         if not isinstance(key, str) or not isinstance(tensor, torch.Tensor):
             raise DataError(f"{path}: key '{key}' is a {type(tensor).__name__}, expected a tensor")
-        # A view may repeat one value without end.
-        if tensor.numel() * tensor.element_size() > MAX_BYTES:
-            raise DataError(f"{path}: key '{key}' is {list(tensor.shape)}, larger than any network's")
+        n_bytes += tensor.numel() * tensor.element_size()
+        if n_bytes > MAX_BYTES:  # whatever the file's size: a view may repeat one value without end
+            raise DataError(f"{path}: up to key '{key}', {list(tensor.shape)}, it is larger than any network")
         try:
             plain = tensor.detach()
             plain = plain.float() if plain.dtype == torch.bfloat16 else plain
@@ -280,8 +295,10 @@ def _branch_at(path: Path, values: Mapping[str, Any]) -> int | str | None:
     return branch_at
 
 
-def _n_outs(path: Path, values: Mapping[str, Any]) -> int | tuple[int, ...] | None:
+def _n_outs(path: Path, values: Mapping[str, Any], tasks: tuple[str, ...]) -> int | tuple[int, ...] | None:
     n_outs = values.get("n_outs")
+    if isinstance(n_outs, dict) and set(tasks) <= set(n_outs):
+        n_outs = [n_outs[task] for task in tasks]
     if isinstance(n_outs, Sequence) and all(isinstance(size, int) for size in n_outs):
         return tuple(n_outs)
     if not isinstance(n_outs, int | None):

@@ -457,6 +457,12 @@ def test_branch_points_of_npz_files_are_numbers_or_words(tmp_path, branch_at):
     assert (read.tasks, read.branch_at, read.n_outs) == (TASKS, branch_at.item(), None)
 
 
+@pytest.mark.parametrize(("n_outs", "read"), [(50, 50), ([2, 50], (2, 50)), (None, None)])
+def test_sizes_of_heads_are_one_number_or_one_a_task(tmp_path, n_outs, read):
+    more = {} if n_outs is None else {"n_outs": n_outs}
+    assert read_checkpoint(write_npz(tmp_path / "c.npz", {}, **more)).n_outs == read
+
+
 TORCH_LIKE = [{"archive/data.pkl": pickle.dumps({}), "archive/version": "3"}, None]
 
 
@@ -486,6 +492,19 @@ def torch_dictionary(torch, tasks=TASKS, branch_at="4"):
         "state_dict": state,
         "optimizer": {"shared": {"state": {}, "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.999)}]}},
     }
+
+
+@pytest.mark.parametrize("n_outs", [50, [2, 50], {"self_": 2, "tag": 50}])
+def test_the_documented_conversion_to_npz_gives_the_same_network(tmp_path, n_outs):
+    torch = pytest.importorskip("torch")
+    torch.save(torch_dictionary(torch) | {"n_outs": n_outs}, tmp_path / "c.pt")
+    saved = torch.load(tmp_path / "c.pt", map_location="cpu", weights_only=True)
+    arrays = {key: value.numpy() for key, value in saved["state_dict"].items()}
+    np.savez(tmp_path / "w.npz", tasks=saved["tasks"], branch_at=saved["branch_at"] or "null", **arrays)
+    mel = noise(5, 1, 216, 128, 2)
+    networks = [read_checkpoint(tmp_path / name).build() for name in ("c.pt", "w.npz")]
+    found, same = (network.trunk(mel)["tag"].numpy() for network in networks)
+    np.testing.assert_array_equal(found, same)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -575,6 +594,10 @@ def endless_view(torch, saved):
     saved["state_dict"]["shared.0.conv.weight"] = torch.zeros(1).expand(10**6, 10**6)
 
 
+def many_views(torch, saved):
+    saved["state_dict"].update({f"x{n}": torch.zeros(1).expand(2**22) for n in range(100)})
+
+
 HOSTILE_TORCH = [
     (
         "code in the state",
@@ -597,6 +620,7 @@ HOSTILE_TORCH = [
         "damaged",
     ),
     ("endless view", lambda torch, saved, mark: endless_view(torch, saved), None, "larger than any network"),
+    ("many views", lambda torch, saved, mark: many_views(torch, saved), None, "larger than any network"),
     ("no state", lambda torch, saved, mark: saved.pop("state_dict"), None, "no dictionary 'state_dict'"),
     ("no tasks", lambda torch, saved, mark: saved.pop("tasks"), None, "'tasks' is missing"),
     ("no branch point", lambda torch, saved, mark: saved.pop("branch_at"), None, "'branch_at' is missing"),
