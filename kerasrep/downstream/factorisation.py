@@ -233,9 +233,11 @@ def _even_blocks(lengths: NDArray[Any], n_factors: int) -> Iterator[slice]:
     """Consecutive rows, given by their ascending numbers of plays, that fit into memory together."""
     cost = np.maximum(lengths, n_factors) * n_factors
     start = 0
+    most = max(1, BLOCK_VALUES // n_factors**2)  # rows that fit at the lowest cost
     while start < len(lengths):
         # With ascending costs the last row of a block decides how much each of its rows takes.
-        taken = cost[start:] * np.arange(1, len(cost) - start + 1)
+        window = cost[start : start + most]
+        taken = window * np.arange(1, len(window) + 1)
         stop = start + max(1, int(np.searchsorted(taken, BLOCK_VALUES, side="right")))
         yield slice(start, stop)
         start = stop

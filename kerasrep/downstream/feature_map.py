@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from kerasrep.downstream.standardise import LARGEST_DEVIATION, varying
+
 FloatArray = NDArray[np.float64]
+
+#: Mean square norm of a standardised item: that of the paper's 512 values a track. A fixed one, because the
+#: weight of the ridge is fixed as well, and a longer embedding would be shrunk less.
+SQUARE_NORM = 512.0
 
 BLOCK_VALUES = 1 << 18  # of features standardised at once: 2 MiB stay in the processor's cache
 GRAM_BLOCK_VALUES = 1 << 22  # where their products are added to a whole matrix: 32 MiB
@@ -26,10 +32,13 @@ class Standardiser:
     Attributes:
         mean: float64 [dimension].
         inverse_deviation: float64 [dimension]; 0 for features that were constant.
+        scale: Standardised values are multiplied by it, so that items have a mean square norm of
+            `SQUARE_NORM` whatever the dimension.
     """
 
     mean: FloatArray
     inverse_deviation: FloatArray
+    scale: float
 
     @classmethod
     def of(cls, features: NDArray[np.floating[Any]]) -> Standardiser:
@@ -37,14 +46,17 @@ class Standardiser:
         blocks = list(row_blocks(features))
         mean = sum(features[rows].sum(axis=0, dtype=np.float64) for rows in blocks) / len(features)
         squares = sum(((features[rows] - mean) ** 2).sum(axis=0) for rows in blocks)
-        moving = features.max(axis=0) > features.min(axis=0)
         deviation = np.sqrt(squares / len(features))
-        return cls(mean, np.divide(1.0, deviation, out=np.zeros_like(mean), where=moving & (deviation > 0)))
+        moving = varying(features, deviation)
+        inverse = np.divide(1.0, deviation, out=np.zeros_like(mean), where=moving)
+        return cls(mean, inverse, float(np.sqrt(SQUARE_NORM / max(1, int(moving.sum())))))
 
     def __call__(self, features: NDArray[np.floating[Any]], columns: slice = slice(None)) -> FloatArray:
         """Standardised [items, some columns], float64; `features` holds these columns alone."""
         standardised: FloatArray = np.subtract(features, self.mean[columns], dtype=np.float64)
         standardised *= self.inverse_deviation[columns]
+        np.clip(standardised, -LARGEST_DEVIATION, LARGEST_DEVIATION, out=standardised)
+        standardised *= self.scale
         return standardised
 
 

@@ -30,6 +30,7 @@ from sklearn.svm import LinearSVC, LinearSVR
 from kerasrep.downstream.base import Kind
 from kerasrep.downstream.folds import Fold
 from kerasrep.downstream.perceptron import PerceptronClassifier, PerceptronRegressor
+from kerasrep.downstream.standardise import LARGEST_DEVIATION, varying
 from kerasrep.errors import RecipeError
 
 CHANCE = "chance"
@@ -40,14 +41,6 @@ MAX_ITERATIONS = 1000
 #: What `tune` chooses from; at the unit norm of the module's docstring. From almost the class means (or the
 #: mean value) at the low end to almost no regularisation at the high end.
 C_GRID = tuple(10.0**exponent for exponent in range(-3, 4))
-
-#: Standard deviations beyond which a value is cut: a feature that hardly varied in training must not
-#: overwhelm all others (or overflow float32) on a test item.
-LARGEST_DEVIATION = 1000.0
-
-#: A deviation below this part of a feature's largest magnitude is rounding of float32, not variation.
-SMALLEST_VARIATION = 1e-6
-SMALLEST_DEVIATION = 1e-30  # its inverse is still a float32
 
 #: Up to so many training items, and fewer than features, their span is found first.
 MOST_SPANNING_ITEMS = 1024
@@ -61,8 +54,7 @@ class Standardise(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Take the statistics of the training part, float [items, dimension]."""
         scaler = StandardScaler().fit(embeddings)
         deviation = np.sqrt(scaler.var_)
-        largest = np.maximum(np.abs(embeddings.max(axis=0)), np.abs(embeddings.min(axis=0)))
-        varies = deviation > np.maximum(SMALLEST_VARIATION * largest, SMALLEST_DEVIATION)
+        varies = varying(embeddings, deviation)
         self.mean_ = scaler.mean_
         self.scale_ = np.where(varies, 1 / np.where(varies, deviation, 1), 0)
         self.divisor_ = np.sqrt(max(1, int(varies.sum())))
