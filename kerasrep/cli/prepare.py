@@ -1,4 +1,4 @@
-"""`kerasrep-prepare RECIPE`: decode the audio, make the targets, and write both as training reads them."""
+"""`kerasrep-prepare RECIPE`: read labels, decode audio, and make targets, as training reads them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(
         prog=PROG,
-        description="Decode a recipe's corpus into shards and make the soft targets of all its sources. "
-        "Does nothing where that is done; continues where it was interrupted.",
+        description="Read the labels of a recipe's corpus, decode its audio into shards, make the soft "
+        "targets of all its sources, and report tracks, overlaps and topics. Does nothing where that "
+        "is done; continues where it was interrupted.",
     )
     command.add_recipe_arguments(parser)
     parser.add_argument(

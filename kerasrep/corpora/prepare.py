@@ -1,11 +1,12 @@
 """A corpus becomes shards and targets in one folder, `prepared/FINGERPRINT` under `run_directory.home()`.
 
 Three stages, each of which is kept and found again: labels of large files are read (`stored_labels`),
-audio is decoded into `shards/FINGERPRINT`, and targets are made. The first fingerprint covers the corpus,
-how it is decoded, and how targets are made, but not which sources a recipe trains on: all recipes on one
-corpus share one folder. The second covers audio, splits and decoding alone, so that other targets or
-another seed decode nothing again; the prepared folder holds hard links to the shards and stays whole when
-`shards` is deleted. `manifest.json` is written last and says that all the rest is there.
+audio is decoded into `shards/FINGERPRINT`, and targets are made, source by source (`target_parts`). The
+first fingerprint covers the corpus, how it is decoded, and how targets are made, but not which sources a
+recipe trains on: all recipes on one corpus share one folder. That of the shards covers audio, splits and
+decoding alone, so that other targets or another seed decode nothing again; the prepared folder holds hard
+links to the shards and stays whole when `shards` is deleted. `manifest.json` is written last and says that
+all the rest is there.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from kerasrep.corpora.report import (
     source_numbers,
 )
 from kerasrep.corpora.stored_labels import StoredLabels
+from kerasrep.corpora.target_parts import remove_target_parts, targets_by_source
 from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
 from kerasrep.data.shard_writer import AudioItem, WrittenShards, remove_temporary, write_shards
 from kerasrep.errors import DataError, RunError
@@ -161,7 +163,11 @@ def _build(
     _write_tracks(directory, corpus, shards)
     train_ids = shards.index.track_ids[shards.index.rows("train")].tolist()
     labels = LabelsInUse(corpus.labels, shards.index.track_ids.tolist())
-    targets = build_targets(labels, train_ids, recipe.targets, recipe.seed, progress)
+    targets = targets_by_source(
+        directory,
+        labels,
+        lambda one: build_targets(one, train_ids, recipe.targets, recipe.seed, progress),
+    )
     save_targets(directory.targets, targets)
     write_topics(directory, targets.report)
     about = {
@@ -194,6 +200,7 @@ def _build(
     }
     write_text(directory.report, "\n".join(report_lines(manifest)) + "\n")
     write_json(directory.manifest, manifest)
+    remove_target_parts(directory, constants.SOURCES)
 
 
 def _read_labels(corpus: Corpus, progress: bool) -> tuple[dict[str, dict[str, int]], list[str]]:

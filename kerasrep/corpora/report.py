@@ -106,7 +106,7 @@ def report_lines(manifest: Mapping[str, Any]) -> list[str]:
     lines += _overlap_lines(manifest["overlaps"])
     for file, reasons in manifest["corpus"]["skipped_labels"].items():
         counts = ", ".join(f"{count} that {reason}" for reason, count in reasons.items())
-        lines.append(f"skipped in {file}: {counts}")
+        lines.append(f"{file}: not used as they stand: {counts}")
     if manifest["skipped"]:
         lines.append(f"skipped: {manifest['skipped']} files, listed in skipped.csv")
     if manifest["shortened"]:

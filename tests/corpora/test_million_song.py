@@ -223,7 +223,8 @@ def test_label_files_are_read_once_and_again_when_they_change(copied, monkeypatc
     skipped, notices = open_corpus(settings(copied)).labels.read_all()
     assert skipped == {str(copied / "tracks_per_year.txt"): {"name an unknown track": 1}}
     assert notices == [
-        f"{copied / 'tracks_per_year.txt'}: skipped 1 lines that name an unknown track (first: line 81)"
+        f"{copied / 'tracks_per_year.txt'}: not used as they stand: "
+        "1 lines that name an unknown track (first: line 81)"
     ]
 
 

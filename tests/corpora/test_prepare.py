@@ -20,7 +20,7 @@ from kerasrep.data import shard_writer
 from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError
 from kerasrep.recipe import Recipe
-from kerasrep.sources.targets import load_targets
+from kerasrep.sources.targets import build_targets, load_targets
 
 
 @pytest.fixture
@@ -201,6 +201,27 @@ def test_an_interrupted_call_has_no_manifest_and_the_next_ends_with_the_same_byt
     assert second.is_dir() and not (second / "manifest.json").exists()
     monkeypatch.setattr(shard_writer, "decode", None)  # the finished shard must be taken as it is
     assert contents(prepare(recipe, progress=False).root) == expected
+
+
+def test_targets_of_a_finished_source_are_not_made_again(root, monkeypatch):
+    recipe = recipe_for(root)
+    expected = contents(prepare(recipe, progress=False).root)
+    shutil.rmtree(run_directory.home())
+    made = []
+
+    def build_and_stop_at_tag(labels, *rest):
+        (source,) = labels
+        if source == "tag" and "tag" not in made:
+            made.append(source)
+            raise KeyboardInterrupt
+        made.append(source)
+        return build_targets(labels, *rest)
+
+    monkeypatch.setattr("kerasrep.corpora.prepare.build_targets", build_and_stop_at_tag)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(recipe, progress=False)
+    assert contents(prepare(recipe, progress=False).root) == expected
+    assert made == ["bpm", "tag", "tag"]
 
 
 def test_what_a_killed_process_left_is_removed(root):

@@ -100,7 +100,7 @@ def read_plays(
             builder.columns.append(column)
             builder.weights.append(float(plays))
     counts, n_repeated = builder.finish(len(documents), len(users))
-    tally.skip("repeat a user and song (plays are added)", "somewhere", n_repeated)
+    tally.skip("repeat a user and song (plays are added)", count=n_repeated)
     return tally.reading(_labels(path, counts, documents, users, corrected, songs))
 
 

@@ -100,7 +100,7 @@ def read_lyrics_text(
         for path, member in zip(paths, TEXT_FILES, strict=False)
     ]
     matrix, n_repeated = builder.finish(len(documents), len(terms))
-    tallies[0].skip("give a word twice (counts are added)", "unknown", n_repeated)
+    tallies[0].skip("give a word twice (counts are added)", count=n_repeated)
     labels = _weighted(count_labels(matrix, terms, list(documents)))
     return tallies[0].reading(labels, *tallies[1:])
 

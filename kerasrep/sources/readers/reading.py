@@ -37,7 +37,7 @@ class Reading:
 
 
 class Tally:
-    """Counts what is skipped in one file, and remembers where each reason was met first.
+    """Counts what one file has that is not used as it stands, and where each reason was met first.
 
     Args:
         path: The file.
@@ -50,8 +50,8 @@ class Tally:
         self._counts: dict[str, int] = {}
         self._first: dict[str, str] = {}
 
-    def skip(self, reason: str, place: str, count: int = 1) -> None:
-        """Count `count` lines; `place` is such as `line 7` and is kept for the first of a reason."""
+    def skip(self, reason: str, place: str = "", count: int = 1) -> None:
+        """Count `count` lines; `place` is such as `line 7`, where known, and is kept for the first."""
         if count:
             self._counts[reason] = self._counts.get(reason, 0) + count
             self._first.setdefault(reason, place)
@@ -72,10 +72,13 @@ class Tally:
     def notices(self) -> list[str]:
         """One line for people, the commonest reason first; none where nothing was skipped."""
         parts = [
-            f"{count} {self._unit} that {reason} (first: {self._first[reason]})"
+            f"{count} {self._unit} that {reason}{self._where(reason)}"
             for reason, count in sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
         ]
-        return [f"{self.path}: skipped " + ", ".join(parts)] if parts else []
+        return [f"{self.path}: not used as they stand: " + ", ".join(parts)] if parts else []
+
+    def _where(self, reason: str) -> str:
+        return f" (first: {self._first[reason]})" if self._first[reason] else ""
 
 
 class CountBuilder:
