@@ -69,14 +69,17 @@ class LabelTable(Settings):
 
     Attributes:
         path: CSV, TSV or Parquet file, relative to the corpus's root unless absolute.
-        track: Name of the column that holds `track`; the others likewise.
+        track: Name of the column of tracks.
+        value: Name of the column of numbers, for bpm and year.
+        item: Name of the column of items, for the other sources.
+        weight: Name of the column of weights; without it, a column `weight` is read where there is one.
     """
 
     path: PathText
     track: PathText = "track"
     value: PathText = "value"
     item: PathText = "item"
-    weight: PathText = "weight"
+    weight: PathText | None = None
 
 
 class FolderCorpus(Settings):
@@ -287,7 +290,8 @@ class TableTask(Settings):
         kind: What is predicted: classes, values, or who plays what.
         table: CSV or TSV with columns `path`, `label` and optionally `split`, `group`; for recommendation
             `user`, `item` and optionally `plays`.
-        audio: Folder that paths are relative to; by default the table's.
+        audio: Folder that paths are relative to; by default the table's. Relative paths of tables and
+            folders start in the current folder, as everywhere in a recipe.
         items: For recommendation: CSV or TSV with columns `item`, `path` and optionally `group`.
     """
 
@@ -311,7 +315,20 @@ class TableTask(Settings):
         return self
 
 
-class Recipe(Settings):
+class TaskList(Settings):
+    """The downstream tasks that a recipe adds; each name stands once."""
+
+    tasks: Annotated[tuple[TableTask, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _names_stand_once(self) -> TaskList:
+        names = [task.name for task in self.tasks]
+        if len(set(names)) != len(names):
+            raise ImpossibleSetting("each name may stand once", "tasks")
+        return self
+
+
+class Recipe(TaskList):
     """One experiment."""
 
     name: FileName
@@ -325,7 +342,6 @@ class Recipe(Settings):
     training: TrainingSettings = TrainingSettings()
     distribution: DistributionSettings = DistributionSettings()
     export: ExportSettings = ExportSettings()
-    tasks: Annotated[tuple[TableTask, ...], Field(strict=False)] = ()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @field_validator("corpus", mode="before")
@@ -338,9 +354,6 @@ class Recipe(Settings):
     def _possible(self) -> Recipe:
         if len(set(self.sources)) != len(self.sources):
             raise ImpossibleSetting("each source may stand once", "sources")
-        names = [task.name for task in self.tasks]
-        if len(set(names)) != len(names):
-            raise ImpossibleSetting("each name may stand once", "tasks")
         if self.strategy == "ss-r" and len(self.sources) != 1:
             raise ImpossibleSetting(
                 f"strategy 'ss-r' takes one source, not {len(self.sources)}", "sources", "strategy"

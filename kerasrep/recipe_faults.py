@@ -116,6 +116,10 @@ def _follow(location: Iterable[str | int]) -> tuple[KeyPath, _Schema]:
         if "discriminator" in schema and part in schema["discriminator"]["mapping"]:
             schema = _resolved({"$ref": schema["discriminator"]["mapping"][part]})
             continue
+        sections = {o["$ref"].rpartition("/")[2]: o for o in schema.get("anyOf", []) if "$ref" in o}
+        if part in sections:
+            schema = _resolved(sections[str(part)])
+            continue
         inner = _inside(schema, part)
         if inner is not None:
             path.append(part)

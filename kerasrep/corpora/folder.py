@@ -253,13 +253,11 @@ def _read_counts(path: Path, table: LabelTable, keys: _Keys, notices: list[str])
     terms: dict[str, int] = {}
     rows, columns, weights = array("q"), array("q"), array("d")
     tally = _Tally(path)
-    # A column that was named must be there; without a name, `weight` may be missing.
-    named = (table.weight,) if "weight" in table.model_fields_set else ()
-    required = (table.track, table.item, *named)
-    for place, (key, item, weight) in read_table(path, required, () if named else (table.weight,)):
+    required = (table.track, table.item, *((table.weight,) if table.weight else ()))
+    for place, (key, item, weight) in read_table(path, required, () if table.weight else ("weight",)):
         if not item:
             raise DataError(f"{place}: column '{table.item}' is empty")
-        number = parse_number(weight, place, table.weight, minimum=0) if weight else 1.0
+        number = parse_number(weight, place, table.weight or "weight", minimum=0) if weight else 1.0
         row = tally.row_of(key, place, keys, table.track)
         if row is None:
             continue

@@ -282,3 +282,10 @@ def test_a_wrong_parquet_table_is_refused_in_one_line(root, content, message):
         with_columns(root, "t.parquet")
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert str(caught.value).startswith(str(root / "t.parquet"))
+
+
+def test_a_table_reads_the_same_after_its_recipe_was_written_and_read_again(root):
+    (root / "t.csv").write_text("song,item\nfour,jazz\n")
+    first = settings(root, tables={"tag": LabelTable(path="t.csv", track="song")})
+    again = FolderCorpus.model_validate(first.model_dump(mode="json"))
+    assert again == first and open_folder(again).labels["tag"].counts.sum() == 1
