@@ -173,7 +173,7 @@ def _build(
     about = {
         "name": corpus.name,
         "fingerprint": corpus.fingerprint,
-        "notices": [*corpus.notices, *notices],
+        "notices": list(dict.fromkeys([*corpus.notices, *notices])),
         "skipped_labels": skipped_labels,
         "missing": dict(corpus.missing),
     }
@@ -210,7 +210,8 @@ def _read_labels(corpus: Corpus, progress: bool) -> tuple[dict[str, dict[str, in
     skipped, notices = corpus.labels.read_all()
     if progress:
         for notice in notices:
-            print(f"note: {notice}", flush=True)
+            if notice not in corpus.notices:  # which were shown
+                print(f"note: {notice}", flush=True)
     return skipped, notices
 
 

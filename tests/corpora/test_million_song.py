@@ -228,6 +228,22 @@ def test_label_files_are_read_once_and_again_when_they_change(copied, monkeypatc
     ]
 
 
+def test_what_the_lists_of_tracks_repeat_is_counted_once(copied, small_root):
+    with (copied / "unique_tracks.txt").open("a") as file:
+        file.write(f"{small_root.track_ids[0]}<SEP>SOAAAAA12AB0000000<SEP>a<SEP>b\n")
+    prepared = prepare(recipe_for(copied), progress=False)
+    corpus = json.loads(prepared.manifest.read_text())["corpus"]
+    path = copied / "unique_tracks.txt"
+    assert corpus["skipped_labels"] == {str(path): {"repeat a track (the first counts)": 1}}
+    assert sum(str(path) in notice for notice in corpus["notices"]) == 1
+
+
+def test_the_lack_of_the_list_of_mismatches_is_said(copied):
+    (copied / "sid_mismatches.txt").unlink()
+    (notice,) = open_corpus(settings(copied)).notices
+    assert "no sid_mismatches.txt was found" in notice
+
+
 def test_a_damaged_store_of_labels_is_told(copied):
     open_corpus(settings(copied)).labels.read_all()
     for path in (run_directory.home() / "labels").glob("*/labels.npz"):

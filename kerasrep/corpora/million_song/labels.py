@@ -77,9 +77,14 @@ class LabelFiles:
         return ("", "") if table is None else table.described.get(track, ("", ""))
 
     def notices(self) -> Iterator[str]:
-        """What was skipped in the tables that were read so far."""
+        """What was skipped in the tables that were read so far, and a file whose lack does harm."""
         for kind in sorted(self._tables):
             yield from self._tables[kind].tally.notices()
+        if "plays" in self._paths and "mismatches" not in self._paths:
+            yield (
+                f"{self._paths['plays'][0]}: no {NAMES['mismatches'][0]} was found, "
+                "so plays of songs matched to wrong tracks are used"
+            )
 
     def forget(self) -> None:
         """Free the memory of the tables; they are read again when needed."""
@@ -111,7 +116,13 @@ class LabelFiles:
             "cdr_tag": lambda: read_genres(self._paths["genres"][0], self._known(), self._progress),
             "artist": self._artist,
         }
-        return reads[source]()
+        reading = reads[source]()
+        tallies = [table.tally for table in self._tables.values() if table.tally.counts]
+        return Reading(
+            reading.labels,
+            {**reading.skipped, **{str(tally.path): tally.counts for tally in tallies}},
+            [*reading.notices, *(notice for tally in tallies for notice in tally.notices())],
+        )
 
     def _table(self, *kinds: str) -> TrackTable | None:
         """The first of the tables that is there."""

@@ -56,6 +56,11 @@ class Tally:
             self._counts[reason] = self._counts.get(reason, 0) + count
             self._first.setdefault(reason, place)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Reason -> how many."""
+        return dict(sorted(self._counts.items()))
+
     def reading(self, labels: RawLabels, *others: Tally) -> Reading:
         """`labels` with the counts of this file and of `others`.
 
@@ -67,7 +72,7 @@ class Tally:
         if not len(labels.track_ids):
             why = f" ({notices[0].partition(': ')[2]})" if notices else ""
             raise DataError(f"{self.path}: labels no known track{why}; is it the right file?")
-        return Reading(labels, {str(t.path): dict(sorted(t._counts.items())) for t in tallies}, notices)
+        return Reading(labels, {str(tally.path): tally.counts for tally in tallies}, notices)
 
     def notices(self) -> list[str]:
         """One line for people, the commonest reason first; none where nothing was skipped."""
