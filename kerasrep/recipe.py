@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from kerasrep import constants
 
@@ -315,20 +315,23 @@ class TableTask(Settings):
         return self
 
 
+def _names_once(tasks: tuple[TableTask, ...]) -> tuple[TableTask, ...]:
+    names = [task.name for task in tasks]
+    if len(set(names)) != len(names):
+        raise ImpossibleSetting("each name may stand once", "tasks")
+    return tasks
+
+
+TableTasks = Annotated[tuple[TableTask, ...], Field(strict=False), AfterValidator(_names_once)]
+
+
 class TaskList(Settings):
-    """The downstream tasks that a recipe adds; each name stands once."""
+    """The section of a recipe that adds downstream tasks, alone."""
 
-    tasks: Annotated[tuple[TableTask, ...], Field(strict=False)] = ()
-
-    @model_validator(mode="after")
-    def _names_stand_once(self) -> TaskList:
-        names = [task.name for task in self.tasks]
-        if len(set(names)) != len(names):
-            raise ImpossibleSetting("each name may stand once", "tasks")
-        return self
+    tasks: TableTasks = ()
 
 
-class Recipe(TaskList):
+class Recipe(Settings):
     """One experiment."""
 
     name: FileName
@@ -342,6 +345,7 @@ class Recipe(TaskList):
     training: TrainingSettings = TrainingSettings()
     distribution: DistributionSettings = DistributionSettings()
     export: ExportSettings = ExportSettings()
+    tasks: TableTasks = ()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @field_validator("corpus", mode="before")

@@ -17,9 +17,11 @@ from pydantic import ValidationError
 
 from kerasrep import recipe_faults, strict_yaml
 from kerasrep.errors import RecipeError
-from kerasrep.recipe import Recipe
+from kerasrep.recipe import Recipe, TableTask, TaskList
 from kerasrep.recipe_faults import KeyPath
 from kerasrep.run_directory import write_text
+
+_TASK_EXAMPLE = "{name: my_genres, kind: classification, table: genres.tsv}"
 
 MAX_BYTES = 100_000  # reading as much as this takes a second
 
@@ -72,6 +74,22 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         by_default = fault.paths[0] == ("name",) and where == draft.file
         hint = "; it is the file's stem unless the recipe sets 'name'" if by_default else ""
         raise RecipeError(f"{where}: {fault.text}{hint}") from None
+
+
+def read_tasks(path: str | Path) -> tuple[TableTask, ...]:
+    """Read the section `tasks` of a YAML file, which may be a whole recipe or hold nothing else.
+
+    Raises:
+        RecipeError: One line: what is wrong, where, and what is allowed.
+    """
+    draft = _parse(Path(path))
+    if not draft.values.get("tasks"):
+        raise RecipeError(f"{path}: has no section 'tasks'; name tasks there, such as {_TASK_EXAMPLE}")
+    try:
+        return TaskList.model_validate({"tasks": draft.values["tasks"]}).tasks
+    except ValidationError as error:
+        fault = recipe_faults.most_useful(error)
+        raise RecipeError(f"{draft.origin(fault.paths)}: {fault.text}") from None
 
 
 def write_recipe(path: Path, recipe: Recipe) -> None:

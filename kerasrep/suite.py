@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
+import shutil
 import sys
 import time
 import traceback
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,51 +19,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kerasrep
-from kerasrep.downstream.base import Comparison, Evaluation, Kind, LabelledData, ProbeResult, Task, TaskData
+from kerasrep.downstream.base import (
+    Comparison,
+    Evaluation,
+    LabelledData,
+    PlayData,
+    ProbeResult,
+    Task,
+    TaskData,
+)
 from kerasrep.downstream.labelled import evaluate_labelled
-from kerasrep.downstream.probes import PROBES
 from kerasrep.downstream.recommendation import dense, evaluate_recommendation
-from kerasrep.downstream.registry import counts, open_task
+from kerasrep.downstream.registry import counts, missing_audio, open_task
 from kerasrep.downstream.report import terminal_report, write_report
 from kerasrep.downstream.results import find_evaluation, save_evaluation
 from kerasrep.downstream.significance import compare
 from kerasrep.embedding.cache import cached_embeddings
-from kerasrep.errors import DataError, KerasrepError, RecipeError, RunError, one_line
-from kerasrep.recipe import fingerprint
+from kerasrep.errors import (
+    DataError,
+    KerasrepError,
+    RunError,
+    machine_message,
+    one_line,
+)
+from kerasrep.suite_options import FITTED_BY, Options, probes_of_kind, result_key
 
 if TYPE_CHECKING:
     from kerasrep.embedding.representations import Representation
 
-FORMAT_VERSION = 1  # raise it whenever the same embeddings and labels give other scores
 
 DEMO_NOTE = (
     "The demo tasks are a first answer, not a benchmark: dance type, metre and composer group come from the "
     "scores, lead instrument and tempo were chosen at rendering, listeners are simulated, and all of it is "
     "audible by construction. No recipe trains on these tracks."
 )
-
-
-@dataclass(frozen=True)
-class Options:
-    """What scores depend on, beside data and representation.
-
-    Attributes:
-        probes: Names; `None` for all, as for a kind of task that has none of them.
-        n_folds: Folds, or repeats.
-        seed: Of folds, probes and resampling.
-        tune: Choose C on the training part.
-        dense: Recommendation among active users and often played items only.
-        shuffle_labels: Permute labels first, as a control.
-        max_missing: Part of a task's items that may lack usable audio.
-    """
-
-    probes: tuple[str, ...] | None = None
-    n_folds: int = 5
-    seed: int = 0
-    tune: bool = False
-    dense: bool = False
-    shuffle_labels: bool = False
-    max_missing: float = 0.02
 
 
 def check_output(folder: Path) -> None:
@@ -78,16 +69,23 @@ def check_output(folder: Path) -> None:
         raise RunError(f"-o {folder}: cannot write there; choose another folder")
 
 
-def check_probes(names: Sequence[str] | None) -> None:
-    """Refuse a name that no kind of task knows.
+@dataclass(frozen=True)
+class _Embedded:
+    """What one representation made of a task's audio.
 
-    Raises:
-        RecipeError: Naming it.
+    Attributes:
+        representation: Which.
+        matrix: float32 [its good items, dimension].
+        rows: Of the good items, ascending.
+        left_out: Item -> reason, for the others.
+        seconds: How long it took.
     """
-    known = list(dict.fromkeys(probe.name for probes in PROBES.values() for probe in probes))
-    for name in names or ():
-        if name not in known:
-            raise RecipeError(f"--probes: there is no probe '{name}'; there are {', '.join(known)}")
+
+    representation: Representation
+    matrix: NDArray[np.float32]
+    rows: NDArray[np.intp]
+    left_out: Mapping[str, str]
+    seconds: float
 
 
 class Suite:
@@ -109,32 +107,39 @@ class Suite:
         self._evaluations: list[Evaluation] = []
         self._comparisons: list[Comparison] = []
         self._failures: list[str] = []
-        self._tasks: list[Task] = []
+        self._tasks: dict[str, tuple[Task, Path]] = {}
 
     def run(self, task: Task, root: Path) -> None:
-        """Evaluate all representations on a task; failures are noted, and what went well is kept."""
-        self._tasks.append(task)
+        """Evaluate all representations on a task; failures are noted, and what went well is kept.
+
+        All of them are judged on the same items: those that every representation could embed.
+        """
+        self._tasks[task.name] = task, root
         try:
             data = open_task(task, root)
-            if self._options.dense and not isinstance(data, LabelledData):
-                data = dense(data)
+            found_counts = counts(task, data)
+            missing = {item: f"{path}: is missing" for item, path in missing_audio(data)}
+            _check_missing(missing, len(data.item_ids), self._options.max_missing)  # before hours of work
         except Exception as error:
             self._note(task.name, error)
             return
         for notice in data.notices:
             print(f"note: {task.name}: {one_line(notice)}", flush=True)
+        embedded = self._embed_all(task, data)
+        common = _common_rows(embedded)
         done = []
-        for representation in self._representations:
+        for one in embedded:
             try:
-                done.append(self._evaluate(task, data, representation))
+                done.append(self._evaluate(task, data, one, common, found_counts))
             except Exception as error:
-                self._note(f"{task.name}, {representation.name}", error)
+                self._note(f"{task.name}, {one.representation.name}", error)
         self._evaluations += done
-        for other in done[1:]:
+        first = [one for one in done if one.representation == self._representations[0].name]
+        for other in done[1:] if first else ():
             try:
-                self._comparisons += _compare(done[0], other, self._options.seed)
-            except KerasrepError as error:
-                self._note(f"{task.name}, {done[0].representation} and {other.representation}", error)
+                self._comparisons.append(_compare(first[0], other, self._options.seed))
+            except Exception as error:
+                self._note(f"{task.name}, {first[0].representation} and {other.representation}", error)
 
     def finish(self, prog: str) -> int:
         """Print the table, write the report, list failures.
@@ -143,13 +148,14 @@ class Suite:
             How many failures there were.
         """
         if self._evaluations:
-            print(f"\n{terminal_report(self._evaluations, self._comparisons, verbose=self._verbose)}")
-            notes = [DEMO_NOTE] if any(task.name.startswith("demo_") for task in self._tasks) else []
+            width = max(80, shutil.get_terminal_size((100, 24)).columns)
+            table = terminal_report(self._evaluations, self._comparisons, self._verbose, width)
+            print(f"\n{table}")
+            notes = [DEMO_NOTE] if any(name.startswith("demo_") for name in self._tasks) else []
             if self._options.shuffle_labels:
                 notes.append("A control: labels were permuted, so scores above chance would show a leak.")
-            written = write_report(
-                self._output, self._evaluations, self._comparisons, self._provenance(prog), notes
-            )
+            provenance = self._provenance(prog)
+            written = write_report(self._output, self._evaluations, self._comparisons, provenance, notes)
             page = next(path for path in written if path.suffix == ".html")
             print(f"report:       {one_line(str(page))} (pictures and their data: plots/)")
             print(f"scores:       {one_line(str(self._output / 'scores.csv'))}, summary.csv, scores.json")
@@ -159,45 +165,66 @@ class Suite:
         return len(self._failures)
 
     def _note(self, where: str, error: Exception) -> None:
-        if isinstance(error, KerasrepError):
-            line = str(error)
-        else:
+        line = str(error) if isinstance(error, KerasrepError) else machine_message(error)
+        if line is None:
             traceback.print_exception(error)
             line = f"this is a fault in kerasrep {kerasrep.__version__}: {type(error).__name__}: {error}"
         self._failures.append(line if line.startswith(where) else f"{where}: {line}")
         print(f"failed: {one_line(self._failures[-1])}", file=sys.stderr, flush=True)
 
-    def _evaluate(self, task: Task, data: TaskData, representation: Representation) -> Evaluation:
+    def _embed_all(self, task: Task, data: TaskData) -> list[_Embedded]:
+        found = []
+        for representation in self._representations:
+            try:
+                found.append(self._embed(data, representation))
+            except Exception as error:
+                self._note(f"{task.name}, {representation.name}", error)
+        if found and isinstance(data, LabelledData) and data.groups is None:
+            _say_copies(task.name, found[0].matrix)
+        return found
+
+    def _embed(self, data: TaskData, representation: Representation) -> _Embedded:
         started = time.monotonic()
         matrix, rows, bad = cached_embeddings(representation, data.paths)
         reasons = {item.path: item.reason for item in bad}
-        kept = set(rows.tolist())
+        good = np.zeros(len(data.item_ids), bool)
+        good[rows] = True
         left_out = {
-            item: reasons.get(path, "no embedding")
-            for row, (item, path) in enumerate(zip(data.item_ids, data.paths, strict=True))
-            if row not in kept
+            data.item_ids[row]: reasons.get(data.paths[row], "no embedding") for row in np.flatnonzero(~good)
         }
         _check_missing(left_out, len(data.item_ids), self._options.max_missing)
-        found_counts = counts(task, data)
-        used = data.keep(rows) if left_out else data
-        key = self._key(task, used, matrix)
-        folder = self._output / "results"
-        found = find_evaluation(folder, representation.name, task.name, key, notify=_notify)
+        return _Embedded(representation, matrix, rows, left_out, time.monotonic() - started)
+
+    def _evaluate(
+        self,
+        task: Task,
+        data: TaskData,
+        embedded: _Embedded,
+        common: NDArray[np.intp],
+        found_counts: Mapping[str, Any],
+    ) -> Evaluation:
+        started, name = time.monotonic(), embedded.representation.name
+        matrix, used = embedded.matrix, data
+        if len(common) < len(data.item_ids):
+            used = data.keep(common)
+            matrix = matrix[np.isin(embedded.rows, common)]
+        if self._options.dense and isinstance(used, PlayData):
+            rows = {item: row for row, item in enumerate(used.item_ids)}
+            used = dense(used)
+            matrix = matrix[[rows[item] for item in used.item_ids]]
+        left_out = _left_out(data, embedded, common)
+        key = result_key(task, used, matrix, self._options)
+        folder = self._output / "results" / key
+        found = find_evaluation(folder, name, task.name, key, notify=_notify)
         if found is None:
             probes = self._probe(task, used, matrix)
+            n_items, dimension = matrix.shape
             found = Evaluation(
-                representation.name,
-                matrix.shape[1],
-                task.name,
-                task.kind,
-                task.metric,
-                len(used.item_ids),
-                left_out,
-                probes,
-                found_counts,
+                name, dimension, task.name, task.kind, task.metric, n_items, left_out, probes, found_counts
             )
             save_evaluation(folder, found, key)
-        print(_line(found, time.monotonic() - started), flush=True)
+        found = replace(found, left_out=left_out, counts=found_counts)  # which scores do not depend on
+        print(_line(found, embedded.seconds + time.monotonic() - started), flush=True)
         return found
 
     def _probe(self, task: Task, data: TaskData, matrix: NDArray[np.float32]) -> tuple[ProbeResult, ...]:
@@ -210,57 +237,60 @@ class Suite:
             data,
             matrix,
             task.kind,
-            probes=_of_kind(options.probes, task.kind),
+            probes=options.probes and probes_of_kind(options.probes, task.kind),
             n_folds=options.n_folds,
             seed=options.seed,
             tune=options.tune,
             shuffle_labels=options.shuffle_labels,
         )
 
-    def _key(self, task: Task, data: TaskData, matrix: NDArray[np.float32]) -> str:
-        """Changes with everything that scores depend on."""
-        digest = hashlib.sha256(np.ascontiguousarray(matrix).tobytes())
-        parts: list[Any] = [data.item_ids, data.groups]
-        if isinstance(data, LabelledData):
-            parts += [data.labels, data.splits]
-        else:
-            parts += [
-                data.user_ids,
-                np.asarray([data.k, data.held_out_fraction]),
-                data.plays.data,
-                data.plays.indices,
-                data.plays.indptr,
-            ]
-        for part in parts:
-            array = np.asarray([] if part is None else part)
-            digest.update(f"{array.dtype.kind}{array.shape}".encode())
-            digest.update(array.tobytes() if array.dtype.kind in "fi" else "\0".join(array).encode())
-        options = {k: v for k, v in asdict(self._options).items() if k != "max_missing"}
-        return fingerprint([FORMAT_VERSION, kerasrep.__version__, task.name, options, digest.hexdigest()])
-
     def _provenance(self, prog: str) -> dict[str, Any]:
-        libraries = ("numpy", "scipy", "scikit-learn", "tensorflow", "keras")
         return {
             "command": [prog, *sys.argv[1:]],
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "options": asdict(self._options),
             "representations": {one.name: one.fingerprint for one in self._representations},
             "tasks": {
-                task.name: {"split": task.split, "citation": task.citation, "licence": task.licence}
-                for task in self._tasks
+                name: {
+                    "data": str(root),
+                    "split": task.split,
+                    "citation": task.citation,
+                    "licence": task.licence,
+                }
+                for name, (task, root) in self._tasks.items()
             },
             "versions": {"kerasrep": kerasrep.__version__}
-            | {library: metadata.version(library) for library in libraries},
+            | {library: metadata.version(library) for library in (*FITTED_BY, "tensorflow", "keras")},
         }
 
 
-def _of_kind(names: Sequence[str] | None, kind: Kind) -> tuple[str, ...] | None:
-    """The named probes that there are for a kind of task; all where none is."""
-    known = [probe.name for probe in PROBES[kind]]
-    return tuple(name for name in names or () if name in known) or None
+def _common_rows(embedded: Sequence[_Embedded]) -> NDArray[np.intp]:
+    """Rows of the items that every representation could embed, ascending."""
+    rows = [one.rows for one in embedded]
+    return functools.reduce(np.intersect1d, rows) if rows else np.zeros(0, np.intp)
 
 
-def _check_missing(left_out: dict[str, str], n_items: int, max_missing: float) -> None:
+def _left_out(data: TaskData, embedded: _Embedded, common: NDArray[np.intp]) -> dict[str, str]:
+    """Items that are not used for a representation: its own, and those that another cannot embed."""
+    others = np.setdiff1d(embedded.rows, common)
+    return {
+        **embedded.left_out,
+        **{data.item_ids[row]: "another representation has no embedding of it" for row in others},
+    }
+
+
+def _say_copies(task: str, matrix: NDArray[np.float32]) -> None:
+    """Say that some recordings are the same: copies may stand on both sides of a split."""
+    n_copies = len(matrix) - len({hashlib.sha256(row.tobytes()).digest() for row in matrix})
+    if n_copies:
+        _notify(
+            f"{task}: {n_copies} items have the same embedding as another one, so the audio seems to be "
+            "there more than once; where copies fall on both sides of a split, scores are too good; give "
+            "them one group"
+        )
+
+
+def _check_missing(left_out: Mapping[str, str], n_items: int, max_missing: float) -> None:
     """Refuse a task that lacks too much of its audio."""
     if len(left_out) > max_missing * n_items or len(left_out) == n_items:
         item, reason = next(iter(left_out.items()))
@@ -270,19 +300,11 @@ def _check_missing(left_out: dict[str, str], n_items: int, max_missing: float) -
         )
 
 
-def _compare(first: Evaluation, second: Evaluation, seed: int) -> list[Comparison]:
+def _compare(first: Evaluation, second: Evaluation, seed: int) -> Comparison:
     """The headline probe of two representations on one task."""
-    return [
-        compare(
-            first.task,
-            first.metric,
-            first.representation,
-            first.probes[0],
-            second.representation,
-            second.probes[0],
-            seed=seed,
-        )
-    ]
+    one, other = first.probes[0], second.probes[0]
+    names = first.representation, second.representation
+    return compare(first.task, first.metric, names[0], one, names[1], other, seed=seed)
 
 
 def _line(evaluation: Evaluation, seconds: float) -> str:

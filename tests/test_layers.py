@@ -17,7 +17,7 @@ LAYERS = (
     {"errors", "constants"},
     {"recipe", "recipe_file", "recipe_faults", "strict_yaml", "tables", "run_directory", "export_directory"},
     {"sources", "data", "model", "downstream"},
-    {"corpora", "training", "serving", "embedding", "study", "tuning"},
+    {"corpora", "training", "serving", "embedding", "suite_options", "study", "tuning"},
     {"api", "suite"},
     {"cli"},
 )

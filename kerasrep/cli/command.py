@@ -12,31 +12,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 
 import kerasrep
-from kerasrep.errors import KerasrepError, one_line
+from kerasrep.errors import KerasrepError, machine_message, one_line
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
-
-#: Conditions of the machine, not bugs of the program: one line without a traceback.
-_MACHINE_ERRNOS = frozenset(
-    {
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EROFS,
-        errno.EACCES,
-        errno.EPERM,
-        errno.EIO,
-        errno.EMFILE,
-        errno.ENFILE,
-    }
-)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +93,7 @@ def _run(main: Callable[[list[str]], int], prog: str, arguments: list[str]) -> i
     except BrokenPipeError:
         raise
     except Exception as error:
-        message = _machine_message(error)
+        message = machine_message(error)
         if message is None:
             traceback.print_exc()
             message = (
@@ -116,15 +101,6 @@ def _run(main: Callable[[list[str]], int], prog: str, arguments: list[str]) -> i
             )
         _complain(prog, message)
         return EXIT_FAILURE
-
-
-def _machine_message(error: Exception) -> str | None:
-    """One line for a machine that has run out of something; None for anything else."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-        return "out of memory: lower batches.size, or close other programs"
-    if isinstance(error, OSError) and error.errno in _MACHINE_ERRNOS:
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
-    return None
 
 
 def _complain(prog: str, message: str) -> None:

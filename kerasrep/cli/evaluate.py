@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from kerasrep.cli import command
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from kerasrep.downstream.base import Task
-    from kerasrep.recipe import DemoCorpus, Recipe
 
 PROG = "kerasrep-evaluate"
 
@@ -48,16 +47,27 @@ def build_parser() -> argparse.ArgumentParser:
         "-o", "--output", metavar="OUT", type=Path, required=True, help="folder of the results"
     )
     parser.add_argument(
-        "--recipe", metavar="RECIPE", type=Path, help="YAML whose section 'tasks' adds tasks of your own"
+        "--recipe", metavar="RECIPE", type=Path, help="YAML file whose section 'tasks' adds tasks of your own"
     )
     parser.add_argument(
-        "--probes", metavar="PROBE", nargs="+", action="extend", help="only these; 'chance' is always added"
+        "--split-list",
+        metavar="TASK=FILE",
+        action="append",
+        default=[],
+        help="items and split of a task from your own list: index, path, split, label",
     )
     parser.add_argument(
-        "--folds", metavar="N", type=_at_least(2), default=5, help="folds or repeats (default: 5)"
+        "--probes",
+        metavar="PROBE",
+        nargs="+",
+        action="extend",
+        help="only these (see README); 'chance' is always added",
     )
     parser.add_argument(
-        "--seed", metavar="N", type=_at_least(0), default=0, help="of folds and probes (default: 0)"
+        "--folds", metavar="N", type=_integer(2, 1000), default=5, help="folds or repeats (default: 5)"
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=_integer(0), default=0, help="of folds and probes (default: 0)"
     )
     parser.add_argument("--tune", action="store_true", help="choose C on the training part of each fold")
     parser.add_argument(
@@ -71,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-missing",
         metavar="FRACTION",
-        type=_fraction,
+        type=fraction,
         default=0.02,
         help="fail a task where more of its items have no usable audio (default: 0.02)",
     )
@@ -82,16 +92,13 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = build_parser().parse_intermixed_args(argv)
-    recipe = _recipe(arguments.recipe)
-    tasks = _tasks(arguments.tasks, recipe)
+    tasks = _tasks(_words("--tasks", arguments.tasks), arguments.recipe, arguments.split_list)
 
-    from kerasrep.embedding.representations import is_path, open_representations
-    from kerasrep.suite import Options, Suite, check_output, check_probes
+    from kerasrep.embedding.representations import open_representations
+    from kerasrep.suite import Suite, check_output
+    from kerasrep.suite_options import Options, check_probes, has_probe
 
-    representations = open_representations(arguments.models)
-    check_output(arguments.output)
-    reference = next((Path(model) for model in arguments.models if is_path(model)), None)
-    probes = _words(arguments.probes)
+    probes = _words("--probes", arguments.probes)
     check_probes(probes)
     options = Options(
         probes=probes,
@@ -102,43 +109,58 @@ def main(argv: list[str] | None = None) -> int:
         shuffle_labels=arguments.shuffle_labels,
         max_missing=arguments.max_missing,
     )
-    roots = _roots(tasks, arguments.data, reference)
+    representations = open_representations(arguments.models)
+    check_output(arguments.output)
+    roots = _roots(tasks, arguments.data)
     suite = Suite(arguments.output, options, representations, arguments.verbose)
     for task in tasks:
-        suite.run(task, roots[task.name])
+        if has_probe(probes, task.kind):
+            suite.run(task, roots[task.name])
+        else:
+            print(f"note: {task.name}: is left out, --probes names none for {task.kind}", flush=True)
     return command.EXIT_FAILURE if suite.finish(PROG) else 0
 
 
-def _recipe(path: Path | None) -> Recipe | None:
-    if path is None:
-        return None
-    from kerasrep.recipe_file import read_recipe
-
-    return read_recipe(path)
-
-
-def _tasks(named: Sequence[str] | None, recipe: Recipe | None) -> tuple[Task, ...]:
-    """Tasks by name, those of the recipe included."""
-    from kerasrep.downstream.registry import find_tasks, table_task
+def _tasks(named: Sequence[str] | None, recipe: Path | None, lists: Sequence[str]) -> tuple[Task, ...]:
+    """Tasks by name, those of the recipe included, with the user's split lists."""
+    from kerasrep.downstream.registry import find_tasks, table_task, with_split_list
+    from kerasrep.errors import RecipeError
 
     own = {}
-    for task in recipe.tasks if recipe else ():
-        table = Path(task.table)
-        audio = Path(task.audio) if task.audio else table.parent
-        items = Path(task.items) if task.items else None
-        own[task.name] = table_task(task.name, task.kind, table, audio, items)
-    names = _words(named) or tuple(own) or ("demo",)
-    built_in = [name for name in names if name not in own]
-    return (find_tasks(built_in) if built_in else ()) + tuple(own[name] for name in names if name in own)
+    if recipe is not None:
+        from kerasrep.recipe_file import read_tasks
+
+        for task in read_tasks(recipe):
+            table = Path(task.table)
+            audio = Path(task.audio) if task.audio else table.parent
+            items = Path(task.items) if task.items else None
+            own[task.name] = table_task(task.name, task.kind, table, audio, items)
+    found = {task.name: task for task in find_tasks(named or tuple(own) or ("demo",), own)}
+    for text in lists:
+        name, _, file = text.partition("=")
+        if name not in found or not file:
+            raise RecipeError(f"--split-list {text}: write TASK=FILE, TASK one of {', '.join(found)}")
+        found[name] = with_split_list(found[name], Path(file))
+    return tuple(found.values())
 
 
-def _words(given: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Words separated by blanks or commas, each once; `None` where none is given."""
-    words = [word for text in given or () for word in text.replace(",", " ").split()]
-    return tuple(dict.fromkeys(words)) or None
+def _words(option: str, given: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Words separated by blanks or commas, each once; `None` where the option is not given.
+
+    Raises:
+        RecipeError: Where the option is given without a word.
+    """
+    from kerasrep.errors import RecipeError
+
+    if given is None:
+        return None
+    words = [word for text in given for word in text.replace(",", " ").split()]
+    if not words:
+        raise RecipeError(f"{option}: names nothing; give a name, or leave the option out")
+    return tuple(dict.fromkeys(words))
 
 
-def _roots(tasks: Sequence[Task], data: Path | None, reference: Path | None) -> dict[str, Path]:
+def _roots(tasks: Sequence[Task], data: Path | None) -> dict[str, Path]:
     """Task -> data root; the demo tasks' tables are written first.
 
     Raises:
@@ -146,6 +168,7 @@ def _roots(tasks: Sequence[Task], data: Path | None, reference: Path | None) -> 
     """
     from kerasrep.corpora.demo.tasks import FOLDER, write_task_tables
     from kerasrep.errors import RecipeError
+    from kerasrep.recipe import DemoCorpus
 
     roots = {}
     for task in tasks:
@@ -157,43 +180,22 @@ def _roots(tasks: Sequence[Task], data: Path | None, reference: Path | None) -> 
             roots[task.name] = data or Path()
     demo = [task.name for task in tasks if task.folder == FOLDER]
     if demo:
-        roots |= dict.fromkeys(demo, write_task_tables(_demo_settings(reference)))
+        roots |= dict.fromkeys(demo, write_task_tables(DemoCorpus()))
     return roots
 
 
-def _demo_settings(reference: Path | None) -> DemoCorpus:
-    """The demo corpus that a model was trained on, so that none is rendered anew; else the default one.
-
-    Which tunes are reserved does not depend on the settings.
-    """
-    from kerasrep.export_directory import find_version, read_card
-    from kerasrep.recipe import DemoCorpus, Recipe
-    from kerasrep.recipe_file import read_recipe
-    from kerasrep.run_directory import RunDirectory
-
-    if reference is not None and reference.is_dir():
-        version, run = find_version(reference), RunDirectory(reference)
-        corpus = None
-        if version is not None:
-            corpus = Recipe.model_validate(read_card(version).recipe).corpus
-        elif run.recipe.is_file():
-            corpus = read_recipe(run.recipe).corpus
-        if isinstance(corpus, DemoCorpus):
-            return corpus
-    return DemoCorpus()
-
-
-def _at_least(least: int) -> type[int]:
+def _integer(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     def integer(text: str) -> int:
         value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{value} is not between {least} and {most}")
         return value
 
-    return integer  # type: ignore[return-value]
+    return integer
 
 
-def _fraction(text: str) -> float:
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")

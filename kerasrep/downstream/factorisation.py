@@ -14,7 +14,8 @@ of W, H and Phi has a closed form, so a sweep over the three never raises the ob
 where both sums run over the user's items; for an item, W takes the place of H and lambda_wh Phi f_i joins the
 right side; Phi is a ridge regression of H on the features.
 
-Features are standardised with mean and deviation of the items that are fitted, and there is no intercept: it
+Features are standardised with mean and deviation of the items that are fitted, then scaled to a mean square
+norm of 512 whatever their number (see `feature_map`), and there is no intercept: it
 would add the same amount to all items of a user, which changes no ranking, and with centred features the
 regression of given H has the same Phi. A feature that is constant over the fitted items is ignored. Items
 without plays say nothing about users, and are no zeros either: they enter no sum (H'H neither), and have the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,17 +39,19 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _ANY_FOLDER = ""
 
 
-def find_tasks(names: Iterable[str]) -> tuple[Task, ...]:
-    """The tasks of some names, each once, in the order of the registry.
+def find_tasks(names: Iterable[str], own: Mapping[str, Task] | None = None) -> tuple[Task, ...]:
+    """The tasks of some names, each once, in the order of the registry; one's own last.
 
     Args:
         names: Of tasks, or of `GROUPS`.
+        own: Name -> task of the user's own.
 
     Raises:
         RecipeError: Where a name is not known, or there is none.
     """
     wanted: set[str] = set()
-    allowed = (*GROUPS, *TASKS)
+    tasks = {**TASKS, **(own or {})}
+    allowed = (*GROUPS, *tasks)
     for name in names:
         if name not in allowed:
             near = difflib.get_close_matches(name.lower().replace("-", "_"), allowed, n=1, cutoff=0.6)
@@ -58,7 +60,7 @@ def find_tasks(names: Iterable[str]) -> tuple[Task, ...]:
         wanted.update(GROUPS.get(name, (name,)))
     if not wanted:
         raise RecipeError(f"no task is named; allowed: {', '.join(allowed)}")
-    return tuple(task for name, task in TASKS.items() if name in wanted)
+    return tuple(task for name, task in tasks.items() if name in wanted)
 
 
 def open_task(task: Task, root: Path) -> TaskData:
