@@ -110,9 +110,10 @@ class UntrainedRepresentation(ModelRepresentation):
     """
 
     def __init__(self, reference: Path, seed: int) -> None:
-        super().__init__(reference, RANDOM if seed == 0 else f"{RANDOM}:{seed}")
+        self._load, self.path = find_model(reference)
+        self.name = RANDOM if seed == 0 else f"{RANDOM}:{seed}"
         self._reference, self._seed = reference, seed
-        self.fingerprint = fingerprint([RANDOM, untrained.VERSION, seed, self.fingerprint])
+        self.fingerprint = fingerprint([RANDOM, untrained.VERSION, seed, _reference_fingerprint(reference)])
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -233,6 +234,19 @@ def model_fingerprint(path: Path) -> str:
         files = [run.recipe, run.scaler, run.best]
     else:
         files = [found]
+    return _fingerprint_of(found, files)
+
+
+def _reference_fingerprint(path: Path) -> str:
+    """As `model_fingerprint`, but of a run only what an untrained network takes from it."""
+    load, found = find_model(path)
+    if load is not load_run:
+        return model_fingerprint(path)
+    run = RunDirectory(found)
+    return _fingerprint_of(found, [run.recipe, run.scaler])
+
+
+def _fingerprint_of(found: Path, files: Sequence[Path]) -> str:
     hashes = {}
     for file in files:
         try:

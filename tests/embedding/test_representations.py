@@ -19,6 +19,7 @@ from kerasrep.embedding.representations import (
     path_names,
 )
 from kerasrep.errors import ExportError, KerasrepError, RecipeError, RunError
+from kerasrep.run_directory import RunDirectory
 
 
 def waveform(seed=0, samples=80_000):
@@ -191,3 +192,16 @@ def test_opening_imports_no_tensorflow(small_run, small_export):
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_run_that_is_not_trained_yet_gives_its_untrained_network(small_run, tmp_path):
+    root = tmp_path / "run"
+    shutil.copytree(small_run.run.root, root)
+    before = open_representation("random:7", reference=root)
+    RunDirectory(root).best.unlink()
+    after = open_representation("random:7", reference=root)
+    assert after.fingerprint == before.fingerprint  # trained weights are not looked at
+    waveform = np.random.default_rng(0).normal(0, 0.1, 60_000).astype(np.float32)
+    np.testing.assert_array_equal(before.embed(waveform, 22_050), after.embed(waveform, 22_050))
+    with pytest.raises(RunError, match="no trained weights yet"):
+        open_representation(str(root))
