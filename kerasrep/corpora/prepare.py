@@ -170,37 +170,41 @@ def _build(
     )
     save_targets(directory.targets, targets)
     write_topics(directory, targets.report)
-    about = {
-        "name": corpus.name,
-        "fingerprint": corpus.fingerprint,
-        "notices": list(dict.fromkeys([*corpus.notices, *notices])),
-        "skipped_labels": skipped_labels,
-        "missing": dict(corpus.missing),
-    }
-    numbers = source_numbers(shards.index, targets, labels.n_labelled)
+    about = {"notices": list(dict.fromkeys([*corpus.notices, *notices])), "skipped_labels": skipped_labels}
     manifest = {
         "format": FORMAT_VERSION,
         "fingerprint": directory.root.name,
-        "corpus": about,
+        "corpus": _about_corpus(corpus) | about,
         "settings": dict(settings),
-        "tracks": {
-            "train": len(shards.index.rows("train")),
-            "validation": len(shards.index.rows("validation")),
-            "evaluation": sum(track.split == "evaluation" for track in corpus.tracks),
-        },
-        "hours": float(shards.index.samples.sum() / shards.index.sample_rate_hz / 3600),
-        "sources": numbers,
+        **_about_shards(corpus, shards),
+        "sources": source_numbers(shards.index, targets, labels.n_labelled),
         "overlaps": overlaps(shards.index, targets),
-        "skipped": len(shards.skipped) + len(corpus.skipped),
-        "shortened": shards.shortened,
-        "shards": {
-            str(name): {"bytes": int(size), "sha256": shards.checksums[str(name)]}
-            for name, size in zip(shards.index.shard_files, shards.index.shard_bytes, strict=True)
-        },
     }
     write_text(directory.report, "\n".join(report_lines(manifest)) + "\n")
     write_json(directory.manifest, manifest)
     remove_target_parts(directory, constants.SOURCES)
+
+
+def _about_corpus(corpus: Corpus) -> dict[str, Any]:
+    return {"name": corpus.name, "fingerprint": corpus.fingerprint, "missing": dict(corpus.missing)}
+
+
+def _about_shards(corpus: Corpus, shards: WrittenShards) -> dict[str, Any]:
+    index = shards.index
+    return {
+        "tracks": {
+            "train": len(index.rows("train")),
+            "validation": len(index.rows("validation")),
+            "evaluation": sum(track.split == "evaluation" for track in corpus.tracks),
+        },
+        "hours": float(index.samples.sum() / index.sample_rate_hz / 3600),
+        "skipped": len(shards.skipped) + len(corpus.skipped),
+        "shortened": shards.shortened,
+        "shards": {
+            str(name): {"bytes": int(size), "sha256": shards.checksums[str(name)]}
+            for name, size in zip(index.shard_files, index.shard_bytes, strict=True)
+        },
+    }
 
 
 def _read_labels(corpus: Corpus, progress: bool) -> tuple[dict[str, dict[str, int]], list[str]]:
