@@ -138,12 +138,15 @@ class TargetSettings(Settings):
     Attributes:
         size: Dimension of the simplex: topics of pLSA, components of the Gaussian mixture.
         sizes: Dimension for single sources, where it differs.
+        plsa_starts: Random starts that EM is tried from for a few iterations; the likeliest goes on. One
+            start alone ends in a poorer optimum now and then.
         plsa_iterations: Upper limit of EM iterations.
         plsa_tolerance: Relative gain of log-likelihood under which EM stops; 0 never stops early.
     """
 
     size: Annotated[int, Field(ge=2, le=1000)] = constants.TARGET_SIZE
     sizes: dict[SourceName, Annotated[int, Field(ge=2, le=1000)]] = {}
+    plsa_starts: Annotated[int, Field(ge=1, le=100)] = 5
     plsa_iterations: Annotated[int, Field(ge=1, le=10_000)] = 100
     plsa_tolerance: Annotated[float, Field(ge=0, lt=1)] = 1e-6
 

@@ -20,6 +20,8 @@ _MAY_CHANGE = (
     ("corpus", "root"),
     ("corpus", "tables"),
     ("corpus", "groups"),
+    ("corpus", "files"),
+    ("corpus", "audio"),
 )
 
 

@@ -287,7 +287,7 @@ def test_the_command_recovers_planted_groups_of_five_thousand_tracks(
 ):
     """Every track has (the same) audio, so that all labels are used; held-out artists are folded in.
 
-    The seed is one of the four in five from which EM finds all groups; from others it joins two of them.
+    Several starts of EM find all groups; one start alone joins two of them now and then.
     """
     monkeypatch.setenv("KERASREP_HOME", str(tmp_path / "home"))
     planted = make_million_song_root(tmp_path / "msd")
@@ -302,7 +302,7 @@ def test_the_command_recovers_planted_groups_of_five_thousand_tracks(
         "hop_samples": 16,
         "n_mels": 32,
     }
-    recipe = recipe_for(planted.root, audio=audio, targets={"size": planted.n_groups}, seed=3)
+    recipe = recipe_for(planted.root, audio=audio, targets={"size": planted.n_groups})
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps(recipe.as_dict()))
     assert prepare_command.main([str(path), "--quiet"]) == 0

@@ -56,7 +56,7 @@ def build(labels, **settings):
 
 def test_training_documents_are_fitted_and_the_others_folded_in():
     labels = tag_labels()
-    built = build({"tag": labels}, size=4).sources["tag"]
+    built = build({"tag": labels}, size=4, plsa_starts=1).sources["tag"]
     model = fit_plsa(labels.counts[:20], 4, seed=seed_of("tag", 9))
     np.testing.assert_allclose(built.target[:20], model.doc_topic, atol=1e-6)
     others, _ = fold_in(labels.counts[20:], model.term_topic, default=model.mean_topic)
@@ -268,3 +268,22 @@ def test_files_that_are_no_targets_are_refused_and_never_executed(tmp_path, kind
     with pytest.raises(DataError, match=r"targets\.npz") as caught:
         load_targets(path)
     assert "\n" not in str(caught.value)
+
+
+def test_several_starts_find_planted_groups_from_any_seed_and_one_does_not():
+    from sklearn.metrics import adjusted_mutual_info_score
+    from test_factors import skewed
+
+    counts, group, _ = skewed(documents=300)
+    ids = [f"t{number}" for number in range(len(group))]
+    terms = [f"w{number}" for number in range(counts.shape[1])]
+    labels = {"tag": CountLabels(sparse.csr_matrix(counts), terms, ids, np.arange(len(ids)))}
+
+    def agreement(starts, seed):
+        settings = TargetSettings(size=6, plsa_starts=starts)
+        found = build_targets(labels, ids, settings, seed).sources["tag"].target.argmax(axis=1)
+        return adjusted_mutual_info_score(group, found)
+
+    seeds = (0, 2, 6)  # from which one start ends in a poorer optimum
+    assert max(agreement(1, seed) for seed in seeds) < 0.95
+    assert min(agreement(5, seed) for seed in seeds) > 0.98
