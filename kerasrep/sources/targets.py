@@ -173,6 +173,7 @@ def _best_start(
         model = fit_plsa(counts, size, *limits, seed + number, progress=bar is not None, label=label)
         if best is None or model.log_likelihoods[-1] > best.log_likelihoods[-1]:
             best = model
+        del model  # before the next start needs its memory
     assert best is not None
     return best.doc_topic, best.term_topic
 
