@@ -42,7 +42,7 @@ from kerasrep.run_directory import PreparedDirectory, home, write_json, write_te
 from kerasrep.sources.targets import build_targets, save_targets
 from kerasrep.sources.topics import write_topics
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
 def prepare(recipe: Recipe, progress: bool = True) -> PreparedDirectory:
