@@ -10,126 +10,20 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kerasrep import constants
-
-SourceName = Literal["self", "bpm", "year", "taste", "tag", "lyrics", "cdr_tag", "artist"]
-StrategyName = Literal["ss-r", "mss-cr", "ms-cr@2", "ms-cr@4", "ms-cr@6", "ms-sr@fc"]
-FileName = Annotated[
-    str,
-    Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
-        description="up to 100 letters, digits, '.', '_' and '-', the first a letter or digit",
-    ),
-]
-PathText = Annotated[str, Field(pattern=r"^[^\x00\r\n]+$", description="a path")]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-
-
-class ImpossibleSetting(ValueError):  # noqa: N818 (a finding that pydantic collects, not an error to catch)
-    """Settings that are each allowed, but not together.
-
-    Attributes:
-        keys: Dotted keys that contradict each other; the message is about the first.
-    """
-
-    def __init__(self, message: str, *keys: str) -> None:
-        super().__init__(f"{keys[0]}: {message}")
-        self.keys = keys
-
-
-class Settings(BaseModel):
-    """Base of all sections: immutable, no unknown keys, no silent conversion, no NaN or infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class DemoCorpus(Settings):
-    """The embedded corpus: real scores rendered to audio.
-
-    Attributes:
-        tracks: How many tracks to render, the third reserved for evaluation included.
-        track_seconds: Length of a track.
-        collections: Names of the collections to take; `None` takes all whose terms allow any use.
-        validation_fraction: Part of the tracks not reserved that is held out for validation.
-        seed: Draws instruments, tempi and keys; independent of the recipe's seed.
-    """
-
-    name: Literal["demo"] = "demo"
-    tracks: Annotated[int, Field(ge=24, le=20_000)] = 600
-    track_seconds: Annotated[float, Field(ge=5, le=600)] = 30.0
-    collections: Annotated[tuple[str, ...], Field(strict=False)] | None = None
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-
-
-class LabelTable(Settings):
-    """A table of labels whose columns have names of their own.
-
-    Attributes:
-        path: CSV, TSV or Parquet file, relative to the corpus's root unless absolute.
-        track: Name of the column of tracks.
-        value: Name of the column of numbers, for bpm and year.
-        item: Name of the column of items, for the other sources.
-        weight: Name of the column of weights; without it, a column `weight` is read where there is one.
-    """
-
-    path: PathText
-    track: PathText = "track"
-    value: PathText = "value"
-    item: PathText = "item"
-    weight: PathText | None = None
-
-
-class FolderCorpus(Settings):
-    """Any folder of audio, with labels in tables.
-
-    Attributes:
-        root: The folder; searched at any depth.
-        tables: Source name -> CSV, TSV or Parquet file (relative to `root` unless absolute), or a mapping
-            with its `path` and the names of its columns. Columns: `track` (path relative to `root`, or
-            its stem) and `value` for bpm and year; `track`, `item` and optionally `weight` for the others.
-        groups: CSV, TSV or Parquet file with columns `track`, `group`: tracks of a group share a split.
-        validation_fraction: Part of the groups held out for validation.
-        evaluation_fraction: Part of the groups that nothing trains on.
-    """
-
-    name: Literal["folder"]
-    root: PathText
-    tables: dict[SourceName, PathText | LabelTable] = {}
-    groups: PathText | None = None
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    evaluation_fraction: Fraction = 0.0
-
-
-MillionSongFile = Literal[
-    "metadata", "tracks", "tempo", "years", "plays", "mismatches", "tags", "lyrics", "genres"
-]
-
-
-class MillionSongCorpus(Settings):
-    """The Million Song Dataset with its companions, under one root.
-
-    Attributes:
-        root: Folder of the label files, under their published names at any depth; see
-            `corpora.million_song`.
-        audio: Folder of the audio, named by track id, at any depth; by default `root`.
-        files: Label files that lie elsewhere or have other names: which -> path, relative to `root` unless
-            absolute.
-        validation_fraction: Part of the artists held out for validation.
-        seed: Chooses which; independent of the recipe's seed.
-    """
-
-    name: Literal["million_song"]
-    root: PathText
-    audio: PathText | None = None
-    files: dict[MillionSongFile, PathText] = {}
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-
-
-CorpusSettings = Annotated[DemoCorpus | FolderCorpus | MillionSongCorpus, Field(discriminator="name")]
+from kerasrep.recipe_base import (
+    FileName,
+    Fraction,
+    ImpossibleSetting,
+    PathText,
+    Settings,
+    SourceName,
+    StrategyName,
+)
+from kerasrep.recipe_corpora import CorpusSettings, DemoCorpus
+from kerasrep.recipe_tasks import TableTasks
 
 
 class TargetSettings(Settings):
@@ -145,7 +39,7 @@ class TargetSettings(Settings):
     """
 
     size: Annotated[int, Field(ge=2, le=1000)] = constants.TARGET_SIZE
-    sizes: dict[SourceName, Annotated[int, Field(ge=2, le=1000)]] = {}
+    sizes: dict[SourceName, Annotated[int, Field(ge=2, le=1000)]] = Field(default_factory=dict)
     plsa_starts: Annotated[int, Field(ge=1, le=100)] = 5
     plsa_iterations: Annotated[int, Field(ge=1, le=10_000)] = 100
     plsa_tolerance: Annotated[float, Field(ge=0, lt=1)] = 1e-6
@@ -283,55 +177,6 @@ class ExportSettings(Settings):
 
     directory: PathText = "exported"
     name: FileName | None = None
-
-
-class TableTask(Settings):
-    """A downstream task of one's own, from a table.
-
-    Attributes:
-        name: On the command line and in reports.
-        kind: What is predicted: classes, values, or who plays what.
-        table: CSV or TSV with columns `path`, `label` and optionally `split`, `group`; for recommendation
-            `user`, `item` and optionally `plays`.
-        audio: Folder that paths are relative to; by default the table's. Relative paths of tables and
-            folders start in the current folder, as everywhere in a recipe.
-        items: For recommendation: CSV or TSV with columns `item`, `path` and optionally `group`.
-    """
-
-    name: Annotated[
-        str,
-        Field(
-            pattern=r"^[a-z][a-z0-9_]{0,63}$",
-            description="up to 64 lower-case letters, digits and '_', the first a letter",
-        ),
-    ]
-    kind: Literal["classification", "regression", "recommendation"]
-    table: PathText
-    audio: PathText | None = None
-    items: PathText | None = None
-
-    @model_validator(mode="after")
-    def _items_go_with_recommendation(self) -> TableTask:
-        if (self.kind == "recommendation") != (self.items is not None):
-            need = "needs a table of items" if self.items is None else "takes no table of items"
-            raise ImpossibleSetting(f"{self.kind} {need}", "tasks.items", "tasks.kind")
-        return self
-
-
-def _names_once(tasks: tuple[TableTask, ...]) -> tuple[TableTask, ...]:
-    names = [task.name for task in tasks]
-    if len(set(names)) != len(names):
-        raise ImpossibleSetting("each name may stand once", "tasks")
-    return tasks
-
-
-TableTasks = Annotated[tuple[TableTask, ...], Field(strict=False), AfterValidator(_names_once)]
-
-
-class TaskList(Settings):
-    """The section of a recipe that adds downstream tasks, alone."""
-
-    tasks: TableTasks = ()
 
 
 class Recipe(Settings):

@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from kerasrep.recipe import ImpossibleSetting, Recipe
+from kerasrep.recipe import Recipe
+from kerasrep.recipe_base import ImpossibleSetting
 
 KeyPath = tuple[str | int, ...]
 _Schema = Mapping[str, Any]

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 
 from kerasrep import recipe_faults, strict_yaml
 from kerasrep.errors import RecipeError
-from kerasrep.recipe import Recipe, TableTask, TaskList
+from kerasrep.recipe import Recipe
 from kerasrep.recipe_faults import KeyPath
+from kerasrep.recipe_tasks import TableTask, TaskList
 from kerasrep.run_directory import write_text
 
 _TASK_EXAMPLE = "{name: my_genres, kind: classification, table: genres.tsv}"

@@ -15,7 +15,18 @@ PACKAGE = ROOT / "kerasrep"
 
 LAYERS = (
     {"errors", "constants"},
-    {"recipe", "recipe_file", "recipe_faults", "strict_yaml", "tables", "run_directory", "export_directory"},
+    {
+        "recipe",
+        "recipe_base",
+        "recipe_corpora",
+        "recipe_tasks",
+        "recipe_file",
+        "recipe_faults",
+        "strict_yaml",
+        "tables",
+        "run_directory",
+        "export_directory",
+    },
     {"sources", "data", "model", "downstream"},
     {"corpora", "training", "serving", "embedding", "suite_options", "study", "tuning"},
     {"api", "suite"},

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from kerasrep import constants, strict_yaml
 from kerasrep.errors import RecipeError
-from kerasrep.recipe import Recipe, Settings, SourceName, StrategyName
+from kerasrep.recipe import Recipe
+from kerasrep.recipe_base import Settings, SourceName, StrategyName
 from kerasrep.recipe_file import MAX_BYTES, read_recipe, write_recipe
 
 BASE = "strategy: mss-cr\nsources: [tag, year]\n"  # two lines: what follows stands in line 3

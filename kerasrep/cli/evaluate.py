@@ -168,7 +168,7 @@ def _roots(tasks: Sequence[Task], data: Path | None) -> dict[str, Path]:
     """
     from kerasrep.corpora.demo.tasks import FOLDER, write_task_tables
     from kerasrep.errors import RecipeError
-    from kerasrep.recipe import DemoCorpus
+    from kerasrep.recipe_corpora import DemoCorpus
 
     roots = {}
     for task in tasks:

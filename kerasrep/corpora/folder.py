@@ -1,8 +1,8 @@
 """Any folder of audio, with labels in CSV, TSV or Parquet tables keyed by path or file stem.
 
 A track's id is its path relative to the folder, with `/` between the parts. Tables are described in
-`recipe.FolderCorpus`; each count source's document is a track (give each track of an artist the artist's
-tags to learn from artists). Hidden files and folders are not searched.
+`recipe_corpora.FolderCorpus`; each count source's document is a track (give each track of an artist the
+artist's tags to learn from artists). Hidden files and folders are not searched.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from scipy import sparse
 from kerasrep import constants
 from kerasrep.corpora.base import Corpus, Track
 from kerasrep.errors import DataError
-from kerasrep.recipe import FolderCorpus, LabelTable, SourceName, fingerprint
+from kerasrep.recipe import fingerprint
+from kerasrep.recipe_base import SourceName
+from kerasrep.recipe_corpora import FolderCorpus, LabelTable
 from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
 from kerasrep.sources.readers.table import read_table
 from kerasrep.tables import parse_number

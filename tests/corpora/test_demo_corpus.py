@@ -13,12 +13,12 @@ from kerasrep.corpora.demo import building, labels, listeners, opening, pieces, 
 from kerasrep.corpora.demo.catalogue import choose
 from kerasrep.corpora.demo.opening import open_demo
 from kerasrep.errors import DataError, RecipeError
-from kerasrep.recipe import DemoCorpus
+from kerasrep.recipe_corpora import DemoCorpus
 
 SETTINGS = DemoCorpus(tracks=26, track_seconds=5.0)
 SCRIPT = """
 from kerasrep.corpora.demo import open_demo
-from kerasrep.recipe import DemoCorpus
+from kerasrep.recipe_corpora import DemoCorpus
 open_demo(DemoCorpus(tracks=26, track_seconds=5.0), progress=False, workers=2)
 """
 

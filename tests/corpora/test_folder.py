@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kerasrep.corpora.folder import open_folder, split_groups
 from kerasrep.errors import DataError
-from kerasrep.recipe import FolderCorpus, LabelTable
+from kerasrep.recipe_corpora import FolderCorpus, LabelTable
 from kerasrep.tables import MAX_LINE_CHARACTERS, read_rows
 
 TRACKS = ["a/one.wav", "a/two.flac", "b/deep/three.MP3", "b/two.wav", "four.ogg"]

@@ -20,7 +20,8 @@ from kerasrep.corpora.prepare import prepare, preview
 from kerasrep.data import shard_writer
 from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError
-from kerasrep.recipe import MillionSongCorpus, Recipe, TargetSettings
+from kerasrep.recipe import Recipe, TargetSettings
+from kerasrep.recipe_corpora import MillionSongCorpus
 from kerasrep.sources.targets import build_targets, load_targets
 
 COUNT_SOURCES = constants.COUNT_SOURCES

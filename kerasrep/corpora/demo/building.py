@@ -15,7 +15,7 @@ from kerasrep.corpora.demo.catalogue import COLLECTIONS, choose
 from kerasrep.corpora.demo.listeners import draw_listeners, draw_plays
 from kerasrep.corpora.demo.recording import Outcome, Studio, record
 from kerasrep.errors import DataError
-from kerasrep.recipe import DemoCorpus
+from kerasrep.recipe_corpora import DemoCorpus
 from kerasrep.run_directory import write_json
 
 FORMAT_VERSION = 3  # raise it whenever the same settings give other audio, splits or labels

@@ -13,7 +13,8 @@ from kerasrep.corpora.demo import building, selection
 from kerasrep.corpora.demo.catalogue import choose
 from kerasrep.corpora.demo.labels import raw_labels
 from kerasrep.errors import DataError, RunError
-from kerasrep.recipe import DemoCorpus, fingerprint
+from kerasrep.recipe import fingerprint
+from kerasrep.recipe_corpora import DemoCorpus
 from kerasrep.run_directory import atomic_directory, home, read_json
 
 _STALE_SECONDS = 24 * 3600

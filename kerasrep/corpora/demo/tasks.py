@@ -18,7 +18,8 @@ from typing import Any
 from kerasrep.corpora.demo import building, selection
 from kerasrep.corpora.demo.opening import demo_folder, open_demo
 from kerasrep.errors import DataError, RunError
-from kerasrep.recipe import DemoCorpus, fingerprint
+from kerasrep.recipe import fingerprint
+from kerasrep.recipe_corpora import DemoCorpus
 from kerasrep.run_directory import atomic_directory, home, read_json
 
 Record = Mapping[str, Any]
