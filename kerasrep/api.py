@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.recipe import Recipe
-from kerasrep.run_directory import RunDirectory, new_run
+from kerasrep.run_directory import RUNS, RunDirectory, latest_run, new_run
 
 if TYPE_CHECKING:
     from kerasrep.embedding.files import BadFile
     from kerasrep.training.summary import Summary
-
-RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ def train(
 
     Args:
         recipe: See `read_recipe`.
-        run_dir: Run directory; a new `runs/NAME/TIME` by default.
+        run_dir: Run directory; by default a new `runs/NAME/TIME`, or the latest one to resume.
         resume: Go on with the run in `run_dir`.
         progress: Print what happens, with progress bars.
 
@@ -56,6 +54,9 @@ def train(
         if progress:
             print(line, flush=True)
 
+    run = None if run_dir is None else RunDirectory(Path(run_dir))
+    if run is None and resume:
+        run = latest_run(RUNS, recipe.name)
     choose_execution(recipe)  # before the corpus is made: devices may refuse the batch
     prepared = prepare(recipe, progress)
 
@@ -63,7 +64,7 @@ def train(
     from kerasrep.serving.export import export_run
     from kerasrep.training.train import train as train_prepared
 
-    run = RunDirectory(Path(run_dir)) if run_dir is not None else new_run(RUNS, recipe.name)
+    run = run or new_run(RUNS, recipe.name)
     say(f"run directory: {run.root}")
     summary = train_prepared(recipe, prepared, run, resume, show_progress=progress, say=say)
     say("exporting the best state ...")
@@ -100,16 +101,11 @@ def embed(model: str | Path, audio: Sequence[str | Path]) -> Embeddings:
         RunError: Where the run has no trained weights yet.
     """
     from kerasrep.embedding.embedder import load
-    from kerasrep.embedding.files import BadFile, embed_files, find_audio
+    from kerasrep.embedding.files import embed_all, find_audio
 
     embedder = load(model)
-    paths, bad = find_audio([Path(path) for path in audio])
-    done = []
-    for result in embed_files(embedder, paths):
-        if isinstance(result, BadFile):
-            bad.append(result)
-        else:
-            done.append(result)
+    paths, not_found = find_audio([Path(path) for path in audio])
+    done, bad = embed_all(embedder, paths)
     rows = [result.embedding for result in done]
     matrix = np.stack(rows) if rows else np.zeros((0, embedder.dimension), np.float32)
-    return Embeddings(tuple(result.path for result in done), matrix, embedder.columns, tuple(bad))
+    return Embeddings(tuple(result.path for result in done), matrix, embedder.columns, (*not_found, *bad))

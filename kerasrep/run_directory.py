@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+#: Where runs go unless told otherwise, under the current folder.
+RUNS = Path("runs")
+
+
 def home() -> Path:
     """Where corpora and prepared data are kept: `KERASREP_HOME`, or `kerasrep` in the user's cache."""
     named = os.environ.get("KERASREP_HOME")

@@ -58,3 +58,16 @@ def test_a_recipe_is_trained_exported_and_used_in_one_program(tmp_path, monkeypa
     assert [bad.path.name for bad in found.bad] == ["broken.wav"]
     expected = kerasrep.load(done.run.root).embed(*soundfile.read(audio / "3.wav", dtype="float32"))
     np.testing.assert_allclose(found.embeddings[0], expected, atol=1e-4)
+
+
+def test_resuming_without_a_folder_goes_on_with_the_latest_run(tmp_path, monkeypatch, tiny_recipe):
+    monkeypatch.chdir(tmp_path)
+    recipe = tiny_recipe("ss-r", training={"epochs": 1}, export={"directory": str(tmp_path / "exported")})
+    with pytest.raises(kerasrep.KerasrepError, match="holds no run to resume"):
+        kerasrep.train(recipe, resume=True, progress=False)
+    assert not (tmp_path / "runs").exists()
+    first = kerasrep.train(recipe, progress=False)
+    longer = recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": 2})})
+    second = kerasrep.train(longer, resume=True, progress=False)
+    assert second.run == first.run and second.export.name == "2"
+    assert second.summary.epochs == 2

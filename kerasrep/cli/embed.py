@@ -13,7 +13,6 @@ from kerasrep.cli import command
 from kerasrep.errors import DataError, ExportError, RecipeError, one_line
 
 if TYPE_CHECKING:
-    from kerasrep.embedding import Embedder
     from kerasrep.embedding.files import BadFile, FileEmbedding
 
 PROG = "kerasrep-embed"
@@ -59,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     _check_output(arguments.output)
 
     from kerasrep.embedding.embedder import Embedder
-    from kerasrep.embedding.files import find_audio
+    from kerasrep.embedding.files import embed_all, find_audio
     from kerasrep.embedding.models import find_model
     from kerasrep.run_directory import atomic_file
 
@@ -74,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         if paths:
             embedder = Embedder(load_model(found))
             start_seconds = time.monotonic()
-            embedded, bad_files = _embed(embedder, paths, arguments.decoder)
+            embedded, bad_files = embed_all(embedder, paths, arguments.decoder, PROG)
             bad += bad_files
         _report(bad)
         if not embedded:
@@ -95,23 +94,6 @@ def _check_output(output: Path) -> None:
         raise RecipeError(f"-o {output}: unknown suffix '{output.suffix}'; use {' or '.join(suffixes)}")
     if output.is_dir():
         raise RecipeError(f"-o {output}: is a folder; give a file name")
-
-
-def _embed(
-    embedder: Embedder, paths: Sequence[Path], decoder: str
-) -> tuple[list[FileEmbedding], list[BadFile]]:
-    from tqdm import tqdm
-
-    from kerasrep.embedding.files import BadFile, embed_files
-
-    embedded, bad = [], []
-    results = embed_files(embedder, paths, decoder)
-    for result in tqdm(results, desc=PROG, total=len(paths), unit="file", disable=None):
-        if isinstance(result, BadFile):
-            bad.append(result)
-        else:
-            embedded.append(result)
-    return embedded, bad
 
 
 def _write(path: Path, embedded: Sequence[FileEmbedding], columns: Sequence[str]) -> None:

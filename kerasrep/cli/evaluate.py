@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kerasrep.cli import command
+from kerasrep.errors import RecipeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,6 +101,10 @@ def main(argv: list[str] | None = None) -> int:
 
     probes = _words("--probes", arguments.probes)
     check_probes(probes)
+    chosen = [task for task in tasks if has_probe(probes, task.kind)]
+    if not chosen:
+        kinds = ", ".join(dict.fromkeys(task.kind for task in tasks))
+        raise RecipeError(f"--probes: none of {', '.join(probes or ())} is for {kinds}; name another probe")
     options = Options(
         probes=probes,
         n_folds=arguments.folds,
@@ -111,20 +116,19 @@ def main(argv: list[str] | None = None) -> int:
     )
     representations = open_representations(arguments.models)
     check_output(arguments.output)
-    roots = _roots(tasks, arguments.data)
-    suite = Suite(arguments.output, options, representations, arguments.verbose)
+    roots = _roots(chosen, arguments.data)
     for task in tasks:
-        if has_probe(probes, task.kind):
-            suite.run(task, roots[task.name])
-        else:
+        if task not in chosen:
             print(f"note: {task.name}: is left out, --probes names none for {task.kind}", flush=True)
+    suite = Suite(arguments.output, options, representations, arguments.verbose)
+    for task in chosen:
+        suite.run(task, roots[task.name])
     return command.EXIT_FAILURE if suite.finish(PROG) else 0
 
 
 def _tasks(named: Sequence[str] | None, recipe: Path | None, lists: Sequence[str]) -> tuple[Task, ...]:
     """Tasks by name, those of the recipe included, with the user's split lists."""
     from kerasrep.downstream.registry import find_tasks, table_task, with_split_list
-    from kerasrep.errors import RecipeError
 
     own = {}
     if recipe is not None:
@@ -150,8 +154,6 @@ def _words(option: str, given: Sequence[str] | None) -> tuple[str, ...] | None:
     Raises:
         RecipeError: Where the option is given without a word.
     """
-    from kerasrep.errors import RecipeError
-
     if given is None:
         return None
     words = [word for text in given for word in text.replace(",", " ").split()]
@@ -167,7 +169,6 @@ def _roots(tasks: Sequence[Task], data: Path | None) -> dict[str, Path]:
         RecipeError: Where a task needs `--data` and there is none.
     """
     from kerasrep.corpora.demo.tasks import FOLDER, write_task_tables
-    from kerasrep.errors import RecipeError
     from kerasrep.recipe_corpora import DemoCorpus
 
     roots = {}

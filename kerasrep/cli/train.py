@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kerasrep.cli import command
+from kerasrep.run_directory import RUNS
 
 if TYPE_CHECKING:
     from kerasrep.recipe import Recipe
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 
 PROG = "kerasrep-train"
-RUNS = Path("runs")  # as in kerasrep.api, which imports too much for --help
 
 
 def build_parser() -> argparse.ArgumentParser:

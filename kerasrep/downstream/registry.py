@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -17,6 +16,7 @@ from kerasrep.downstream.datasets import demo, emotion, ext_ballroom, fma, gtzan
 from kerasrep.downstream.play_list import read_play_list
 from kerasrep.downstream.split_list import read_split_list
 from kerasrep.errors import DataError, RecipeError
+from kerasrep.recipe_faults import nearest
 
 #: Name -> task, in the order in which they are run and reported.
 TASKS: dict[str, Task] = {
@@ -54,8 +54,8 @@ def find_tasks(names: Iterable[str], own: Mapping[str, Task] | None = None) -> t
     allowed = (*GROUPS, *tasks)
     for name in names:
         if name not in allowed:
-            near = difflib.get_close_matches(name.lower().replace("-", "_"), allowed, n=1, cutoff=0.6)
-            hint = f"did you mean '{near[0]}'? " if near else ""
+            near = nearest(name.lower().replace("-", "_"), allowed)
+            hint = f"did you mean '{near}'? " if near else ""
             raise RecipeError(f"task {name[:40]!r} is not known; {hint}allowed: {', '.join(allowed)}")
         wanted.update(GROUPS.get(name, (name,)))
     if not wanted:
@@ -93,8 +93,11 @@ def with_split_list(task: Task, split_list: Path) -> Task:
     """A task of labels whose items and split come from a list of the user's; all else as it was.
 
     Raises:
-        RecipeError: For recommendation, which has plays and no split list.
+        RecipeError: For recommendation, which has plays and no split list, and for a task from a table, whose
+            table is the list.
     """
+    if task.folder == _ANY_FOLDER:
+        raise RecipeError(f"task '{task.name}' is a table already; name the split in its column 'split'")
     if task.kind == "recommendation":
         raise RecipeError(f"task '{task.name}' takes plays, not a split list; put plays.tsv into its folder")
     read: Callable[..., TaskData] = task.read  # readers of labelled data sets take a list, see `datasets`

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from kerasrep.data.audio import decode_blocks
 from kerasrep.embedding.embedder import Embedder
@@ -116,6 +117,28 @@ def embed_files(
         else:
             yield part
         statistics = embedder.new_statistics()
+
+
+def embed_all(
+    embedder: Embedder, paths: Sequence[Path], decoder: str = "soundfile", label: str | None = None
+) -> tuple[list[FileEmbedding], list[BadFile]]:
+    """Embed files as `embed_files` does, good ones and others apart, each in the order of `paths`.
+
+    Args:
+        embedder: The model.
+        paths: Audio files.
+        decoder: `soundfile`, or `tensorflow-io`.
+        label: Of a progress bar in a terminal; none by default.
+    """
+    embedded, bad = [], []
+    results = embed_files(embedder, paths, decoder)
+    hidden = True if label is None else None  # None: unless standard error is a terminal
+    for result in tqdm(results, desc=label, total=len(paths), unit="file", disable=hidden):
+        if isinstance(result, BadFile):
+            bad.append(result)
+        else:
+            embedded.append(result)
+    return embedded, bad
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,8 @@ def test_items_without_usable_audio_are_left_out_up_to_a_limit(run_evaluate, aud
         (("mfcc", "--tasks", ""), 2, "--tasks"),
         (("mfcc", "--probes", "chance"), 2, "chance"),
         (("mfcc", "--split-list", "gtzan=a.tsv"), 2, "gtzan=a.tsv"),
+        (("mfcc", "--tasks", "demo_dance", "--probes", "ridge"), 2, "none of ridge is for classification"),
+        (("mfcc", "--tasks", "demo_recommendation", "--split-list", "demo_recommendation=a"), 2, "plays"),
         (("hear:no_such_module_anywhere", "--tasks", "gtzan", "--data", "/nowhere"), 1, "no_such_module"),
     ],
 )
@@ -172,6 +174,12 @@ def test_an_output_that_cannot_be_made_is_refused_first(run_evaluate, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = run_evaluate("mfcc", "-o", tmp_path / "file" / "out")
     assert code == 1 and len(err) == 1 and "file/out" in err[0]
+
+
+def test_a_task_from_a_table_takes_no_other_list(run_evaluate, recipe, tmp_path):
+    arguments = ("mfcc", "--recipe", recipe, "--tasks", "kinds", "-o", tmp_path / "out")
+    code, _, err = run_evaluate(*arguments, "--split-list", f"kinds={tmp_path / 'list.tsv'}")
+    assert code == 2 and len(err) == 1 and "'kinds' is a table already" in err[0]
 
 
 def test_a_fully_cached_run_imports_no_tensorflow(small_export, recipe, tmp_path, run_evaluate):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasrep.corpora.demo import building, selection
-from kerasrep.corpora.demo.opening import demo_folder, open_demo
+from kerasrep.corpora.demo.opening import demo_folder, demo_is_cached, open_demo
 from kerasrep.errors import DataError, RunError
 from kerasrep.recipe import fingerprint
 from kerasrep.recipe_corpora import DemoCorpus
@@ -51,10 +51,11 @@ def write_task_tables(settings: DemoCorpus, progress: bool = True) -> Path:
     Raises:
         DataError: Where the corpus cannot be used, or has no reserved track.
     """
-    open_demo(settings, progress)
     folder = demo_folder(settings)
     root = home() / "tasks" / f"demo-{fingerprint([FORMAT_VERSION, str(folder.absolute())])}"
     target = root / FOLDER
+    if not (target.is_dir() and demo_is_cached(settings)):
+        open_demo(settings, progress)
     if target.is_dir():
         return root
     manifest = read_json(folder / building.MANIFEST)
