@@ -1,6 +1,6 @@
 """Turns pydantic's findings into the one line a person needs, in words of the recipe.
 
-What is allowed is read from the JSON schema of `Recipe`, so that no bound or name is written twice.
+What is allowed is read from the JSON schema of the model, so that no bound or name is written twice.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from kerasrep.recipe import Recipe
-from kerasrep.recipe_base import ImpossibleSetting
+from kerasrep.recipe_base import ImpossibleSetting, Settings
 
 KeyPath = tuple[str | int, ...]
 _Schema = Mapping[str, Any]
@@ -39,11 +39,16 @@ class Fault:
     unknown_key: bool = False
 
 
-def most_useful(error: ValidationError) -> Fault:
-    """The fault to show: an unknown key first (it often explains the others), else the first found."""
+def most_useful(error: ValidationError, model: type[Settings] = Recipe) -> Fault:
+    """The fault to show: an unknown key first (it often explains the others), else the first found.
+
+    Args:
+        error: What `model` found.
+        model: What the settings were checked against.
+    """
     faults: dict[KeyPath, Fault] = {}
     for details in error.errors(include_url=False):
-        fault = _fault(details)
+        fault = _fault(details, _schema_of(model))
         faults.setdefault(fault.paths[0], fault)
     # A list with a bad item is also reported as too short: only the item tells something.
     innermost = [fault for path, fault in faults.items() if not any(_is_inside(p, path) for p in faults)]
@@ -72,16 +77,23 @@ def dotted(path: KeyPath) -> str:
     return text
 
 
-def _fault(details: ErrorDetails) -> Fault:
+def kinds(key: KeyPath, model: type[Settings] = Recipe) -> frozenset[str]:
+    """JSON schema's types of what stands at `key`, such as `integer`; empty where there is no such key."""
+    path, schema = _follow(key, _schema_of(model))
+    options = schema.get("anyOf", [schema])
+    return frozenset(option["type"] for option in options if "type" in option) if path == key else frozenset()
+
+
+def _fault(details: ErrorDetails, root: _Schema) -> Fault:
     impossible = details.get("ctx", {}).get("error")
     if isinstance(impossible, ImpossibleSetting):
         return Fault(tuple(tuple(key.split(".")) for key in impossible.keys), str(impossible))
-    path, schema = _follow(details["loc"])
+    path, schema = _follow(details["loc"], root)
     kind, value = details["type"], details["input"]
     key_of_table = details["loc"][-1:] == ("[key]",)
     if kind == "extra_forbidden" or key_of_table:
         section = details["loc"][: -2 if key_of_table else -1]
-        allowed = _keys(_follow(section)[1])
+        allowed = _keys(_follow(section, root)[1])
         return Fault(
             (path,), f"{dotted(path)}: unknown key; {_choice(str(path[-1]), allowed)}", unknown_key=True
         )
@@ -91,19 +103,39 @@ def _fault(details: ErrorDetails) -> Fault:
     return Fault((path,), f"{dotted(path)}: {found}")
 
 
-@lru_cache(maxsize=1)
-def _root() -> _Schema:
-    return Recipe.model_json_schema()
+@lru_cache
+def _schema_of(model: type[Settings]) -> _Schema:
+    schema = model.model_json_schema()
+    expanded: _Schema = _expanded(schema, schema.get("$defs", {}))
+    return expanded
 
 
-def _resolved(schema: _Schema) -> _Schema:
-    """`schema`, or what it refers to."""
-    if "$ref" in schema:
-        return _resolved(_root()["$defs"][schema["$ref"].rpartition("/")[2]])
-    return schema
+def _expanded(value: Any, definitions: _Schema) -> Any:
+    """A part of a schema with what it refers to in place of every reference."""
+    if isinstance(value, list):
+        return [_expanded(item, definitions) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "$ref" in value:
+        beside = {key: inner for key, inner in value.items() if key != "$ref"}
+        return _expanded({**_definition(value["$ref"], definitions), **beside}, definitions)
+    inside = {key: _expanded(inner, definitions) for key, inner in value.items() if key != "$defs"}
+    if "discriminator" in value:
+        members = value["discriminator"]["mapping"]
+        inside["discriminator"] = {
+            "mapping": {
+                name: _expanded(_definition(reference, definitions), definitions)
+                for name, reference in members.items()
+            }
+        }
+    return inside
 
 
-def _follow(location: Iterable[str | int]) -> tuple[KeyPath, _Schema]:
+def _definition(reference: str, definitions: _Schema) -> Any:
+    return definitions[reference.rpartition("/")[2]]
+
+
+def _follow(location: Iterable[str | int], root: _Schema) -> tuple[KeyPath, _Schema]:
     """Walk the schema along pydantic's location, leaving out what is not a key of the recipe.
 
     Left out are the names of union members, such as `demo` in `corpus.demo.tracks`.
@@ -112,19 +144,19 @@ def _follow(location: Iterable[str | int]) -> tuple[KeyPath, _Schema]:
         The path of keys, and the schema of what stands there.
     """
     path: list[str | int] = []
-    schema = _root()
+    schema = root
     for part in location:
         if "discriminator" in schema and part in schema["discriminator"]["mapping"]:
-            schema = _resolved({"$ref": schema["discriminator"]["mapping"][part]})
+            schema = schema["discriminator"]["mapping"][part]
             continue
-        sections = {o["$ref"].rpartition("/")[2]: o for o in schema.get("anyOf", []) if "$ref" in o}
+        sections = {o.get("title"): o for o in schema.get("anyOf", []) if "properties" in o}
         if part in sections:
-            schema = _resolved(sections[str(part)])
+            schema = sections[part]
             continue
         inner = _inside(schema, part)
         if inner is not None:
             path.append(part)
-            schema = _resolved(inner)
+            schema = inner
         elif "properties" in schema:  # an unknown key
             path.append(part)
             schema = {}
@@ -133,7 +165,7 @@ def _follow(location: Iterable[str | int]) -> tuple[KeyPath, _Schema]:
 
 def _inside(schema: _Schema, part: str | int) -> _Schema | None:
     """The schema of key or list position `part` of `schema`; None where it is neither."""
-    for option in [schema, *map(_resolved, schema.get("anyOf", []))]:
+    for option in [schema, *schema.get("anyOf", [])]:
         if isinstance(part, int) and "items" in option:
             return option["items"]  # type: ignore[no-any-return]
         if part in option.get("properties", {}):
@@ -178,7 +210,6 @@ def _words(schema: _Schema) -> list[str]:
 
 def _allowed(schema: _Schema) -> str:  # noqa: PLR0911
     """What `schema` takes, in plain words."""
-    schema = _resolved(schema)
     if "anyOf" in schema:
         return " or ".join(_allowed(option) for option in schema["anyOf"])
     words = _words(schema)

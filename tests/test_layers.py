@@ -20,6 +20,7 @@ LAYERS = (
         "recipe_base",
         "recipe_corpora",
         "recipe_tasks",
+        "recipe_draft",
         "recipe_file",
         "recipe_faults",
         "strict_yaml",

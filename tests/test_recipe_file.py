@@ -12,7 +12,8 @@ from kerasrep import constants, strict_yaml
 from kerasrep.errors import RecipeError
 from kerasrep.recipe import Recipe
 from kerasrep.recipe_base import Settings, SourceName, StrategyName
-from kerasrep.recipe_file import MAX_BYTES, read_recipe, write_recipe
+from kerasrep.recipe_draft import MAX_BYTES
+from kerasrep.recipe_file import read_recipe, write_recipe
 
 BASE = "strategy: mss-cr\nsources: [tag, year]\n"  # two lines: what follows stands in line 3
 
