@@ -110,11 +110,12 @@ def load_run(root: Path) -> SegmentModel:
         RecipeError: Where its recipe is malformed.
         DataError: Where its weights are.
     """
+    from kerasrep.model.folding import fold_batch_norm
     from kerasrep.model.restore import restore_run
 
     trained = restore_run(root)
     audio, network = trained.recipe.audio, trained.network
-    function = keras_function(network.embedder, audio.segment_samples)
+    function = keras_function(fold_batch_norm(network.embedder), audio.segment_samples)
     return SegmentModel(function, audio.sample_rate_hz, audio.segment_samples, network.branches)
 
 
@@ -154,17 +155,30 @@ def segment_model_of(path: Path, model: keras.Model) -> SegmentModel:
     Raises:
         ExportError: Where it is not the model of a run.
     """
+    from kerasrep.model.folding import fold_batch_norm
+
+    sample_rate_hz, segment_samples, branches = describe_model(path, model)
+    function = keras_function(fold_batch_norm(model), segment_samples)
+    return SegmentModel(function, sample_rate_hz, segment_samples, branches)
+
+
+def describe_model(path: Path, model: keras.Model) -> tuple[int, int, tuple[str, ...]]:
+    """Rate in Hz, samples of a segment and branches of the model of a `.keras` file.
+
+    Raises:
+        ExportError: Where it is not the model of a run.
+    """
     try:
         sample_rate_hz = _sample_rate_hz(model)
         outputs, segment_samples = list(model.output), int(model.input.shape[1])
+        model.get_layer("trunk")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ExportError(
             f"{path}: is not the model of a kerasrep run; give {RunDirectory(path.parent).model.name} of a "
             "run directory"
         ) from error
     singles = tuple(name.removeprefix(_SINGLE_PREFIX) for name in outputs if name.startswith(_SINGLE_PREFIX))
-    branches = singles or ("shared",)
-    return SegmentModel(keras_function(model, segment_samples), sample_rate_hz, segment_samples, branches)
+    return sample_rate_hz, segment_samples, singles or ("shared",)
 
 
 def _sample_rate_hz(model: keras.Model) -> int:

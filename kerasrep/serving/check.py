@@ -16,8 +16,9 @@ from kerasrep.errors import ExportError
 from kerasrep.export_directory import EMBED_TRACK, SERVING_DEFAULT
 from kerasrep.model.strategies import Network
 
-#: Largest allowed difference; relative to the reference where that is above 1.
-TOLERANCE = 1e-5
+#: Largest allowed difference; relative to the reference where that is above 1. Folding batch norm rounds
+#: otherwise: differences of 1e-5 were seen.
+TOLERANCE = 1e-4
 BATCHES = (1, 3)
 #: Lengths of the tracks that are compared, in segments: empty, shorter than one, whole, broken.
 TRACK_SEGMENTS = (0.0, 0.4, 1.0, 2.3)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from kerasrep.export_directory import (
     card_path,
     version_numbers,
 )
+from kerasrep.model.folding import fold_batch_norm
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import Network
 from kerasrep.run_directory import read_json, write_json
@@ -99,7 +101,7 @@ def _export(
 
 
 def write_saved_model(path: Path, network: Network, segment_samples: int) -> None:
-    """Write a SavedModel with `serving_default` and `embed_track`.
+    """Write a SavedModel with `serving_default` and `embed_track`, batch norm folded into the convolutions.
 
     The archive does not track the model: its endpoints capture the variables they use, and a tracked
     model would store them a second time.
@@ -116,7 +118,8 @@ def write_saved_model(path: Path, network: Network, segment_samples: int) -> Non
     import tensorflow as tf
 
     archive = keras.export.ExportArchive()
-    embed_segments = segment_function(network, segment_samples)
+    folded = replace(network, embedder=fold_batch_norm(network.embedder))
+    embed_segments = segment_function(folded, segment_samples)
     dimension = constants.EMBEDDING_SIZE * len(network.branches)
     embed_track = track_function(embed_segments, segment_samples, dimension)
     archive.add_endpoint(SERVING_DEFAULT, embed_segments, segment_signature(segment_samples))

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from kerasrep.embedding.models import (
     SegmentModel,
+    describe_model,
     find_model,
     keras_function,
     load_export,
@@ -67,9 +68,9 @@ def load_untrained(reference: Path, seed: int) -> SegmentModel:
         recipe = read_recipe(run.recipe)
         return _build(recipe, load_scaler(run.scaler, recipe.audio.n_mels), seed)
     model = read_keras_file(found)
-    segment_model = segment_model_of(found, model)
+    describe_model(found, model)
     draw_initial_weights(model.get_layer("trunk"), BlockOptions(seed=seed))
-    return segment_model
+    return segment_model_of(found, model)
 
 
 def _recipe_of_export(version: Path) -> Recipe:
@@ -85,12 +86,13 @@ def _recipe_of_export(version: Path) -> Recipe:
 
 
 def _build(recipe: Recipe, scaler: Scaler, seed: int) -> SegmentModel:
+    from kerasrep.model.folding import fold_batch_norm
     from kerasrep.model.strategies import network_of
 
     # Heads are not used, and their size does not change what the trunk draws.
     network = network_of(recipe.model_copy(update={"seed": seed}), dict.fromkeys(recipe.sources, 2), scaler)
     samples = recipe.audio.segment_samples
-    function = keras_function(network.embedder, samples)
+    function = keras_function(fold_batch_norm(network.embedder), samples)
     return SegmentModel(function, recipe.audio.sample_rate_hz, samples, network.branches)
 
 
