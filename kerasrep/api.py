@@ -101,7 +101,8 @@ def embed(model: str | Path, audio: Sequence[str | Path]) -> Embeddings:
         RunError: Where the run has no trained weights yet.
     """
     from kerasrep.embedding.embedder import load
-    from kerasrep.embedding.files import embed_all, find_audio
+    from kerasrep.embedding.files import find_audio
+    from kerasrep.embedding.stream import embed_all
 
     embedder = load(model)
     paths, not_found = find_audio([Path(path) for path in audio])

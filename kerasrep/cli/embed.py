@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,34 +11,57 @@ from kerasrep.cli import command
 from kerasrep.errors import DataError, ExportError, RecipeError, one_line
 
 if TYPE_CHECKING:
-    from kerasrep.embedding.files import BadFile, FileEmbedding
+    from kerasrep.embedding.catalogue.job import Settings, Summary
 
 PROG = "kerasrep-embed"
+#: Reasons that are printed; the table of skipped files has all.
+SHOWN_REASONS = 20
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = argparse.ArgumentParser(
         prog=PROG,
-        description="Embed audio: one vector a file, the mean and standard deviation over segments of 2.5 s. "
-        "Folders are searched at any depth; files named singly are tried whatever their suffix. Files that "
-        "cannot be used are listed at the end; the others are saved, and the exit code is then 1.",
+        description="Embed audio: one vector a file, or vectors over time. Folders are searched at any "
+        "depth; files named singly are tried whatever their suffix. Files that cannot be used are listed "
+        "with the reason in OUT.skipped.csv; the others are saved, and the exit code is then 1. After a kill or "
+        "Ctrl-C the same command goes on.",
     )
     parser.add_argument("inputs", metavar="AUDIO_OR_FOLDER", type=Path, nargs="+", help="what to embed")
-    parser.add_argument(
-        "--model",
-        type=Path,
-        required=True,
-        help="an export (exported/NAME is its newest version), a run directory, or a .keras file",
-    )
+    add_model_argument(parser)
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         required=True,
         metavar="OUT",
-        help="OUT.npz: arrays paths, embeddings [files, dimension], columns; OUT.parquet: columns path and "
-        "embedding (a list of fixed size)",
+        help="OUT.parquet: columns path, seconds and embedding (a list of fixed size); OUT.npz: arrays "
+        "paths, seconds, embeddings [rows, dimension], columns; with --shard-rows a new folder",
+    )
+    parser.add_argument(
+        "--pool",
+        choices=("mean-std", "mean", "none"),
+        help="over the segments of a file; none: a row a segment, with its start_seconds (default: none with "
+        "--hop-seconds, else mean-std)",
+    )
+    parser.add_argument(
+        "--hop-seconds",
+        type=float,
+        metavar="S",
+        help="from the beginning of a segment to that of the next one (default: its length, 2.5)",
+    )
+    parser.add_argument(
+        "--sources", metavar="A,B", help="keep only the branches of these sources, such as tag,artist"
+    )
+    parser.add_argument(
+        "--shard-rows",
+        type=int,
+        default=0,
+        metavar="N",
+        help="write a folder of Parquet files with N rows each",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="threads that decode (default: one a processor, 8 at most)"
     )
     parser.add_argument(
         "--decoder",
@@ -48,77 +69,87 @@ def build_parser() -> argparse.ArgumentParser:
         default="soundfile",
         help="what decodes the files (default: soundfile)",
     )
+    parser.add_argument(
+        "--restart", action="store_true", help="forget what an interrupted call with this OUT has done"
+    )
     command.add_common_arguments(parser)
     return parser
+
+
+def add_model_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--model`."""
+    parser.add_argument(
+        "--model",
+        type=Path,
+        help="an export (exported/NAME is its newest version), a run directory, or a .keras file (default: "
+        "the small trunk that comes with kerasrep)",
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = build_parser().parse_args(argv)
-    _check_output(arguments.output)
 
-    from kerasrep.embedding.embedder import Embedder
-    from kerasrep.embedding.files import embed_all, find_audio
+    from kerasrep.embedding.catalogue import job, writing
     from kerasrep.embedding.models import find_model
-    from kerasrep.run_directory import atomic_file
 
+    settings = _settings(arguments)
+    job.check_output(arguments.output, settings.shard_rows)
     try:
-        load_model, found = find_model(arguments.model)
+        _, model = find_model(arguments.model or _default_model())
     except ExportError as error:
-        raise RecipeError(f"--model {error}") from error
-    paths, bad = find_audio(arguments.inputs)
-    with atomic_file(arguments.output) as temporary:
-        embedded: list[FileEmbedding] = []
-        start_seconds = time.monotonic()
-        if paths:
-            embedder = Embedder(load_model(found))
-            start_seconds = time.monotonic()
-            embedded, bad_files = embed_all(embedder, paths, arguments.decoder, PROG)
-            bad += bad_files
-        _report(bad)
-        if not embedded:
-            raise DataError(f"no file could be embedded; {arguments.output} was not written")
-        _write(temporary, embedded, embedder.columns)
-    _summarise(embedded, time.monotonic() - start_seconds, arguments.output)
-    return command.EXIT_FAILURE if bad else 0
+        raise RecipeError(f"--model {error}" if arguments.model else str(error)) from error
+    try:
+        summary = job.embed_catalogue(
+            model, arguments.inputs, arguments.output, settings, arguments.restart, PROG
+        )
+    except KeyboardInterrupt:
+        print(f"{PROG}: what is done is kept; the same command goes on", file=sys.stderr, flush=True)
+        raise
+    for reason in job.reasons(arguments.output, SHOWN_REASONS):
+        print(f"{PROG}: skipped: {reason}", file=sys.stderr, flush=True)
+    if not summary.files:
+        raise DataError(f"no file could be embedded; {arguments.output} was not written")
+    _summarise(summary, arguments.output, writing.skipped_path(arguments.output))
+    return command.EXIT_FAILURE if summary.bad else 0
 
 
-def _check_output(output: Path) -> None:
-    """Refuse an output that could only fail after hours of work.
+def _settings(arguments: argparse.Namespace) -> Settings:
+    from kerasrep.embedding.catalogue.job import Settings
 
-    Raises:
-        RecipeError: Where the suffix is unknown or the path is a folder.
-    """
-    suffixes = (".npz", ".parquet")
-    if output.suffix not in suffixes:
-        raise RecipeError(f"-o {output}: unknown suffix '{output.suffix}'; use {' or '.join(suffixes)}")
-    if output.is_dir():
-        raise RecipeError(f"-o {output}: is a folder; give a file name")
-
-
-def _write(path: Path, embedded: Sequence[FileEmbedding], columns: Sequence[str]) -> None:
-    import numpy as np
-
-    from kerasrep.embedding.output import write_embeddings
-
-    embeddings = np.stack([result.embedding for result in embedded])
-    write_embeddings(path, [result.path for result in embedded], embeddings, columns)
-
-
-def _report(bad: Sequence[BadFile]) -> None:
-    for item in bad:
-        print(f"{PROG}: skipped: {one_line(item.reason)}", file=sys.stderr, flush=True)
-
-
-def _summarise(embedded: Sequence[FileEmbedding], elapsed_seconds: float, output: Path) -> None:
-    audio_seconds = sum(result.seconds for result in embedded)
-    files = "1 file" if len(embedded) == 1 else f"{len(embedded)} files"
-    speed = audio_seconds / max(elapsed_seconds, 1e-9)
-    print(
-        f"{files}, {audio_seconds:.1f} s of audio in {elapsed_seconds:.1f} s "
-        f"({speed:.0f} times real time), {embedded[0].embedding.size} values each: "
-        f"{one_line(str(output))}"
+    if arguments.workers is not None and not 1 <= arguments.workers <= 64:
+        raise RecipeError(f"--workers {arguments.workers}: give a number from 1 to 64")
+    named = arguments.sources
+    sources = None if named is None else tuple(part.strip() for part in named.split(",") if part.strip())
+    return Settings(
+        arguments.pool,
+        arguments.hop_seconds,
+        sources,
+        arguments.decoder,
+        arguments.workers,
+        arguments.shard_rows,
     )
+
+
+def _default_model() -> Path:
+    from kerasrep.embedding.starter import default_model
+
+    model = default_model()
+    print(f"model: {one_line(str(model))}, the small trunk that comes with kerasrep", flush=True)
+    return model
+
+
+def _summarise(summary: Summary, output: Path, skipped: Path) -> None:
+    files = "1 file" if summary.files == 1 else f"{summary.files} files"
+    rows = "" if summary.rows == summary.files else f", {summary.rows} rows"
+    kept = f" ({summary.kept} of them done before)" if summary.kept else ""
+    speed = summary.audio_seconds / max(summary.elapsed_seconds, 1e-9)
+    print(
+        f"{files}{kept}{rows}, {summary.audio_seconds:.1f} s of audio in {summary.elapsed_seconds:.1f} s "
+        f"({speed:.0f} times real time), {summary.dimension} values each: {one_line(str(output))}"
+    )
+    if summary.bad:
+        print(f"{summary.bad} skipped: {one_line(str(skipped))}")
 
 
 def entry() -> int:

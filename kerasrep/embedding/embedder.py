@@ -51,6 +51,7 @@ class Embedder:
 
     Attributes:
         sample_rate_hz: Rate that recordings are converted to.
+        segment_samples: Samples a channel in one segment.
         branches: Names of the representations side by side.
         dimension: Values of an embedding: 512 a branch.
         columns: Name of each value: `mean/BRANCH/0` ... `mean/BRANCH/255` for all branches, then `sd/...`.
@@ -59,6 +60,7 @@ class Embedder:
     def __init__(self, model: SegmentModel) -> None:
         self._model = model
         self.sample_rate_hz = model.sample_rate_hz
+        self.segment_samples = model.segment_samples
         self.branches = model.branches
         self.columns = tuple(
             f"{statistic}/{branch}/{number}"

@@ -1,20 +1,14 @@
-"""Folders and files of audio, embedded one after the other while the next one is decoded."""
+"""Folders and files of audio: what is found there, and what becomes of each file."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
-
-from kerasrep.data.audio import decode_blocks
-from kerasrep.embedding.embedder import Embedder
-from kerasrep.errors import DataError
 
 #: What is looked for in folders: the usual suffixes of what libsndfile reads. Files named singly are tried
 #: whatever their suffix.
@@ -54,8 +48,20 @@ class BadFile:
     reason: str
 
 
-def find_audio(inputs: Sequence[Path]) -> tuple[list[Path], list[BadFile]]:
-    """List the audio under some files and folders.
+def find_audio(inputs: Iterable[Path]) -> tuple[list[Path], list[BadFile]]:
+    """List the audio that `iterate_audio` finds, each file once; and what it could not use."""
+    files: dict[Path, None] = {}
+    bad = []
+    for found in iterate_audio(inputs):
+        if isinstance(found, BadFile):
+            bad.append(found)
+        else:
+            files[found] = None
+    return list(files), bad
+
+
+def iterate_audio(inputs: Iterable[Path]) -> Iterator[Path | BadFile]:
+    """Find the audio under some files and folders, whatever their number, in little memory.
 
     Folders are searched at any depth for `AUDIO_SUFFIXES`; hidden files and folders are passed over, and
     links to folders are not followed. Anything else is taken as it is, even what does not exist: decoding
@@ -64,99 +70,66 @@ def find_audio(inputs: Sequence[Path]) -> tuple[list[Path], list[BadFile]]:
     Args:
         inputs: Files and folders.
 
-    Returns:
-        Files, in the order of `inputs`, sorted within each folder, each once; and folders that cannot be
-        read or hold no audio.
-    """
-    files: dict[Path, None] = {}
-    bad = []
-    for path in inputs:
-        if not path.is_dir():
-            files[path] = None
-            continue
-        errors: list[OSError] = []
-        found = sorted(_walk(path, errors))
-        bad += [BadFile(Path(e.filename), f"{e.filename}: cannot be read ({e.strerror})") for e in errors]
-        if not found and not errors:
-            suffixes = " ".join(sorted(AUDIO_SUFFIXES))
-            bad.append(BadFile(path, f"{path}: holds no audio files ({suffixes})"))
-        files |= dict.fromkeys(found)
-    return list(files), bad
-
-
-def _walk(folder: Path, errors: list[OSError]) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder, onerror=errors.append):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES:
-                yield Path(root) / name
-
-
-def embed_files(
-    embedder: Embedder, paths: Sequence[Path], decoder: str = "soundfile"
-) -> Iterator[FileEmbedding | BadFile]:
-    """Embed files one after the other; a thread decodes while the model works.
-
-    Memory does not grow with the length of the files.
-
-    Args:
-        embedder: The model.
-        paths: Audio files.
-        decoder: `soundfile`, or `tensorflow-io`.
-
     Yields:
-        One result a file, in the order of `paths`.
+        Files, in the order of `inputs`, sorted within each folder; a file that is named twice comes twice.
+        Between them folders that cannot be read, hold no audio, or are named like audio.
     """
-    statistics = embedder.new_statistics()
-    for part in _one_ahead(_decode(embedder, paths, decoder)):
-        if isinstance(part, _Segments):
-            statistics.add(embedder.embed_segments(part.segments))
+    for path in inputs:
+        if not _is_folder(path):
+            yield path
             continue
-        if isinstance(part, _End):
-            yield FileEmbedding(part.path, statistics.result(), part.samples / embedder.sample_rate_hz)
+        empty = True
+        for found in _walk(path):
+            empty = False
+            yield found
+        if empty:
+            suffixes = " ".join(sorted(AUDIO_SUFFIXES))
+            yield BadFile(path, f"{path}: holds no audio files ({suffixes})")
+
+
+def _walk(top: Path) -> Iterator[Path | BadFile]:
+    """Depth first, files and folders of a folder in one sorted order; a stack, as any depth may come."""
+    stack = [iter([(os.fspath(top), True)])]
+    while stack:
+        path, is_folder = next(stack[-1], ("", False))
+        if not path:
+            stack.pop()
+        elif not is_folder:
+            yield Path(path)
         else:
-            yield part
-        statistics = embedder.new_statistics()
+            if len(stack) > 1 and _is_named_like_audio(path):
+                yield BadFile(Path(path), f"{path}: is a folder that is named like audio; rename it")
+            try:
+                stack.append(iter(_entries(path)))
+            except OSError as error:
+                yield BadFile(Path(path), f"{path}: cannot be read ({error.strerror})")
 
 
-def embed_all(
-    embedder: Embedder, paths: Sequence[Path], decoder: str = "soundfile", label: str | None = None
-) -> tuple[list[FileEmbedding], list[BadFile]]:
-    """Embed files as `embed_files` does, good ones and others apart, each in the order of `paths`.
-
-    Args:
-        embedder: The model.
-        paths: Audio files.
-        decoder: `soundfile`, or `tensorflow-io`.
-        label: Of a progress bar in a terminal; none by default.
-    """
-    embedded, bad = [], []
-    results = embed_files(embedder, paths, decoder)
-    hidden = True if label is None else None  # None: unless standard error is a terminal
-    for result in tqdm(results, desc=label, total=len(paths), unit="file", disable=hidden):
-        if isinstance(result, BadFile):
-            bad.append(result)
-        else:
-            embedded.append(result)
-    return embedded, bad
+def _entries(folder: str) -> list[tuple[str, bool]]:
+    """Audio files and folders in a folder, sorted, and whether each is a folder; links to folders are not."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                found.append((entry.path, True))
+            elif _is_named_like_audio(entry.name) and not (
+                entry.is_symlink() and _is_folder(Path(entry.path))
+            ):
+                found.append((entry.path, False))
+    return sorted(found)
 
 
-@dataclass(frozen=True)
-class _Segments:
-    """Some segments of the present file, float32 [segments, segment_samples, 2]."""
-
-    segments: NDArray[np.float32]
+def _is_named_like_audio(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES  # noqa: PTH122 (a million names)
 
 
-@dataclass(frozen=True)
-class _End:
-    """The present file was decoded to its end."""
-
-    path: Path
-    samples: int
-
-
-_Part = _Segments | _End | BadFile
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that is too long, or with a NUL
+        return False
 
 
 class CountedBlocks:
@@ -174,27 +147,3 @@ class CountedBlocks:
         for block in self._blocks:
             self.samples += len(block)
             yield block
-
-
-def _decode(embedder: Embedder, paths: Sequence[Path], decoder: str) -> Iterator[_Part]:
-    """All files one after the other: some `_Segments`, then `_End` or `BadFile`."""
-    for path in paths:
-        blocks = CountedBlocks(decode_blocks(path, embedder.sample_rate_hz, decoder))
-        try:
-            for segments in embedder.cut(blocks):
-                yield _Segments(segments)
-        except DataError as error:
-            yield BadFile(path, str(error))
-        except OSError as error:
-            yield BadFile(path, f"{path}: cannot be read ({error.strerror})")
-        else:
-            yield _End(path, blocks.samples)
-
-
-def _one_ahead(parts: Iterator[_Part]) -> Iterator[_Part]:
-    """Run an iterator in a thread, one step ahead of the consumer."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode") as pool:
-        future = pool.submit(next, parts, None)
-        while (part := future.result()) is not None:
-            future = pool.submit(next, parts, None)
-            yield part

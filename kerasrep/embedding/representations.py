@@ -19,8 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from kerasrep import constants
 from kerasrep.embedding.baselines import untrained
 from kerasrep.embedding.embedder import TRACK_EMBEDDING_VERSION, Embedder
-from kerasrep.embedding.files import BadFile, FileEmbedding, embed_files
+from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.embedding.models import WHAT_A_MODEL_IS, find_model, load_export, load_run
+from kerasrep.embedding.stream import embed_files
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.export_directory import SAVED_MODEL_FILE, read_card
 from kerasrep.recipe import fingerprint

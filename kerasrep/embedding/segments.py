@@ -13,8 +13,21 @@ from kerasrep import constants
 BATCH_SEGMENTS = 16
 
 
+def segment_count(samples: int, segment_samples: int, hop_samples: int) -> int:
+    """Segments of a recording: they begin at multiples of the hop and the last one reaches its end.
+
+    Where the hop is longer than a segment, what lies between segments is passed over, and no segment begins
+    beyond the end. A recording without samples has one segment.
+    """
+    covering = 1 + -(-max(0, samples - segment_samples) // hop_samples)
+    return min(covering, max(1, -(-samples // hop_samples)))
+
+
 def segment_batches(
-    blocks: Iterable[NDArray[np.float32]], segment_samples: int, batch_segments: int = BATCH_SEGMENTS
+    blocks: Iterable[NDArray[np.float32]],
+    segment_samples: int,
+    batch_segments: int = BATCH_SEGMENTS,
+    hop_samples: int | None = None,
 ) -> Iterator[NDArray[np.float32]]:
     """Cut consecutive blocks of one recording into segments.
 
@@ -22,29 +35,45 @@ def segment_batches(
         blocks: float32 [samples, 2], of any lengths.
         segment_samples: Samples a channel in one segment.
         batch_segments: Segments in a batch; the last one may have fewer.
+        hop_samples: From the beginning of a segment to that of the next one; by default `segment_samples`.
 
     Yields:
-        float32 [segments, segment_samples, 2], the recording's last segment padded with zeros. A recording
-        without samples is one silent segment.
+        float32 [segments, segment_samples, 2], as many as `segment_count` says, the recording's last segment
+        padded with zeros. A recording without samples is one silent segment.
     """
-    size = batch_segments * segment_samples
+    hop_samples = hop_samples or segment_samples
+    size, step = (batch_segments - 1) * hop_samples + segment_samples, batch_segments * hop_samples
     buffer = np.zeros((size, constants.N_CHANNELS), np.float32)
-    filled, whole_batches = 0, 0
+    filled, to_skip, total, cut = 0, 0, 0, 0
     for block in blocks:
-        taken = 0
+        taken, total = 0, total + len(block)
         while taken < len(block):
+            if to_skip:
+                skipped = min(to_skip, len(block) - taken)
+                taken, to_skip = taken + skipped, to_skip - skipped
+                continue
             part = block[taken : taken + size - filled]
             buffer[filled : filled + len(part)] = part
             filled, taken = filled + len(part), taken + len(part)
             if filled == size:
-                yield buffer.reshape(batch_segments, segment_samples, constants.N_CHANNELS)
+                yield _segments_of(buffer, batch_segments, segment_samples, hop_samples)
+                rest = buffer[min(step, size) :]
                 buffer = np.zeros_like(buffer)  # the consumer may still hold the other one
-                filled, whole_batches = 0, whole_batches + 1
-    if filled or not whole_batches:
-        n_segments = max(1, -(-filled // segment_samples))
-        yield buffer[: n_segments * segment_samples].reshape(
-            n_segments, segment_samples, constants.N_CHANNELS
-        )
+                buffer[: len(rest)] = rest
+                filled, to_skip, cut = len(rest), max(0, step - size), cut + batch_segments
+    left = segment_count(total, segment_samples, hop_samples) - cut
+    if left:
+        yield _segments_of(buffer, left, segment_samples, hop_samples)
+
+
+def _segments_of(
+    buffer: NDArray[np.float32], count: int, segment_samples: int, hop_samples: int
+) -> NDArray[np.float32]:
+    """The first segments of float32 [samples, 2]; a view where they do not overlap."""
+    if hop_samples == segment_samples:
+        return buffer[: count * hop_samples].reshape(count, segment_samples, constants.N_CHANNELS)
+    starts = range(0, count * hop_samples, hop_samples)
+    return np.stack([buffer[start : start + segment_samples] for start in starts])
 
 
 class SegmentStatistics:

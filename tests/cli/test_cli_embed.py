@@ -1,3 +1,4 @@
+import csv
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import soundfile
 from pyarrow import parquet
 
 from kerasrep.cli import command, embed
+from kerasrep.embedding import starter
 from kerasrep.embedding.embedder import load
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +51,8 @@ def test_a_folder_becomes_an_npz_table(audio, tmp_path, run_embed, small_export)
     assert "2 files" in out[-1]
     assert "times real time" in out[-1]
     with np.load(output, allow_pickle=False) as table:
-        assert sorted(table.files) == ["columns", "embeddings", "paths"]
+        assert sorted(table.files) == ["about", "columns", "embeddings", "paths", "seconds"]
+        np.testing.assert_allclose(table["seconds"], [30_000 / 22_050, 60_000 / 44_100], atol=1e-3)
         assert table["paths"].tolist() == [str(audio / "b.wav"), str(audio / "sub" / "c.flac")]
         assert table["embeddings"].dtype == np.float32
         embedder = load(small_export)
@@ -63,7 +66,7 @@ def test_parquet_holds_the_same(audio, tmp_path, run_embed, small_run):
     assert run_embed(audio, "-o", tmp_path / "x.npz")[0] == 0
     assert run_embed(audio, "-o", tmp_path / "x.parquet", model=small_run.run.root)[0] == 0
     table = parquet.read_table(tmp_path / "x.parquet")
-    assert table.column_names == ["path", "embedding"]
+    assert table.column_names == ["path", "seconds", "embedding"]
     with np.load(tmp_path / "x.npz") as expected:
         assert table["path"].to_pylist() == expected["paths"].tolist()
         np.testing.assert_allclose(
@@ -76,10 +79,15 @@ def test_bad_files_are_listed_and_the_good_ones_saved(audio, tmp_path, run_embed
     (audio / "a\nb.wav").write_text("no audio")
     code, out, err = run_embed(audio, tmp_path / "missing.mp3", "-o", tmp_path / "x.npz")
     assert code == 1
-    assert "2 files" in out[-1]
+    assert "2 files" in out[-2]
+    assert "2 skipped" in out[-1]
     assert len(err) == 2
     assert "a\\nb.wav: is no audio" in err[0]
     assert "missing.mp3: cannot be read" in err[1]
+    with (tmp_path / "x.skipped.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == [str(audio / "a\nb.wav"), str(tmp_path / "missing.mp3")]
+    assert all(row["reason"].startswith(row["path"]) for row in rows)
     with np.load(tmp_path / "x.npz") as table:
         assert len(table["paths"]) == 2
 
@@ -96,14 +104,14 @@ def test_without_one_good_file_nothing_is_written(tmp_path, run_embed):
     assert (code, out) == (1, [])
     assert len(err) == 3
     assert "no file could be embedded" in err[-1]
-    assert entries(tmp_path) == ["bad.wav", "empty"]
+    assert entries(tmp_path) == ["bad.wav", "empty", "x.skipped.csv"]
 
 
 def test_an_existing_output_survives_a_failure(tmp_path, run_embed):
     (tmp_path / "x.npz").write_text("old")
     assert run_embed(tmp_path / "none.wav", "-o", tmp_path / "x.npz")[0] == 1
     assert (tmp_path / "x.npz").read_text() == "old"
-    assert entries(tmp_path) == ["x.npz"]
+    assert entries(tmp_path) == ["x.npz", "x.skipped.csv"]
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x", "x.NPZ.gz"])
@@ -124,6 +132,40 @@ def test_a_missing_model_is_refused(audio, tmp_path, run_embed):
     code, out, err = run_embed(audio, "-o", tmp_path / "x.npz", model=tmp_path / "none")
     assert (code, out, len(err)) == (2, [], 1)
     assert "does not exist; give an export" in err[0]
+    assert entries(tmp_path) == ["audio"]
+
+
+def test_a_trunk_that_comes_along_is_used_and_said_where_no_model_is_named(
+    audio, tmp_path, capsys, monkeypatch, small_export
+):
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / starter.NAME).symlink_to(small_export.parent)
+    monkeypatch.setattr(starter, "PLACES", (tmp_path / "nowhere", tmp_path / "exported"))
+    arguments = [str(audio), "-o", str(tmp_path / "x.npz")]
+    assert command.run(embed.main, embed.PROG, arguments) == 0
+    assert f"model: {tmp_path / 'exported' / starter.NAME / '1'}" in capsys.readouterr().out
+    monkeypatch.setattr(starter, "PLACES", (tmp_path / "nowhere",))
+    assert command.run(embed.main, embed.PROG, arguments) == 2
+    assert "no model is named" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--sources", "tag,artst"], "source 'artst': the model has no such branch; it has year, tag"),
+        (["--sources", "yaer"], "did you mean 'year'?"),
+        (["--sources", ","], "none named"),
+        (["--hop-seconds", "0"], "hop of 0.0 s: give seconds from 0.01"),
+        (["--hop-seconds", "nan"], "hop of nan s"),
+        (["--workers", "0"], "--workers 0"),
+        (["--shard-rows", "-1"], "--shard-rows -1"),
+        (["--shard-rows", "5"], "shards are Parquet"),
+    ],
+)
+def test_impossible_settings_are_told_in_one_line(audio, tmp_path, run_embed, options, said):
+    code, out, err = run_embed(audio, "-o", tmp_path / "x.npz", *options)
+    assert (code, out, len(err)) == (2, [], 1)
+    assert said in err[0]
     assert entries(tmp_path) == ["audio"]
 
 

@@ -7,7 +7,8 @@ import soundfile
 
 from kerasrep.data.audio import decode
 from kerasrep.embedding.embedder import load
-from kerasrep.embedding.files import BadFile, FileEmbedding, embed_files, find_audio
+from kerasrep.embedding.files import BadFile, FileEmbedding, find_audio
+from kerasrep.embedding.stream import embed_files
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasrep.embedding.segments import SegmentStatistics, segment_batches
+from kerasrep.embedding.segments import SegmentStatistics, segment_batches, segment_count
 
 SEGMENT = 7
 
@@ -19,6 +19,30 @@ def test_however_the_blocks_are_cut_the_segments_are_those_of_the_padded_recordi
     padded = np.zeros((n_segments * SEGMENT, 2), np.float32)
     padded[: len(recording)] = recording
     np.testing.assert_array_equal(np.concatenate(batches), padded.reshape(n_segments, SEGMENT, 2))
+    assert all(len(batch) == batch_segments for batch in batches[:-1])
+    assert 1 <= len(batches[-1]) <= batch_segments
+
+
+@given(
+    lengths=st.lists(st.integers(0, 60), max_size=6),
+    batch_segments=st.integers(1, 5),
+    hop=st.integers(1, 40),
+)
+def test_segments_of_any_hop_are_windows_of_the_recording(lengths, batch_segments, hop):
+    recording = np.random.default_rng(0).normal(size=(sum(lengths), 2)).astype(np.float32)
+    blocks = np.split(recording, np.cumsum(lengths)[:-1]) if lengths else []
+    batches = list(segment_batches(blocks, SEGMENT, batch_segments, hop))
+    # Window after window until one reaches the end, or the next one would begin beyond it.
+    expected, start = [], 0
+    while True:
+        window = np.zeros((SEGMENT, 2), np.float32)
+        window[: len(recording[start : start + SEGMENT])] = recording[start : start + SEGMENT]
+        expected.append(window)
+        if start + SEGMENT >= len(recording) or start + hop >= len(recording):
+            break
+        start += hop
+    np.testing.assert_array_equal(np.concatenate(batches), expected)
+    assert segment_count(len(recording), SEGMENT, hop) == len(expected)
     assert all(len(batch) == batch_segments for batch in batches[:-1])
     assert 1 <= len(batches[-1]) <= batch_segments
 

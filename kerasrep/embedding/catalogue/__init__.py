@@ -1,0 +1,1 @@
+"""A catalogue of any size becomes one table of vectors, and goes on where it was stopped."""

@@ -1,0 +1,260 @@
+"""One catalogue embedded: list, embed what is not done, write the table."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+import kerasrep
+from kerasrep.embedding.catalogue import writing
+from kerasrep.embedding.catalogue.journal import BAD, DONE, TODO, Journal, journal_folder
+from kerasrep.embedding.catalogue.layout import NONE, About, Layout, make_layout
+from kerasrep.embedding.decoding import Cutting, Failure, decode_parts
+from kerasrep.embedding.files import iterate_audio
+from kerasrep.embedding.models import SegmentModel, find_model
+from kerasrep.embedding.representations import model_fingerprint
+from kerasrep.embedding.segments import SegmentStatistics
+from kerasrep.embedding.stream import Rows, embed_parts
+from kerasrep.errors import RecipeError, RunError, one_line
+from kerasrep.run_directory import atomic_file
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What shall be in a table.
+
+    Attributes:
+        pool: `mean-std`, `mean` or `none`; by default `none` where a hop is given, else `mean-std`.
+        hop_seconds: From the beginning of a segment to that of the next one; by default its length.
+        sources: Branches to keep; by default all.
+        decoder: `soundfile`, or `tensorflow-io`.
+        workers: Threads that decode; by default one a processor, eight at most.
+        shard_rows: Rows a Parquet shard, where the output is a folder; 0: one file.
+    """
+
+    pool: str | None = None
+    hop_seconds: float | None = None
+    sources: tuple[str, ...] | None = None
+    decoder: str = "soundfile"
+    workers: int | None = None
+    shard_rows: int = 0
+
+
+@dataclass
+class Summary:
+    """What came of a catalogue.
+
+    Attributes:
+        files: In the table.
+        rows: In the table.
+        dimension: Values of a row.
+        kept: Of the files those that an earlier call had done.
+        bad: Files and folders that could not be used.
+        audio_seconds: Embedded by this call.
+        elapsed_seconds: Of embedding in this call.
+    """
+
+    files: int = 0
+    rows: int = 0
+    dimension: int = 0
+    kept: int = 0
+    bad: int = 0
+    audio_seconds: float = 0.0
+    elapsed_seconds: float = 0.0
+
+
+def check_output(output: Path, shard_rows: int = 0) -> None:
+    """Refuse an output that could only fail after hours of work.
+
+    Raises:
+        RecipeError: Where the suffix is unknown, or something of another kind is there.
+    """
+    if shard_rows < 0:
+        raise RecipeError(f"--shard-rows {shard_rows}: give a whole number above 0")
+    if shard_rows:
+        if output.suffix == writing.NPZ:
+            raise RecipeError(f"-o {output}: shards are Parquet; give a folder, or leave --shard-rows out")
+        if output.exists():
+            raise RecipeError(f"-o {output}: exists already, and shards are never overwritten; give another")
+        return
+    if output.suffix not in writing.SUFFIXES:
+        known = " or ".join(writing.SUFFIXES)
+        raise RecipeError(f"-o {output}: unknown suffix '{output.suffix}'; use {known}")
+    if output.is_dir():
+        raise RecipeError(f"-o {output}: is a folder; give a file name")
+
+
+def embed_catalogue(
+    model_path: Path,
+    inputs: Sequence[Path],
+    output: Path,
+    settings: Settings,
+    restart: bool = False,
+    label: str | None = None,
+) -> Summary:
+    """Embed files and folders into one table.
+
+    What is done is kept beside the output until all is: after a kill, the same call goes on. Memory grows
+    neither with the number of files nor with their length.
+
+    Args:
+        model_path: An export, a run directory or a `.keras` file.
+        inputs: Files and folders.
+        output: `.npz`, `.parquet`, or a new folder for shards.
+        settings: What shall be in it.
+        restart: Forget what an earlier call has done.
+        label: Of a progress bar in a terminal; none by default.
+
+    Raises:
+        RecipeError: Where settings or output cannot be, or differ from those of the work that was begun.
+        ExportError: Where the model cannot be loaded.
+        DataError: Where work cannot be kept beside the output.
+
+    Returns:
+        What came of it; where not one file is good, nothing but the table of skipped files is written.
+    """
+    check_output(output, settings.shard_rows)
+    load_model, found = find_model(model_path)
+    fingerprint = model_fingerprint(found)
+    if restart:
+        shutil.rmtree(journal_folder(output), ignore_errors=True)
+    model = load_model(found)
+    layout = make_layout(
+        model.branches,
+        model.sample_rate_hz,
+        model.segment_samples,
+        settings.pool,
+        settings.hop_seconds,
+        settings.sources,
+    )
+    about = _about(layout, found.absolute(), fingerprint, settings.decoder)
+    summary = Summary(dimension=layout.dimension)
+    with Journal(output, about) as journal:
+        journal.list_files(iterate_audio(inputs))
+        summary.kept = journal.count(DONE)
+        _embed(journal, model, layout, settings, summary, label)
+        _write(journal, output, layout, about, settings.shard_rows, summary)
+        journal.remove()
+    return summary
+
+
+def read_skipped(output: Path) -> list[tuple[str, str]]:
+    """Path and reason of what could not be used, as the table beside the output says."""
+    import csv
+
+    path = writing.skipped_path(output)
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [(row["path"], row["reason"]) for row in csv.DictReader(file)]
+
+
+def _about(layout: Layout, model: Path, fingerprint: str, decoder: str) -> About:
+    return About(
+        model=writing.path_text(model),
+        model_fingerprint=fingerprint,
+        branches=layout.branches,
+        model_branches=layout.model_branches,
+        pool=layout.pool,
+        hop_seconds=layout.hop_seconds,
+        segment_seconds=layout.segment_samples / layout.sample_rate_hz,
+        sample_rate_hz=layout.sample_rate_hz,
+        decoder=decoder,
+        kerasrep=kerasrep.__version__,
+    )
+
+
+def _embed(
+    journal: Journal,
+    model: SegmentModel,
+    layout: Layout,
+    settings: Settings,
+    summary: Summary,
+    label: str | None,
+) -> None:
+    """Embed what is not done; results go to the journal as they come."""
+    cutting = Cutting(layout.sample_rate_hz, layout.segment_samples, layout.hop_samples, settings.decoder)
+    parts = decode_parts(journal.todo(), cutting, settings.workers)
+    start_seconds = time.monotonic()
+    hidden = True if label is None else None  # None: unless standard error is a terminal
+    begun: dict[int, SegmentStatistics | int] = {}  # statistics, or without pooling the segments so far
+    with tqdm(total=journal.count(TODO), desc=label, unit="file", disable=hidden) as bar:
+        try:
+            for event in embed_parts(parts, model.embed_segments):
+                if isinstance(event, Rows):
+                    _add(journal, layout, begun, event)
+                    summary.audio_seconds += len(event.values) * layout.hop_seconds
+                    elapsed = max(time.monotonic() - start_seconds, 1e-9)
+                    speed = f"{summary.audio_seconds / elapsed:.0f} times real time"
+                    bar.set_postfix_str(speed, refresh=False)
+                    continue
+                held = begun.pop(event.key, None)
+                if isinstance(event, Failure):
+                    journal.fail(event.key, event.bad.reason)
+                else:
+                    if isinstance(held, SegmentStatistics):
+                        journal.add(event.key, 0, layout.pooled(held)[None])
+                    journal.finish(event.key, event.samples / layout.sample_rate_hz)
+                bar.update()
+        finally:
+            parts.close()
+    summary.elapsed_seconds = time.monotonic() - start_seconds
+
+
+def _add(journal: Journal, layout: Layout, begun: dict[int, SegmentStatistics | int], rows: Rows) -> None:
+    values = layout.keep(rows.values)
+    if layout.pool == NONE:
+        first = begun.get(rows.key, 0)
+        assert isinstance(first, int)
+        journal.add(rows.key, first, values)
+        begun[rows.key] = first + len(values)
+        return
+    statistics = begun.setdefault(rows.key, layout.new_statistics())
+    assert isinstance(statistics, SegmentStatistics)
+    statistics.add(values)
+
+
+def _write(
+    journal: Journal, output: Path, layout: Layout, about: About, shard_rows: int, summary: Summary
+) -> None:
+    """Write the tables; nothing where no file is good."""
+    summary.files, summary.bad = journal.count(DONE), journal.count(BAD)
+    writing.write_skipped(output, journal.bad())
+    longest = 0
+    for path, n_bytes in journal.paths():
+        longest = max(longest, len(writing.path_text(path)))
+        summary.rows += n_bytes // (4 * layout.dimension)
+    if not summary.files:
+        return
+
+    def blocks() -> Iterable[writing.Block]:
+        return writing.blocks_of(journal.rows(layout.dimension), layout, shard_rows or None)
+
+    try:
+        if shard_rows:
+            writing.write_shards(output, blocks(), layout, about, summary.rows, shard_rows)
+        else:
+            with atomic_file(output) as temporary:
+                if output.suffix == writing.NPZ:
+                    writing.write_npz(temporary, blocks, layout, about, summary.rows, longest)
+                else:
+                    writing.write_parquet(temporary, blocks(), layout, about)
+    except OSError as error:
+        raise RunError(
+            f"{output}: cannot be written ({error.strerror or error}); what is done is kept: make room and "
+            "give the same command again"
+        ) from error
+
+
+def reasons(output: Path, most: int) -> Iterator[str]:
+    """Lines for people: why files were skipped, the first `most` of them."""
+    for number, (_, reason) in enumerate(read_skipped(output)):
+        if number == most:
+            yield f"and more; all of them are in {writing.skipped_path(output)}"
+            return
+        yield one_line(reason)

@@ -1,0 +1,289 @@
+"""What is done of a catalogue, kept so that a kill at any moment loses a second of work and nothing else.
+
+A SQLite file in a hidden folder beside the output. It holds the list of files as well, so that memory does
+not grow with their number; rows come back in the order of that list, whatever order they were made in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep.embedding.catalogue.layout import About
+from kerasrep.embedding.files import BadFile
+from kerasrep.errors import DataError, RecipeError
+
+#: At most this much work is lost by a kill, and the files then open.
+COMMIT_SECONDS = 1.0
+#: Uncommitted rows are in memory.
+COMMIT_BYTES = 1 << 25
+TODO, DONE, BAD = 0, 1, 2
+_FORMAT = 1
+_PAGE_FILES = 1000
+#: A row's number is that of its file, and below these bits that of its first segment.
+_SEGMENT_BITS = 32
+_SCHEMA = (
+    "CREATE TABLE about (settings TEXT NOT NULL)",
+    "CREATE TABLE files (id INTEGER PRIMARY KEY, path BLOB UNIQUE NOT NULL, position INTEGER, "
+    "size INTEGER NOT NULL, modified INTEGER NOT NULL, state INTEGER NOT NULL, seconds REAL, reason TEXT)",
+    "CREATE INDEX by_position ON files (position)",
+    "CREATE TABLE vectors (id INTEGER PRIMARY KEY, vectors BLOB NOT NULL)",
+)
+_LIST = (
+    "INSERT INTO files (path, position, size, modified, state, reason) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (path) DO UPDATE SET position = COALESCE(position, excluded.position), state = CASE WHEN "
+    f"state = {DONE} AND size = excluded.size AND modified = excluded.modified THEN {DONE} "
+    "ELSE excluded.state END, size = excluded.size, modified = excluded.modified, reason = excluded.reason"
+)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Rows of one file.
+
+    Attributes:
+        path: The file.
+        seconds: How much audio it held.
+        first: Number of the first segment; 0 where rows are pooled.
+        values: float32 [rows, dimension].
+    """
+
+    path: Path
+    seconds: float
+    first: int
+    values: NDArray[np.float32]
+
+
+def journal_folder(output: Path) -> Path:
+    """Where the work on `output` is kept until it is complete."""
+    return output.with_name(f".{output.name}.parts")
+
+
+class Journal:
+    """The work on one output; one process at a time.
+
+    Args:
+        output: The table that shall be written.
+        about: What it shall hold.
+
+    Raises:
+        RecipeError: Where work of other settings was begun there.
+        DataError: Where the folder cannot be used, or another process uses it.
+    """
+
+    def __init__(self, output: Path, about: About) -> None:
+        self.folder, self._about = journal_folder(output), about
+        self._uncommitted_bytes, self._committed_seconds = 0, time.monotonic()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(
+                self.folder / "journal.sqlite", timeout=0, isolation_level=None
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise DataError(f"{self.folder}: cannot be written ({_reason(error)})") from error
+        try:
+            with self._errors():
+                self._open()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Journal:
+        """Nothing more to do."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Keep what was finished, whatever ended the work."""
+        with contextlib.suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")
+        self._connection.close()
+
+    def list_files(self, found: Iterable[Path | BadFile]) -> None:
+        """Take the list of files; those that are done and unchanged stay done.
+
+        Others lose what was kept of them, and bad ones are tried again: what was wrong may be mended.
+        """
+        with self._errors():
+            self._connection.execute("UPDATE files SET position = NULL")
+            self._connection.executemany(_LIST, map(_listed, range(2**62), found))
+            begun = self._connection.execute(
+                f"SELECT DISTINCT vectors.id >> {_SEGMENT_BITS} AS file FROM vectors "
+                f"LEFT JOIN files ON files.id = file WHERE files.state IS NOT {DONE}"
+            ).fetchall()
+            for (file,) in begun:
+                self._connection.execute(
+                    "DELETE FROM vectors WHERE id >= ? AND id < ?",
+                    (file << _SEGMENT_BITS, (file + 1) << _SEGMENT_BITS),
+                )
+            self._commit()
+
+    def count(self, state: int) -> int:
+        """Files of the list in this state."""
+        with self._errors():
+            query = "SELECT COUNT(*) FROM files WHERE position IS NOT NULL AND state = ?"
+            return int(self._connection.execute(query, (state,)).fetchone()[0])
+
+    def todo(self) -> Iterator[tuple[int, Path]]:
+        """Keys and paths of the files that are not done, in the order of the list."""
+        for key, path, _, _ in self._files(TODO):
+            yield key, path
+
+    def add(self, key: int, first: int, values: NDArray[np.float32]) -> None:
+        """Keep rows of a file: [rows, dimension], the first of which is that of segment `first`."""
+        with self._errors():
+            blob = np.ascontiguousarray(values, np.float32).tobytes()
+            row = (key << _SEGMENT_BITS) | first
+            self._connection.execute("INSERT INTO vectors VALUES (?, ?)", (row, blob))
+        self._uncommitted_bytes += len(blob)
+        if self._uncommitted_bytes > COMMIT_BYTES:
+            self._commit()
+
+    def finish(self, key: int, seconds: float) -> None:
+        """All rows of a file are there."""
+        with self._errors():
+            self._connection.execute(
+                f"UPDATE files SET state = {DONE}, seconds = ? WHERE id = ?", (seconds, key)
+            )
+        self._commit_at_times()
+
+    def fail(self, key: int, reason: str) -> None:
+        """A file cannot be used; what was kept of it goes."""
+        with self._errors():
+            self._connection.execute(
+                f"UPDATE files SET state = {BAD}, reason = ? WHERE id = ?", (_text(reason), key)
+            )
+            self._connection.execute(
+                "DELETE FROM vectors WHERE id >= ? AND id < ?",
+                (key << _SEGMENT_BITS, (key + 1) << _SEGMENT_BITS),
+            )
+        self._commit_at_times()
+
+    def bad(self) -> Iterator[BadFile]:
+        """What could not be used, in the order of the list."""
+        for _, path, _, reason in self._files(BAD):
+            yield BadFile(path, reason)
+
+    def paths(self) -> Iterator[tuple[Path, int]]:
+        """Files that are done, in the order of the list, and how many bytes of rows each has."""
+        for key, path, _, _ in self._files(DONE):
+            with self._errors():
+                query = "SELECT COALESCE(SUM(LENGTH(vectors)), 0) FROM vectors WHERE id >= ? AND id < ?"
+                bounds = (key << _SEGMENT_BITS, (key + 1) << _SEGMENT_BITS)
+                yield path, int(self._connection.execute(query, bounds).fetchone()[0])
+
+    def rows(self, dimension: int) -> Iterator[Stored]:
+        """All rows, in the order of the list."""
+        for key, path, seconds, _ in self._files(DONE):
+            bounds = (key << _SEGMENT_BITS, (key + 1) << _SEGMENT_BITS)
+            query = "SELECT id, vectors FROM vectors WHERE id >= ? AND id < ? ORDER BY id"
+            with self._errors():
+                for row, blob in self._connection.execute(query, bounds):
+                    values = np.frombuffer(blob, np.float32).reshape(-1, dimension)
+                    yield Stored(path, seconds, row & ((1 << _SEGMENT_BITS) - 1), values)
+
+    def remove(self) -> None:
+        """The output is complete."""
+        self._connection.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _open(self) -> None:
+        execute = self._connection.execute
+        execute("PRAGMA locking_mode = EXCLUSIVE")
+        execute("PRAGMA synchronous = NORMAL")
+        if execute("PRAGMA user_version").fetchone()[0] == 0:
+            execute("PRAGMA page_size = 16384")
+        execute("BEGIN EXCLUSIVE")
+        found = execute("PRAGMA user_version").fetchone()[0]
+        if found == 0:
+            for statement in _SCHEMA:
+                execute(statement)
+            execute("INSERT INTO about VALUES (?)", (self._about.to_json(),))
+            execute(f"PRAGMA user_version = {_FORMAT}")
+        elif found != _FORMAT:
+            raise sqlite3.DatabaseError(f"format {found}, not {_FORMAT}")
+        else:
+            self._check(About.from_json(execute("SELECT settings FROM about").fetchone()[0]))
+        self._commit()
+
+    def _check(self, begun: About) -> None:
+        before, now = begun.settings(), self._about.settings()
+        other = [key for key in now if before[key] != now[key]]
+        if other:
+            raise RecipeError(
+                f"{self.folder}: holds work that was begun with another {other[0]} ({before[other[0]]}, now "
+                f"{now[other[0]]}); give the same settings, another -o, or --restart to begin anew"
+            )
+
+    def _files(self, state: int) -> Iterator[tuple[int, Path, float, str]]:
+        """Files of the list, page by page, as other statements run in between."""
+        query = (
+            "SELECT position, id, path, seconds, reason FROM files WHERE position > ? AND state = ? "
+            f"ORDER BY position LIMIT {_PAGE_FILES}"
+        )
+        last = -1
+        while True:
+            with self._errors():
+                page = self._connection.execute(query, (last, state)).fetchall()
+            if not page:
+                return
+            for position, key, path, seconds, reason in page:
+                last = position
+                yield key, Path(os.fsdecode(path)), seconds or 0.0, reason or ""
+
+    def _commit_at_times(self) -> None:
+        if time.monotonic() - self._committed_seconds > COMMIT_SECONDS:
+            self._commit()
+
+    def _commit(self) -> None:
+        with self._errors():
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")
+            self._connection.execute("BEGIN")
+        self._uncommitted_bytes, self._committed_seconds = 0, time.monotonic()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+                raise DataError(f"{self.folder}: another process works on this output") from error
+            raise DataError(
+                f"{self.folder}: cannot be used ({error}); free space, or delete it to begin anew"
+            ) from error
+
+
+def _listed(position: int, found: Path | BadFile) -> tuple[bytes, int, int, int, int, str | None]:
+    if isinstance(found, BadFile):
+        return _bytes(found.path), position, -1, 0, BAD, _text(found.reason)
+    try:
+        status = found.stat()
+    except (OSError, ValueError):  # decoding says what is wrong
+        return _bytes(found), position, -1, 0, TODO, None
+    return _bytes(found), position, status.st_size, status.st_mtime_ns, TODO, None
+
+
+def _bytes(path: Path) -> bytes:
+    return os.fsencode(path)
+
+
+def _text(reason: str) -> str:
+    """SQLite takes no lone surrogates, which bytes of a name that are not UTF-8 become."""
+    return os.fsencode(reason).decode("utf-8", "backslashreplace")
+
+
+def _reason(error: OSError | sqlite3.Error) -> str:
+    return str(error.strerror if isinstance(error, OSError) else error)

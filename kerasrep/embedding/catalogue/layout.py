@@ -1,0 +1,211 @@
+"""What a table of embeddings holds: how segments are pooled, which branches are kept, what is said of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep import constants
+from kerasrep.embedding.segments import SegmentStatistics
+from kerasrep.errors import DataError, RecipeError
+from kerasrep.recipe_faults import nearest
+
+MEAN_STD, MEAN, NONE = "mean-std", "mean", "none"
+POOLS = (MEAN_STD, MEAN, NONE)
+#: Statistic of a pool -> the first part of its column names.
+_STATISTICS = {MEAN_STD: ("mean/", "sd/"), MEAN: ("mean/",), NONE: ("",)}
+MIN_HOP_SECONDS, MAX_HOP_SECONDS = 0.01, 3600.0
+SHARED = "shared"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The values of one row.
+
+    Attributes:
+        model_branches: All branches that the model gives, side by side.
+        branches: Those that are kept, in the order of the model.
+        pool: `mean-std`, `mean`, or `none` for a row a segment.
+        hop_samples: From the beginning of a segment to that of the next one.
+        segment_samples: Samples a channel in one segment.
+        sample_rate_hz: Of the model.
+    """
+
+    model_branches: tuple[str, ...]
+    branches: tuple[str, ...]
+    pool: str
+    hop_samples: int
+    segment_samples: int
+    sample_rate_hz: int
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Name of each value: `mean/BRANCH/0` ... of all branches, then `sd/...`; or plain `BRANCH/0`."""
+        return tuple(
+            f"{statistic}{branch}/{number}"
+            for statistic in _STATISTICS[self.pool]
+            for branch in self.branches
+            for number in range(constants.EMBEDDING_SIZE)
+        )
+
+    @property
+    def dimension(self) -> int:
+        """Values of a row."""
+        return len(_STATISTICS[self.pool]) * len(self.branches) * constants.EMBEDDING_SIZE
+
+    @property
+    def hop_seconds(self) -> float:
+        """From the beginning of a segment to that of the next one, as it is used."""
+        return self.hop_samples / self.sample_rate_hz
+
+    def keep(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of float32 [segments, 256 x model_branches] the kept branches."""
+        if self.branches == self.model_branches:
+            return values
+        by_branch = values.reshape(len(values), len(self.model_branches), constants.EMBEDDING_SIZE)
+        kept = [self.model_branches.index(branch) for branch in self.branches]
+        return by_branch[:, kept].reshape(len(values), -1)
+
+    def new_statistics(self) -> SegmentStatistics:
+        """What `keep` gives for one recording is added to this."""
+        return SegmentStatistics(len(self.branches) * constants.EMBEDDING_SIZE)
+
+    def pooled(self, statistics: SegmentStatistics) -> NDArray[np.float32]:
+        """float32 [dimension] of one recording."""
+        return statistics.result()[: self.dimension]
+
+
+def make_layout(
+    branches: Sequence[str],
+    sample_rate_hz: int,
+    segment_samples: int,
+    pool: str | None = None,
+    hop_seconds: float | None = None,
+    sources: Sequence[str] | None = None,
+) -> Layout:
+    """Check what shall be in a table.
+
+    Args:
+        branches: Of the model.
+        sample_rate_hz: Of the model.
+        segment_samples: Of the model.
+        pool: One of `POOLS`; by default `none` where a hop is given, else `mean-std`.
+        hop_seconds: From the beginning of a segment to that of the next one; by default its length.
+        sources: Branches to keep; by default all.
+
+    Raises:
+        RecipeError: Where one of them cannot be.
+    """
+    if pool is None:
+        pool = MEAN_STD if hop_seconds is None else NONE
+    if pool not in POOLS:
+        raise RecipeError(f"pool {pool!r}: give one of {', '.join(POOLS)}")
+    hop_samples = segment_samples if hop_seconds is None else _hop_samples(hop_seconds, sample_rate_hz)
+    kept = tuple(branches) if sources is None else _kept(branches, sources)
+    return Layout(tuple(branches), kept, pool, hop_samples, segment_samples, sample_rate_hz)
+
+
+def _hop_samples(hop_seconds: float, sample_rate_hz: int) -> int:
+    if not (math.isfinite(hop_seconds) and MIN_HOP_SECONDS <= hop_seconds <= MAX_HOP_SECONDS):
+        raise RecipeError(
+            f"hop of {hop_seconds} s: give seconds from {MIN_HOP_SECONDS} to {MAX_HOP_SECONDS:.0f}"
+        )
+    return max(1, round(hop_seconds * sample_rate_hz))
+
+
+def _kept(branches: Sequence[str], sources: Sequence[str]) -> tuple[str, ...]:
+    """Checked sources in the order of the model."""
+    if not sources:
+        raise RecipeError(f"sources: none named; the model has {', '.join(branches)}")
+    for source in sources:
+        if source in branches:
+            continue
+        if tuple(branches) == (SHARED,):
+            raise RecipeError(
+                f"source '{source}': the model shares everything up to the embedding (ms-sr@fc), so that "
+                "there is one for all sources; leave the sources out"
+            )
+        meant = nearest(source, branches)
+        hint = f"did you mean '{meant}'? " if meant else ""
+        raise RecipeError(
+            f"source '{source}': the model has no such branch; {hint}it has {', '.join(branches)}"
+        )
+    return tuple(branch for branch in branches if branch in sources)
+
+
+@dataclass(frozen=True)
+class About:
+    """What is written into a table beside its rows.
+
+    Attributes:
+        model: Path of the model, absolute.
+        model_fingerprint: See `representations.model_fingerprint`.
+        branches: Kept ones, in order.
+        model_branches: All that the model has.
+        pool: See `Layout`.
+        hop_seconds: From the beginning of a segment to that of the next one.
+        segment_seconds: Length of a segment.
+        sample_rate_hz: Of the model.
+        decoder: What decoded the files.
+        kerasrep: Version that wrote the table.
+        format: Of the table.
+    """
+
+    model: str
+    model_fingerprint: str
+    branches: tuple[str, ...]
+    model_branches: tuple[str, ...]
+    pool: str
+    hop_seconds: float
+    segment_seconds: float
+    sample_rate_hz: int
+    decoder: str
+    kerasrep: str
+    format: int = FORMAT
+
+    def settings(self) -> dict[str, Any]:
+        """All that changes values: tables of equal settings may be joined."""
+        without = {"model", "kerasrep"}
+        return {key: value for key, value in json.loads(self.to_json()).items() if key not in without}
+
+    def to_json(self) -> str:
+        """JSON text of all attributes."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str | bytes) -> About:
+        """Read what `to_json` wrote.
+
+        Raises:
+            DataError: Where it is something else.
+        """
+        try:
+            found = json.loads(text)
+            if found["format"] != FORMAT:
+                raise DataError(f"is in format {found['format']}, not {FORMAT}; embed again")
+            return _checked(found)
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise DataError(f"says in a damaged form what it was made with ({error}); embed again") from error
+
+
+def _checked(found: Mapping[str, Any]) -> About:
+    """Types matter, as paths and layouts are made of them."""
+    values = {key: found[key] for key in About.__dataclass_fields__}
+    for key in ("branches", "model_branches"):
+        if not (isinstance(values[key], list) and all(isinstance(item, str) for item in values[key])):
+            raise TypeError(f"{key} is no list of names")
+        values[key] = tuple(values[key])
+    for key in ("model", "model_fingerprint", "pool", "decoder", "kerasrep"):
+        if not isinstance(values[key], str):
+            raise TypeError(f"{key} is no text")
+    for key in ("hop_seconds", "segment_seconds", "sample_rate_hz"):
+        if isinstance(values[key], bool) or not isinstance(values[key], int | float):
+            raise TypeError(f"{key} is no number")
+    return About(**values)

@@ -1,0 +1,240 @@
+"""Rows of a catalogue as a table: NPZ, Parquet, or a folder of Parquet shards; one block in memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from kerasrep.embedding.catalogue.journal import Stored
+from kerasrep.embedding.catalogue.layout import NONE, About, Layout
+from kerasrep.embedding.files import BadFile
+from kerasrep.run_directory import atomic_directory, atomic_file
+
+NPZ, PARQUET = ".npz", ".parquet"
+SUFFIXES = (NPZ, PARQUET)
+#: Bytes of embeddings in a row group.
+GROUP_BYTES = 1 << 25
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some consecutive rows.
+
+    Attributes:
+        paths: Of the files, text; bytes of a name that are not UTF-8 are escaped.
+        seconds: Of the files, float64.
+        start_seconds: Of the segments, float64; zeros where rows are pooled.
+        embeddings: float32 [rows, dimension].
+    """
+
+    paths: list[str]
+    seconds: NDArray[np.float64]
+    start_seconds: NDArray[np.float64]
+    embeddings: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def blocks_of(stored: Iterable[Stored], layout: Layout, max_rows: int | None = None) -> Iterator[Block]:
+    """Join and cut rows to blocks of equal length, the last one shorter.
+
+    Args:
+        stored: Rows in order.
+        layout: Of the rows.
+        max_rows: Rows of a block; by default as many as a row group holds.
+    """
+    size = max(1, min(max_rows or 2**62, GROUP_BYTES // (4 * layout.dimension)))
+    held: list[Block] = []
+    n_held = 0
+    for rows in stored:
+        block = _block(rows, layout)
+        while len(block):
+            part, block = _split(block, size - n_held)
+            held.append(part)
+            n_held += len(part)
+            if n_held == size:
+                yield _join(held)
+                held, n_held = [], 0
+    if held:
+        yield _join(held)
+
+
+def path_text(path: Path) -> str:
+    """A path as tables hold it."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _block(rows: Stored, layout: Layout) -> Block:
+    n = len(rows.values)
+    starts = (rows.first + np.arange(n, dtype=np.float64)) * layout.hop_seconds
+    return Block([path_text(rows.path)] * n, np.full(n, rows.seconds), starts, rows.values)
+
+
+def _split(block: Block, n: int) -> tuple[Block, Block]:
+    first, rest = (
+        Block(block.paths[part], block.seconds[part], block.start_seconds[part], block.embeddings[part])
+        for part in (slice(0, n), slice(n, None))
+    )
+    return first, rest
+
+
+def _join(blocks: list[Block]) -> Block:
+    return Block(
+        [path for block in blocks for path in block.paths],
+        np.concatenate([block.seconds for block in blocks]),
+        np.concatenate([block.start_seconds for block in blocks]),
+        np.concatenate([block.embeddings for block in blocks]),
+    )
+
+
+def write_parquet(path: Path, blocks: Iterable[Block], layout: Layout, about: About) -> None:
+    """Write one Parquet file.
+
+    Columns `path` (string), `seconds` (double: length of the audio), without pooling `start_seconds`
+    (double), and `embedding` (list of `dimension` floats, fixed size). One list column, because thousands of
+    columns make slow tables: `np.stack(frame["embedding"])` is the matrix in pandas,
+    `frame["embedding"].to_numpy()` in polars. The schema's metadata has JSON: `columns`, the names of the
+    dimensions, and `kerasrep`, an `About`.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    fields = [("path", pyarrow.string()), ("seconds", pyarrow.float64())]
+    fields += [("start_seconds", pyarrow.float64())] if layout.pool == NONE else []
+    fields += [("embedding", pyarrow.list_(pyarrow.float32(), layout.dimension))]
+    schema = pyarrow.schema(fields, {"columns": json.dumps(layout.columns), "kerasrep": about.to_json()})
+    with parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=["path"]) as writer:
+        for block in blocks:
+            values = pyarrow.array(block.embeddings.reshape(-1))
+            arrays: dict[str, Any] = {
+                "path": pyarrow.array(block.paths, pyarrow.string()),
+                "seconds": block.seconds,
+                "start_seconds": block.start_seconds,
+                "embedding": pyarrow.FixedSizeListArray.from_arrays(values, layout.dimension),
+            }
+            columns = [pyarrow.array(arrays[name]) for name in schema.names]
+            writer.write_batch(pyarrow.record_batch(columns, schema=schema))
+
+
+def write_shards(
+    folder: Path, blocks: Iterable[Block], layout: Layout, about: About, n_rows: int, shard_rows: int
+) -> None:
+    """Write `part-00000-of-00012.parquet` and so on, each with `shard_rows` rows but the last.
+
+    Args:
+        folder: Made here; readers of Parquet take the folder as one table.
+        blocks: Of a length that divides `shard_rows`, or of `shard_rows`; see `blocks_of`.
+        layout: Of the rows.
+        about: What they were made with.
+        n_rows: All rows.
+        shard_rows: Rows a shard.
+
+    Raises:
+        RunError: Where the folder exists, or cannot be written.
+    """
+    count, source = -(-n_rows // shard_rows), _Rows(iter(blocks))
+    with atomic_directory(folder) as temporary:
+        for number in range(count):
+            name = f"part-{number:05d}-of-{count:05d}{PARQUET}"
+            write_parquet(temporary / name, source.take(shard_rows), layout, about)
+
+
+class _Rows:
+    """Blocks that are taken in portions."""
+
+    def __init__(self, blocks: Iterator[Block]) -> None:
+        self._blocks = blocks
+        self._rest: Block | None = None
+
+    def take(self, n: int) -> Iterator[Block]:
+        while n:
+            block = self._rest if self._rest is not None else next(self._blocks, None)
+            if block is None:
+                return
+            part, rest = _split(block, n)
+            self._rest = rest if len(rest) else None
+            n -= len(part)
+            yield part
+
+
+def write_npz(
+    path: Path,
+    read_blocks: Callable[[], Iterable[Block]],
+    layout: Layout,
+    about: About,
+    n_rows: int,
+    longest_path: int,
+) -> None:
+    """Write one NPZ file, array by array.
+
+    Arrays `paths` (text), `seconds` (float64), without pooling `start_seconds` (float64), `embeddings`
+    (float32 [rows, dimension]), `columns` (text: names of the dimensions) and `about` (text: an `About`).
+
+    Args:
+        path: Written in place.
+        read_blocks: Gives all blocks, as often as it is called.
+        layout: Of the rows.
+        about: What they were made with.
+        n_rows: All rows.
+        longest_path: Characters of the longest path.
+    """
+    text = np.dtype(f"<U{max(1, longest_path)}")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        _write_array(
+            archive, "paths", text, (n_rows,), (np.array(block.paths, text) for block in read_blocks())
+        )
+        double = np.dtype("<f8")
+        _write_array(archive, "seconds", double, (n_rows,), (block.seconds for block in read_blocks()))
+        if layout.pool == NONE:
+            starts = (block.start_seconds for block in read_blocks())
+            _write_array(archive, "start_seconds", double, (n_rows,), starts)
+        shape = (n_rows, layout.dimension)
+        embeddings = (block.embeddings for block in read_blocks())
+        _write_array(archive, "embeddings", np.dtype("<f4"), shape, embeddings)
+        columns, said = np.array(layout.columns), np.array(about.to_json())
+        _write_array(archive, "columns", columns.dtype, columns.shape, [columns])
+        _write_array(archive, "about", said.dtype, said.shape, [said])
+
+
+def _write_array(
+    archive: zipfile.ZipFile,
+    name: str,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    parts: Iterable[NDArray[Any]],
+) -> None:
+    file: IO[bytes]
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        npy.write_array_header_2_0(file, header)  # type: ignore[no-untyped-call]
+        for part in parts:
+            file.write(np.ascontiguousarray(part, dtype).tobytes())
+
+
+def skipped_path(output: Path) -> Path:
+    """Where the table of files that could not be used lies."""
+    return output.with_name(f"{output.stem}.skipped.csv")
+
+
+def write_skipped(output: Path, bad: Iterable[BadFile]) -> None:
+    """Write `path,reason` of what could not be used; without any, a table of an earlier run goes."""
+    path, empty = skipped_path(output), True
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "reason"])
+        for item in bad:
+            empty = False
+            writer.writerow([path_text(item.path), item.reason])
+    if empty:
+        path.unlink(missing_ok=True)

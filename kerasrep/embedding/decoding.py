@@ -1,0 +1,191 @@
+"""Files decoded side by side in threads, and cut into segments, a bounded number of which waits.
+
+libsndfile and soxr let other threads run, so that processes are no faster (`benchmarks/embed.py`), and would
+copy every sample.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep.data.audio import decode_blocks
+from kerasrep.embedding.files import BadFile, CountedBlocks
+from kerasrep.embedding.segments import BATCH_SEGMENTS, segment_batches
+from kerasrep.errors import DataError
+
+#: More decoders than this outrun any model.
+MAX_WORKERS = 8
+#: Parts that may wait beside the one that each decoder has in hand; one is 7 MB at most.
+WAITING_PARTS = 4
+#: Files that are handed out ahead, so that short ones do not leave decoders idle.
+WAITING_FILES = 64
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Consecutive segments of one file.
+
+    Attributes:
+        key: Of the file.
+        segments: float32 [segments, segment_samples, 2].
+    """
+
+    key: int
+    segments: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class End:
+    """A file was decoded to its end.
+
+    Attributes:
+        key: Of the file.
+        samples: A channel, at the model's rate.
+    """
+
+    key: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file cannot be used, whatever came of it before.
+
+    Attributes:
+        key: Of the file.
+        bad: It, and why.
+    """
+
+    key: int
+    bad: BadFile
+
+
+Part = Segments | End | Failure
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How files become segments.
+
+    Attributes:
+        sample_rate_hz: Of the model.
+        segment_samples: Of the model.
+        hop_samples: From the beginning of a segment to that of the next one.
+        decoder: `soundfile`, or `tensorflow-io`.
+    """
+
+    sample_rate_hz: int
+    segment_samples: int
+    hop_samples: int
+    decoder: str = "soundfile"
+
+    def parts(self, key: int, path: Path) -> Iterator[Part]:
+        """One file: some `Segments`, then `End`; or `Failure` at any point."""
+        try:
+            blocks = CountedBlocks(decode_blocks(path, self.sample_rate_hz, self.decoder))
+            for segments in segment_batches(blocks, self.segment_samples, BATCH_SEGMENTS, self.hop_samples):
+                yield Segments(key, segments)
+        except DataError as error:
+            yield Failure(key, BadFile(path, str(error)))
+        except OSError as error:
+            yield Failure(key, BadFile(path, f"{path}: cannot be read ({error.strerror})"))
+        except MemoryError:
+            yield Failure(key, BadFile(path, f"{path}: decoding it takes more memory than there is"))
+        # One file of a million must not end the work; the table of bad files tells what to report.
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            yield Failure(key, BadFile(path, f"{path}: cannot be decoded ({reason}); please report it"))
+        else:
+            yield End(key, blocks.samples)
+
+
+def default_workers() -> int:
+    """One decoder a processor: where the model works, they wait for each other anyway."""
+    return max(1, min(MAX_WORKERS, os.cpu_count() or 1))
+
+
+def decode_parts(
+    files: Iterable[tuple[int, Path]], cutting: Cutting, workers: int | None = None
+) -> Generator[Part, None, None]:
+    """Decode files in threads; at most `workers` of them are open at once.
+
+    Memory grows neither with the number of files nor with their length. Closing the iterator ends the
+    threads.
+
+    Args:
+        files: Keys and paths; drawn in the thread of the consumer.
+        cutting: How they become segments.
+        workers: Threads; `default_workers()` by default.
+
+    Yields:
+        The parts of each file in order; those of several files are mixed.
+    """
+    pool = _Pool(cutting.parts, workers or default_workers())
+    try:
+        yield from pool.run(iter(files))
+    finally:
+        pool.close()
+
+
+class _Pool:
+    """Threads between two bounded queues."""
+
+    def __init__(self, parts: Callable[[int, Path], Iterator[Part]], workers: int) -> None:
+        self._parts = parts
+        self._files: queue.Queue[tuple[int, Path] | None] = queue.Queue()
+        self._ready: queue.Queue[Part] = queue.Queue(WAITING_PARTS)
+        self._stopped = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"decode-{number}", daemon=True)
+            for number in range(workers)
+        ]
+
+    def run(self, files: Iterator[tuple[int, Path]]) -> Iterator[Part]:
+        for thread in self._threads:
+            thread.start()
+        open_files, exhausted = 0, False
+        while True:
+            while not exhausted and open_files < WAITING_FILES:
+                file = next(files, None)
+                exhausted = file is None
+                if file is not None:
+                    self._files.put(file)
+                    open_files += 1
+            if not open_files:
+                return
+            part = self._ready.get()
+            yield part
+            open_files -= not isinstance(part, Segments)
+
+    def close(self) -> None:
+        self._stopped.set()
+        for _ in self._threads:
+            self._files.put(None)
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+
+    def _work(self) -> None:
+        while (file := self._files.get()) is not None and not self._stopped.is_set():
+            for part in self._parts(*file):
+                if not self._put(part):
+                    return
+
+    def _put(self, part: Part) -> bool:
+        """Wait for a place; False where nobody wants the part any more."""
+        while not self._stopped.is_set():
+            try:
+                self._ready.put(part, timeout=_POLL_SECONDS)
+            except queue.Full:
+                continue
+            return True
+        return False

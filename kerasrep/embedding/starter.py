@@ -1,0 +1,29 @@
+"""The trunk that comes with kerasrep, for those who name no model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kerasrep.errors import ExportError
+from kerasrep.export_directory import find_version
+
+NAME = "starter"
+_PACKAGE = Path(__file__).parents[1]
+#: Where an installed package has it, and where a clone has it.
+PLACES = (_PACKAGE / "exported", _PACKAGE.parent / "exported")
+
+
+def default_model() -> Path:
+    """The newest version of the trunk that comes with kerasrep.
+
+    Raises:
+        ExportError: Where there is none.
+    """
+    for place in PLACES:
+        version = find_version(place / NAME)
+        if version is not None:
+            return version
+    raise ExportError(
+        f"no model is named, and this installation has no exported/{NAME}; train one (kerasrep-train "
+        "recipes/ms-sr-fc.yaml) and name it with --model"
+    )

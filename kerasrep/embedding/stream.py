@@ -1,0 +1,158 @@
+"""Many files through one model: segments of several files share full batches of one size.
+
+A model that always gets the same shape compiles and plans once, and short files do not make short batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from kerasrep.embedding.decoding import Cutting, End, Failure, Part, Segments, decode_parts
+from kerasrep.embedding.embedder import Embedder
+from kerasrep.embedding.files import BadFile, FileEmbedding
+from kerasrep.embedding.segments import BATCH_SEGMENTS, SegmentStatistics
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Embeddings of consecutive segments of one file.
+
+    Attributes:
+        key: Of the file.
+        values: float32 [segments, dimension].
+    """
+
+    key: int
+    values: Array
+
+
+Event = Rows | End | Failure
+
+
+def embed_parts(parts: Iterable[Part], embed_segments: Callable[[Array], Array]) -> Iterator[Event]:
+    """Embed parts of files in batches of `BATCH_SEGMENTS`, the last one padded with silence.
+
+    Args:
+        parts: As `decode_parts` gives them.
+        embed_segments: float32 [BATCH_SEGMENTS, segment_samples, 2] -> float32 [BATCH_SEGMENTS, dimension].
+
+    Yields:
+        `Rows` of each file in order, then its `End`; or its `Failure`, at any point.
+    """
+    batch = _Batch(embed_segments)
+    for part in parts:
+        if isinstance(part, Segments):
+            yield from batch.add(part)
+        else:
+            yield from batch.mark(part)
+    yield from batch.flush()
+
+
+class _Batch:
+    """Segments that wait for the model, and ends of files that wait for their segments."""
+
+    def __init__(self, embed_segments: Callable[[Array], Array]) -> None:
+        self._embed_segments = embed_segments
+        self._segments: Array | None = None
+        self._filled = 0
+        self._waiting: list[tuple[int, int] | End | Failure] = []  # (key, segments) in the order of the batch
+
+    def add(self, part: Segments) -> Iterator[Event]:
+        taken = 0
+        while taken < len(part.segments):
+            if self._segments is None:
+                self._segments = np.zeros((BATCH_SEGMENTS, *part.segments.shape[1:]), np.float32)
+            new = part.segments[taken : taken + BATCH_SEGMENTS - self._filled]
+            self._segments[self._filled : self._filled + len(new)] = new
+            self._filled, taken = self._filled + len(new), taken + len(new)
+            self._waiting.append((part.key, len(new)))
+            if self._filled == BATCH_SEGMENTS:
+                yield from self.flush()
+
+    def mark(self, part: End | Failure) -> Iterator[Event]:
+        self._waiting.append(part)
+        if not self._filled:
+            yield from self.flush()
+
+    def flush(self) -> Iterator[Event]:
+        values = None
+        if self._segments is not None and self._filled:
+            self._segments[self._filled :] = 0
+            values = self._embed_segments(self._segments)
+        waiting, start = self._waiting, 0
+        self._filled, self._waiting = 0, []
+        for item in waiting:
+            if isinstance(item, tuple):
+                assert values is not None
+                yield Rows(item[0], values[start : start + item[1]])
+                start += item[1]
+            else:
+                yield item
+
+
+def embed_files(
+    embedder: Embedder, paths: Sequence[Path], decoder: str = "soundfile"
+) -> Iterator[FileEmbedding | BadFile]:
+    """Embed files, several of them decoded side by side while the model works.
+
+    Memory does not grow with the length of the files.
+
+    Args:
+        embedder: The model.
+        paths: Audio files.
+        decoder: `soundfile`, or `tensorflow-io`.
+
+    Yields:
+        One result a file, in the order of `paths`.
+    """
+    rate_hz, segment_samples = embedder.sample_rate_hz, embedder.segment_samples
+    parts = decode_parts(enumerate(paths), Cutting(rate_hz, segment_samples, segment_samples, decoder))
+    open_files: dict[int, SegmentStatistics] = {}
+    done: dict[int, FileEmbedding | BadFile] = {}
+    next_key = 0
+    try:
+        for event in embed_parts(parts, embedder.embed_segments):
+            if isinstance(event, Rows):
+                open_files.setdefault(event.key, embedder.new_statistics()).add(event.values)
+                continue
+            statistics = open_files.pop(event.key, None)
+            if isinstance(event, Failure):
+                done[event.key] = event.bad
+            elif statistics is not None:
+                seconds = event.samples / rate_hz
+                done[event.key] = FileEmbedding(paths[event.key], statistics.result(), seconds)
+            while next_key in done:
+                yield done.pop(next_key)
+                next_key += 1
+    finally:
+        parts.close()
+
+
+def embed_all(
+    embedder: Embedder, paths: Sequence[Path], decoder: str = "soundfile", label: str | None = None
+) -> tuple[list[FileEmbedding], list[BadFile]]:
+    """Embed files as `embed_files` does, good ones and others apart, each in the order of `paths`.
+
+    Args:
+        embedder: The model.
+        paths: Audio files.
+        decoder: `soundfile`, or `tensorflow-io`.
+        label: Of a progress bar in a terminal; none by default.
+    """
+    embedded, bad = [], []
+    results = embed_files(embedder, paths, decoder)
+    hidden = True if label is None else None  # None: unless standard error is a terminal
+    for result in tqdm(results, desc=label, total=len(paths), unit="file", disable=hidden):
+        if isinstance(result, BadFile):
+            bad.append(result)
+        else:
+            embedded.append(result)
+    return embedded, bad

@@ -1,0 +1,292 @@
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from pyarrow import parquet
+
+from kerasrep.data.audio import decode
+from kerasrep.embedding.catalogue import job, journal, writing
+from kerasrep.embedding.catalogue.job import Settings, embed_catalogue
+from kerasrep.embedding.catalogue.layout import About
+from kerasrep.embedding.catalogue.reading import read_embeddings
+from kerasrep.embedding.embedder import load
+from kerasrep.embedding.models import SegmentModel
+from kerasrep.embedding.representations import model_fingerprint
+from kerasrep.errors import DataError, RecipeError, RunError
+
+RATE_HZ, SEGMENT = 22_050, 55_125
+
+
+def features(segments):
+    """Two branches of 256 that tell segments apart, without a network."""
+    level = np.abs(segments).mean(axis=(1, 2))
+    ramp = np.arange(512, dtype=np.float32)
+    return (level[:, None] * (1 + ramp) + segments[:, 100, 0, None]).astype(np.float32)
+
+
+@pytest.fixture
+def quick(monkeypatch, small_export):
+    """The model replaced by `features`; a list of the batches that it saw."""
+    seen = []
+
+    def embed_segments(segments):
+        seen.append(segments.shape)
+        return features(segments)
+
+    model = SegmentModel(embed_segments, RATE_HZ, SEGMENT, ("year", "tag"))
+    monkeypatch.setattr(job, "find_model", lambda path: (lambda found: model, small_export))
+    return seen
+
+
+def write(path, seconds, seed, rate_hz=RATE_HZ):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = np.random.default_rng(seed).normal(0, 0.1, (max(1, int(seconds * rate_hz)), 2))
+    soundfile.write(path, samples, rate_hz, subtype="FLOAT")
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "audio"
+    for number, seconds in enumerate((3.0, 0.5, 50.0, 7.6, 0.0, 2.5, 9.0)):
+        write(root / f"d{number % 3}" / f"{number}.wav", seconds, number)
+    return root
+
+
+def by_hand(path, hop=SEGMENT):
+    stereo = decode(path, RATE_HZ)
+    count = 1 + max(0, -(-(len(stereo) - SEGMENT) // hop))
+    padded = np.zeros((count * hop + SEGMENT, 2), np.float32)
+    padded[: len(stereo)] = stereo
+    return features(np.stack([padded[k * hop : k * hop + SEGMENT] for k in range(count)]))
+
+
+def embed(folder, output, model=Path("any"), restart=False, **settings):
+    return embed_catalogue(model, [folder], output, Settings(**settings), restart)
+
+
+def test_every_batch_is_full_and_files_share_them(folder, tmp_path, quick):
+    summary = embed(folder, tmp_path / "x.parquet")
+    assert (summary.files, summary.bad, summary.kept) == (7, 0, 0)
+    n_segments = sum(len(by_hand(path)) for path in folder.rglob("*.wav"))
+    assert quick == [(16, SEGMENT, 2)] * -(-n_segments // 16)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_pooled_rows_are_those_of_each_file_alone_in_the_order_of_the_files(folder, tmp_path, quick, suffix):
+    embed(folder, tmp_path / f"x{suffix}")
+    table = read_embeddings(tmp_path / f"x{suffix}")
+    paths = sorted(folder.rglob("*.wav"))
+    assert table.paths == tuple(map(str, paths))
+    assert table.start_seconds is None
+    for path, row, seconds in zip(paths, table.embeddings, table.seconds, strict=True):
+        expected = by_hand(path).astype(np.float64)
+        np.testing.assert_allclose(row, [*expected.mean(axis=0), *expected.std(axis=0)], rtol=1e-5, atol=1e-5)
+        assert seconds == soundfile.info(path).frames / RATE_HZ
+    assert table.columns[:1] + table.columns[-1:] == ("mean/year/0", "sd/tag/255")
+
+
+def test_only_means_are_kept_where_asked(folder, tmp_path, quick):
+    embed(folder, tmp_path / "both.npz")
+    embed(folder, tmp_path / "mean.npz", pool="mean")
+    both, mean = (read_embeddings(tmp_path / f"{name}.npz") for name in ("both", "mean"))
+    np.testing.assert_array_equal(mean.embeddings, both.embeddings[:, :512])
+    assert mean.columns == both.columns[:512]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_rows_over_time_carry_the_time_they_begin(folder, tmp_path, quick, suffix):
+    hop_seconds = 0.3
+    embed(folder, tmp_path / f"x{suffix}", hop_seconds=hop_seconds)
+    table = read_embeddings(tmp_path / f"x{suffix}")
+    assert table.columns[256] == "tag/0"
+    paths = sorted(folder.rglob("*.wav"))
+    expected = [by_hand(path, hop=round(hop_seconds * RATE_HZ)) for path in paths]
+    assert table.paths == tuple(str(path) for path, rows in zip(paths, expected, strict=True) for _ in rows)
+    np.testing.assert_allclose(table.embeddings, np.concatenate(expected), rtol=1e-6)
+    starts = np.concatenate([np.arange(len(rows)) * hop_seconds for rows in expected])
+    np.testing.assert_allclose(table.start_seconds, starts, atol=1e-9)
+
+
+def test_a_hop_and_pooling_go_together(folder, tmp_path, quick):
+    embed(folder, tmp_path / "x.npz", hop_seconds=0.5, pool="mean")
+    path = sorted(folder.rglob("*.wav"))[0]
+    found = read_embeddings(tmp_path / "x.npz").embeddings[0]
+    np.testing.assert_allclose(found, by_hand(path, hop=11_025).mean(axis=0), rtol=1e-5, atol=1e-6)
+
+
+def test_kept_sources_stand_in_the_order_of_the_model(folder, tmp_path, quick):
+    embed(folder, tmp_path / "all.npz")
+    embed(folder, tmp_path / "tag.npz", sources=("tag",))
+    embed(folder, tmp_path / "both.npz", sources=("tag", "year"))
+    every, tag, both = (read_embeddings(tmp_path / f"{name}.npz") for name in ("all", "tag", "both"))
+    kept = [number for number, column in enumerate(every.columns) if "/tag/" in column]
+    assert tag.columns == tuple(every.columns[number] for number in kept)
+    np.testing.assert_array_equal(tag.embeddings, every.embeddings[:, kept])
+    assert both.columns == every.columns
+    assert tag.about.branches == ("tag",)
+
+
+def test_sources_of_a_model_that_shares_everything_are_refused(folder, tmp_path, monkeypatch, small_export):
+    model = SegmentModel(features, RATE_HZ, SEGMENT, ("shared",))
+    monkeypatch.setattr(job, "find_model", lambda path: (lambda found: model, small_export))
+    with pytest.raises(RecipeError, match="shares everything"):
+        embed(folder, tmp_path / "x.npz", sources=("tag",))
+
+
+def test_a_table_says_what_made_it(folder, tmp_path, small_export):
+    embed_catalogue(small_export.parent, [folder], tmp_path / "x.parquet", Settings(hop_seconds=5.0))
+    schema = parquet.read_schema(tmp_path / "x.parquet")
+    assert schema.names == ["path", "seconds", "start_seconds", "embedding"]
+    about = read_embeddings(tmp_path / "x.parquet").about
+    assert About.from_json(schema.metadata[b"kerasrep"]) == about
+    assert Path(about.model) == small_export
+    assert about.model_fingerprint == model_fingerprint(small_export)
+    assert about.branches == about.model_branches == ("year", "tag")
+    assert (about.pool, about.hop_seconds, about.segment_seconds) == ("none", 5.0, 2.5)
+
+
+def test_the_real_model_gives_what_it_gives_alone(folder, tmp_path, small_export):
+    embed_catalogue(small_export, [folder], tmp_path / "x.npz", Settings())
+    table, embedder = read_embeddings(tmp_path / "x.npz"), load(small_export)
+    assert table.columns == embedder.columns
+    for path, row in zip(table.paths, table.embeddings, strict=True):
+        np.testing.assert_allclose(row, embedder.embed_file(path), atol=1e-6)
+
+
+def test_shards_hold_equal_numbers_of_rows_and_read_as_one_table(folder, tmp_path, quick):
+    embed(folder, tmp_path / "one.parquet", hop_seconds=1.0)
+    embed(folder, tmp_path / "many", hop_seconds=1.0, shard_rows=10)
+    one, many = read_embeddings(tmp_path / "one.parquet"), read_embeddings(tmp_path / "many")
+    np.testing.assert_array_equal(many.embeddings, one.embeddings)
+    assert many.paths == one.paths
+    sizes = [parquet.read_metadata(file).num_rows for file in sorted((tmp_path / "many").iterdir())]
+    assert sizes[:-1] == [10] * (len(sizes) - 1) and 0 < sizes[-1] <= 10
+    assert len(parquet.read_table(tmp_path / "many")) == len(one.paths)
+    with pytest.raises(RecipeError, match="exists already"):
+        embed(folder, tmp_path / "many", shard_rows=10)
+
+
+class Killed(BaseException):
+    """As sudden as an exception can be."""
+
+
+def killed_after(n_batches, monkeypatch, small_export):
+    calls = []
+
+    def embed_segments(segments):
+        calls.append(1)
+        if len(calls) > n_batches:
+            raise Killed
+        return features(segments)
+
+    model = SegmentModel(embed_segments, RATE_HZ, SEGMENT, ("year", "tag"))
+    monkeypatch.setattr(job, "find_model", lambda path: (lambda found: model, small_export))
+
+
+@pytest.mark.parametrize("hop_seconds", [None, 0.7])
+def test_stopped_work_goes_on_without_doing_a_file_again(
+    folder, tmp_path, quick, monkeypatch, small_export, hop_seconds
+):
+    embed(folder, tmp_path / "clean.npz", hop_seconds=hop_seconds)
+    quick.clear()
+    with monkeypatch.context() as patch:
+        killed_after(1, patch, small_export)
+        with pytest.raises(Killed):
+            embed(folder, tmp_path / "x.npz", hop_seconds=hop_seconds, workers=1)
+    assert not (tmp_path / "x.npz").exists()
+    write(folder / "d0" / "new.wav", 3.0, 99)
+    summary = embed(folder, tmp_path / "x.npz", hop_seconds=hop_seconds)
+    (folder / "d0" / "new.wav").unlink()
+    assert 0 < summary.kept < 7
+    found, clean = read_embeddings(tmp_path / "x.npz"), read_embeddings(tmp_path / "clean.npz")
+    old = [number for number, path in enumerate(found.paths) if not path.endswith("new.wav")]
+    assert tuple(found.paths[number] for number in old) == clean.paths
+    np.testing.assert_array_equal(found.embeddings[old], clean.embeddings)
+    assert not journal.journal_folder(tmp_path / "x.npz").exists()
+
+
+def test_what_changed_vanished_or_was_bad_meanwhile_is_seen(folder, tmp_path, quick, monkeypatch):
+    bad = folder / "d0" / "0-bad.wav"
+    bad.write_text("no audio")
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "_write", killed)
+        with pytest.raises(Killed):
+            embed(folder, tmp_path / "x.npz")
+    paths = sorted(folder.rglob("*.wav"))
+    write(bad, 1.0, 5)
+    write(paths[2], 4.0, 77)
+    paths[3].unlink()
+    assert embed(folder, tmp_path / "x.npz").kept == 5
+    table = read_embeddings(tmp_path / "x.npz")
+    assert table.paths == tuple(map(str, sorted(folder.rglob("*.wav"))))
+    for path, row in zip(table.paths, table.embeddings, strict=True):
+        np.testing.assert_allclose(row[:512], by_hand(Path(path)).mean(axis=0), rtol=1e-4, atol=1e-5)
+
+
+def killed(*_arguments):
+    raise Killed
+
+
+def test_work_of_other_settings_is_refused_until_it_is_given_up(folder, tmp_path, quick, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "_write", killed)
+        with pytest.raises(Killed):
+            embed(folder, tmp_path / "x.npz")
+    with pytest.raises(RecipeError, match=r"another pool \(mean-std, now mean\).*--restart"):
+        embed(folder, tmp_path / "x.npz", pool="mean")
+    assert embed(folder, tmp_path / "x.npz", pool="mean", restart=True).kept == 0
+
+
+def test_two_processes_do_not_work_on_one_output(folder, tmp_path, quick):
+    place = journal.journal_folder(tmp_path / "x.npz")
+    place.mkdir()
+    other = sqlite3.connect(place / "journal.sqlite", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(DataError, match="another process works on this output"):
+        embed(folder, tmp_path / "x.npz")
+    other.close()
+    assert embed(folder, tmp_path / "x.npz").files == 7
+
+
+@pytest.mark.parametrize("content", [b"no database at all", b"SQLite format 3\x00" + bytes(2000)])
+def test_damaged_work_is_told_in_one_line(folder, tmp_path, quick, content):
+    place = journal.journal_folder(tmp_path / "x.npz")
+    place.mkdir()
+    (place / "journal.sqlite").write_bytes(content)
+    with pytest.raises(DataError, match="delete it to begin anew"):
+        embed(folder, tmp_path / "x.npz")
+    assert embed(folder, tmp_path / "x.npz", restart=True).files == 7
+
+
+def test_a_file_named_twice_stands_once(folder, tmp_path, quick):
+    path = sorted(folder.rglob("*.wav"))[0]
+    embed_catalogue(Path("any"), [path, folder, folder, path], tmp_path / "x.npz", Settings())
+    table = read_embeddings(tmp_path / "x.npz")
+    assert len(set(table.paths)) == len(table.paths) == 7
+
+
+def test_what_cannot_be_written_is_told_and_the_work_kept(folder, tmp_path, quick, monkeypatch):
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "write_npz", full)
+        with pytest.raises(RunError, match=r"No space left on device.*what is done is kept"):
+            embed(folder, tmp_path / "x.npz")
+    assert embed(folder, tmp_path / "x.npz").kept == 7
+
+
+def test_tables_that_are_none_are_refused_in_one_line(tmp_path):
+    np.savez(tmp_path / "a.npz", paths=np.array(["x"]))
+    np.savez(tmp_path / "b.npz", paths=np.array(["x"]), embeddings=np.zeros((2, 3), "f4"), columns=["a"])
+    np.savez(tmp_path / "c.npz", paths=np.array(["x"]), embeddings=np.full((1, 1), np.nan), columns=["a"])
+    np.savez(tmp_path / "d.npz", paths=["x"], embeddings=np.ones((1, 1)), columns=["a"], about="{}")
+    (tmp_path / "e.parquet").write_text("no table")
+    (tmp_path / "f").mkdir()
+    for name in ("a.npz", "b.npz", "c.npz", "d.npz", "e.parquet", "f", "missing.npz"):
+        with pytest.raises(DataError, match=name) as caught:
+            read_embeddings(tmp_path / name)
+        assert "\n" not in str(caught.value)
