@@ -24,8 +24,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog=PROG,
         description="Embed audio: one vector a file, or vectors over time. Folders are searched at any "
         "depth; files named singly are tried whatever their suffix. Files that cannot be used are listed "
-        "with the reason in OUT.skipped.csv; the others are saved, and the exit code is then 1. After a kill or "
-        "Ctrl-C the same command goes on.",
+        "with the reason in OUT.skipped.csv; the others are saved, and the exit code is then 1. After a kill "
+        "or Ctrl-C the same command goes on.",
     )
     parser.add_argument("inputs", metavar="AUDIO_OR_FOLDER", type=Path, nargs="+", help="what to embed")
     add_model_argument(parser)

@@ -202,7 +202,6 @@ class Journal:
     def _open(self) -> None:
         execute = self._connection.execute
         execute("PRAGMA locking_mode = EXCLUSIVE")
-        execute("PRAGMA synchronous = NORMAL")
         if execute("PRAGMA user_version").fetchone()[0] == 0:
             execute("PRAGMA page_size = 16384")
         execute("BEGIN EXCLUSIVE")
