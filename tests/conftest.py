@@ -14,7 +14,7 @@ from kerasrep.recipe import Recipe
 if TYPE_CHECKING:
     from kerasrep.model.restore import TrainedRun
 
-pytest_plugins = ["tones", "million_song_root"]
+pytest_plugins = ["tones", "million_song_fixtures"]
 
 # Read when TensorFlow is first imported, which is after this file.
 os.environ["KERAS_BACKEND"] = "tensorflow"

@@ -1,4 +1,4 @@
-"""A small Million Song root in the public forms, with planted groups; a pytest plugin and a script.
+"""A small Million Song root in the public forms, with planted groups; a script, and what the tests use.
 
     python tests/million_song_root.py FOLDER [TRACKS [TRACKS_WITH_AUDIO]]
 
@@ -13,12 +13,11 @@ import sqlite3
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 N_GROUPS = 6
 NOISE = 0.2
@@ -227,24 +226,6 @@ def write_audio(planted: PlantedRoot, rng: np.random.Generator) -> None:
         pitch_hz = 110.0 * 2 ** (planted.groups["tag"][number] / 2)
         tone = 0.3 * np.sin(2 * np.pi * pitch_hz * time) + 0.01 * rng.normal(size=len(time))
         soundfile.write(path, tone, RATE_HZ, format="MP3")
-
-
-@pytest.fixture(scope="session")
-def make_million_song_root() -> Callable[..., PlantedRoot]:
-    """`write_root`."""
-    return write_root
-
-
-@pytest.fixture(scope="session")
-def planted_root(tmp_path_factory: pytest.TempPathFactory) -> PlantedRoot:
-    """5,000 tracks, 40 of them with audio."""
-    return write_root(tmp_path_factory.mktemp("msd") / "root", with_audio=40)
-
-
-@pytest.fixture(scope="session")
-def small_root(tmp_path_factory: pytest.TempPathFactory) -> PlantedRoot:
-    """60 tracks with audio, and 20 without."""
-    return write_root(tmp_path_factory.mktemp("msd") / "small", n_tracks=80, with_audio=60)
 
 
 if __name__ == "__main__":
