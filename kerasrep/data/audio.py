@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     import soundfile
 
 BLOCK_FRAMES = 1 << 16
+#: Samples of all channels in a block; a file of many channels is read in shorter blocks.
+BLOCK_SAMPLES = 1 << 19
 #: More frames than any codec packs into one byte of file: the header's count is false.
 MAX_FRAMES_PER_BYTE = 4096
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
+#: Full scale is 1, or 2**31 where integers were written as floats; powers of more overflow in float32.
+MAX_SAMPLE = 1e10
 #: A file that ends before this part of what its header promises is broken.
 WHOLE_FRACTION = 0.99
 
@@ -191,6 +195,8 @@ def _open(path: Path) -> soundfile.SoundFile:
 
 
 def _header(path: Path, file: soundfile.SoundFile) -> AudioHeader:
+    if file.format == "RAW":  # what libsndfile makes of anything whose suffix is au or snd
+        raise DataError(f"{path}: is no audio that libsndfile reads (Format not recognised)")
     header = AudioHeader(file.samplerate, file.frames, file.channels, file.format, file.subtype)
     if header.frames <= 0:
         raise DataError(f"{path}: holds no samples")
@@ -210,9 +216,10 @@ def _soundfile_blocks(path: Path, limit: int) -> Iterator[NDArray[np.float32]]:
 
     taken = 0
     with _open(path) as file:
+        most = min(BLOCK_FRAMES, max(1, BLOCK_SAMPLES // file.channels))
         while taken < limit:
             try:
-                block = file.read(min(BLOCK_FRAMES, limit - taken), dtype="float32", always_2d=True)
+                block = file.read(min(most, limit - taken), dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
                 reason = error.error_string.rstrip(".")
                 raise DataError(f"{path}: broken after {taken} of {limit} frames ({reason})") from error
@@ -226,8 +233,11 @@ def _soundfile_blocks(path: Path, limit: int) -> Iterator[NDArray[np.float32]]:
 
 def _to_stereo(name: str, block: NDArray[np.float32]) -> NDArray[np.float32]:
     """[frames, channels] -> [frames, 2]."""
-    if not np.isfinite(block).all():
+    peak = np.abs(block).max(initial=0)
+    if not np.isfinite(peak):
         raise DataError(f"{name}: has NaN or infinite samples; clean or convert it first")
+    if peak > MAX_SAMPLE:
+        raise DataError(f"{name}: has samples of {peak:.0e}, where full scale is 1; convert it first")
     if block.shape[1] > constants.N_CHANNELS:
         block = block.mean(axis=1, keepdims=True, dtype=np.float32)
     if block.shape[1] == 1:

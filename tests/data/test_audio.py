@@ -200,3 +200,27 @@ def test_a_name_that_is_not_utf8_is_decoded_like_any_other(tmp_path):
     broken.write_bytes(b"no audio")
     with pytest.raises(DataError, match="no audio that libsndfile reads"):
         list(decode_blocks(broken, 22_050))
+
+
+def test_text_with_a_suffix_of_headerless_samples_is_no_audio(tmp_path):
+    for suffix in ("au", "snd"):
+        (tmp_path / f"a.{suffix}").write_text("words " * 500)
+        assert "is no audio" in refusal(tmp_path / f"a.{suffix}")
+
+
+@pytest.mark.parametrize("value", [1e11, -1e30])
+def test_samples_whose_power_has_no_number_are_refused(tmp_path, value):
+    samples = np.zeros((50, 4), np.float32)
+    samples[7, 2] = value
+    message = refusal(write(tmp_path / "a.wav", samples, subtype="FLOAT"))
+    assert "where full scale is 1" in message
+
+
+def test_files_of_many_channels_are_read_in_short_blocks(tmp_path, monkeypatch):
+    samples = np.random.default_rng(0).normal(0, 0.1, (5000, 100)).astype(np.float32)
+    path = write(tmp_path / "a.wav", samples, subtype="FLOAT")
+    whole = decode(path, RATE_HZ)
+    monkeypatch.setattr(audio, "BLOCK_SAMPLES", 10_000)
+    blocks = [len(block) for block in decode_blocks(path, RATE_HZ)]
+    assert max(blocks) == 100
+    np.testing.assert_array_equal(decode(path, RATE_HZ), whole)

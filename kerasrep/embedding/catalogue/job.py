@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import kerasrep
+from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue import writing
 from kerasrep.embedding.catalogue.journal import BAD, DONE, TODO, Journal, journal_folder
 from kerasrep.embedding.catalogue.layout import NONE, About, Layout, make_layout
@@ -183,7 +184,8 @@ def _embed(
     start_seconds = time.monotonic()
     hidden = True if label is None else None  # None: unless standard error is a terminal
     begun: dict[int, SegmentStatistics | int] = {}  # statistics, or without pooling the segments so far
-    with tqdm(total=journal.count(TODO), desc=label, unit="file", disable=hidden) as bar:
+    todo = journal.count(TODO)
+    with silenced() as loud, tqdm(total=todo, desc=label, unit="file", disable=hidden, file=loud) as bar:
         try:
             for event in embed_parts(parts, model.embed_segments):
                 if isinstance(event, Rows):

@@ -1,0 +1,128 @@
+"""Kill -9 in the middle of a catalogue: the same command goes on, and ends as one clean run does."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from kerasrep.embedding.catalogue.journal import journal_folder
+from kerasrep.embedding.catalogue.reading import read_embeddings
+
+ROOT = Path(__file__).parents[2]
+
+#: The whole catalogue but the network, which takes a second to load and is tested elsewhere.
+CHILD = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from kerasrep.embedding.catalogue import job, journal
+from kerasrep.embedding.models import SegmentModel
+
+journal.COMMIT_SECONDS = 0.1
+folder, output, seconds, hop, model_path = sys.argv[1:]
+
+def embed_segments(segments):
+    time.sleep(float(seconds))
+    print("batch", flush=True)
+    level = np.abs(segments).mean(axis=(1, 2))
+    return (level[:, None] * np.arange(1, 257) + segments[:, 7, :1]).astype(np.float32)
+
+model = SegmentModel(embed_segments, 22_050, 55_125, ("shared",))
+job.find_model = lambda path: (lambda found: model, path)
+settings = job.Settings(hop_seconds=float(hop) or None)
+summary = job.embed_catalogue(Path(model_path), [Path(folder)], Path(output), settings)
+print("kept", summary.kept, "of", summary.files, flush=True)
+"""
+
+
+def write_folder(folder, n_files, seconds):
+    for number in range(n_files):
+        path = folder / f"{number % 3}" / f"{number:03d}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples = np.random.default_rng(number).normal(0, 0.1, (int(seconds * 22_050), 2))
+        soundfile.write(path, samples, 22_050)
+
+
+def start(arguments):
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_killed_work_goes_on_to_what_a_clean_run_gives(tmp_path, small_run):
+    hop = 1.25
+    write_folder(tmp_path / "audio", 40, 6.0)
+    model = small_run.run.model
+
+    def child(output, seconds):
+        return start(["-c", CHILD, tmp_path / "audio", tmp_path / output, seconds, hop, model])
+
+    clean = child("clean.parquet", 0.0)
+    killed = child("x.parquet", 0.1)
+    for _ in range(6):
+        assert killed.stdout.readline() == "batch\n", killed.stderr.read()
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "x.parquet").exists()
+    assert journal_folder(tmp_path / "x.parquet").is_dir()
+    resumed = child("x.parquet", 0.0)
+    said, _ = resumed.communicate(timeout=60)
+    kept, of = map(int, said.splitlines()[-1].split()[1::2])
+    assert of == 40 and 0 < kept < 40
+    assert clean.wait(timeout=60) == 0
+    # No file is done twice: the batches are those of what was left.
+    assert said.count("batch") == -(-(40 - kept) * 4 // 16)
+    same_table(tmp_path / "x.parquet", tmp_path / "clean.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["audio", "clean.parquet", "x.parquet"]
+
+
+def same_table(found_path, expected_path):
+    found, expected = read_embeddings(found_path), read_embeddings(expected_path)
+    assert found.paths == expected.paths
+    np.testing.assert_array_equal(found.embeddings, expected.embeddings)
+    np.testing.assert_array_equal(found.seconds, expected.seconds)
+
+
+@pytest.mark.slow
+def test_the_real_command_killed_again_and_again_ends_as_one_clean_run(tmp_path, small_export):
+    write_folder(tmp_path / "audio", 150, 20.0)
+    code = "import sys\nfrom kerasrep.cli.embed import entry\nsys.exit(entry())"
+
+    def command(output):
+        return start(
+            ["-c", code, tmp_path / "audio", "-o", tmp_path / output, "--model", small_export, "--workers", 2]
+        )
+
+    clean = command("clean.parquet")
+    assert clean.wait(timeout=300) == 0
+    rng, kills = random.Random(0), 0
+    for _ in range(20):
+        process = command("x.parquet")
+        journal = journal_folder(tmp_path / "x.parquet") / "journal.sqlite"
+        begun = journal.stat().st_size if journal.exists() else 0
+        while process.poll() is None and not (journal.exists() and journal.stat().st_size > begun + 2**17):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if process.returncode != -signal.SIGKILL:
+            break
+        kills += 1
+    print(f"killed {kills} times")
+    assert kills >= 2
+    last = command("x.parquet")
+    _, err = last.communicate(timeout=300)
+    assert (last.returncode, err) == (0, "")
+    same_table(tmp_path / "x.parquet", tmp_path / "clean.parquet")
