@@ -21,6 +21,11 @@ REQUIREMENTS = [
     "numpy>=1.26,<2",
     "keras-tuner>=1.4.8",
     "tensorboard>=2.17,<2.18",
+    # TF Serving's messages and gRPC stubs, 26 kB; its minor is TensorFlow's.
+    "tensorflow-serving-api>=2.17,<2.18",
+    "grpcio>=1.60",
+    "protobuf>=4.25",
+    "requests>=2.31",
     "scikit-learn>=1.4",
     "scipy>=1.11",
     "pydantic>=2.7,<3",
@@ -41,6 +46,8 @@ REQUIREMENTS = [
 EXTRAS = {
     # Pinned exactly: the rendered corpus must have the same bytes everywhere.
     "demo": ["music21==10.5.1", "symusic==0.5.8", "pretty_midi==0.2.11.post0"],
+    # kerasrep-export --format onnx; onnx 1.19 wants an ml-dtypes that TensorFlow 2.17 cannot use.
+    "onnx": ["tf2onnx>=1.16", "onnx>=1.16,<1.19", "onnxruntime>=1.17"],
     "gpu": ["tensorflow[and-cuda]>=2.17,<2.18"],
     # For kerasrep-import alone; earlier releases could be made to run code by a checkpoint.
     "torch": ["torch>=2.6"],

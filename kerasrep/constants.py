@@ -42,3 +42,7 @@ DOWNSTREAM_TASKS = (
     *("fma", "gtzan", "ext_ballroom", "irmas", "emotion_arousal", "emotion_valence", "jam", "lastfm1k"),
     *("demo_dance", "demo_metre", "demo_composer", "demo_lead", "demo_tempo", "demo_recommendation"),
 )
+
+#: What `kerasrep-export` writes: for TF Serving, then for other runtimes.
+SAVED_MODEL = "savedmodel"
+EXPORT_FORMATS = (SAVED_MODEL, "keras", "tflite", "onnx", "frozen")

@@ -1,7 +1,8 @@
-"""Exports on disk: `exported/NAME/VERSION/`, and the card that says what a version is."""
+"""Exports on disk: the serving folder `exported/NAME/`, its versions, and the card that says what each is."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,11 @@ from kerasrep.run_directory import read_json
 SAVED_MODEL_FILE = "saved_model.pb"
 SERVING_DEFAULT = "serving_default"
 EMBED_TRACK = "embed_track"
+#: The trunk that comes with kerasrep, at `exported/starter`.
+STARTER = "starter"
+_PACKAGE = Path(__file__).parent
+#: Where an installed package has the exports that come with it, and where a clone has them.
+SHIPPED = (_PACKAGE / "exported", _PACKAGE.parent / "exported")
 
 _Count = Annotated[int, Field(ge=1)]
 
@@ -35,6 +41,11 @@ class ExportCard(BaseModel):
         recipe: As it was run; of an imported network, what a recipe would say of it.
         run: The card of the run with its scores; `None` where it has none.
         imported: What an imported network was read from; `None` for one that was trained here.
+        front_end: How audio becomes what the network sees.
+        training_data: Corpus and its fingerprint, tracks, hours; `None` where nothing is known of them.
+        scores: `validation` by source, and `downstream` by task, where they were measured.
+        licence: Lines on what may be done with the weights.
+        warmup: Where the audio of the warm-up requests is from, and how many each signature has.
         versions: Library -> version that wrote the export.
         check: Largest difference from the trained model when the export was loaded back.
     """
@@ -55,6 +66,11 @@ class ExportCard(BaseModel):
     recipe: dict[str, Any]
     run: dict[str, Any] | None
     imported: dict[str, Any] | None = None
+    front_end: dict[str, Any] = Field(default_factory=dict)
+    training_data: dict[str, Any] | None = None
+    scores: dict[str, Any] = Field(default_factory=dict)
+    licence: tuple[str, ...] = ()
+    warmup: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, str]
     check: dict[str, float]
 
@@ -64,23 +80,74 @@ def card_path(version: Path) -> Path:
     return version / "assets.extra" / "card.json"
 
 
+def warmup_path(version: Path) -> Path:
+    """Where servers look for requests to replay before a version takes any traffic."""
+    return version / "assets.extra" / "tf_serving_warmup_requests"
+
+
 def read_card(version: Path) -> ExportCard:
     """Read the card of a version.
 
     Raises:
         ExportError: Where it is missing or malformed.
     """
-    path = card_path(version)
+    return read_card_file(card_path(version))
+
+
+def read_card_file(path: Path) -> ExportCard:
+    """Read a card, of a version or that at the top of a serving folder.
+
+    Raises:
+        ExportError: Where it is missing or malformed.
+    """
     try:
         return ExportCard.model_validate(read_json(path))
     except DataError as error:
-        raise ExportError(
-            f"{error}; {version} is no complete kerasrep export, export the run again"
-        ) from error
+        raise ExportError(f"{error}; this is no complete kerasrep export, export the run again") from error
     except ValidationError as error:
         details = error.errors()[0]
         key = ".".join(str(part) for part in details["loc"]) or "card"
         raise ExportError(f"{path}: {key}: {details['msg']}; export the run again") from error
+
+
+@dataclass(frozen=True)
+class ServingFolder:
+    """What lies beside the versions in `exported/NAME`; servers look at the numbered folders alone.
+
+    Attributes:
+        root: The folder.
+    """
+
+    root: Path
+
+    @property
+    def card(self) -> Path:
+        """JSON: the card of the newest version, with its number as `version`."""
+        return self.root / "card.json"
+
+    @property
+    def models_config(self) -> Path:
+        """Text of a `ModelServerConfig`: which versions are served. Written once, then the user's."""
+        return self.root / "models.config"
+
+    @property
+    def batching_parameters(self) -> Path:
+        """Text of `BatchingParameters`. Written once, then the user's."""
+        return self.root / "batching_parameters.txt"
+
+    def runtimes(self, number: int) -> Path:
+        """Files for other runtimes than TensorFlow's, of one version."""
+        return self.root / "runtimes" / str(number)
+
+    def next_number(self) -> int:
+        """The number after all that versions and files for other runtimes have."""
+        taken = [*version_numbers(self.root), *version_numbers(self.root / "runtimes")]
+        return max(taken, default=0) + 1
+
+
+def starter_model() -> Path | None:
+    """Newest version of the trunk that comes with kerasrep, in a clone and in an installed package."""
+    return next((v for place in SHIPPED if (v := find_version(place / STARTER)) is not None), None)
 
 
 def version_numbers(export: Path) -> list[int]:

@@ -45,15 +45,27 @@ ONLY_HERE = {
     "pretty_midi": {"corpora.demo"},
     "keras_tuner": {"tuning"},
     "torch": {"model.reference_checkpoint"},
+    "tensorflow_serving": {"serving"},
+    "grpc": {"serving"},
+    "onnx": {"serving.runtimes.onnx_file"},
+    "tf2onnx": {"serving.runtimes.onnx_file"},
+    "onnxruntime": {"serving.runtimes.onnx_file"},
 }
 #: Parts that need an extra of setup.py.
-EXTRA = {"corpora.demo": "demo", "model.reference_checkpoint": "torch"}
+EXTRA = {
+    "corpora.demo": "demo",
+    "model.reference_checkpoint": "torch",
+    "serving.runtimes.onnx_file": "onnx",
+}
 DISTRIBUTION = {
+    "google": "protobuf",
     "google_crc32c": "google-crc32c",
+    "grpc": "grpcio",
     "keras_tuner": "keras-tuner",
     "pydantic_core": "pydantic",
     "sklearn": "scikit-learn",
     "tensorflow_io": "tensorflow-io",
+    "tensorflow_serving": "tensorflow-serving-api",
     "yaml": "pyyaml",
 }
 

@@ -1,13 +1,14 @@
-"""`kerasrep-export`: a trained run becomes the next version of a SavedModel."""
+"""`kerasrep-export`: a trained run becomes the next version of a SavedModel, and files for other runtimes."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kerasrep.cli import command
-from kerasrep.errors import RecipeError
+from kerasrep.constants import EXPORT_FORMATS, SAVED_MODEL
+from kerasrep.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     from kerasrep.recipe import Recipe
@@ -19,14 +20,28 @@ def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = argparse.ArgumentParser(
         prog=PROG,
-        description="Export the best weights of a run as a SavedModel for TF Serving, in float32. "
-        "The next free version is written; it is compared with the trained model before it counts.",
+        description="Export the best weights of a run as a SavedModel for TF Serving, in float32, or for "
+        "other runtimes. The next free version is written; it is compared with the trained model before it "
+        "counts.",
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="run directory, such as runs/mss/TIME")
     parser.add_argument(
         "--directory", metavar="DIR", help="where exports are kept (default: the recipe's, 'exported')"
     )
     parser.add_argument("--name", help="folder of the export in it (default: the recipe's name)")
+    parser.add_argument(
+        "--format",
+        dest="formats",
+        metavar="FORMAT[,FORMAT...]",
+        help=f"{', '.join(EXPORT_FORMATS)} (default: {SAVED_MODEL}); others than {SAVED_MODEL} go to "
+        "DIR/NAME/runtimes/VERSION; onnx needs pip install 'kerasrep[onnx]'",
+    )
+    parser.add_argument(
+        "--scores",
+        metavar="SCORES.json",
+        type=Path,
+        help="what kerasrep-evaluate wrote of this run: its headline scores go into the card",
+    )
     command.add_common_arguments(parser)
     return parser
 
@@ -40,15 +55,63 @@ def main(argv: list[str] | None = None) -> int:
     settings = {"directory": arguments.directory, "name": arguments.name}
     _check({key: value for key, value in settings.items() if value is not None})
 
+    formats = _formats(arguments.formats)
+    downstream = None if arguments.scores is None else _headlines(arguments.scores)
+
+    from kerasrep.export_directory import ServingFolder
     from kerasrep.model.restore import restore_run
     from kerasrep.serving.export import export_run, next_steps
 
     trained = restore_run(run)
     recipe: Recipe = trained.recipe
     directory = Path(arguments.directory or recipe.export.directory)
-    version = export_run(trained, directory, arguments.name or recipe.export_name)
-    print(f"exported {version}\n\n{next_steps(version)}")
+    name = arguments.name or recipe.export_name
+    version = export_run(trained, directory, name, formats, downstream)
+    others = ServingFolder(directory / name).runtimes(int(version.name))
+    written = sorted(path for path in others.glob("*") if path.suffix != ".json")
+    if SAVED_MODEL in formats:
+        written = [version, *written]
+    print("\n".join(f"exported {path}" for path in written))
+    if SAVED_MODEL in formats:
+        print(f"\n{next_steps(version)}")
     return 0
+
+
+def _formats(text: str | None) -> tuple[str, ...]:
+    """Formats that the command line names.
+
+    Raises:
+        RecipeError: Where one is unknown.
+    """
+    formats = tuple(part.strip() for part in (SAVED_MODEL if text is None else text).split(","))
+    for name in formats:
+        if name not in EXPORT_FORMATS:
+            raise RecipeError(f"--format '{name}': is none of {', '.join(EXPORT_FORMATS)}")
+    return formats
+
+
+def _headlines(path: Path) -> dict[str, Any]:
+    """The headline scores of an evaluation: task -> metric, items, and a score for each representation.
+
+    Raises:
+        DataError: Where the file is not what kerasrep-evaluate writes.
+    """
+    from kerasrep.run_directory import read_json
+
+    found: dict[str, Any] = {}
+    try:
+        for evaluation in read_json(path)["evaluations"]:
+            task = found.setdefault(
+                evaluation["task"],
+                {"metric": evaluation["metric"], "items": evaluation["n_items"], "scores": {}},
+            )
+            headline = evaluation["probes"][0]
+            task["scores"][evaluation["representation"]] = {
+                key: headline[key] for key in ("probe", "mean", "low", "high")
+            }
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise DataError(f"{path}: is not the scores.json of kerasrep-evaluate ({error!r})") from error
+    return found
 
 
 def _check(settings: dict[str, str]) -> None:

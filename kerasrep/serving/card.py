@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -10,48 +11,140 @@ from kerasrep import constants
 from kerasrep.export_directory import EMBED_TRACK, SERVING_DEFAULT, ExportCard
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import SHARED, Network
-from kerasrep.recipe import AudioSettings
+from kerasrep.recipe import AudioSettings, Recipe
+from kerasrep.run_directory import RunDirectory, read_json
 from kerasrep.serving.check import TOLERANCE
+from kerasrep.serving.warmup_audio import prepared_directory
+
+CODE_LICENCE = "The graph is made by kerasrep, under the MIT licence."
+IMPORTED_LICENCE = (
+    "The weights are those of the checkpoint that was imported: ask its authors for their terms."
+)
+#: Corpus -> what its terms mean for weights trained on it; descriptions, not legal advice.
+LICENCES = {
+    "demo": (
+        "Trained on audio rendered from scores with the SoundFont TimGM6mb (GNU GPL 2). The works are out of "
+        "copyright; some encodings state the GNU GPL (josquin) or CC BY-SA (some of songs), most no "
+        "restriction. Whether weights trained on such audio are derived works is not settled; no claim that "
+        "they are is known. See docs/demo-corpus.md.",
+        "Many labels are simulated or chosen at rendering: the weights demonstrate, they say nothing of "
+        "listeners.",
+    ),
+    "folder": ("Trained on audio and labels of whoever trained it: their terms apply to the weights.",),
+    "million_song": (
+        "Trained on the Million Song Dataset and its companions: look up the terms of each part, several of "
+        "which allow research alone, before passing the weights on.",
+    ),
+}
 
 
-def make_card(
-    trained: TrainedRun, name: str, run_card: dict[str, Any] | None, difference: float
-) -> ExportCard:
-    """Describe an export.
+@dataclass(frozen=True)
+class Origin:
+    """Where a network comes from.
+
+    Attributes:
+        recipe: As it was run; of an imported network, what a recipe would say of it.
+        run: The card of the run; `None` where it has none.
+        imported: What an imported network was read from.
+        training_data: Corpus and fingerprint; `None` where nothing is known of them.
+        scores: `validation` by source, `downstream` by task.
+        licence: Lines on what may be done with the weights.
+    """
+
+    recipe: dict[str, Any]
+    run: dict[str, Any] | None = None
+    imported: dict[str, Any] | None = None
+    training_data: dict[str, Any] | None = None
+    scores: dict[str, Any] = field(default_factory=dict)
+    licence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Described:
+    """What was found when the export was written.
+
+    Attributes:
+        difference: Largest one from the trained model.
+        warmup: Where the audio of the warm-up requests is from, and how many each signature has.
+    """
+
+    difference: float
+    warmup: dict[str, Any]
+
+
+def run_origin(
+    trained: TrainedRun, run_card: dict[str, Any] | None, downstream: dict[str, Any] | None
+) -> Origin:
+    """Describe a run.
 
     Args:
-        trained: The run it is made of.
-        name: Of the export.
-        run_card: Of the run; `None` where it has none.
-        difference: Largest one found when the export was loaded back.
+        trained: The run.
+        run_card: `None` where it has none.
+        downstream: Scores on downstream tasks, where they were measured.
     """
     recipe = trained.recipe
-    return _card(trained.network, recipe.audio, name, difference, recipe=recipe.as_dict(), run=run_card)
+    scores = {}
+    if run_card is not None and "scores" in run_card:
+        scores["validation"] = run_card["scores"]
+    if downstream is not None:
+        scores["downstream"] = downstream
+    return Origin(
+        recipe=recipe.as_dict(),
+        run=run_card,
+        training_data=_training_data(trained.run, recipe),
+        scores=scores,
+        licence=(*LICENCES[recipe.corpus.name], CODE_LICENCE),
+    )
 
 
-def make_imported_card(
-    network: Network, name: str, imported: dict[str, Any], difference: float
-) -> ExportCard:
-    """Describe an export of a network that was trained elsewhere.
+def imported_origin(network: Network, name: str, imported: dict[str, Any]) -> Origin:
+    """Describe a network that was trained elsewhere.
 
     Args:
         network: Of the paper's audio settings.
         name: Of the export.
         imported: What it was read from.
-        difference: Largest one found when the export was loaded back.
     """
-    audio = AudioSettings()
     # All else that recipes say is unknown, and stays at its default where one is made of this.
     recipe = {
         "name": name,
         "strategy": network.strategy,
         "sources": list(network.sources),
-        "audio": audio.model_dump(mode="json"),
+        "audio": AudioSettings().model_dump(mode="json"),
     }
-    return _card(network, audio, name, difference, recipe=recipe, run=None, imported=imported)
+    return Origin(recipe, imported=imported, licence=(IMPORTED_LICENCE, CODE_LICENCE))
 
 
-def _card(network: Network, audio: AudioSettings, name: str, difference: float, **origin: Any) -> ExportCard:
+def _training_data(run: RunDirectory, recipe: Recipe) -> dict[str, Any] | None:
+    """What the prepared folder says of itself, or at least which one it was."""
+    prepared = prepared_directory(run)
+    if prepared is not None:
+        manifest = read_json(prepared.manifest)
+        return {
+            "corpus": manifest["corpus"]["name"],
+            "corpus_fingerprint": manifest["corpus"]["fingerprint"],
+            "fingerprint": manifest["fingerprint"],
+            "tracks": manifest["tracks"],
+            "hours": manifest["hours"],
+            "notices": manifest["corpus"]["notices"],
+        }
+    if run.prepared.is_file():
+        return {"corpus": recipe.corpus.name, "fingerprint": read_json(run.prepared).get("fingerprint")}
+    return None
+
+
+def make_card(
+    network: Network, audio: AudioSettings, name: str, origin: Origin, described: Described
+) -> ExportCard:
+    """Describe an export.
+
+    Args:
+        network: What was exported.
+        audio: Its rates and mel geometry.
+        name: Of the export.
+        origin: Where the network comes from.
+        described: What was found when it was written.
+    """
     segment_dimension = constants.EMBEDDING_SIZE * len(network.branches)
     return ExportCard(
         name=name,
@@ -63,19 +156,48 @@ def _card(network: Network, audio: AudioSettings, name: str, difference: float, 
         segment_dimension=segment_dimension,
         track_dimension=2 * segment_dimension,
         signatures=_signatures(network.branches, audio.segment_samples),
-        how_to_call=(
-            f"Audio is stereo float in [-1, 1] at {audio.sample_rate_hz} Hz; give mono twice.",
-            f"REST: POST /v1/models/{name}:predict with"
-            f' {{"signature_name": "{EMBED_TRACK}", "inputs": {{"waveform": ..., "length_samples": ...}}}}',
-            f"TensorFlow: tf.saved_model.load(PATH).signatures['{EMBED_TRACK}']"
-            "(waveform=..., length_samples=...)['embedding']",
-            "Python: kerasrep.load(PATH).embed(waveform, sample_rate_hz)",
-        ),
+        how_to_call=_how_to_call(name, audio.sample_rate_hz),
+        front_end=_front_end(audio),
         versions={"kerasrep": kerasrep.__version__}
         | {library: metadata.version(library) for library in ("tensorflow", "keras", "kapre")},
-        check={"largest_difference": difference, "tolerance": TOLERANCE},
-        **origin,
+        check={"largest_difference": described.difference, "tolerance": TOLERANCE},
+        warmup=described.warmup,
+        **vars(origin),
     )
+
+
+def _how_to_call(name: str, sample_rate_hz: int) -> tuple[str, ...]:
+    return (
+        f"Audio is stereo float in [-1, 1] at {sample_rate_hz} Hz; give mono twice.",
+        f"REST: POST /v1/models/{name}:predict with"
+        f' {{"signature_name": "{EMBED_TRACK}", "inputs": {{"waveform": ..., "length_samples": ...}}}}',
+        f"TensorFlow: tf.saved_model.load(PATH).signatures['{EMBED_TRACK}']"
+        "(waveform=..., length_samples=...)['embedding']",
+        "Python: kerasrep.load(PATH).embed(waveform, sample_rate_hz)",
+        f"Python, from a server: kerasrep.serving.client.Client('grpc://HOST:8500', '{name}')"
+        ".embed(waveform, sample_rate_hz)",
+    )
+
+
+def _front_end(audio: AudioSettings) -> dict[str, Any]:
+    return {
+        "channels": constants.N_CHANNELS,
+        "segment_seconds": audio.segment_seconds,
+        "fft_samples": audio.fft_samples,
+        "hop_samples": audio.hop_samples,
+        "window": "hann",
+        "centred": True,
+        "frames": audio.segment_frames,
+        "mel_bands": audio.n_mels,
+        "mel_scale": "slaney",
+        "decibels": {
+            "of": "power",
+            "reference": constants.DB_REFERENCE,
+            "amin": constants.DB_AMIN,
+            "top_db": constants.DB_TOP,
+        },
+        "standardised": "per band, with the training set's mean and deviation",
+    }
 
 
 def _signatures(branches: tuple[str, ...], segment_samples: int) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 """A trained run, or an imported network, becomes `exported/NAME/VERSION/`, checked before it counts.
 
 Versions count up from 1 and are never overwritten. Everything is written under a temporary name, loaded
-back, compared with the trained model, and only then renamed.
+back, compared with the trained model, its warm-up requests replayed, and only then renamed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,20 @@ from kerasrep.errors import ExportError
 from kerasrep.export_directory import (
     EMBED_TRACK,
     SERVING_DEFAULT,
-    ExportCard,
+    ServingFolder,
     card_path,
-    version_numbers,
+    warmup_path,
 )
 from kerasrep.model.folding import fold_batch_norm
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import Network
-from kerasrep.run_directory import read_json, write_json
-from kerasrep.serving.card import make_card, make_imported_card
+from kerasrep.recipe import AudioSettings
+from kerasrep.run_directory import RunDirectory, read_json, write_json
+from kerasrep.serving.card import Described, Origin, imported_origin, make_card, run_origin
 from kerasrep.serving.check import largest_difference
+from kerasrep.serving.folder import check_folder, write_folder
+from kerasrep.serving.graph import check_operations
+from kerasrep.serving.runtimes import Source, require, write_formats
 from kerasrep.serving.signatures import (
     segment_function,
     segment_signature,
@@ -35,33 +41,51 @@ from kerasrep.serving.signatures import (
     track_signature,
 )
 
-#: Other exporters may take a number first; this many in a row means that something else is wrong.
-MAX_CLAIMS = 1000
+
+@dataclass(frozen=True)
+class Job:
+    """What is exported.
+
+    Attributes:
+        network: In float32.
+        audio: Rates and mel geometry.
+        origin: Where the network comes from, for the card.
+        run: Whose validation audio becomes warm-up requests; `None` where there is none.
+    """
+
+    network: Network
+    audio: AudioSettings
+    origin: Origin
+    run: RunDirectory | None
 
 
-def export_run(trained: TrainedRun, directory: Path, name: str) -> Path:
+def export_run(
+    trained: TrainedRun,
+    directory: Path,
+    name: str,
+    formats: Sequence[str] = (constants.SAVED_MODEL,),
+    downstream: dict[str, Any] | None = None,
+) -> Path:
     """Write the next version of an export.
 
     Args:
         trained: The run; its network holds the best weights in float32.
         directory: Where exports are kept, such as `exported`.
         name: Folder of this export in it.
+        formats: Of `constants.EXPORT_FORMATS`, at least one.
+        downstream: Scores on downstream tasks, for the card.
 
     Returns:
-        `directory/name/VERSION`.
+        `directory/name/VERSION`; without `savedmodel` among the formats `directory/name/runtimes/VERSION`.
 
     Raises:
-        ExportError: Where nothing can be written there, or what was loaded back differs from the trained
-            model; nothing is left behind.
+        ExportError: Where nothing can be written there, a format cannot be, or what was loaded back differs
+            from the trained model; nothing is left behind.
         DataError: Where the run's card is malformed.
     """
     run_card = read_json(trained.run.card) if trained.run.card.is_file() else None
-    return _export(
-        trained.network,
-        trained.recipe.audio.segment_samples,
-        directory / name,
-        lambda difference: make_card(trained, name, run_card, difference),
-    )
+    job = Job(trained.network, trained.recipe.audio, run_origin(trained, run_card, downstream), trained.run)
+    return _export(job, directory / name, tuple(dict.fromkeys(formats)))
 
 
 def export_imported(network: Network, imported: dict[str, Any], directory: Path, name: str) -> Path:
@@ -80,24 +104,67 @@ def export_imported(network: Network, imported: dict[str, Any], directory: Path,
         ExportError: Where nothing can be written there, or what was loaded back differs from the network;
             nothing is left behind.
     """
-    return _export(
-        network,
-        constants.SEGMENT_SAMPLES,
-        directory / name,
-        lambda difference: make_imported_card(network, name, imported, difference),
-    )
+    origin = imported_origin(network, name, imported)
+    job = Job(network, AudioSettings(), origin, None)
+    return _export(job, directory / name, (constants.SAVED_MODEL,))
 
 
-def _export(
-    network: Network, segment_samples: int, export: Path, describe: Callable[[float], ExportCard]
-) -> Path:
+def _export(job: Job, export: Path, formats: tuple[str, ...]) -> Path:
     """Write, check, describe, and only then claim a version."""
+    folder = ServingFolder(export)
+    others = [name for name in formats if name != constants.SAVED_MODEL]
+    require(others)
     with _temporary_beside(export) as temporary:
-        saved = temporary / "model"
-        write_saved_model(saved, network, segment_samples)
-        difference = largest_difference(saved, network, segment_samples)
-        write_json(card_path(saved), describe(difference).model_dump(mode="json"))
-        return _claim_version(saved, export)
+        check_folder(folder)
+        saved, runtimes = temporary / "model", temporary / "runtimes"
+        described = _write_version(saved, job, export.name)
+        if others:
+            runtimes.mkdir()
+            source = Source(job.network, _load(saved), job.audio.segment_samples)
+            about = write_formats(runtimes, source, others, _segments(saved))
+            card = make_card(job.network, job.audio, export.name, job.origin, described)
+            write_json(runtimes / "card.json", card.model_dump(mode="json") | {"formats": about})
+        version = _claim(
+            folder, saved if constants.SAVED_MODEL in formats else None, runtimes if others else None
+        )
+    if constants.SAVED_MODEL in formats:
+        write_folder(folder)
+    return version
+
+
+def _write_version(saved: Path, job: Job, name: str) -> Described:
+    """Write a whole version: the SavedModel, its warm-up requests, and its card."""
+    from kerasrep.serving import warmup
+    from kerasrep.serving.warmup_audio import warmup_audio
+
+    segment_samples = job.audio.segment_samples
+    write_saved_model(saved, job.network, segment_samples)
+    check_operations(saved)
+    difference = largest_difference(saved, job.network, segment_samples)
+    samples = warmup.samples_needed(segment_samples)
+    audio, origin = warmup_audio(job.run, samples, job.audio.sample_rate_hz)
+    warmup.write_requests(warmup_path(saved), name, warmup.make_requests(audio, segment_samples))
+    counts = warmup.replay(warmup_path(saved), _load(saved).signatures)
+    described = Described(difference, {"audio": origin, "requests": counts})
+    card = make_card(job.network, job.audio, name, job.origin, described)
+    write_json(card_path(saved), card.model_dump(mode="json"))
+    return described
+
+
+def _load(saved: Path) -> Any:
+    import tensorflow as tf
+
+    return tf.saved_model.load(str(saved))
+
+
+def _segments(saved: Path) -> Any:
+    """The audio of the largest warm-up request for segments: what other formats are compared on."""
+    from kerasrep.serving.warmup import read_requests
+
+    waveforms = [
+        r.inputs["waveform"] for r in read_requests(warmup_path(saved)) if r.signature == SERVING_DEFAULT
+    ]
+    return max(waveforms, key=len)
 
 
 def write_saved_model(path: Path, network: Network, segment_samples: int) -> None:
@@ -151,17 +218,24 @@ def _temporary_beside(export: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def _claim_version(saved: Path, export: Path) -> Path:
-    """Rename `saved` to the next free number under `export`, which others may be claiming as well."""
-    for _ in range(MAX_CLAIMS):
-        version = export / str(max(version_numbers(export), default=0) + 1)
+def _claim(folder: ServingFolder, saved: Path | None, runtimes: Path | None) -> Path:
+    """Rename what was written to the next free number, which others may be claiming as well."""
+    try:
+        handle = os.open(folder.root, os.O_RDONLY)
         try:
-            # Fails where another exporter has just taken the number: its folder is not empty.
-            return saved.rename(version)
-        except OSError as error:
-            if not version.exists():
-                raise ExportError(f"{version}: cannot be written ({error.strerror})") from error
-    raise ExportError(f"{export}: no version number could be claimed; look what else writes there")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            number = folder.next_number()
+            version, others = folder.root / str(number), folder.runtimes(number)
+            if runtimes is not None:
+                others.parent.mkdir(exist_ok=True)
+                runtimes.rename(others)
+            if saved is not None:
+                saved.rename(version)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise ExportError(f"{folder.root}: cannot write there ({error.strerror})") from error
+    return version if saved is not None else others
 
 
 def next_steps(version: Path) -> str:
@@ -169,6 +243,8 @@ def next_steps(version: Path) -> str:
     root = version.parent.resolve()
     return (
         f"TF Serving:   tensorflow_model_server --model_name={root.name} --model_base_path={root}\n"
+        f"Docker:       docker run -p 8500:8500 -p 8501:8501 -v {root}:/models/{root.name} "
+        f"-e MODEL_NAME={root.name} tensorflow/serving\n"
         f"TensorFlow:   tf.saved_model.load('{version}').signatures['{EMBED_TRACK}']\n"
         f"Python:       kerasrep.load('{version}').embed(waveform, sample_rate_hz)\n"
         f"Command line: kerasrep-embed --model {version} AUDIO_OR_FOLDER -o embeddings.npz"

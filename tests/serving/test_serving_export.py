@@ -11,11 +11,11 @@ import pytest
 
 from kerasrep import constants
 from kerasrep.errors import DataError, ExportError
-from kerasrep.export_directory import read_card
+from kerasrep.export_directory import ServingFolder, read_card
 from kerasrep.run_directory import RunDirectory, write_json
-from kerasrep.serving.card import make_card
+from kerasrep.serving.card import Described, Origin, make_card
 from kerasrep.serving.check import largest_difference
-from kerasrep.serving.export import _claim_version, export_run, write_saved_model
+from kerasrep.serving.export import _claim, export_run, write_saved_model
 
 SEGMENT = constants.SEGMENT_SAMPLES
 
@@ -161,7 +161,10 @@ def test_the_card_names_the_signatures_as_they_are(all_strategies, strategy):
 
     runs, paths, _ = all_strategies
     signatures = tf.saved_model.load(str(paths[strategy])).signatures
-    described = make_card(runs[strategy], "x", None, 0.0).signatures
+    trained = runs[strategy]
+    described = make_card(
+        trained.network, trained.recipe.audio, "x", Origin({}), Described(0.0, {})
+    ).signatures
     assert set(described) == set(signatures)
     for name, function in signatures.items():
         inputs = function.structured_input_signature[1]
@@ -229,7 +232,8 @@ def test_the_next_version_is_written_beside_the_others_with_the_runs_card(small_
     (export / "1" / "saved_model.pb").write_text("kept")
     version = export_run(replace(small_run, run=run), tmp_path / "exported", "small")
     assert version == export / "5"
-    assert sorted(path.name for path in export.iterdir()) == ["1", "4", "5"]
+    configuration = ["batching_parameters.txt", "card.json", "models.config"]
+    assert sorted(path.name for path in export.iterdir()) == ["1", "4", "5", *configuration]
     assert (export / "1" / "saved_model.pb").read_text() == "kept"
     assert read_card(version).run == {"scores": {"tag": 1.25}}
 
@@ -244,7 +248,7 @@ def test_concurrent_exporters_get_a_number_each(tmp_path):
         (folder / "saved_model.pb").write_text(str(number))
         written.append(folder)
     with ThreadPoolExecutor(8) as pool:
-        claimed = list(pool.map(lambda folder: _claim_version(folder, export), written))
+        claimed = list(pool.map(lambda folder: _claim(ServingFolder(export), folder, None), written))
     assert sorted(int(path.name) for path in claimed) == list(range(1, 25))
     assert [(path / "saved_model.pb").read_text() for path in claimed] == [str(n) for n in range(24)]
 

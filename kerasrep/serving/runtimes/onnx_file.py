@@ -1,0 +1,133 @@
+"""ONNX, through tf2onnx, for ONNX Runtime, OpenVINO and their like.
+
+tf2onnx 1.17 converts a Fourier transform only where nothing but its magnitude is used; here its real and
+imaginary parts are squared and added. So those three operations are converted here, to ONNX's own DFT.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep.errors import ExportError
+from kerasrep.serving.runtimes import Embed, Source, installed, short
+from kerasrep.serving.runtimes.frozen_file import INPUT, frozen_graph
+
+FILE = "model.onnx"
+BATCHES = (1, 3)
+#: The first with DFT.
+OPSET = 17
+EXTRA = "onnx"
+
+
+def require() -> None:
+    """Raise ExportError where the extra is not installed."""
+    for module in ("tf2onnx", "onnxruntime"):
+        installed("onnx", module, EXTRA)
+
+
+def write(path: Path, source: Source) -> None:
+    """Convert for any batch.
+
+    Raises:
+        ExportError: Where tf2onnx cannot convert an operation.
+    """
+    import tf2onnx
+
+    outputs = sorted(source.function.structured_outputs)
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
+    try:
+        model, _ = tf2onnx.convert.from_graph_def(
+            frozen_graph(source),
+            name="kerasrep",
+            input_names=[f"{INPUT}:0"],
+            output_names=[f"{name}:0" for name in outputs],
+            opset=OPSET,
+            custom_op_handlers={
+                "RFFT": (_convert_rfft, ["DFT"]),
+                "Real": (_convert_real, ["Gather"]),
+                "Imag": (_convert_imaginary, ["Gather"]),
+            },
+            tensors_to_rename={f"{name}:0": name for name in [INPUT, *outputs]},
+        )
+    except Exception as error:
+        raise ExportError(f"onnx: tf2onnx cannot convert the graph ({short(error)})") from error
+    path.write_bytes(model.SerializeToString())
+
+
+def read(path: Path) -> Embed:
+    """Load the file in ONNX Runtime.
+
+    Raises:
+        ExportError: Where it is refused.
+    """
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ExportError(f"onnx: ONNX Runtime refuses the graph ({short(error)})") from error
+    names = [output.name for output in session.get_outputs()]
+
+    def embed(waveform: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        return dict(zip(names, session.run(names, {INPUT: waveform}), strict=True))
+
+    return embed
+
+
+def _convert_rfft(graph: Any, node: Any, *_: Any) -> None:
+    """RFFT of [..., n] -> one-sided DFT of [..., n, 1]: [..., n // 2 + 1, 2], the two parts last."""
+    name, output = node.name, node.output[0]
+    rank, shape = len(graph.get_shape(node.input[0])), graph.get_shape(output)
+    axes = _constant(graph, f"{name}__axes", [-1])
+    column = graph.make_node("Unsqueeze", [node.input[0], axes]).output[0]
+    graph.remove_node(name)
+    graph.make_node(
+        "DFT",
+        [column],
+        attr={"axis": rank - 1, "onesided": 1},
+        name=name,
+        outputs=[output],
+        shapes=[[*shape, 2]],
+        dtypes=[_float32()],
+    )
+
+
+def _convert_real(graph: Any, node: Any, *_: Any) -> None:
+    _take_part(graph, node, 0)
+
+
+def _convert_imaginary(graph: Any, node: Any, *_: Any) -> None:
+    _take_part(graph, node, 1)
+
+
+def _take_part(graph: Any, node: Any, part: int) -> None:
+    """Real or imaginary part of what `_convert_rfft` gives."""
+    name, source, output = node.name, node.input[0], node.output[0]
+    shape = graph.get_shape(output)
+    index = _constant(graph, f"{name}__part", part)
+    graph.remove_node(name)
+    graph.make_node(
+        "Gather",
+        [source, index],
+        attr={"axis": -1},
+        name=name,
+        outputs=[output],
+        shapes=[shape],
+        dtypes=[_float32()],
+    )
+
+
+def _constant(graph: Any, name: str, value: int | list[int]) -> str:
+    made: str = graph.make_const(name, np.array(value, np.int64)).output[0]
+    return made
+
+
+def _float32() -> int:
+    import onnx
+
+    return int(onnx.TensorProto.FLOAT)

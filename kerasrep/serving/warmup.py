@@ -1,0 +1,140 @@
+"""Warm-up requests: what a server replays before a version takes traffic, so that no user waits for it.
+
+TF Serving reads `assets.extra/tf_serving_warmup_requests`, a TFRecord file of `PredictionLog` messages, and
+refuses the version where one of them fails. So each is run here through the exported model first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from kerasrep.errors import ExportError
+from kerasrep.export_directory import EMBED_TRACK, SERVING_DEFAULT
+
+#: Lengths of the tracks in the requests for `embed_track`, in segments: shorter than one, and broken.
+TRACK_SEGMENTS = (0.5, 1.2)
+#: Batches of the requests for `serving_default`.
+BATCHES = (1, 2)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request.
+
+    Attributes:
+        signature: Its name.
+        inputs: Name -> array.
+    """
+
+    signature: str
+    inputs: dict[str, NDArray[Any]]
+
+
+def make_requests(audio: NDArray[np.float32], segment_samples: int) -> list[Request]:
+    """A few requests for each signature.
+
+    Args:
+        audio: float32 [tracks, samples, 2], two tracks of one segment and a fifth at least.
+        segment_samples: Samples a channel in one segment.
+    """
+    requests = [Request(SERVING_DEFAULT, {"waveform": audio[:batch, :segment_samples]}) for batch in BATCHES]
+    for number, segments in enumerate(TRACK_SEGMENTS):
+        samples = int(segments * segment_samples)
+        track = audio[number : number + 1, :samples]
+        requests.append(
+            Request(EMBED_TRACK, {"waveform": track, "length_samples": np.array([samples], np.int32)})
+        )
+    return requests
+
+
+def samples_needed(segment_samples: int) -> int:
+    """Samples a channel that each track of `make_requests` must have."""
+    return max(segment_samples, *(int(n * segment_samples) for n in TRACK_SEGMENTS))
+
+
+def write_requests(path: Path, model: str, requests: list[Request]) -> None:
+    """Write requests as servers read them.
+
+    Args:
+        path: See `export_directory.warmup_path`.
+        model: Name under which the model is served.
+        requests: At least one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for request in requests:
+            message = predict_pb2.PredictRequest()
+            message.model_spec.name = model
+            message.model_spec.signature_name = request.signature
+            for name, value in request.inputs.items():
+                message.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=message))
+            writer.write(log.SerializeToString())
+
+
+def read_requests(path: Path) -> Iterator[Request]:
+    """Read requests back.
+
+    Raises:
+        ExportError: Where the file is damaged or holds anything else.
+    """
+    try:
+        records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+    except tf.errors.OpError as error:
+        raise ExportError(f"{path}: is no usable TFRecord file ({_short(error)})") from error
+    for number, record in enumerate(records, start=1):
+        log = prediction_log_pb2.PredictionLog()
+        try:
+            log.ParseFromString(record)
+            if log.WhichOneof("log_type") != "predict_log":
+                raise ValueError("no predict_log")
+            message = log.predict_log.request
+            inputs = {name: tf.make_ndarray(value) for name, value in message.inputs.items()}
+        # protobuf's DecodeError, and what NumPy says of tensors that are too short.
+        except Exception as error:
+            raise ExportError(f"{path}: record {number} is no request ({_short(error)})") from error
+        yield Request(message.model_spec.signature_name, inputs)
+
+
+def replay(path: Path, signatures: Any) -> dict[str, int]:
+    """Run all requests through a model.
+
+    Args:
+        path: Of the requests.
+        signatures: Those of the loaded SavedModel.
+
+    Returns:
+        Signature -> number of requests.
+
+    Raises:
+        ExportError: Where a request fails or gives values that are not finite, or a signature has none.
+    """
+    counts = dict.fromkeys(signatures, 0)
+    for number, request in enumerate(read_requests(path), start=1):
+        where = f"{path.name}: request {number} for {request.signature}"
+        if request.signature not in counts:
+            raise ExportError(f"{where}: the model has no such signature")
+        inputs = {name: tf.constant(value) for name, value in request.inputs.items()}
+        try:
+            outputs = signatures[request.signature](**inputs)
+        except (tf.errors.OpError, TypeError, ValueError) as error:
+            raise ExportError(f"{where}: fails ({_short(error)})") from error
+        if not all(np.isfinite(value.numpy()).all() for value in outputs.values()):
+            raise ExportError(f"{where}: gives values that are not finite")
+        counts[request.signature] += 1
+    missing = [signature for signature, count in counts.items() if not count]
+    if missing:
+        raise ExportError(f"{path.name}: has no request for {', '.join(missing)}")
+    return counts
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
