@@ -62,7 +62,7 @@ EXTRAS = {
 }
 EXTRAS["dev"] = ["tox>=4", *EXTRAS["demo"], *EXTRAS["test"]]
 
-COMMANDS = ["train", "prepare", "export", "embed", "evaluate", "import_checkpoint"]
+COMMANDS = ["train", "prepare", "export", "embed", "evaluate", "import_checkpoint", "search"]
 #: Names that Python does not allow for a module.
 NAMES = {"import_checkpoint": "import"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,12 +14,11 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from kerasrep.embedding.catalogue.layout import MEAN, MEAN_STD, Layout, make_layout
-from kerasrep.embedding.decoding import Cutting, Failure, decode_parts
+from kerasrep.embedding.catalogue.rows import rows_of_files
 from kerasrep.embedding.embedder import waveform_blocks
 from kerasrep.embedding.models import SegmentModel, find_model
-from kerasrep.embedding.segments import SegmentStatistics, segment_batches
+from kerasrep.embedding.segments import segment_batches
 from kerasrep.embedding.starter import default_model
-from kerasrep.embedding.stream import Rows, embed_parts
 from kerasrep.errors import DataError, RecipeError
 
 #: Models that stay loaded, so that the copies that a grid search makes do not load them again.
@@ -89,7 +88,7 @@ class AudioEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         items = _items(X)
         model, layout = self._loaded()
         if all(isinstance(item, str | os.PathLike) for item in items):
-            rows = _of_files([Path(item) for item in items], model, layout)
+            rows = rows_of_files([Path(item) for item in items], model, layout)
         elif any(isinstance(item, str | os.PathLike) for item in items):
             raise DataError("X: holds paths and waveforms; give either")
         else:
@@ -161,28 +160,6 @@ def _items(recordings: Any) -> list[Any]:
         return list(recordings)
     except TypeError as error:
         raise DataError(f"X: is {type(recordings).__name__}; give a list of paths or waveforms") from error
-
-
-def _of_files(paths: Sequence[Path], model: SegmentModel, layout: Layout) -> Iterator[NDArray[np.float32]]:
-    """Rows in the order of the paths; files are decoded side by side."""
-    cutting = Cutting(layout.sample_rate_hz, layout.segment_samples, layout.hop_samples)
-    parts = decode_parts(enumerate(paths), cutting)
-    begun: dict[int, SegmentStatistics] = {}
-    done: dict[int, NDArray[np.float32]] = {}
-    try:
-        next_key = 0
-        for event in embed_parts(parts, model.embed_segments):
-            if isinstance(event, Failure):
-                raise DataError(event.bad.reason)
-            if isinstance(event, Rows):
-                begun.setdefault(event.key, layout.new_statistics()).add(layout.keep(event.values))
-                continue
-            done[event.key] = layout.pooled(begun.pop(event.key))
-            while next_key in done:
-                yield done.pop(next_key)
-                next_key += 1
-    finally:
-        parts.close()
 
 
 def _of_waveform(

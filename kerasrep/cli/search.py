@@ -1,0 +1,79 @@
+"""`kerasrep-search`: the tracks of a catalogue that are nearest to some audio."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kerasrep.cli import command
+from kerasrep.errors import DataError, RecipeError, one_line
+
+if TYPE_CHECKING:
+    from kerasrep.embedding.search import Query
+
+PROG = "kerasrep-search"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(
+        prog=PROG,
+        description="Find the tracks of a table of embeddings that are nearest to audio files, by cosine. Of "
+        "a table of segments, a track is as near as its nearest segment, whose time is told.",
+    )
+    parser.add_argument("index", metavar="INDEX", type=Path, help="what kerasrep-embed wrote: Parquet or NPZ")
+    parser.add_argument("queries", metavar="AUDIO", type=Path, nargs="+", help="files, in INDEX or not")
+    parser.add_argument(
+        "--model", type=Path, help="the model that made INDEX (default: where INDEX says that it is)"
+    )
+    parser.add_argument("-n", "--neighbours", type=int, default=10, metavar="N", help="tracks a query (10)")
+    parser.add_argument(
+        "--picture", type=Path, metavar="OUT.png", help="draw a map of INDEX with queries and neighbours"
+    )
+    command.add_common_arguments(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    arguments = build_parser().parse_args(argv)
+    if arguments.neighbours < 1:
+        raise RecipeError(f"-n {arguments.neighbours}: give a whole number above 0")
+    picture: Path | None = arguments.picture
+    if picture is not None and (picture.suffix.lower() != ".png" or picture.is_dir()):
+        raise RecipeError(f"--picture {picture}: give a file name that ends with .png")
+
+    from kerasrep.embedding.catalogue.reading import read_embeddings
+    from kerasrep.embedding.search import open_model, search
+
+    table = read_embeddings(arguments.index)
+    if picture is not None and len(table.paths) < 2:
+        raise DataError(f"{arguments.index}: has one row, of which no map can be drawn; leave --picture out")
+    model, layout = open_model(table, arguments.model)
+    queries = search(table, arguments.queries, model, layout, arguments.neighbours)
+    _print(queries)
+    if picture is not None:
+        from kerasrep.embedding.search_picture import draw_search
+
+        draw_search(picture, table, queries)
+        print(f"picture: {one_line(str(picture))}")
+    return 0
+
+
+def _print(queries: Sequence[Query]) -> None:
+    for query in queries:
+        print(f"nearest to {one_line(str(query.path))}")
+        print("  rank  cosine  track")
+        for rank, neighbour in enumerate(query.neighbours, 1):
+            start = neighbour.start_seconds
+            at = "" if start is None else f"  at {int(start // 60)}:{start % 60:04.1f}"
+            print(f"  {rank:4d}  {neighbour.similarity:6.4f}  {one_line(neighbour.path)}{at}")
+        if not query.neighbours:
+            print("  the index has no other track")
+
+
+def entry() -> int:
+    """Start from the console."""
+    return command.run(main, PROG)

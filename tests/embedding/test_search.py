@@ -1,0 +1,161 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from sklearn.metrics.pairwise import cosine_similarity
+
+from kerasrep.cli import command
+from kerasrep.cli import search as cli
+from kerasrep.embedding.catalogue.job import Settings, embed_catalogue
+from kerasrep.embedding.catalogue.reading import read_embeddings
+from kerasrep.embedding.embedder import load
+from kerasrep.embedding.search import open_model, search
+
+RATE_HZ = 22_050
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory):
+    """Twelve tracks of 3 to 9 s: noise of a colour of its own each."""
+    folder = tmp_path_factory.mktemp("songs")
+    for number in range(12):
+        rng = np.random.default_rng(number)
+        samples = rng.normal(0, 0.1, (int((3 + number / 2) * RATE_HZ), 2))
+        samples[1:] += (number - 6) / 7 * samples[:-1]
+        soundfile.write(folder / f"{number:02d}.wav", samples, RATE_HZ, subtype="FLOAT")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def index(songs, small_export, tmp_path_factory):
+    """A function that gives the path of a table with these settings."""
+    made = {}
+
+    def get(suffix=".parquet", **settings):
+        key = (suffix, *settings.items())
+        if key not in made:
+            output = tmp_path_factory.mktemp("index") / f"index{suffix}"
+            embed_catalogue(small_export, [songs], output, Settings(**settings))
+            made[key] = output
+        return made[key]
+
+    return get
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*arguments):
+        code = command.run(cli.main, cli.PROG, [str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out.splitlines(), captured.err.splitlines()
+
+    return run
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+def test_neighbours_are_those_of_brute_force(index, songs, small_export, suffix):
+    table = read_embeddings(index(suffix))
+    paths = [songs / "03.wav", songs / "11.wav"]
+    queries = search(table, paths, *open_model(table, None), n_neighbours=5)
+    for path, query in zip(paths, queries, strict=True):
+        vector = load(small_export).embed_file(path)
+        similarities = cosine_similarity(vector[None].astype(np.float64), table.embeddings)[0]
+        order = [row for row in np.argsort(-similarities) if table.paths[row] != str(path)][:5]
+        assert [neighbour.row for neighbour in query.neighbours] == order
+        found = [neighbour.similarity for neighbour in query.neighbours]
+        np.testing.assert_allclose(found, similarities[order], atol=1e-5)
+
+
+def test_audio_outside_the_index_finds_its_copy(index, songs, tmp_path, run):
+    samples, _ = soundfile.read(songs / "05.wav")
+    soundfile.write(tmp_path / "copy.flac", samples, RATE_HZ)
+    code, out, err = run(index(), tmp_path / "copy.flac", "-n", 3)
+    assert (code, err) == (0, [])
+    assert out[0] == f"nearest to {tmp_path / 'copy.flac'}"
+    assert out[2].split() == ["1", "1.0000", str(songs / "05.wav")]
+    assert len(out) == 5
+
+
+def test_of_segments_each_track_is_told_once_at_its_nearest(index, songs, run):
+    settings = {"hop_seconds": 0.5, "sources": ("tag",)}
+    table = read_embeddings(index(**settings))
+    model, layout = open_model(table, None)
+    (query,) = search(table, [songs / "02.wav"], model, layout, n_neighbours=11)
+    others = {path for path in table.paths if not path.endswith("02.wav")}
+    assert {neighbour.path for neighbour in query.neighbours} == others
+    similarities = cosine_similarity(query.vector[None], table.embeddings)[0]
+    for neighbour in query.neighbours:
+        rows = [row for row, path in enumerate(table.paths) if path == neighbour.path]
+        assert neighbour.similarity == pytest.approx(similarities[rows].max(), abs=1e-5)
+        assert neighbour.start_seconds == table.start_seconds[neighbour.row]
+    code, out, _ = run(index(**settings), songs / "02.wav", "-n", 2)
+    assert code == 0 and " at 0:0" in out[2]
+
+
+def test_a_picture_is_drawn_of_any_names(index, songs, tmp_path, run):
+    strange = tmp_path / "_$x_{1\n\N{MUSICAL SYMBOL G CLEF}.wav"
+    shutil.copy(songs / "05.wav", strange)
+    code, out, err = run(
+        index(), strange, *[songs / f"0{n}.wav" for n in range(8)], "--picture", tmp_path / "p.png"
+    )
+    assert (code, err) == (0, [])
+    assert out[-1] == f"picture: {tmp_path / 'p.png'}"
+    content = (tmp_path / "p.png").read_bytes()
+    assert content.startswith(b"\x89PNG") and len(content) > 20_000
+    assert not [path for path in tmp_path.iterdir() if path not in {strange, tmp_path / "p.png"}]
+
+
+def test_another_model_than_that_of_the_index_is_refused(
+    index, songs, small_run, small_export, tmp_path, run
+):
+    code, out, err = run(index(), songs / "01.wav", "--model", small_run.run.model)
+    assert (code, out, len(err)) == (2, [], 1)
+    assert "is not the model that made the index" in err[0]
+    moved = shutil.copytree(small_export, tmp_path / "moved")
+    assert run(index(), songs / "01.wav", "--model", moved)[0] == 0
+
+
+def test_a_model_that_is_gone_is_told(songs, small_export, tmp_path, run):
+    moved = shutil.copytree(small_export, tmp_path / "moved")
+    embed_catalogue(moved, [songs / "01.wav", songs / "02.wav"], tmp_path / "x.npz", Settings())
+    shutil.rmtree(moved)
+    code, _, err = run(tmp_path / "x.npz", songs / "01.wav")
+    assert (code, len(err)) == (2, 1)
+    assert "was made with a model that is gone" in err[0] and err[0].endswith("; give --model")
+    assert run(tmp_path / "x.npz", songs / "01.wav", "--model", small_export)[0] == 0
+
+
+def test_a_table_without_a_model_needs_one_that_fits(index, songs, small_export, make_run, tmp_path, run):
+    with np.load(index(".npz")) as arrays:
+        plain = {name: arrays[name] for name in ("paths", "embeddings", "columns")}
+    np.savez(tmp_path / "plain.npz", **plain)
+    code, _, err = run(tmp_path / "plain.npz", songs / "01.wav")
+    assert code == 2 and "does not say what made it; name the model" in err[0]
+    assert run(tmp_path / "plain.npz", songs / "01.wav", "--model", small_export)[0] == 0
+    np.savez(
+        tmp_path / "short.npz",
+        paths=plain["paths"],
+        embeddings=plain["embeddings"][:, :7],
+        columns=plain["columns"][:7],
+    )
+    code, _, err = run(tmp_path / "short.npz", songs / "01.wav", "--model", small_export)
+    assert code == 2 and "the index has 7" in err[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["-n", "0"], 2, "-n 0"),
+        (["--picture", "x.jpg"], 2, "ends with .png"),
+        (["bad.wav"], 1, "is no audio"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(index, songs, tmp_path, monkeypatch, run, arguments, code, said):
+    monkeypatch.chdir(tmp_path)
+    Path("bad.wav").write_text("no audio")
+    found, out, err = run(index(), songs / "01.wav", *arguments)
+    assert (found, out, len(err)) == (code, [], 1)
+    assert said in err[0]
+    assert run(tmp_path / "bad.wav", songs / "01.wav")[0] == 1
