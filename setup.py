@@ -41,6 +41,8 @@ REQUIREMENTS = [
     "numba>=0.59",
     # pyarrow 26 wants numpy 2.
     "pyarrow>=14,<26",
+    # 0.14.5 is the first for SciPy 1.16; 0.15.0 was tried with NumPy 1.26 and pandas 3.
+    "statsmodels>=0.14.5,<0.16",
 ]
 
 EXTRAS = {
