@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from kerasrep.run_directory import RUNS, RunDirectory, latest_run, new_run
 if TYPE_CHECKING:
     from kerasrep.embedding.files import BadFile
     from kerasrep.training.summary import Summary
+    from kerasrep.tuning.reading import Tuning
+    from kerasrep.tuning.tune import Tuned
 
 
 @dataclass(frozen=True)
@@ -110,3 +113,43 @@ def embed(model: str | Path, audio: Sequence[str | Path]) -> Embeddings:
     rows = [result.embedding for result in done]
     matrix = np.stack(rows) if rows else np.zeros((0, embedder.dimension), np.float32)
     return Embeddings(tuple(result.path for result in done), matrix, embedder.columns, (*not_found, *bad))
+
+
+def tune(
+    tuning: Tuning, run_dir: str | Path | None = None, resume: bool = False, verbose: bool = False
+) -> Tuned:
+    """Search for good settings of a recipe; prints a line a trial and the table of all.
+
+    Args:
+        tuning: See `kerasrep.tuning.reading.read_tuning`.
+        run_dir: Folder; by default a new `runs/NAME/TIME`, or the latest one to resume.
+        resume: Go on with the tuning in `run_dir`.
+        verbose: Show each training's own bar.
+
+    Raises:
+        KerasrepError: Where recipe, corpus or folder cannot be used, or no trial is done.
+    """
+    from kerasrep.corpora.prepare import prepare
+    from kerasrep.training.devices import choose_execution
+    from kerasrep.tuning import tune as search
+    from kerasrep.tuning.directory import TuningDirectory
+    from kerasrep.tuning.report import trials_table
+
+    name = tuning.settings.name
+    root = None if run_dir is None else Path(run_dir)
+    if root is None and resume:
+        root = search.latest(RUNS, name)
+    if root is not None:
+        search.check_tuning(tuning, TuningDirectory(root), resume)
+    choose_execution(tuning.base)  # before the corpus is made: devices may refuse the batch
+    directory = TuningDirectory(root or new_run(RUNS, name).root)
+    try:
+        prepare(tuning.base)
+    except BaseException:
+        with contextlib.suppress(OSError):  # unless there is something in it
+            directory.root.rmdir()
+        raise
+    print(f"tuning:  {directory.root}", flush=True)
+    tuned = search.tune(tuning, directory, lambda recipe: prepare(recipe, progress=False), resume, verbose)
+    print(f"\n{trials_table(tuning, tuned.results)}\n")
+    return tuned

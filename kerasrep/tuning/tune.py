@@ -1,0 +1,161 @@
+"""A tuning from its first trial, or from where it stood, to the best recipe."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kerasrep import strict_yaml
+from kerasrep.errors import RecipeError, RunError
+from kerasrep.run_directory import RunDirectory, write_text
+from kerasrep.training.beginning import exclusive
+from kerasrep.tuning.directory import TuningDirectory
+from kerasrep.tuning.event_files import write_experiment, write_trial
+from kerasrep.tuning.oracles import HyperbandOracle
+from kerasrep.tuning.picture import draw
+from kerasrep.tuning.reading import Tuning
+from kerasrep.tuning.report import Lines, write_best, write_trials
+from kerasrep.tuning.trials import TrialResult
+from kerasrep.tuning.tuner import Prepare, RecipeTuner
+
+#: What may change when a tuning goes on.
+MAY_CHANGE = ("max_trials",)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a tuning found.
+
+    Attributes:
+        directory: Where everything is.
+        results: Of all trials, in the order in which they began.
+        best: The best of them.
+    """
+
+    directory: TuningDirectory
+    results: Sequence[TrialResult]
+    best: TrialResult
+
+
+def tune(
+    tuning: Tuning, directory: TuningDirectory, prepare: Prepare, resume: bool = False, verbose: bool = False
+) -> Tuned:
+    """Run every trial that is left, and write table, picture, event files and the best recipe.
+
+    Args:
+        tuning: What to try.
+        directory: Where everything is written.
+        prepare: Makes shards and targets of a recipe, or finds them.
+        resume: Go on with the tuning in `directory`.
+        verbose: Show each training's own bar.
+
+    Raises:
+        RecipeError: Where the tuning in `directory` is another.
+        RunError: Where there is a tuning already, none to resume, trials fail in a row, or none is done.
+        Interrupted: On SIGINT or SIGTERM, after saving.
+    """
+    with exclusive(RunDirectory(directory.root)):
+        check_tuning(tuning, directory, resume)
+        write_text(directory.tuning, strict_yaml.dump(tuning.as_dict()))
+        write_experiment(directory, tuning)
+        results = _search(tuning, directory, prepare, verbose)
+        best = write_best(directory, tuning, results)
+    if best is None:
+        first = f"; the first: {results[0].reason}" if results else ""
+        raise RunError(f"{directory.root}: none of {len(results)} trials has a score{first}")
+    return Tuned(directory, results, best)
+
+
+def latest(runs: Path, name: str) -> Path:
+    """The latest tuning of a name.
+
+    Raises:
+        RunError: Where there is none.
+    """
+    found = sorted(path.parent for path in (runs / name).glob("*/tuning.yaml"))
+    if not found:
+        raise RunError(f"{runs / name}: holds no tuning to resume; start one without --resume")
+    return found[-1]
+
+
+def check_tuning(tuning: Tuning, directory: TuningDirectory, resume: bool) -> None:
+    """Compare with the tuning that the directory holds; nothing is written.
+
+    Raises:
+        RecipeError: Where anything but the number of trials differs.
+        RunError: Where there is none to resume, or one already.
+    """
+    if not directory.tuning.is_file():
+        if resume:
+            raise RunError(f"{directory.root}: holds no tuning to resume; start one without --resume")
+        return
+    if not resume:
+        raise RunError(f"{directory.root}: holds a tuning already; add --resume, or choose another --run-dir")
+    before = _flat(strict_yaml.load(directory.tuning.read_text(encoding="utf-8"))[0])
+    now = _flat(strict_yaml.load(strict_yaml.dump(tuning.as_dict()))[0])
+    for key in sorted(set(before) | set(now)):
+        if key[0] not in MAY_CHANGE and before.get(key) != now.get(key):
+            raise RecipeError(
+                f"{'.'.join(key)}: {now.get(key)!r}, but the tuning in {directory.root} has "
+                f"{before.get(key)!r}; only max_trials may change on --resume"
+            )
+
+
+def _search(
+    tuning: Tuning, directory: TuningDirectory, prepare: Prepare, verbose: bool
+) -> Sequence[TrialResult]:
+    with contextlib.redirect_stdout(io.StringIO()):  # keras-tuner says that it reloads
+        tuner = RecipeTuner(tuning, directory, prepare, show_progress=verbose)
+    before = tuner.results()
+    lines = Lines(tuning, _plan(tuning, tuner.oracle), before)
+
+    def ended(result: TrialResult) -> None:
+        results = tuner.results()
+        write_trial(directory, result)
+        write_trials(directory, tuning, results)
+        write_best(directory, tuning, results)
+        draw(directory.picture, tuning, results)
+        lines.ended(result)
+
+    for result in before:  # a kill may have come before all of it was written
+        write_trial(directory, result)
+    tuner.tell(lines.began, ended)
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(_is_news)
+    try:
+        tuner.search()
+    finally:
+        logger.removeFilter(_is_news)
+        lines.close()
+    results = tuner.results()
+    write_trials(directory, tuning, results)
+    draw(directory.picture, tuning, results)
+    planned = tuning.settings.max_trials
+    if planned is not None and not isinstance(tuner.oracle, HyperbandOracle) and len(results) < planned:
+        print(f"note: the space holds no more than {len(results)} settings to try")
+    return results
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for TensorFlow's advice about tracing: each trial is another network and has to be traced."""
+    return "triggered tf.function retracing" not in record.getMessage()
+
+
+def _plan(tuning: Tuning, oracle: Any) -> list[float]:
+    """How much work each trial is."""
+    if not isinstance(oracle, HyperbandOracle):
+        return [1.0] * (tuning.settings.max_trials or 0)
+    goes_on = tuning.base.training.decay == "constant"
+    plan = [float(after - (before if goes_on else 0)) for before, after in oracle.plan()]
+    return plan[: tuning.settings.max_trials]
+
+
+def _flat(value: Any, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for name, inner in value.items() for k, v in _flat(inner, (*prefix, name)).items()}
