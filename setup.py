@@ -4,9 +4,11 @@ The lower and upper bounds were tried: `constraints.txt` holds one whole set of 
 """
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 
@@ -41,6 +43,8 @@ REQUIREMENTS = [
     "numba>=0.59",
     # pyarrow 26 wants numpy 2.
     "pyarrow>=14,<26",
+    # 0.14.5 is the first for SciPy 1.16; 0.15.0 was tried with NumPy 1.26 and pandas 3.
+    "statsmodels>=0.14.5,<0.16",
 ]
 
 EXTRAS = {
@@ -63,6 +67,8 @@ EXTRAS = {
 EXTRAS["dev"] = ["tox>=4", *EXTRAS["demo"], *EXTRAS["test"]]
 
 COMMANDS = ["train", "prepare", "export", "embed", "evaluate", "import_checkpoint", "search", "tune"]
+#: Version of `exported/starter` that is shipped.
+STARTER_VERSION = "1"
 #: Names that Python does not allow for a module.
 NAMES = {"import_checkpoint": "import"}
 
@@ -76,7 +82,37 @@ def version() -> str:
     return found.group(1)
 
 
+class BuildWithStarter(build_py):
+    """Put the trunk that comes with kerasrep into the package, as `kerasrep/exported/starter`.
+
+    Only what git keeps: other versions are the user's own. A clone installed with `-e` has it already.
+    """
+
+    def run(self) -> None:
+        """Build as usual, then copy."""
+        super().run()
+        if self.editable_mode:
+            return
+        for path in self._starter():
+            target = Path(self.build_lib, "kerasrep", path.relative_to(ROOT))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """Name what was copied as well."""
+        copied = [str(Path(self.build_lib, "kerasrep", p.relative_to(ROOT))) for p in self._starter()]
+        return [*super().get_outputs(include_bytecode), *copied]
+
+    def _starter(self) -> list[Path]:
+        starter = ROOT / "exported" / "starter"
+        files = (path for path in starter.rglob("*") if path.is_file() and not path.name.startswith("."))
+        return sorted(
+            path for path in files if path.parent == starter or path.is_relative_to(starter / STARTER_VERSION)
+        )
+
+
 setup(
+    cmdclass={"build_py": BuildWithStarter},
     name="kerasrep",
     version=version(),
     description="Music representations learnt from many sources, as SavedModels",

@@ -47,6 +47,10 @@ class ExportError(KerasrepError):
     """A model could not be exported or loaded."""
 
 
+class ServerError(KerasrepError):
+    """A model server cannot be reached, is too slow, or refuses a request."""
+
+
 def one_line(message: str) -> str:
     """Escape new lines and whatever else does not print."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)

@@ -14,11 +14,6 @@ from kerasrep.run_directory import read_json
 SAVED_MODEL_FILE = "saved_model.pb"
 SERVING_DEFAULT = "serving_default"
 EMBED_TRACK = "embed_track"
-#: The trunk that comes with kerasrep, at `exported/starter`.
-STARTER = "starter"
-_PACKAGE = Path(__file__).parent
-#: Where an installed package has the exports that come with it, and where a clone has them.
-SHIPPED = (_PACKAGE / "exported", _PACKAGE.parent / "exported")
 
 _Count = Annotated[int, Field(ge=1)]
 
@@ -143,11 +138,6 @@ class ServingFolder:
         """The number after all that versions and files for other runtimes have."""
         taken = [*version_numbers(self.root), *version_numbers(self.root / "runtimes")]
         return max(taken, default=0) + 1
-
-
-def starter_model() -> Path | None:
-    """Newest version of the trunk that comes with kerasrep, in a clone and in an installed package."""
-    return next((v for place in SHIPPED if (v := find_version(place / STARTER)) is not None), None)
 
 
 def version_numbers(export: Path) -> list[int]:

@@ -19,17 +19,19 @@ SHIPPED = {
 DEMO = {name: ROOT / "recipes" / f"{name}.yaml" for name in SHIPPED}
 PAPER = {name: ROOT / "recipes" / "paper" / f"paper-{name}.yaml" for name in SHIPPED}
 OWN_LABELS = ROOT / "recipes" / "own-labels.yaml"
+STARTER = ROOT / "recipes" / "starter.yaml"
 #: Of other commands: file -> command. What they say is tested beside the command.
 OTHERS = {ROOT / "recipes" / "tune-demo.yaml": "kerasrep-tune"}
 
 
-def test_one_recipe_a_strategy_and_one_for_own_labels_are_shipped_and_no_other():
+def test_one_recipe_a_strategy_one_for_own_labels_the_starters_and_those_of_other_commands_are_shipped():
     assert set(SHIPPED.values()) == set(constants.STRATEGIES)
-    assert set((ROOT / "recipes").rglob("*.yaml")) == {*DEMO.values(), *PAPER.values(), OWN_LABELS, *OTHERS}
+    wanted = {*DEMO.values(), *PAPER.values(), OWN_LABELS, STARTER, *OTHERS}
+    assert set((ROOT / "recipes").rglob("*.yaml")) == wanted
 
 
 @pytest.mark.parametrize(
-    "path", [*DEMO.values(), *PAPER.values(), OWN_LABELS, *OTHERS], ids=lambda path: path.stem
+    "path", [*DEMO.values(), *PAPER.values(), OWN_LABELS, STARTER, *OTHERS], ids=lambda path: path.stem
 )
 def test_the_header_gives_purpose_command_time_and_score(path):
     header = path.read_text(encoding="utf-8").partition("\n\n")[0].splitlines()

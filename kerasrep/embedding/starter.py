@@ -25,5 +25,5 @@ def default_model() -> Path:
             return version
     raise ExportError(
         f"no model is named, and this installation has no exported/{NAME}; train one (kerasrep-train "
-        "recipes/ms-sr-fc.yaml) and name it with --model"
+        "recipes/starter.yaml) and name it with --model"
     )

@@ -1,6 +1,8 @@
 """Exports for other runtimes, each run in the runtime itself."""
 
 import json
+import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -200,3 +202,36 @@ def test_a_file_that_is_no_evaluation_is_refused(small_run, tmp_path, capsys, co
     code, _, err = run_export(capsys, small_run.run.root, "--directory", tmp_path / "new", "--scores", path)
     assert (code, len(err)) == (1, 1)
     assert "scores.json" in err[0]
+
+
+ESSENTIA = """
+import sys
+import essentia
+import essentia.standard
+import numpy as np
+
+essentia.log.infoActive = False
+outputs = sys.argv[3:]
+predict = essentia.standard.TensorflowPredict(
+    graphFilename=sys.argv[1], inputs=["waveform"], outputs=outputs, squeeze=True
+)
+segments = np.load(sys.argv[2])
+pool = essentia.Pool()
+pool.set("waveform", np.ascontiguousarray(segments[:, np.newaxis]))
+found = predict(pool)
+np.savez(sys.argv[2] + ".npz", **{name: found[name].reshape(len(segments), -1) for name in outputs})
+"""
+
+
+@pytest.mark.skipif(
+    "ESSENTIA_PYTHON" not in os.environ, reason="ESSENTIA_PYTHON names no Python with essentia-tensorflow"
+)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_essentias_tensorflow_of_2021_reads_the_frozen_graph(folder, segments, expected, tmp_path, batch):
+    np.save(tmp_path / "x.npy", segments[:batch])
+    command = [os.environ["ESSENTIA_PYTHON"], "-c", ESSENTIA, folder / "frozen.pb", tmp_path / "x.npy"]
+    done = subprocess.run([*command, *NAMES], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "not in the op definition" not in done.stderr
+    with np.load(tmp_path / "x.npy.npz") as found:
+        assert_equal(dict(found), expected, batch)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasrep.data.native_messages import silenced
 from kerasrep.errors import ExportError
 from kerasrep.export_directory import SERVING_DEFAULT
 from kerasrep.model.strategies import Network
@@ -104,7 +105,8 @@ def write_formats(
     for name in formats:
         runtime = runtime_of(name)
         path = folder / runtime.FILE
-        runtime.write(path, source)
+        with silenced():  # converters talk of their own business
+            runtime.write(path, source)
         difference = _largest_difference(name, runtime.read(path), source, audio, runtime.BATCHES)
         about[name] = {"file": path.name, "bytes": path.stat().st_size, "largest_difference": difference}
     return about

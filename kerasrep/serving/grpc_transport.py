@@ -1,0 +1,98 @@
+"""TF Serving's gRPC interface: the smaller and faster messages. Imports TensorFlow, for its tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from kerasrep.export_directory import SERVING_DEFAULT
+from kerasrep.serving.transport import Failure, ServedModel
+
+PASSING = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.ABORTED,
+    }
+)
+#: Of what is received; gRPC's own limit is 4 MiB, and -1 is none.
+OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+
+
+class GrpcTransport:
+    """Requests to `HOST:8500`, in plain text or over TLS."""
+
+    def __init__(
+        self,
+        address: str,
+        model: str,
+        version: int | None,
+        timeout_seconds: float,
+        credentials: grpc.ChannelCredentials | None,
+        headers: dict[str, str],
+    ) -> None:
+        self._model, self._version = model, version
+        self._timeout_seconds = timeout_seconds
+        self._metadata = tuple((name.lower(), value) for name, value in headers.items())
+        self._channel = (
+            grpc.insecure_channel(address, OPTIONS)
+            if credentials is None
+            else grpc.secure_channel(address, credentials, OPTIONS)
+        )
+        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+
+    def describe(self) -> ServedModel:
+        """GetModelMetadata."""
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        self._name(request.model_spec)
+        answer = self._send(self._stub.GetModelMetadata, request)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        answer.metadata["signature_def"].Unpack(signatures)
+        signature = signatures.signature_def[SERVING_DEFAULT]
+        shape = signature.inputs["waveform"].tensor_shape.dim
+        outputs = {
+            name: output.tensor_shape.dim[-1].size
+            for name, output in signature.outputs.items()
+            if output.tensor_shape.dim
+        }
+        if len(shape) != 3:
+            raise Failure("serves no kerasrep export (no 'waveform' in its signature)", passing=False)
+        return ServedModel(shape[1].size, outputs)
+
+    def predict(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Predict, with the whole embedding as the only output."""
+        request = predict_pb2.PredictRequest(output_filter=["embedding"])
+        self._name(request.model_spec)
+        request.model_spec.signature_name = SERVING_DEFAULT
+        request.inputs["waveform"].CopyFrom(tf.make_tensor_proto(segments))
+        answer = self._send(self._stub.Predict, request)
+        if "embedding" not in answer.outputs:
+            raise Failure("gives no embedding", passing=False)
+        embeddings: NDArray[np.float32] = tf.make_ndarray(answer.outputs["embedding"])
+        return embeddings
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    def _name(self, spec: Any) -> None:
+        spec.name = self._model
+        if self._version is not None:
+            spec.version.value = self._version
+
+    def _send(self, method: Any, request: Any) -> Any:
+        try:
+            return method(request, timeout=self._timeout_seconds, metadata=self._metadata)
+        except grpc.RpcError as error:
+            code = error.code()
+            raise Failure(f"answers {code.name}: {error.details()}", code in PASSING) from error

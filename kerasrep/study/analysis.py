@@ -1,0 +1,103 @@
+"""The whole analysis of a table of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from kerasrep.study.anova import AnovaRow, Residuals, anova
+from kerasrep.study.compactness import Compactness, compactness_of
+from kerasrep.study.effects import Effect, number_effects, presence_effects
+from kerasrep.study.mixed import Fit, fit
+from kerasrep.study.scores import ScoreTable, Standardised, standardise
+from kerasrep.study.terms import Terms, number_terms, presence_terms
+
+
+@dataclass(frozen=True)
+class ModelOutcome:
+    """One of the two models.
+
+    Attributes:
+        fit: The mixed model, or what took its place.
+        effects: In families.
+        anova: Of the runs' means.
+        residuals: Of the same.
+    """
+
+    fit: Fit
+    effects: tuple[Effect, ...]
+    anova: tuple[AnovaRow, ...]
+    residuals: Residuals
+
+    def family(self, name: str) -> list[Effect]:
+        """Effects of one family."""
+        return [effect for effect in self.effects if effect.family == name]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything that the report says of scores.
+
+    Attributes:
+        scores: Standardised.
+        number: Strategy x number of sources; None where there are too few runs for it.
+        presence: Strategy x presence of each source; None likewise.
+        compactness: Score against dimension and parameters.
+        notes: What could not be done, and why.
+    """
+
+    scores: Standardised
+    number: ModelOutcome | None
+    presence: ModelOutcome | None
+    compactness: Compactness
+    notes: tuple[str, ...]
+
+
+def analyse(table: ScoreTable, strategies: Sequence[str], sources: Sequence[str]) -> Analysis:
+    """Analyse the scores of a study.
+
+    Args:
+        table: Scores as measured, of all runs.
+        strategies: Levels, in order.
+        sources: In order.
+
+    Raises:
+        DataError: Where there is too little to analyse.
+    """
+    scores = standardise(table)
+    multi, notes = scores.multi, []
+    number = presence = None
+    terms = number_terms(multi.runs, strategies)
+    if _enough(terms, len(multi.runs)):
+        number = _outcome(terms, scores, number_effects)
+    else:
+        notes.append(_too_few(terms, len(multi.runs)))
+    terms = presence_terms(multi.runs, strategies, sources)
+    if _enough(terms, len(multi.runs)):
+        presence = _outcome(terms, scores, lambda found: presence_effects(found, sources))
+    else:
+        notes.append(_too_few(terms, len(multi.runs)))
+    for outcome in (number, presence):
+        if outcome is not None:
+            notes += [outcome.fit.terms.left_out] if outcome.fit.terms.left_out else []
+            notes += [f"{outcome.fit.terms.title}: {text}." for text in outcome.fit.failures]
+    if scores.left_out:
+        notes.append(f"Left out of the models, as scores are missing: {', '.join(scores.left_out)}.")
+    if scores.constant:
+        notes.append(f"Left out, as all runs score the same: {', '.join(scores.constant)}.")
+    return Analysis(scores, number, presence, compactness_of(scores.table), tuple(notes))
+
+
+def _outcome(terms: Terms, scores: Standardised, effects: Callable[[Fit], list[Effect]]) -> ModelOutcome:
+    values = scores.multi.values
+    found = fit(terms, values)
+    rows, residuals = anova(terms, values)
+    return ModelOutcome(found, tuple(effects(found)), tuple(rows), residuals)
+
+
+def _enough(terms: Terms, n_runs: int) -> bool:
+    return n_runs > len(terms.names) + 1 and len(terms.names) > 1
+
+
+def _too_few(terms: Terms, n_runs: int) -> str:
+    return f"The model '{terms.title}' was not fitted: {n_runs} runs for {len(terms.names)} terms."

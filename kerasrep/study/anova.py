@@ -1,0 +1,164 @@
+"""Analysis of variance of the runs' means, and whether its assumptions hold.
+
+Type II sums of squares: each term beside all others that do not contain it. A run's mean over tasks is one
+number, so that tasks do not count as independent repetitions.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+from kerasrep.downstream.significance import holm
+from kerasrep.study.terms import Terms
+
+
+@dataclass(frozen=True)
+class AnovaRow:
+    """One term of an analysis of variance.
+
+    Attributes:
+        term: In words.
+        df: Degrees of freedom.
+        sum_of_squares: Type II.
+        f: F value.
+        p_value: As it is.
+        p_holm: Corrected for the number of terms.
+        eta: Partial eta squared: part of what the other terms leave.
+        eta_low: Lower end of its 90% interval, by inversion of the noncentral F distribution. 90%, because an
+            effect that is significant at 5% has then a lower end above 0 (Steiger 2004).
+        eta_high: Upper end.
+    """
+
+    term: str
+    df: float
+    sum_of_squares: float
+    f: float
+    p_value: float
+    eta: float
+    eta_low: float
+    eta_high: float
+    p_holm: float = 1.0
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """What is left of the runs' means, and tests of it.
+
+    Attributes:
+        fitted: float64 [runs].
+        standardised: float64 [runs], internally studentised.
+        normality_p: Shapiro and Wilk's test.
+        equal_variance_p: Breusch and Pagan's test against the columns of the model.
+        n_outliers: Beyond three deviations.
+        r_squared: Part of the variance that the model explains.
+    """
+
+    fitted: NDArray[np.float64]
+    standardised: NDArray[np.float64]
+    normality_p: float
+    equal_variance_p: float
+    n_outliers: int
+    r_squared: float
+
+    @property
+    def sentence(self) -> str:
+        """What the numbers say."""
+        normal = "no sign of" if self.normality_p >= 0.05 else "signs of"
+        equal = "no sign of" if self.equal_variance_p >= 0.05 else "signs of"
+        return (
+            f"The model explains {self.r_squared:.0%} of the variance of the runs' means. Residuals show "
+            f"{normal} departure from a normal distribution (Shapiro-Wilk p = {self.normality_p:.3f}) and "
+            f"{equal} unequal variance (Breusch-Pagan p = {self.equal_variance_p:.3f}); {self.n_outliers} of "
+            f"{len(self.fitted)} lie beyond three deviations."
+        )
+
+
+def anova(terms: Terms, scores: NDArray[np.float64]) -> tuple[list[AnovaRow], Residuals]:
+    """Analysis of variance of the runs' means, and the check of its residuals.
+
+    Args:
+        terms: Columns of the model; those of one term are tested together.
+        scores: float64 [runs, tasks].
+    """
+    y, blocks = scores.mean(axis=1), term_blocks(terms)
+    x = terms.values
+    residual_df = len(y) - x.shape[1]
+    error = _rss(x, y)
+    rows = []
+    for name, columns in blocks.items():
+        kept = [c for other, c in blocks.items() if other != name and not _contains(other, name)]
+        reduced = [0, *(column for block in kept for column in block)]
+        sum_of_squares = _rss(x[:, reduced], y) - _rss(x[:, sorted([*reduced, *columns])], y)
+        f = (sum_of_squares / len(columns)) / (error / residual_df)
+        low, high = eta_interval(f, len(columns), residual_df)
+        p_value = float(stats.f.sf(f, len(columns), residual_df))
+        eta = sum_of_squares / (sum_of_squares + error)
+        rows.append(AnovaRow(name, float(len(columns)), sum_of_squares, f, p_value, eta, low, high))
+    corrected = holm([row.p_value for row in rows]).tolist() if rows else []
+    rows = [replace(row, p_holm=p) for row, p in zip(rows, corrected, strict=True)]
+    return rows, _residuals(x, y)
+
+
+def term_blocks(terms: Terms) -> dict[str, list[int]]:
+    """Term -> its columns: all contrasts of the strategy are one term, and so are their products."""
+    blocks: dict[str, list[int]] = {}
+    for place, name in enumerate(terms.names[1:], start=1):
+        level, _, other = name.partition(":")
+        is_strategy = level in terms.strategies
+        words = "number of sources" if (other or level) == "n_sources" else (other or level)
+        term = f"strategy × {words}" if other else "strategy" if is_strategy else words
+        blocks.setdefault(term, []).append(place)
+    return blocks
+
+
+def eta_interval(f: float, df: int, residual_df: int, level: float = 0.90) -> tuple[float, float]:
+    """Interval of partial eta squared from the noncentrality of F."""
+
+    def noncentrality(probability: float) -> float:
+        def miss(value: float) -> float:
+            return float(stats.ncf.cdf(f, df, residual_df, value)) - probability
+
+        if f <= 0 or float(stats.f.cdf(f, df, residual_df)) <= probability:
+            return 0.0
+        upper = 10.0 * (f * df + df + 10.0)
+        return float(optimize.brentq(miss, 1e-9, upper)) if miss(upper) < 0 else upper
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ends = [noncentrality(0.5 + level / 2), noncentrality(0.5 - level / 2)]
+    total = df + residual_df + 1
+    return ends[0] / (ends[0] + total), ends[1] / (ends[1] + total)
+
+
+def _contains(term: str, part: str) -> bool:
+    """Whether an interaction has `part` as one of its factors."""
+    return part in term.split(" × ") and term != part
+
+
+def _rss(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    return float(((y - x @ np.linalg.lstsq(x, y, rcond=None)[0]) ** 2).sum())
+
+
+def _residuals(x: NDArray[np.float64], y: NDArray[np.float64]) -> Residuals:
+    from statsmodels.regression.linear_model import OLS
+    from statsmodels.stats.diagnostic import het_breuschpagan
+
+    result = OLS(y, x).fit()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a run that the model fits exactly has no studentised residual
+        standardised = np.asarray(result.get_influence().resid_studentized_internal)
+    standardised = np.where(np.isfinite(standardised), standardised, 0.0)
+    equal = float(het_breuschpagan(result.resid, x)[1]) if x.shape[1] > 1 else 1.0
+    return Residuals(
+        np.asarray(result.fittedvalues),
+        standardised,
+        float(stats.shapiro(standardised).pvalue),
+        equal if np.isfinite(equal) else 1.0,
+        int((np.abs(standardised) > 3).sum()),
+        float(result.rsquared),
+    )

@@ -1,0 +1,232 @@
+"""What a study recipe may say, and how it is read: as strictly as the recipes of single runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from kerasrep import constants
+from kerasrep.errors import RecipeError
+from kerasrep.recipe import Recipe
+from kerasrep.recipe_base import FileName, Fraction, ImpossibleSetting, PathText, Settings, SourceName
+from kerasrep.recipe_draft import Draft, read_draft
+
+MultiStrategy = Literal["mss-cr", "ms-cr@2", "ms-cr@4", "ms-cr@6", "ms-sr@fc"]
+MULTI_STRATEGIES: tuple[str, ...] = constants.STRATEGIES[1:]
+#: What each run adds to the base recipe itself.
+OF_THE_RUN = ("name", "strategy", "sources", "seed")
+_NEEDS, _EXAMPLE = "'base' and 'design'", "base: recipes/mss.yaml"
+
+Interaction = Annotated[
+    str,
+    Field(
+        pattern=r"^(strategy|sources|self|bpm|year|taste|tag|lyrics|cdr_tag|artist):"
+        r"(sources|self|bpm|year|taste|tag|lyrics|cdr_tag|artist)$",
+        description="two factors such as strategy:sources (all of them), strategy:tag, sources:sources or "
+        "bpm:tag",
+    ),
+]
+Baseline = Annotated[
+    str,
+    Field(pattern=r"^(random|mfcc|musicnn|hear:\S+)$", description="random, mfcc, musicnn or hear:MODULE"),
+]
+
+
+class DesignSettings(Settings):
+    """Which combinations of sources and strategy are trained, beside those that always are.
+
+    Attributes:
+        kind: `full` takes every combination, `random` and `d-optimal` so many of them, `file` those of a
+            table.
+        runs: Multi-source runs of a random or D-optimal design.
+        sources: Factors: each is in a run or not.
+        strategies: Levels of the other factor.
+        min_sources: Of a multi-source run.
+        interactions: Terms of the model that a D-optimal design is made for, beside main effects.
+        starts: Random designs that the exchange starts from; the best outcome is taken.
+        seed: Of the design and of the order of its runs.
+        file: Table in the authors' form, columns s1 ... s8, arc, n; relative to the current folder.
+    """
+
+    kind: Literal["d-optimal", "random", "full", "file"] = "d-optimal"
+    runs: Annotated[int, Field(ge=1, le=1235)] | None = None
+    sources: Annotated[tuple[SourceName, ...], Field(strict=False, min_length=2)] = constants.SOURCES  # type: ignore[assignment]
+    strategies: Annotated[tuple[MultiStrategy, ...], Field(strict=False, min_length=1)] = MULTI_STRATEGIES  # type: ignore[assignment]
+    min_sources: Annotated[int, Field(ge=2, le=8)] = 2
+    interactions: Annotated[tuple[Interaction, ...], Field(strict=False)] = ()
+    starts: Annotated[int, Field(ge=1, le=1000)] = 10
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    file: PathText | None = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> DesignSettings:
+        for key, names in (("sources", self.sources), ("strategies", self.strategies)):
+            if len(set(names)) != len(names):
+                raise ImpossibleSetting("each name may stand once", f"design.{key}")
+        if self.min_sources > len(self.sources):
+            raise ImpossibleSetting(
+                f"{self.min_sources} of {len(self.sources)} sources", "design.min_sources", "design.sources"
+            )
+        counted = self.kind in {"d-optimal", "random"}
+        if counted and self.runs is None:
+            raise ImpossibleSetting(f"a {self.kind} design needs a number of runs", "design.runs")
+        if not counted and self.runs is not None:
+            raise ImpossibleSetting(
+                f"a design of kind '{self.kind}' has its own number; remove this key", "design.runs"
+            )
+        if (self.kind == "file") != (self.file is not None):
+            need = "needs a file" if self.file is None else "reads no file; remove this key"
+            raise ImpossibleSetting(f"a design of kind '{self.kind}' {need}", "design.file", "design.kind")
+        for name in self.interactions:
+            for factor in name.split(":"):
+                if factor not in {"strategy", "sources", *self.sources}:
+                    raise ImpossibleSetting(
+                        f"'{name}' names a source that the design has not", "design.interactions"
+                    )
+        return self
+
+
+class EvaluationSettings(Settings):
+    """How representations are judged.
+
+    Attributes:
+        tasks: Names, or demo, paper, all; those of the base recipe's section `tasks` as well.
+        data: Folder of the data sets; not needed for demo tasks.
+        probes: Only these; `None` takes all. The first of each kind of task is the score.
+        folds: Folds or repeats.
+        seed: Of folds and probes.
+        max_missing: Part of a task's items that may lack usable audio.
+    """
+
+    tasks: Annotated[tuple[PathText, ...], Field(strict=False, min_length=1)] = ("demo",)
+    data: PathText | None = None
+    probes: Annotated[tuple[PathText, ...], Field(strict=False, min_length=1)] | None = None
+    folds: Annotated[int, Field(ge=2, le=1000)] = 5
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    max_missing: Fraction = 0.02
+
+
+class WorkerSettings(Settings):
+    """How many runs go on at once.
+
+    Attributes:
+        count: Processes; `auto` is one a GPU, or one for every `cores` cores.
+        gpus: Numbers of the GPUs to use; `auto` takes all that are visible, an empty list none.
+        cores: Cores of a process where there is no GPU.
+    """
+
+    count: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
+    gpus: Literal["auto"] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = "auto"
+    cores: Annotated[int, Field(ge=1, le=1024)] = 1
+
+
+class StudyRecipe(Settings):
+    """One study.
+
+    Attributes:
+        name: Of its folder, `studies/NAME`.
+        base: Recipe of all runs without name, strategy, sources and seed; a path, relative to the current
+            folder, or the settings themselves. Where `settings` are given too, they are laid over it.
+        settings: Laid over `base`.
+        design: Which runs.
+        evaluation: Tasks and probes.
+        baselines: Representations that nothing was trained for; `random` is the first single-source network.
+        seeds: Every run is made once with each.
+        retries: How often a run that failed is tried again.
+        export: Whether a SavedModel of each trained run is written.
+        workers: How many runs at once.
+        notes: Lines that the report begins with.
+    """
+
+    name: FileName
+    base: PathText | dict[str, Any]
+    settings: dict[str, Any] = Field(default_factory=dict)
+    design: DesignSettings
+    evaluation: EvaluationSettings = EvaluationSettings()
+    baselines: Annotated[tuple[Baseline, ...], Field(strict=False)] = ("random", "mfcc")
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(strict=False, min_length=1)] = (
+        0,
+    )
+    retries: Annotated[int, Field(ge=0, le=100)] = 1
+    export: bool = True
+    workers: WorkerSettings = WorkerSettings()
+    notes: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+    @field_validator("seeds", "baselines")
+    @classmethod
+    def _once(cls, names: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(names)) != len(names):
+            raise ValueError("each may stand once")
+        return names
+
+    @model_validator(mode="after")
+    def _each_once(self) -> StudyRecipe:
+        return self
+
+
+class Study:
+    """A study recipe together with the recipe that its runs are made of.
+
+    Attributes:
+        recipe: What the study recipe says.
+        base: The base recipe as it is once strategy and sources are given, one for each check.
+    """
+
+    def __init__(self, recipe: StudyRecipe, base: Draft) -> None:
+        """Keep both; see `read_study`."""
+        self.recipe = recipe
+        self._base = base
+
+    def run_recipe(self, name: str, strategy: str, sources: Sequence[str], seed: int) -> Recipe:
+        """The recipe of one run.
+
+        Raises:
+            RecipeError: Where the base recipe is wrong, in one line with its file and line.
+        """
+        values = self._base.values | {"name": name, "strategy": strategy, "sources": list(sources)}
+        return Draft(values | {"seed": seed}, self._base.origins, self._base.file).check(Recipe)
+
+
+def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
+    """Read and check a study recipe and its base recipe.
+
+    Args:
+        path: YAML file.
+        overrides: `KEY=VALUE`, as for every recipe; `settings.training.epochs=2` reaches the runs.
+
+    Raises:
+        RecipeError: One line: what is wrong, where, and what is allowed.
+    """
+    path = Path(path)
+    draft = read_draft(path, _NEEDS, _EXAMPLE)
+    for override in overrides:
+        draft.override(override)
+    draft.values.setdefault("name", path.stem)
+    recipe = draft.check(StudyRecipe)
+    study = Study(recipe, _base_of(draft, recipe))
+    for strategy in recipe.design.strategies:
+        study.run_recipe("check", strategy, recipe.design.sources, recipe.seeds[0])
+    for source in recipe.design.sources:
+        study.run_recipe("check", "ss-r", [source], recipe.seeds[0])
+    return study
+
+
+def _base_of(draft: Draft, recipe: StudyRecipe) -> Draft:
+    """The base recipe with the study's settings laid over it; faults keep the file and line they are in."""
+    base = read_draft(Path(recipe.base)) if isinstance(recipe.base, str) else draft.section("base")
+    for name in OF_THE_RUN:
+        if name in base.values and isinstance(recipe.base, dict):
+            raise RecipeError(f"{base.origin([(name,)])}: base.{name}: is set by the study; remove this key")
+        base.values.pop(name, None)
+    if recipe.settings:
+        over = draft.section("settings")
+        for name in OF_THE_RUN:
+            if name in over.values:
+                raise RecipeError(
+                    f"{over.origin([(name,)])}: settings.{name}: is set by the study; remove this key"
+                )
+        base.lay_over(over)
+    return base

@@ -1,0 +1,121 @@
+"""Scores of all runs on all tasks, and how they are put on one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep.errors import DataError
+
+RunKind = Literal["multi", "single", "baseline"]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the analysis knows of a run.
+
+    Attributes:
+        run_id: Its folder.
+        kind: Multi-source, single-source or baseline.
+        strategy: Of sharing; the name of a baseline.
+        sources: None for a baseline.
+        seed: Of training.
+        dimension: Values of a track's embedding.
+        parameters: Of the trunk, without heads; 0 where nothing is trained or it is not known.
+        in_design: Whether the design names it; all-source runs may be there beside it.
+    """
+
+    run_id: str
+    kind: RunKind
+    strategy: str
+    sources: tuple[str, ...]
+    seed: int = 0
+    dimension: int = 0
+    parameters: int = 0
+    in_design: bool = True
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores as they were measured.
+
+    Attributes:
+        runs: Rows.
+        tasks: Columns.
+        metrics: Of the tasks.
+        values: float64 [runs, tasks]; NaN where a run has no score.
+    """
+
+    runs: tuple[RunFacts, ...]
+    tasks: tuple[str, ...]
+    metrics: tuple[str, ...]
+    values: NDArray[np.float64]
+
+    def rows(self, kind: RunKind) -> list[int]:
+        """Rows of one kind."""
+        return [row for row, run in enumerate(self.runs) if run.kind == kind]
+
+    def keep(self, rows: Sequence[int]) -> ScoreTable:
+        """The table of some rows."""
+        kept = list(rows)
+        return ScoreTable(tuple(self.runs[row] for row in kept), self.tasks, self.metrics, self.values[kept])
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """Scores in deviations of their task.
+
+    Attributes:
+        table: All runs, `values` standardised.
+        mean: float64 [tasks], of the complete multi-source runs.
+        sd: float64 [tasks], of the same, with one degree of freedom less.
+        left_out: Multi-source runs that lack a score: they are in no model.
+        constant: Tasks that all multi-source runs have the same score on: left out everywhere.
+    """
+
+    table: ScoreTable
+    mean: NDArray[np.float64]
+    sd: NDArray[np.float64]
+    left_out: tuple[str, ...]
+    constant: tuple[str, ...]
+
+    @property
+    def multi(self) -> ScoreTable:
+        """The complete multi-source runs."""
+        rows = [row for row in self.table.rows("multi") if np.isfinite(self.table.values[row]).all()]
+        return self.table.keep(rows)
+
+
+def standardise(table: ScoreTable) -> Standardised:
+    """Put the scores of each task on the scale of the multi-source runs: mean 0, deviation 1.
+
+    Single-source runs and baselines are put on the same scale, so that they can stand beside the others.
+
+    Raises:
+        DataError: Where fewer than three multi-source runs have scores on all tasks, or no task varies.
+    """
+    multi = table.rows("multi")
+    complete = [row for row in multi if np.isfinite(table.values[row]).all()]
+    if len(complete) < 3:
+        raise DataError(
+            f"{len(complete)} multi-source runs have scores on all tasks; the analysis needs three or more"
+        )
+    mean, sd = table.values[complete].mean(axis=0), table.values[complete].std(axis=0, ddof=1)
+    varies = sd > 1e-12
+    if not varies.any():
+        raise DataError("all multi-source runs have equal scores on every task; there is nothing to analyse")
+    columns = np.flatnonzero(varies)
+    values = (table.values[:, columns] - mean[columns]) / sd[columns]
+    kept = ScoreTable(
+        table.runs,
+        tuple(table.tasks[column] for column in columns),
+        tuple(table.metrics[column] for column in columns),
+        values,
+    )
+    left_out = tuple(table.runs[row].run_id for row in multi if row not in set(complete))
+    constant = tuple(task for task, there in zip(table.tasks, varies, strict=True) if not there)
+    return Standardised(kept, mean[columns], sd[columns], left_out, constant)

@@ -1,0 +1,117 @@
+"""The two linear models of the analysis as columns.
+
+Two, because the number of sources is the sum of their presences: one asks whether the number matters, the
+other which sources do. Both have the strategy, coded as differences from the mean of the strategies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep.study.scores import RunFacts
+
+#: So many runs more than columns are wanted before interactions enter a model.
+SPARE_RUNS = 10
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Columns of a model.
+
+    Attributes:
+        title: Of the model.
+        names: Of the columns.
+        values: float64 [runs, columns].
+        slopes: Name -> columns whose effects may differ from task to task.
+        strategies: Levels of the strategy; the last one's difference is minus the sum of the others'.
+        left_out: What was meant to be in the model and could not be estimated; one sentence or none.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    values: NDArray[np.float64]
+    slopes: dict[str, tuple[int, ...]]
+    strategies: tuple[str, ...]
+    left_out: str = ""
+
+    def contrast(self, name: str) -> NDArray[np.float64]:
+        """One column as weights over all columns."""
+        vector = np.zeros(len(self.names))
+        vector[self.names.index(name)] = 1.0
+        return vector
+
+    def strategy(self, name: str, of: str = "") -> NDArray[np.float64]:
+        """What a strategy adds to the mean: of the score, or of the effect of column `of`."""
+        vector = np.zeros(len(self.names))
+        if len(self.strategies) < 2 or (of and f"{self.strategies[0]}:{of}" not in self.names):
+            return vector
+        levels = [f"{level}:{of}" if of else level for level in self.strategies[:-1]]
+        columns = [self.names.index(level) for level in levels]
+        if name == self.strategies[-1]:
+            vector[columns] = -1.0
+        else:
+            vector[columns[self.strategies.index(name)]] = 1.0
+        return vector
+
+
+def number_terms(runs: Sequence[RunFacts], strategies: Sequence[str]) -> Terms:
+    """Strategy, number of sources (centred, an effect for each source more), and their interaction."""
+    number = np.array([len(run.sources) for run in runs], np.float64)
+    number -= number.mean()
+    main = {"n_sources": number} if number.any() else {}
+    return _terms("strategy × number of sources", runs, strategies, main)
+
+
+def presence_terms(runs: Sequence[RunFacts], strategies: Sequence[str], sources: Sequence[str]) -> Terms:
+    """Strategy, presence of each source (an effect of having it), and their interactions."""
+    main = {}
+    for source in sources:
+        present = np.array([source in run.sources for run in runs], np.float64)
+        if 0 < present.sum() < len(runs):
+            main[source] = present - 0.5
+    return _terms("strategy × presence of each source", runs, strategies, main)
+
+
+def _terms(
+    title: str,
+    runs: Sequence[RunFacts],
+    strategies: Sequence[str],
+    main: dict[str, NDArray[np.float64]],
+) -> Terms:
+    used = tuple(s for s in strategies if any(run.strategy == s for run in runs))
+    coded = _sum_coded(runs, used)
+    columns = {"intercept": np.ones(len(runs)), **coded, **main}
+    crossed = {
+        f"{level}:{name}": values * effect for name, effect in main.items() for level, values in coded.items()
+    }
+    left_out = ""
+    if crossed:
+        whole = np.column_stack([*columns.values(), *crossed.values()])
+        if len(runs) >= whole.shape[1] + SPARE_RUNS and np.linalg.matrix_rank(whole) == whole.shape[1]:
+            columns |= crossed
+        else:
+            left_out = (
+                f"The interactions of the strategy are left out: {len(runs)} runs cannot tell "
+                f"{whole.shape[1]} terms apart with {SPARE_RUNS} runs to spare."
+            )
+    names = tuple(columns)
+    slopes = {"strategy": tuple(names.index(level) for level in coded)} if coded else {}
+    effects = tuple(names.index(name) for name in main)
+    if effects:
+        slopes["number of sources" if tuple(main) == ("n_sources",) else "presence"] = effects
+    return Terms(title, names, np.column_stack(list(columns.values())), slopes, used, left_out)
+
+
+def _sum_coded(runs: Sequence[RunFacts], strategies: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """1 for a strategy, -1 for the last one, else 0."""
+    if len(strategies) < 2:
+        return {}
+    last = np.array([run.strategy == strategies[-1] for run in runs], np.float64)
+    return {
+        level: np.array([run.strategy == level for run in runs], np.float64) - last
+        for level in strategies[:-1]
+    }

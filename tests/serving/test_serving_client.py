@@ -1,0 +1,284 @@
+"""The client against servers that run the exported model behind TF Serving's contracts."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from dataclasses import replace
+
+import grpc
+import numpy as np
+import pytest
+import soundfile
+from servers import Served, grpc_server, rest_server
+
+from kerasrep.embedding import load
+from kerasrep.errors import DataError, ServerError
+from kerasrep.export_directory import read_card
+from kerasrep.serving.client import Client
+from kerasrep.serving.transport import Failure, Patience
+
+QUICK = Patience(timeout_seconds=20, attempts=3, backoff_seconds=0.001)
+UNAVAILABLE = {"rest": (503, {"error": "busy"}), "grpc": (grpc.StatusCode.UNAVAILABLE, "busy")}
+REFUSED = {
+    "rest": (400, {"error": "no such\ninput"}),
+    "grpc": (grpc.StatusCode.INVALID_ARGUMENT, "no such\ninput"),
+}
+PROTOCOLS = ("rest", "grpc")
+
+
+@pytest.fixture(scope="module")
+def served(small_export, small_loaded):
+    return Served(small_export, small_loaded)
+
+
+@pytest.fixture(scope="module")
+def addresses(served):
+    rest, (rpc, rpc_address) = rest_server(served), grpc_server(served)
+    yield {"rest": rest.address, "grpc": rpc_address}
+    rest.shutdown()
+    rest.server_close()
+    rpc.stop(None)
+
+
+@pytest.fixture
+def connect(addresses, served, small_export):
+    clients = []
+
+    def make(protocol, **options):
+        settings = {"patience": QUICK, "card": small_export.parent / "card.json"} | options
+        clients.append(Client(addresses[protocol], "small", **settings))
+        served.requests.clear()
+        return clients[-1]
+
+    yield make
+    served.faults.clear()
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture(scope="module")
+def local(small_export):
+    return load(small_export)
+
+
+def music(seconds, rate_hz, channels=2):
+    time_s = np.arange(int(seconds * rate_hz)) / rate_hz
+    voices = [
+        0.3 * np.sin(2 * np.pi * (220 + 90 * c) * time_s * (1 + 0.05 * time_s)) for c in range(channels)
+    ]
+    return np.stack(voices, axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_client_has_what_a_local_model_has(connect, local, protocol):
+    client = connect(protocol)
+    for name in ("sample_rate_hz", "branches", "columns", "dimension", "segment_samples"):
+        assert getattr(client, name) == getattr(local, name)
+
+
+@pytest.mark.parametrize(
+    "waveform",
+    [
+        music(6, 22_050),
+        music(1, 44_100, 1)[:, 0],
+        music(3, 8_000, 6),
+        (music(3, 22_050) * 3e4).astype(np.int16),
+    ],
+    ids=["stereo", "short mono at 44.1 kHz", "six channels at 8 kHz", "int16"],
+)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_client_gives_the_vector_of_the_local_model(connect, local, protocol, waveform):
+    rate_hz = 44_100 if waveform.ndim == 1 else (8_000 if waveform.shape[1] == 6 else 22_050)
+    found = connect(protocol).embed(waveform, rate_hz)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, local.embed(waveform, rate_hz), atol=1e-5)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_file_is_embedded_as_by_the_local_model(connect, local, tmp_path, protocol):
+    soundfile.write(tmp_path / "a.flac", music(4, 32_000), 32_000)
+    found = connect(protocol).embed_file(tmp_path / "a.flac")
+    np.testing.assert_allclose(found, local.embed_file(tmp_path / "a.flac"), atol=1e-5)
+
+
+def test_long_audio_is_split_into_messages_that_grpc_takes_by_default(connect, served, local):
+    waveform = np.tile(music(5, 22_050), (10, 1))
+    found = connect("grpc").embed(waveform, 22_050)
+    sizes = [request["waveform"][0] for request in served.requests]
+    assert sum(sizes) == 20
+    assert max(sizes) <= 8
+    np.testing.assert_allclose(found, local.embed(waveform, 22_050), atol=1e-5)
+
+
+def test_segments_a_request_can_be_chosen(connect, served):
+    connect("rest", segments_per_request=1).embed(music(5.1, 22_050), 22_050)
+    assert [request["waveform"][0] for request in served.requests] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_server_that_is_busy_is_asked_again(connect, served, local, protocol):
+    client = connect(protocol)
+    served.faults[:] = [UNAVAILABLE[protocol]] * 2
+    waveform = music(1, 22_050)
+    np.testing.assert_allclose(client.embed(waveform, 22_050), local.embed(waveform, 22_050), atol=1e-5)
+    assert not served.faults
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_server_that_stays_busy_is_given_up(connect, served, protocol):
+    client = connect(protocol)
+    served.faults[:] = [UNAVAILABLE[protocol]] * 3
+    with pytest.raises(ServerError, match="busy; gave up after 3 attempts") as caught:
+        client.embed(music(1, 22_050), 22_050)
+    assert str(caught.value).startswith(f"{client.address}, model 'small': ")
+    assert not served.faults
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_refusal_is_final_and_told_in_one_line(connect, served, protocol):
+    client = connect(protocol)
+    served.faults[:] = [REFUSED[protocol]] * 2
+    with pytest.raises(ServerError, match="no such input") as caught:
+        client.embed(music(1, 22_050), 22_050)
+    assert "\n" not in str(caught.value)
+    assert len(served.faults) == 1
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_an_unknown_model_or_version_is_told(addresses, connect, protocol):
+    connect(protocol, version=1)
+    for name, version in (("other", None), ("small", 9)):
+        with pytest.raises(ServerError, match="not found"):
+            Client(addresses[protocol], name, version, patience=QUICK)
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_a_server_that_is_not_there_is_told_after_all_attempts(scheme):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"{scheme}://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(ServerError, match="gave up after 3 attempts") as caught:
+        Client(address, "small", patience=QUICK)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_a_server_that_never_answers_is_given_up_in_time(scheme):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
+        started = time.monotonic()
+        with pytest.raises(ServerError, match="gave up after 2 attempts"):
+            Client(address, "small", patience=Patience(0.2, 2, 0.001))
+        assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost:8500", "ftp://x", "http://", "grpc:///x", "grpc://host/path", ""]
+)
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(ServerError, match="is no address"):
+        Client(address, "small")
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b"[]", b'{"metadata": {"signature_def": 3}}'])
+def test_an_answer_that_is_not_tf_servings_is_told(addresses, served, body):
+    served.faults[:] = [(200, body)]
+    with pytest.raises(ServerError) as caught:
+        Client(addresses["rest"], "small", patience=QUICK)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_audio_is_refused_before_anything_is_sent(connect, served):
+    client = connect("rest")
+    with pytest.raises(DataError):
+        client.embed(np.full(1000, np.nan, np.float32), 22_050)
+    with pytest.raises(DataError):
+        client.embed(np.zeros(10, np.float32), 0)
+    assert served.requests == []
+
+
+def test_without_a_card_branches_have_numbers_for_names(connect, local):
+    client = connect("grpc", card=None)
+    assert client.branches == ("branch_1", "branch_2")
+    waveform = music(1, 22_050)
+    np.testing.assert_allclose(client.embed(waveform, 22_050), local.embed(waveform, 22_050), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [({"segment_samples": 44_100}, "55125 samples, not 44100"), ({"segment_dimension": 256}, "512 values")],
+)
+def test_a_card_of_another_model_is_told(addresses, small_export, changed, said):
+    card = read_card(small_export).model_copy(update=changed)
+    with pytest.raises(ServerError, match=said):
+        Client(addresses["rest"], "small", card=card, patience=QUICK)
+
+
+def test_headers_reach_the_server():
+    seen = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer():
+            connection, _ = listening.accept()
+            seen.append(connection.recv(4096).decode())
+            connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}/proxy"
+        with pytest.raises(ServerError, match="answers 403"):
+            Client(address, "small", headers={"Authorization": "Bearer x"}, patience=QUICK)
+    assert "Authorization: Bearer x" in seen[0]
+    assert seen[0].startswith("GET /proxy/v1/models/small/metadata ")
+
+
+def test_pauses_double_up_to_a_limit(monkeypatch):
+    pauses = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+
+    def fail():
+        raise Failure("x", passing=True)
+
+    with pytest.raises(ServerError):
+        Patience(attempts=6, backoff_seconds=0.5, max_backoff_seconds=3).call("here", fail)
+    assert pauses == [0.5, 1, 2, 3, 3]
+
+
+@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"timeout_seconds": 0}, {"backoff_seconds": -1}])
+def test_impatience_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ServerError):
+        replace(Patience(), **wrong)
+
+
+@pytest.mark.skipif("TF_SERVING_BINARY" not in os.environ, reason="TF_SERVING_BINARY names no server")
+@pytest.mark.parametrize("batching", [False, True])
+def test_a_real_model_server_gives_the_same_vectors(small_export, local, tmp_path, batching):
+    root = tmp_path / "small"
+    shutil.copytree(small_export.parent, root)
+    config = (root / "models.config").read_text().replace("/models/small", str(root))
+    (root / "models.config").write_text(config)
+    ports = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    command = [os.environ["TF_SERVING_BINARY"], f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
+    command += [f"--model_config_file={root / 'models.config'}"]
+    if batching:
+        command += ["--enable_batching", f"--batching_parameters_file={root / 'batching_parameters.txt'}"]
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
+        try:
+            patience = Patience(timeout_seconds=60, attempts=60, backoff_seconds=0.5, max_backoff_seconds=1)
+            for address in (f"grpc://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}"):
+                with Client(address, "small", card=root / "card.json", patience=patience) as client:
+                    waveform = music(7, 44_100)
+                    found = client.embed(waveform, 44_100)
+                np.testing.assert_allclose(found, local.embed(waveform, 44_100), atol=1e-5)
+        finally:
+            server.terminate()
+    assert json.loads((root / "card.json").read_text())["version"] == 1

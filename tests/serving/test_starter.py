@@ -1,0 +1,99 @@
+"""The trunk that comes with kerasrep."""
+
+import ast
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kerasrep import constants
+from kerasrep.embedding.starter import default_model
+from kerasrep.export_directory import ServingFolder, read_card, read_card_file, warmup_path
+from kerasrep.recipe_file import read_recipe
+from kerasrep.serving import folder, warmup
+from kerasrep.serving.graph import check_operations
+
+ROOT = Path(__file__).parents[2]
+STARTER = ROOT / "exported" / "starter"
+VERSION = STARTER / "1"
+
+
+@pytest.fixture(scope="module")
+def card():
+    return read_card(VERSION)
+
+
+def test_it_is_the_default_model():
+    assert default_model().parent == STARTER
+
+
+def test_its_card_is_complete(card):
+    assert card == read_card_file(ServingFolder(STARTER).card)
+    assert (card.strategy, card.sources) == ("ms-sr@fc", constants.SOURCES)
+    assert (card.segment_dimension, card.track_dimension) == (256, 512)
+    assert set(card.scores["validation"]["sources"]) == set(constants.SOURCES)
+    assert {task for task in constants.DOWNSTREAM_TASKS if task.startswith("demo_")} == set(
+        card.scores["downstream"]
+    )
+    assert any("TimGM6mb" in line for line in card.licence)
+    assert card.training_data["corpus"] == "demo"
+    assert len(card.training_data["fingerprint"]) == 16
+
+
+def test_its_recipe_makes_it_again(card):
+    assert card.recipe == read_recipe(ROOT / "recipes" / "starter.yaml").as_dict()
+
+
+def test_it_learnt_something(card):
+    for name, task in card.scores["downstream"].items():
+        scores = {label: score["mean"] for label, score in task["scores"].items()}
+        assert scores["starter/1"] > max(scores["random"], scores["mfcc"]), name
+
+
+def test_its_folder_is_valid_and_its_requests_replay():
+    import tensorflow as tf
+
+    folder.check_folder(ServingFolder(STARTER))
+    check_operations(VERSION)
+    assert warmup.replay(warmup_path(VERSION), tf.saved_model.load(str(VERSION)).signatures) == {
+        "serving_default": 2,
+        "embed_track": 2,
+    }
+
+
+def test_it_tells_sounds_apart():
+    import kerasrep
+
+    embedder = kerasrep.load(STARTER)
+    requests = [r.inputs["waveform"] for r in warmup.read_requests(warmup_path(VERSION))]
+    one, other = requests[1]
+    vectors = embedder.embed_segments(np.stack([one, 0.9 * one, other]))
+    assert np.isfinite(vectors).all()
+    distances = np.linalg.norm(vectors - vectors[0], axis=1)
+    assert distances[1] < 0.5 * distances[2]
+
+
+def test_git_keeps_the_shipped_version_and_no_other():
+    def ignored(path):
+        done = subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=False)
+        return done.returncode == 0
+
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    kept = [path for path in VERSION.rglob("*") if path.is_file()] + [STARTER / "card.json"]
+    assert not [path for path in kept if ignored(path.relative_to(ROOT))]
+    for path in ("exported/starter/2", "exported/starter/runtimes", "exported/mss/1"):
+        assert ignored(f"{path}/saved_model.pb")
+
+
+def test_setup_ships_the_version_that_git_keeps():
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    values = {
+        node.targets[0].id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Constant)
+    }
+    assert values["STARTER_VERSION"] == VERSION.name
