@@ -353,11 +353,16 @@ def test_a_downstream_score_can_be_what_counts(write_search, prepared_tones, ton
         "audio": str(tones),
     }
     path = write_search(
-        space={"training.learning_rate": {"choice": [1e-3, 3e-3]}},
+        space={"training.learning_rate": {"choice": [1e-5, 3e-3]}},
         max_trials=2,
-        epochs=15,
-        settings={"tasks": [own], "model": {"width": 0.25}},
-        objective={"name": "downstream", "tasks": ["octaves"], "folds": 2},
+        epochs=12,
+        settings={
+            "tasks": [own],
+            "strategy": "ms-cr@4",
+            "model": {"width": 0.125},
+            "training": {"schedule": "joint"},
+        },
+        objective={"name": "downstream", "tasks": ["octaves"]},
     )
     outcome = run_tune(tmp_path, path)
     assert outcome.code == 0, outcome.err
