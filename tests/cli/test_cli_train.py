@@ -63,6 +63,14 @@ def copy_of_first(first, tmp_path):
     return tmp_path
 
 
+#: Beside the versions of an export.
+SERVING_FILES = ["batching_parameters.txt", "card.json", "models.config"]
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_it_trains_into_runs_and_exports_beside_them(first):
     folder, outcome = first
     assert outcome.code == 0, outcome.err
@@ -71,7 +79,7 @@ def test_it_trains_into_runs_and_exports_beside_them(first):
     assert re.fullmatch(r"\d{8}-\d{6}", run.root.name)
     assert json.loads(run.card.read_text())["ended"] == "done"
     assert f"run directory: {run.root.relative_to(folder)}" in outcome.out
-    assert [path.name for path in (folder / "exported" / "tones").iterdir()] == ["1"]
+    assert names_in(folder / "exported" / "tones") == ["1", *SERVING_FILES]
     assert "Traceback" not in outcome.err
 
 
@@ -128,8 +136,7 @@ def test_more_epochs_go_on_in_the_latest_run_and_export_the_next_version(copy_of
     assert f"resuming {run.root.relative_to(copy_of_first)} after step 4 of 8" in outcome.out
     assert len(run.history.read_text().splitlines()) == 1 + 3  # header, before training, two epochs
     assert json.loads(str(read_arrays(run.last)["meta"]))["step"] == 8
-    versions = sorted(path.name for path in (copy_of_first / "exported" / "tones").iterdir())
-    assert versions == ["1", "2"]
+    assert names_in(copy_of_first / "exported" / "tones") == ["1", "2", *SERVING_FILES]
 
 
 def test_fewer_epochs_than_are_trained_are_refused(copy_of_first, recipe_path):
