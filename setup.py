@@ -43,6 +43,7 @@ REQUIREMENTS = [
     "numba>=0.59",
     # pyarrow 26 wants numpy 2.
     "pyarrow>=14,<26",
+    "rich>=13",
     # 0.14.5 is the first for SciPy 1.16; 0.15.0 was tried with NumPy 1.26 and pandas 3.
     "statsmodels>=0.14.5,<0.16",
 ]
@@ -66,7 +67,7 @@ EXTRAS = {
 }
 EXTRAS["dev"] = ["tox>=4", *EXTRAS["demo"], *EXTRAS["test"]]
 
-COMMANDS = ["train", "prepare", "export", "embed", "evaluate", "import_checkpoint", "search", "tune"]
+COMMANDS = ["train", "prepare", "export", "embed", "evaluate", "import_checkpoint", "search", "tune", "study"]
 #: Version of `exported/starter` that is shipped.
 STARTER_VERSION = "1"
 #: Names that Python does not allow for a module.

@@ -138,6 +138,8 @@ class TrainingSettings(Settings):
         validation_crops: Fixed crops of each validation track; an even number, as they are paired.
         validate_every_epochs: How often the held-out tracks are evaluated; always after the last epoch.
         checkpoint_every_epochs: How often the last state is saved.
+        tensorboard: `full`, or `scalars` for losses and the like alone, without graph, pictures, histograms
+            and projector: what many short runs have no use for.
     """
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 200
@@ -151,6 +153,7 @@ class TrainingSettings(Settings):
     validation_crops: Annotated[int, Field(ge=2, le=100, multiple_of=2)] = 2
     validate_every_epochs: Annotated[int, Field(ge=1)] = 1
     checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 1
+    tensorboard: Literal["full", "scalars"] = "full"
 
 
 class DistributionSettings(Settings):

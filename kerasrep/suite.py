@@ -109,6 +109,16 @@ class Suite:
         self._failures: list[str] = []
         self._tasks: dict[str, tuple[Task, Path]] = {}
 
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """What was evaluated so far."""
+        return tuple(self._evaluations)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What failed so far, one line each."""
+        return tuple(self._failures)
+
     def run(self, task: Task, root: Path) -> None:
         """Evaluate all representations on a task; failures are noted, and what went well is kept.
 

@@ -21,6 +21,8 @@ LAYERS = (
         "recipe_corpora",
         "recipe_tasks",
         "recipe_draft",
+        "study_job",
+        "memory",
         "recipe_file",
         "recipe_faults",
         "strict_yaml",
@@ -30,7 +32,8 @@ LAYERS = (
     },
     {"sources", "data", "model", "downstream"},
     {"corpora", "training", "serving", "embedding", "suite_options", "study", "tuning"},
-    {"api", "suite"},
+    {"api", "suite", "suite_tasks"},
+    {"study_worker"},
     {"cli"},
 )
 RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}

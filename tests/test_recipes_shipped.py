@@ -21,7 +21,10 @@ PAPER = {name: ROOT / "recipes" / "paper" / f"paper-{name}.yaml" for name in SHI
 OWN_LABELS = ROOT / "recipes" / "own-labels.yaml"
 STARTER = ROOT / "recipes" / "starter.yaml"
 #: Of other commands: file -> command. What they say is tested beside the command.
-OTHERS = {ROOT / "recipes" / "tune-demo.yaml": "kerasrep-tune"}
+OTHERS = {
+    ROOT / "recipes" / "tune-demo.yaml": "kerasrep-tune",
+    ROOT / "recipes" / "study-demo.yaml": "kerasrep-study",
+}
 
 
 def test_one_recipe_a_strategy_one_for_own_labels_the_starters_and_those_of_other_commands_are_shipped():

@@ -12,8 +12,6 @@ from kerasrep.errors import RecipeError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kerasrep.downstream.base import Task
-
 PROG = "kerasrep-evaluate"
 
 
@@ -93,7 +91,14 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = build_parser().parse_intermixed_args(argv)
-    tasks = _tasks(_words("--tasks", arguments.tasks), arguments.recipe, arguments.split_list)
+    from kerasrep.suite_tasks import data_roots, named_tasks, tasks_of_tables, with_split_lists
+
+    own = None
+    if arguments.recipe is not None:
+        from kerasrep.recipe_file import read_tasks
+
+        own = tasks_of_tables(read_tasks(arguments.recipe))
+    tasks = with_split_lists(named_tasks(_words("--tasks", arguments.tasks), own), arguments.split_list)
 
     from kerasrep.embedding.representations import open_representations
     from kerasrep.suite import Suite, check_output
@@ -116,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     representations = open_representations(arguments.models)
     check_output(arguments.output)
-    roots = _roots(chosen, arguments.data)
+    roots = data_roots(chosen, arguments.data)
     for task in tasks:
         if task not in chosen:
             print(f"note: {task.name}: is left out, --probes names none for {task.kind}", flush=True)
@@ -124,28 +129,6 @@ def main(argv: list[str] | None = None) -> int:
     for task in chosen:
         suite.run(task, roots[task.name])
     return command.EXIT_FAILURE if suite.finish(PROG) else 0
-
-
-def _tasks(named: Sequence[str] | None, recipe: Path | None, lists: Sequence[str]) -> tuple[Task, ...]:
-    """Tasks by name, those of the recipe included, with the user's split lists."""
-    from kerasrep.downstream.registry import find_tasks, table_task, with_split_list
-
-    own = {}
-    if recipe is not None:
-        from kerasrep.recipe_file import read_tasks
-
-        for task in read_tasks(recipe):
-            table = Path(task.table)
-            audio = Path(task.audio) if task.audio else table.parent
-            items = Path(task.items) if task.items else None
-            own[task.name] = table_task(task.name, task.kind, table, audio, items)
-    found = {task.name: task for task in find_tasks(named or tuple(own) or ("demo",), own)}
-    for text in lists:
-        name, _, file = text.partition("=")
-        if name not in found or not file:
-            raise RecipeError(f"--split-list {text}: write TASK=FILE, TASK one of {', '.join(found)}")
-        found[name] = with_split_list(found[name], Path(file))
-    return tuple(found.values())
 
 
 def _words(option: str, given: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -160,29 +143,6 @@ def _words(option: str, given: Sequence[str] | None) -> tuple[str, ...] | None:
     if not words:
         raise RecipeError(f"{option}: names nothing; give a name, or leave the option out")
     return tuple(dict.fromkeys(words))
-
-
-def _roots(tasks: Sequence[Task], data: Path | None) -> dict[str, Path]:
-    """Task -> data root; the demo tasks' tables are written first.
-
-    Raises:
-        RecipeError: Where a task needs `--data` and there is none.
-    """
-    from kerasrep.corpora.demo.tasks import FOLDER, write_task_tables
-    from kerasrep.recipe_corpora import DemoCorpus
-
-    roots = {}
-    for task in tasks:
-        if task.folder != FOLDER:
-            if data is None and task.folder:
-                raise RecipeError(
-                    f"task '{task.name}' needs --data ROOT, the folder that holds '{task.folder}'"
-                )
-            roots[task.name] = data or Path()
-    demo = [task.name for task in tasks if task.folder == FOLDER]
-    if demo:
-        roots |= dict.fromkeys(demo, write_task_tables(DemoCorpus()))
-    return roots
 
 
 def _integer(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +17,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from kerasrep import constants
+from kerasrep.data.crops import Buffers, read_crops
 from kerasrep.data.schedule import Examples, Plan, Schedule, self_examples
-from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE, ShardIndex
+from kerasrep.data.shards import FULL_SCALE, ShardIndex
 from kerasrep.errors import DataError
+
+MAX_THREADS = 8
 
 
 class Batch(NamedTuple):
@@ -98,56 +100,6 @@ def split_examples(
     return SplitExamples(rows, by_source)
 
 
-def read_crops(
-    index: ShardIndex, rows: NDArray[np.int64], starts: NDArray[np.int64], samples: int
-) -> NDArray[np.int16]:
-    """Read segments from the shards.
-
-    Args:
-        index: Where the tracks lie.
-        rows: int64 [segments], rows of the index.
-        starts: int64 [segments], first sample of each.
-        samples: Length of a segment.
-
-    Returns:
-        int16 [segments, samples, 2].
-
-    Raises:
-        DataError: Where a shard cannot be read or ends too early.
-    """
-    crops = np.empty((len(rows), samples, constants.N_CHANNELS), "<i2")
-    for crop, row, start in zip(crops, rows.tolist(), starts.tolist(), strict=True):
-        path = str(index.root / str(index.shard_files[index.shard[row]]))
-        offset = int(index.offset_bytes[row]) + start * FRAME_BYTES
-        try:
-            file = _open(path)  # held while reading: the cache may drop it meanwhile
-            count = os.preadv(file.number, [crop.data.cast("B")], offset)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}); prepare again") from error
-        if count != crop.nbytes:
-            raise DataError(
-                f"{path}: ends before byte {offset + crop.nbytes}; delete {index.root} and prepare again"
-            )
-    return crops
-
-
-class _Descriptor:
-    """An open file that is closed when the cache drops it."""
-
-    def __init__(self, path: str) -> None:
-        self.number = -1  # what `__del__` finds where opening fails
-        self.number = os.open(path, os.O_RDONLY)
-
-    def __del__(self) -> None:
-        if self.number >= 0:
-            os.close(self.number)
-
-
-@lru_cache(maxsize=256)
-def _open(path: str) -> _Descriptor:
-    return _Descriptor(path)
-
-
 def training_dataset(schedule: Schedule, index: ShardIndex, first_step: int) -> tf.data.Dataset:
     """Batches of all steps from `first_step` on.
 
@@ -159,12 +111,12 @@ def training_dataset(schedule: Schedule, index: ShardIndex, first_step: int) -> 
     Returns:
         A dataset of `Batch`, `schedule.replicas` elements a step, in order.
     """
-    replicas, samples = schedule.replicas, schedule.segment_samples
+    replicas, samples, buffers = schedule.replicas, schedule.segment_samples, Buffers()
 
     def load(number: NDArray[np.int64]) -> list[NDArray[Any]]:
         step, replica = divmod(int(number), replicas)
         plan = schedule.plan(step, replica)
-        return _arrays(plan, index, samples, int(schedule.uses_before[step]))
+        return _arrays(plan, index, samples, int(schedule.uses_before[step]), buffers)
 
     numbers = tf.data.Dataset.range(first_step * replicas, schedule.n_steps * replicas)
     return _read(numbers, load, schedule.sizes, samples).prefetch(2 * replicas)
@@ -174,16 +126,17 @@ def plans_dataset(
     plans: list[Plan], index: ShardIndex, sizes: tuple[int, ...], samples: int
 ) -> tf.data.Dataset:
     """Batches of the given plans, in order."""
+    buffers = Buffers()
 
     def load(number: NDArray[np.int64]) -> list[NDArray[Any]]:
-        return _arrays(plans[int(number)], index, samples, 0)
+        return _arrays(plans[int(number)], index, samples, 0, buffers)
 
     return _read(tf.data.Dataset.range(len(plans)), load, sizes, samples).prefetch(1)
 
 
-def _arrays(plan: Plan, index: ShardIndex, samples: int, uses: int) -> list[NDArray[Any]]:
+def _arrays(plan: Plan, index: ShardIndex, samples: int, uses: int, buffers: Buffers) -> list[NDArray[Any]]:
     scalars = [np.int64(plan.step), np.int32(plan.source), np.int64(uses)]
-    crops = read_crops(index, plan.rows, plan.starts, samples)
+    crops = read_crops(index, plan.rows, plan.starts, samples, buffers)
     return [*map(np.asarray, scalars), crops, *plan.targets, *plan.weights]
 
 
@@ -203,7 +156,12 @@ def _read(
         targets, weights = rest[: len(sizes)], rest[len(sizes) :]
         return Batch(step, source, uses, waveform, tuple(targets), tuple(weights))
 
-    return numbers.map(to_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return numbers.map(to_batch, num_parallel_calls=_threads(), deterministic=True)
+
+
+def _threads() -> int:
+    """Batches read at once: more would hold memory and no longer read faster."""
+    return min(MAX_THREADS, os.cpu_count() or 1)
 
 
 def batch_spec(sizes: tuple[int, ...], samples: int) -> Batch:

@@ -66,6 +66,9 @@ class _Batch:
         self._waiting: list[tuple[int, int] | End | Failure] = []  # (key, segments) in the order of the batch
 
     def add(self, part: Segments) -> Iterator[Event]:
+        if not self._filled and len(part.segments) == BATCH_SEGMENTS:  # a full batch is not copied
+            yield Rows(part.key, self._embed_segments(part.segments))
+            return
         taken = 0
         while taken < len(part.segments):
             if self._segments is None:

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from kerasrep import constants
 from kerasrep.errors import RecipeError
 from kerasrep.recipe import Recipe
-from kerasrep.recipe_base import FileName, Fraction, ImpossibleSetting, PathText, Settings, SourceName
+from kerasrep.recipe_base import FileName, ImpossibleSetting, PathText, Settings, SourceName
 from kerasrep.recipe_draft import Draft, read_draft
+from kerasrep.recipe_tasks import TableTask
+from kerasrep.study_job import EvaluationSettings
 
 MultiStrategy = Literal["mss-cr", "ms-cr@2", "ms-cr@4", "ms-cr@6", "ms-sr@fc"]
 MULTI_STRATEGIES: tuple[str, ...] = constants.STRATEGIES[1:]
@@ -89,26 +91,6 @@ class DesignSettings(Settings):
         return self
 
 
-class EvaluationSettings(Settings):
-    """How representations are judged.
-
-    Attributes:
-        tasks: Names, or demo, paper, all; those of the base recipe's section `tasks` as well.
-        data: Folder of the data sets; not needed for demo tasks.
-        probes: Only these; `None` takes all. The first of each kind of task is the score.
-        folds: Folds or repeats.
-        seed: Of folds and probes.
-        max_missing: Part of a task's items that may lack usable audio.
-    """
-
-    tasks: Annotated[tuple[PathText, ...], Field(strict=False, min_length=1)] = ("demo",)
-    data: PathText | None = None
-    probes: Annotated[tuple[PathText, ...], Field(strict=False, min_length=1)] | None = None
-    folds: Annotated[int, Field(ge=2, le=1000)] = 5
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    max_missing: Fraction = 0.02
-
-
 class WorkerSettings(Settings):
     """How many runs go on at once.
 
@@ -155,24 +137,19 @@ class StudyRecipe(Settings):
     workers: WorkerSettings = WorkerSettings()
     notes: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
-    @field_validator("seeds", "baselines")
-    @classmethod
-    def _once(cls, names: tuple[Any, ...]) -> tuple[Any, ...]:
-        if len(set(names)) != len(names):
-            raise ValueError("each may stand once")
-        return names
-
     @model_validator(mode="after")
     def _each_once(self) -> StudyRecipe:
+        for key in ("seeds", "baselines"):
+            if len(set(getattr(self, key))) != len(getattr(self, key)):
+                raise ImpossibleSetting("each may stand once", key)
         return self
 
 
 class Study:
-    """A study recipe together with the recipe that its runs are made of.
+    """A study recipe, and what makes the recipes of its runs.
 
     Attributes:
         recipe: What the study recipe says.
-        base: The base recipe as it is once strategy and sources are given, one for each check.
     """
 
     def __init__(self, recipe: StudyRecipe, base: Draft) -> None:
@@ -188,6 +165,24 @@ class Study:
         """
         values = self._base.values | {"name": name, "strategy": strategy, "sources": list(sources)}
         return Draft(values | {"seed": seed}, self._base.origins, self._base.file).check(Recipe)
+
+    @property
+    def own_tasks(self) -> tuple[TableTask, ...]:
+        """Tasks of the base recipe's section `tasks`."""
+        design = self.recipe.design
+        return self.run_recipe("tasks", "ss-r", design.sources[:1], self.recipe.seeds[0]).tasks
+
+    def check_runs(self) -> None:
+        """Find every fault that a run could be refused for.
+
+        Raises:
+            RecipeError: As `run_recipe`.
+        """
+        design, seed = self.recipe.design, self.recipe.seeds[0]
+        for strategy in design.strategies:
+            self.run_recipe("check", strategy, design.sources, seed)
+        for source in design.sources:
+            self.run_recipe("check", "ss-r", [source], seed)
 
 
 def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
@@ -207,10 +202,7 @@ def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     draft.values.setdefault("name", path.stem)
     recipe = draft.check(StudyRecipe)
     study = Study(recipe, _base_of(draft, recipe))
-    for strategy in recipe.design.strategies:
-        study.run_recipe("check", strategy, recipe.design.sources, recipe.seeds[0])
-    for source in recipe.design.sources:
-        study.run_recipe("check", "ss-r", [source], recipe.seeds[0])
+    study.check_runs()
     return study
 
 

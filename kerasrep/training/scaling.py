@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.data.batches import read_crops
+from kerasrep.data.crops import read_crops
 from kerasrep.data.shards import FULL_SCALE, ShardIndex
 from kerasrep.model.frontend import build_frontend
 from kerasrep.model.strategies import Scaler

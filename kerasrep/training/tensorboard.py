@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerasrep.data.batches import read_crops
+from kerasrep.data.crops import read_crops
 from kerasrep.data.shards import FULL_SCALE, ShardIndex
 from kerasrep.model.strategies import Network
 from kerasrep.recipe import Recipe

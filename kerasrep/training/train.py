@@ -107,6 +107,7 @@ class Trainer:
         self.validator = Validator(recipe, network, self.states, data.validation, data.index)
         self.mean_target = mean_target_scores(data.train, data.validation)
         self._show, self._say = show_progress, say
+        self._full_board = recipe.training.tensorboard == "full"
 
     def restore(self) -> None:
         """Go on from the last state, where there is one.
@@ -161,8 +162,9 @@ class Trainer:
         scores = self.validator()
         self._record(0, {}, scores)
         self.save()  # a best state is never without a last one to resume from
-        self.board.graph(self.network)
-        self.board.mels(self.validator.some_mels())
+        if self._full_board:
+            self.board.graph(self.network)
+            self.board.mels(self.validator.some_mels())
         self.board.flush()
 
     def _train(self) -> None:
@@ -185,7 +187,7 @@ class Trainer:
             scores = self.validator()
         self._record(epoch, dict(mean_scores(self.recipe.sources, sums)), scores, segments_per_second)
         self._keep_best(epoch, scores)
-        if last or epoch % max(1, training.epochs // 10) == 0:
+        if self._full_board and (last or epoch % max(1, training.epochs // 10) == 0):
             self._fill_network()
             self.board.histograms(self.network, self.progress.step)
         self.board.flush()
@@ -246,7 +248,8 @@ class Trainer:
         summary = self.summary()
         board = Board(self.run_directory.tensorboard, suffix=".final")
         board.hparams(self.recipe, summary)
-        board.projector(network, self.data.index, self.data.validation.rows, prepared.tracks)
+        if self._full_board:
+            board.projector(network, self.data.index, self.data.validation.rows, prepared.tracks)
         board.close()
         return summary
 

@@ -2,15 +2,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasrep.data import batches
 from kerasrep.data.batches import (
     batch_spec,
     plans_dataset,
-    read_crops,
     split_examples,
     to_float,
     training_dataset,
 )
+from kerasrep.data.crops import ALIGNMENT_BYTES, Buffers, _open, read_crops
 from kerasrep.data.schedule import Schedule
 from kerasrep.data.shards import FRAME_BYTES, ShardIndex
 from kerasrep.errors import DataError
@@ -74,6 +73,24 @@ def test_crops_equal_the_samples_of_the_track(index):
         np.testing.assert_array_equal(crop, index.read(row)[start : start + SEGMENT])
 
 
+def test_memory_is_taken_again_only_when_nobody_refers_to_it(index):
+    buffers, rows = Buffers(), np.asarray([3, 0])
+    first = read_crops(index, rows, np.asarray([300, 0]), SEGMENT, buffers)
+    second = read_crops(index, rows, np.asarray([1, 2]), SEGMENT, buffers)
+    assert len(buffers) == 2
+    np.testing.assert_array_equal(first[0], index.read(3)[300 : 300 + SEGMENT])
+    assert first.ctypes.data % ALIGNMENT_BYTES == second.ctypes.data % ALIGNMENT_BYTES == 0
+    tensor = tf.constant(second)
+    place = first[1:].ctypes.data  # a view of a part keeps the whole
+    part = first[1:]
+    del first
+    assert read_crops(index, rows, np.asarray([5, 6]), SEGMENT, buffers).ctypes.data not in (place, 0)
+    del part, second, tensor
+    for _ in range(5):
+        read_crops(index, rows, np.asarray([5, 6]), SEGMENT, buffers)
+    assert len(buffers) == 3
+
+
 def test_a_shard_that_ends_too_early_is_named(index):
     last = np.flatnonzero(index.shard == 1)[-1]
     path = index.root / "1.bin"
@@ -118,7 +135,7 @@ def test_a_broken_shard_in_the_pipeline_is_reported_with_its_name(index, targets
         list(plans_dataset([plan], index, (2, N_TRACKS), SEGMENT))
     for name in ("0.bin", "1.bin"):
         (index.root / name).rename(index.root / f"gone-{name}")
-    batches._open.cache_clear()
+    _open.cache_clear()
     with pytest.raises(DataError, match=r"\.bin: cannot be read \(No such file"), data_faults():
         list(plans_dataset([plan], index, (2, N_TRACKS), SEGMENT))
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from kerasrep.data.batches import SplitExamples, read_crops
+from kerasrep.data.batches import SplitExamples
+from kerasrep.data.crops import read_crops
 from kerasrep.data.schedule import Examples, self_examples
 from kerasrep.model.strategies import Scaler, network_of
 from kerasrep.training.inputs import TrainingData

@@ -23,7 +23,7 @@ from kerasrep.run_directory import atomic_directory, atomic_file
 NPZ, PARQUET = ".npz", ".parquet"
 SUFFIXES = (NPZ, PARQUET)
 #: Bytes of embeddings in a row group.
-GROUP_BYTES = 1 << 25
+GROUP_BYTES = 1 << 23
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,258 @@
+"""kerasrep's own side of the contests: the same steps, loop and input pipeline that `kerasrep-train` uses."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kerasrep import constants
+from kerasrep.data.batches import Batch, SplitExamples, training_dataset
+from kerasrep.data.schedule import JOINT, Examples, Schedule, self_examples
+from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE, ShardIndex
+from kerasrep.model.folding import fold_batch_norm
+from kerasrep.model.strategies import Network, Scaler, network_of
+from kerasrep.recipe import Recipe
+from kerasrep.training.devices import Execution, choose_execution
+from kerasrep.training.loop import MultiStep
+from kerasrep.training.step import Step
+from kerasrep.training.vectors import GroupLayout, GroupState
+
+SCALER = Scaler(np.full(128, -30, np.float32), np.full(128, 15, np.float32))
+#: Files and tracks of the made-up corpus; 30 s a track, as the Million Song previews.
+N_TRACKS, TRACK_SECONDS, TRACKS_A_SHARD = 1024, 30, 64
+
+
+def recipe_of(options: Mapping[str, Any]) -> Recipe:
+    """The recipe that the options describe; `batch` is a replica's."""
+    sources = tuple(options.get("sources", ("tag",)))
+    devices = int(options.get("devices", 1))
+    training = {
+        key: options[key]
+        for key in ("precision", "xla", "deterministic", "schedule", "steps_per_call")
+        if key in options
+    }
+    values = {
+        "name": "benchmark",
+        "strategy": options.get("strategy", "ss-r"),
+        "sources": sources,
+        "batches": {"size": devices * int(options["batch"])},
+        "training": training,
+        "distribution": {"devices": devices},
+    }
+    return Recipe.model_validate(values)
+
+
+def build(recipe: Recipe, mels: bool) -> tuple[MultiStep, Execution, Network]:
+    """Everything that makes steps.
+
+    Args:
+        recipe: What to train.
+        mels: Whether batches hold ready mels in the place of waveforms.
+    """
+    execution = choose_execution(recipe)
+    sizes = {s: constants.SELF_CLASSES if s == "self" else constants.TARGET_SIZE for s in recipe.sources}
+    network = network_of(recipe, sizes, SCALER, execution.precision, execution.replicas)
+    if mels:  # undoes the scale of int16
+        network = dataclasses.replace(network, features=lambda mel: mel * FULL_SCALE)
+    states = {g: GroupState(g, GroupLayout.of(network, g), execution.distribution) for g in network.groups}
+    step = Step(recipe, network, states, list(sizes.values()), 1_000_000, execution.xla)
+    schedule: Any = SimpleNamespace(joint=recipe.training.schedule == "joint", sources=recipe.sources)
+    return MultiStep(step, schedule, execution), execution, network
+
+
+class Constant:
+    """An iterator that gives the same batch, which lies on the devices, again and again."""
+
+    def __init__(self, batch: Batch, distribution: tf.distribute.Strategy) -> None:
+        def everywhere(value: Any) -> Any:
+            return distribution.experimental_distribute_values_from_function(lambda _: tf.identity(value))
+
+        self._batch = tf.nest.map_structure(everywhere, batch)
+
+    def __next__(self) -> Batch:
+        return self._batch  # type: ignore[no-any-return]
+
+
+def constant_batch(recipe: Recipe, replicas: int, mels: bool) -> Batch:
+    """A batch of the first source (of all in the joint schedule) on random audio."""
+    rng = np.random.default_rng(0)
+    size = recipe.batches.size // replicas
+    joint = recipe.training.schedule == "joint"
+    targets, weights = [], []
+    for place, source in enumerate(recipe.sources):
+        n = (size // 2 if source == "self" else size) if joint or place == 0 else 0
+        classes = constants.SELF_CLASSES if source == "self" else constants.TARGET_SIZE
+        targets.append(tf.constant(rng.dirichlet(np.ones(classes), n).reshape(n, classes), tf.float32))
+        weights.append(tf.fill((n,), 1.0 / max(1, n) / replicas))
+    if mels:
+        audio = rng.normal(size=(size, constants.SEGMENT_FRAMES, 128, 2)).astype(np.float32)
+    else:
+        audio = rng.integers(-9000, 9000, (size, constants.SEGMENT_SAMPLES, 2), dtype=np.int16)
+    zero = tf.constant(0, tf.int64)
+    return Batch(
+        zero, tf.constant(JOINT if joint else 0), zero, tf.constant(audio), tuple(targets), tuple(weights)
+    )
+
+
+def _timed(multi: MultiStep, iterator: Any, steps_per_call: int) -> Callable[[int], float]:
+    def measure(steps: int) -> float:
+        started = time.perf_counter()
+        left = steps
+        while left:
+            n = min(left, steps_per_call)
+            multi(iterator, n)
+            left -= n
+        return time.perf_counter() - started
+
+    return measure
+
+
+def trainer(options: Mapping[str, Any]) -> Callable[[int], float]:
+    """Steps on a constant batch; `mels` says that it holds ready mels."""
+    recipe, mels = recipe_of(options), bool(options.get("mels"))
+    multi, execution, _ = build(recipe, mels)
+    batch = constant_batch(recipe, execution.replicas, mels)
+    return _timed(multi, Constant(batch, execution.distribution), execution.steps_per_call)
+
+
+def made_up_corpus(root: Path, n_tracks: int = N_TRACKS) -> ShardIndex:
+    """Shards of noise with their index; written once."""
+    root.mkdir(parents=True, exist_ok=True)
+    samples = TRACK_SECONDS * constants.SAMPLE_RATE_HZ
+    n_shards = -(-n_tracks // TRACKS_A_SHARD)
+    rng = np.random.default_rng(0)
+    size = TRACKS_A_SHARD * samples * FRAME_BYTES
+    for number in range(n_shards):
+        path = root / f"{number}.tfrecord"
+        if not path.is_file() or path.stat().st_size != size:
+            noise = rng.integers(-9000, 9000, size // 2, dtype=np.int16)
+            path.write_bytes(noise.tobytes())
+    rows = np.arange(n_tracks)
+    return ShardIndex(
+        root=root,
+        track_ids=rows.astype(str),
+        split=np.zeros(n_tracks, np.int8),
+        shard=(rows // TRACKS_A_SHARD).astype(np.int32),
+        offset_bytes=(rows % TRACKS_A_SHARD) * samples * FRAME_BYTES,
+        samples=np.full(n_tracks, samples, np.int64),
+        shard_files=np.asarray([f"{n}.tfrecord" for n in range(n_shards)]),
+        shard_bytes=np.full(n_shards, size, np.int64),
+        sample_rate_hz=constants.SAMPLE_RATE_HZ,
+    )
+
+
+def schedule_of(recipe: Recipe, index: ShardIndex, replicas: int, n_steps: int = 1_000_000) -> Schedule:
+    """The schedule of a recipe on the made-up corpus, whose tracks have all sources."""
+    rng = np.random.default_rng(1)
+    rows = np.arange(len(index), dtype=np.int64)
+    examples = {
+        source: self_examples(rows)
+        if source == "self"
+        else Examples(rows, rng.dirichlet(np.ones(constants.TARGET_SIZE), len(rows)).astype(np.float32))
+        for source in recipe.sources
+    }
+    return Schedule(recipe, SplitExamples(rows, examples).by_source, index.samples, n_steps, replicas)
+
+
+def from_shards(options: Mapping[str, Any]) -> Callable[[int], float]:
+    """Steps from shards on disk, as `kerasrep-train` makes them."""
+    recipe = recipe_of(options)
+    index = made_up_corpus(Path(options["corpus"]))
+    multi, execution, _ = build(recipe, mels=False)
+    schedule = schedule_of(recipe, index, execution.replicas)
+    dataset = training_dataset(schedule, index, 0)
+    iterator = iter(execution.distribution.distribute_datasets_from_function(lambda context: dataset))
+    return _timed(multi, iterator, execution.steps_per_call)
+
+
+def batches_alone(options: Mapping[str, Any]) -> Callable[[int], float]:
+    """The input pipeline without any training: batches are made and dropped."""
+    recipe = recipe_of(options)
+    index = made_up_corpus(Path(options["corpus"]))
+    dataset = training_dataset(schedule_of(recipe, index, 1), index, 0)
+    options_ = tf.data.Options()
+    if options.get("threads"):
+        options_.threading.private_threadpool_size = int(options["threads"])
+    iterator = iter(dataset.with_options(options_))
+
+    def measure(steps: int) -> float:
+        started = time.perf_counter()
+        for _ in range(steps):
+            next(iterator)
+        return time.perf_counter() - started
+
+    return measure
+
+
+def embedder(options: Mapping[str, Any]) -> Callable[[int], float]:
+    """Embedding of ready mels, or of waveforms; `fold` folds batch norm."""
+    recipe = recipe_of(options)
+    network = network_of(recipe, {"tag": constants.TARGET_SIZE}, SCALER)
+    model = fold_batch_norm(network.embedder) if options.get("fold") else network.embedder
+    rng = np.random.default_rng(0)
+    size = int(options["batch"])
+    if options.get("mels"):
+        model = model.get_layer("trunk")
+        inputs = rng.normal(size=(size, constants.SEGMENT_FRAMES, 128, 2))
+    else:
+        inputs = rng.normal(0, 0.1, (size, constants.SEGMENT_SAMPLES, 2))
+    tensor = tf.constant(inputs, tf.float32)
+    run = tf.function(
+        lambda x: tf.nest.flatten(model(x, training=False))[0],
+        autograph=False,
+        jit_compile=bool(options.get("xla")) or None,
+    )
+    return _called(run, tensor)
+
+
+def front_end(options: Mapping[str, Any]) -> Callable[[int], float]:
+    """The front end alone; `chain` says which: ours, or Kapre's own layers one after the other."""
+    from kerasrep.model.frontend import build_frontend
+
+    model = build_frontend(None, constants.SEGMENT_SAMPLES) if options["chain"] == "ours" else _kapre_chain()
+    rng = np.random.default_rng(0)
+    audio = rng.normal(0, 0.1, (int(options["batch"]), constants.SEGMENT_SAMPLES, 2)).astype(np.float32)
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    run = tf.function(model, autograph=False, jit_compile=bool(options.get("xla", gpu)) or None)
+    return _called(run, tf.constant(audio))
+
+
+def _called(run: Callable[[Any], Any], inputs: Any) -> Callable[[int], float]:
+    """Calls of a function; the last one's result is waited for."""
+
+    def measure(steps: int) -> float:
+        started = time.perf_counter()
+        for _ in range(steps):
+            result = run(inputs)
+        tf.reshape(result, (-1,))[:1].numpy()
+        return time.perf_counter() - started
+
+    return measure
+
+
+def _kapre_chain() -> Any:
+    import kapre
+    import keras
+
+    waveform = keras.Input((constants.SEGMENT_SAMPLES, 2))
+    x = keras.layers.ZeroPadding1D(512)(waveform)
+    x = kapre.STFT(n_fft=1024, hop_length=256, window_name="hann_window")(x)
+    x = keras.ops.square(kapre.Magnitude()(x))
+    rate_hz = constants.SAMPLE_RATE_HZ
+    filters = {"sample_rate": rate_hz, "n_freq": 513, "n_mels": 128, "f_min": 0.0, "f_max": rate_hz / 2}
+    x = kapre.ApplyFilterbank(type="mel", filterbank_kwargs=filters | {"htk": False, "norm": "slaney"})(x)
+    return keras.Model(waveform, kapre.MagnitudeToDecibel(1.0, 1e-10, 80.0)(x))
+
+
+def facts() -> dict[str, Any]:
+    """Versions and devices, for the report."""
+    gpus = tf.config.list_physical_devices("GPU")
+    names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
+    return {"tensorflow": tf.__version__, "devices": names or ["CPU"]}

@@ -1,0 +1,237 @@
+"""Training and embedding beside PyTorch; a JSON line a measurement, ratios last.
+
+    python benchmarks/training.py step            # a training step, from ready mels and from waveforms
+    python benchmarks/training.py embed           # the trained network, batch norm folded
+    python benchmarks/training.py frontend        # the front end beside Kapre's own chain
+    python benchmarks/training.py shards          # end to end from shards, beside a constant batch
+    python benchmarks/training.py settings        # settings of the training step beside the defaults
+    python benchmarks/training.py growth          # cost against sources and branches
+    python benchmarks/training.py replicas        # two GPUs beside one
+
+Every contestant is a process of its own; they take turns, so that all meet the same load; medians of rounds.
+The network is that of one source (Kim et al. 2018), the peer the same network in PyTorch. Put an allocator
+where `--allocator` finds it (Debian: libjemalloc2); without one PyTorch's tuned peer runs on glibc's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from contest import Contestant, compete, machine, ratios, serve
+
+ALLOCATORS = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
+STEADY = {"MALLOC_CONF": "background_thread:true,dirty_decay_ms:-1,muzzy_decay_ms:-1,metadata_thp:auto"}
+SOURCES = ("self", "bpm", "year", "taste", "tag", "lyrics", "cdr_tag", "artist")
+
+
+def worker(options: dict[str, Any]) -> None:
+    """Run one contestant."""
+    kind = options["kind"]
+    if kind.startswith("torch"):
+        import torch
+        import torch_peer
+
+        made = {"torch_step": torch_peer.trainer, "torch_embed": torch_peer.embedder}[kind](options)
+        return serve({"torch": torch.__version__, "threads": torch.get_num_threads()}, made)
+    import ours
+
+    makers: dict[str, Callable[..., Callable[[int], float]]] = {
+        "step": ours.trainer,
+        "shards": ours.from_shards,
+        "batches": ours.batches_alone,
+        "embed": ours.embedder,
+        "frontend": ours.front_end,
+    }
+    measure = makers[kind](options)
+    serve(ours.facts(), measure)
+    return None
+
+
+def step(arguments: argparse.Namespace) -> None:
+    """Training steps from ready mels and from waveforms."""
+    for batch in arguments.batch:
+        common = {"batch": batch}
+        gpu = arguments.gpus > 0
+        mels = [] if gpu else [("kerasrep", {"kind": "step", "mels": True}, {})]
+        contestants = [
+            *mels,
+            ("kerasrep waveforms", {"kind": "step", "precision": "float32"}, {}),
+            ("PyTorch eager", {"kind": "torch_step"}, {}),
+        ]
+        if gpu:
+            contestants += [
+                ("kerasrep waveforms bfloat16", {"kind": "step", "precision": "mixed_bfloat16"}, {}),
+                ("PyTorch eager waveforms", {"kind": "torch_step", "mels": True}, {}),
+                ("PyTorch compiled", {"kind": "torch_step", "compile": True, "fused": True}, {}),
+                (
+                    "PyTorch compiled, CUDA graphs",
+                    {"kind": "torch_step", "compile": True, "fused": True, "mode": "reduce-overhead"},
+                    {},
+                ),
+                (
+                    "PyTorch compiled waveforms",
+                    {"kind": "torch_step", "compile": True, "fused": True, "mels": True},
+                    {},
+                ),
+            ]
+        else:
+            tuned = {"kind": "torch_step", "layout": "channels_last", "fused": True}
+            contestants += [
+                ("PyTorch tuned", tuned, _allocator(arguments)),
+                ("PyTorch tuned compiled", tuned | {"compile": True}, _allocator(arguments)),
+            ]
+        made = [Contestant(name, common | options, env, batch) for name, options, env in contestants]
+        ran = _compete(arguments, made, measure="training step", batch=batch)
+        names = [one.name for one in ran]
+        pairs = [(a, b) for a in names if a.startswith("kerasrep") for b in names if b.startswith("PyTorch")]
+        ratios(ran, pairs, measure="training step", batch=batch)
+
+
+def embed(arguments: argparse.Namespace) -> None:
+    """The trained network on ready mels."""
+    for batch in arguments.batch:
+        contestants = [
+            ("kerasrep", {"kind": "embed", "mels": True, "fold": True}, {}),
+            ("kerasrep not folded", {"kind": "embed", "mels": True}, {}),
+            ("kerasrep waveforms", {"kind": "embed", "fold": True}, {}),
+            ("PyTorch eager", {"kind": "torch_embed"}, {}),
+            ("PyTorch tuned", {"kind": "torch_embed", "layout": "channels_last"}, _allocator(arguments)),
+            (
+                "PyTorch tuned, folded",
+                {"kind": "torch_embed", "layout": "channels_last", "fold": True},
+                _allocator(arguments),
+            ),
+            (
+                "PyTorch tuned, compiled",
+                {"kind": "torch_embed", "layout": "channels_last", "fold": True, "compile": True},
+                _allocator(arguments),
+            ),
+        ]
+        made = [Contestant(n, {"batch": batch} | o, env, batch) for n, o, env in contestants]
+        ran = _compete(arguments, made, measure="embedding", batch=batch)
+        ratios(ran, [("kerasrep", b.name) for b in ran[1:]], measure="embedding", batch=batch)
+
+
+def frontend(arguments: argparse.Namespace) -> None:
+    """The front end alone; its rate is also given in times real time."""
+    for batch in arguments.batch:
+        made = [
+            Contestant(name, {"kind": "frontend", "chain": chain, "batch": batch}, {}, batch)
+            for name, chain in (("kerasrep", "ours"), ("Kapre chain", "kapre"))
+        ]
+        ran = _compete(arguments, made, measure="front end", batch=batch)
+        ratios(ran, [("kerasrep", "Kapre chain")], measure="front end", batch=batch)
+        for one in ran:
+            line = {"measure": "front end", "contestant": one.name, "times_real_time": round(2.5 * one.rate)}
+            print(json.dumps(line), flush=True)
+
+
+def shards(arguments: argparse.Namespace) -> None:
+    """End to end from shards on disk, the same step on a constant batch, and batches alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = arguments.corpus or folder
+        for batch in arguments.batch:
+            options = {"batch": batch, "corpus": str(corpus)}
+            made = [
+                Contestant(name, options | {"kind": kind}, {}, batch)
+                for name, kind in (
+                    ("from shards", "shards"),
+                    ("constant batch", "step"),
+                    ("alone", "batches"),
+                )
+            ]
+            ran = _compete(arguments, made, measure="end to end", batch=batch)
+            ratios(ran, [("from shards", "constant batch")], measure="end to end", batch=batch)
+
+
+def settings(arguments: argparse.Namespace) -> None:
+    """What each setting costs on this machine, from ready mels."""
+    tried: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+        "defaults": ({}, {}),
+        "not deterministic": ({"deterministic": False}, {}),
+        "glibc's allocator as it is": ({}, {"MALLOC_ARENA_TEST": "8"}),
+        "jemalloc": ({}, _allocator(arguments)),
+        "bfloat16": ({"precision": "mixed_bfloat16"}, {}),
+        "bfloat16, not deterministic": ({"precision": "mixed_bfloat16", "deterministic": False}, {}),
+        "oneDNN off": ({}, {"TF_ENABLE_ONEDNN_OPTS": "0"}),
+        "inter-op 1": ({}, {"TF_NUM_INTEROP_THREADS": "1"}),
+        "compiled": ({"xla": True}, {}),
+    }
+    for batch in arguments.batch:
+        made = [
+            Contestant(name, {"kind": "step", "mels": True, "batch": batch, **options}, env, batch)
+            for name, (options, env) in tried.items()
+        ]
+        ran = _compete(arguments, made, measure="settings", batch=batch)
+        ratios(ran, [(one.name, "defaults") for one in ran[1:]], measure="settings", batch=batch)
+
+
+def growth(arguments: argparse.Namespace) -> None:
+    """Cost of a step against sources and what they share, in both schedules."""
+    batch = arguments.batch[0]
+    for strategy in ("mss-cr", "ms-cr@4", "ms-sr@fc"):
+        for schedule in ("alternating", "joint"):
+            made = []
+            for n in (2, 4, 8):
+                options = {"kind": "step", "strategy": strategy, "schedule": schedule, "batch": batch}
+                options |= {"sources": SOURCES[-n:], "mels": arguments.gpus == 0}
+                made.append(Contestant(f"{n} sources", options, {}, batch))
+            _compete(arguments, made, measure="growth", strategy=strategy, schedule=schedule, batch=batch)
+
+
+def replicas(arguments: argparse.Namespace) -> None:
+    """Two GPUs beside one of them, a constant batch a replica."""
+    for batch in arguments.batch:
+        for precision in arguments.precision:
+            options = {"kind": "step", "batch": batch, "precision": precision}
+            one = Contestant("one GPU", options, {"CUDA_VISIBLE_DEVICES": "0"}, batch)
+            two = Contestant("two GPUs", options | {"devices": 2}, {}, 2 * batch)
+            facts = {"measure": "replicas", "precision": precision, "batch a replica": batch}
+            ratios(_compete(arguments, [one, two], **facts), [("two GPUs", "one GPU")], **facts)
+
+
+def _compete(arguments: argparse.Namespace, made: list[Contestant], **facts: Any) -> list[Contestant]:
+    for one in made:
+        if one.options["kind"].startswith("torch") and arguments.peer_python:
+            one.python = arguments.peer_python
+    return compete(Path(__file__), made, arguments.rounds, arguments.seconds, machine=machine(), **facts)
+
+
+def _allocator(arguments: argparse.Namespace) -> dict[str, str]:
+    path = Path(arguments.allocator)
+    return {"LD_PRELOAD": str(path), **STEADY} if path.is_file() else {}
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "--worker" in sys.argv:
+        worker(json.loads(sys.argv[sys.argv.index("--worker") + 1]))
+        return
+    measures = {f.__name__: f for f in (step, embed, frontend, shards, settings, growth, replicas)}
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("measure", nargs="+", choices=sorted(measures))
+    parser.add_argument("--batch", type=int, nargs="+", default=[128])
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=3.0, help="about, of one measurement")
+    parser.add_argument("--peer-python", help="interpreter that has PyTorch, where it is another one")
+    parser.add_argument("--gpus", type=int, default=0)
+    parser.add_argument("--precision", nargs="+", default=["float32", "mixed_bfloat16"], help="of replicas")
+    parser.add_argument("--corpus", type=Path, help="where the made-up shards are kept")
+    parser.add_argument("--allocator", default=ALLOCATORS, help="preloaded for the tuned peer")
+    arguments = parser.parse_args()
+    for name in arguments.measure:
+        measures[name](arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""`kerasrep-study RECIPE`: design, runs, statistics, report."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kerasrep.cli import command
+
+if TYPE_CHECKING:
+    from kerasrep.study.design import Design
+    from kerasrep.study.recipe import Study
+
+PROG = "kerasrep-study"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(
+        prog=PROG,
+        description="Compare sources and sharing strategies: choose runs by an experimental design, train, "
+        "export, embed and evaluate each in a process of its own, analyse the scores, and write one HTML "
+        "report. The same command again goes on where it stopped. Runs that fail are listed at the end, and "
+        "the exit code is then 1; the report is written from the others.",
+    )
+    parser.add_argument("recipe", metavar="RECIPE", nargs="?", help="YAML file of the study")
+    parser.add_argument(
+        "overrides",
+        metavar="KEY=VALUE",
+        nargs="*",
+        help="change a setting, such as workers.count=4 or settings.training.epochs=2",
+    )
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="default: studies/NAME")
+    parser.add_argument("--dry-run", action="store_true", help="show design and runs, and run nothing")
+    parser.add_argument(
+        "--report-only", action="store_true", help="run nothing; analyse what is done and write the report"
+    )
+    parser.add_argument("--worker", metavar="DIR", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--cores", default="", help=argparse.SUPPRESS)
+    command.add_common_arguments(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = build_parser()
+    arguments = parser.parse_intermixed_args(argv)
+    if arguments.worker is not None:
+        from kerasrep import study_worker
+
+        study_worker.end_with_the_study()
+        study_worker.work(arguments.worker, [int(core) for core in arguments.cores.split(",") if core])
+        return 0
+    if arguments.recipe is None:
+        parser.error("RECIPE is missing; give the YAML file of a study")
+    from kerasrep.study.design import make_design
+    from kerasrep.study.recipe import read_study
+    from kerasrep.study_job import STUDIES, StudyFolder
+
+    study = read_study(arguments.recipe, arguments.overrides)
+    design = make_design(study.recipe.design)
+    folder = StudyFolder(arguments.output or STUDIES / study.recipe.name)
+    if arguments.dry_run:
+        _show(study, design)
+        return 0
+    return _run(study, design, folder, arguments.report_only, [arguments.recipe, *arguments.overrides])
+
+
+def _run(study: Study, design: Design, folder: object, report_only: bool, command_line: list[str]) -> int:
+    from kerasrep.errors import one_line
+    from kerasrep.study.live import Display, summary
+    from kerasrep.study.plan import plan_runs
+    from kerasrep.study.pool import make_slots
+    from kerasrep.study.running import begin, exclusive, finished, make_runs
+    from kerasrep.study_job import StudyFolder
+
+    assert isinstance(folder, StudyFolder)
+    runs = plan_runs(study, design)
+    failures: dict[str, str] = {}
+    with exclusive(folder):
+        begin(folder, study, design, runs)
+        if not report_only:
+            slots = make_slots(study.recipe.workers)
+            done = len(finished(folder, runs))
+            print(
+                f"{study.recipe.name}: {len(runs)} runs, {done} done already, {len(slots)} at once",
+                flush=True,
+            )
+            with Display() as display:
+                progress = make_runs(folder, study, runs, slots, display)
+            print(summary(progress))
+            failures = progress.reasons
+        from kerasrep.study.report import write_study_report
+
+        page = write_study_report(folder, study, design, runs, failures, [PROG, *command_line])
+    print(f"report:  {one_line(str(page))} (figures and their data: plots/, tables: tables/)")
+    for name, reason in failures.items():
+        print(f"failed:  {one_line(f'{name}: {reason}')}")
+    return command.EXIT_FAILURE if failures else 0
+
+
+def _show(study: Study, design: Design) -> None:
+    """Print the design and what would be run."""
+    from kerasrep.study.balance import balance_of, efficiency_of
+    from kerasrep.study.plan import plan_runs
+
+    runs = plan_runs(study, design)
+    kinds = {kind: sum(run.facts.kind == kind for run in runs) for kind in ("multi", "single", "baseline")}
+    trained = sum(run.recipe is not None for run in runs)
+    print(f"design:  {design.how}\n         {efficiency_of(design).sentence}")
+    print(
+        f"runs:    {len(runs)}: {kinds['multi']} with several sources, {kinds['single']} with one, "
+        f"{kinds['baseline']} baselines; {trained} are trained, the others use what those learnt"
+    )
+    counts = balance_of(design.cells, design.factors)
+    width = max(map(len, design.factors.sources))
+    print(" " * (9 + width) + "".join(f"{name:>10}" for name in design.factors.strategies))
+    for source, row in zip(design.factors.sources, counts.by_source, strict=True):
+        print(f"         {source:<{width}}" + "".join(f"{count:>10}" for count in row))
+
+
+def entry() -> int:
+    """Start from the console."""
+    return command.run(main, PROG)

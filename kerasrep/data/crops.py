@@ -1,0 +1,146 @@
+"""Crops out of shards: one call a batch that leaves Python's lock free, into memory that is used again.
+
+Read one by one from Python, crops of several threads wait for the interpreter's lock twice each, and a fresh
+batch of 28 MB has every page cleared by the kernel: more threads then read less. Compiled, a batch is one
+call, and threads read side by side.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep import constants
+from kerasrep.data.shards import FRAME_BYTES, ShardIndex
+from kerasrep.errors import DataError
+
+ALIGNMENT_BYTES = 64  # of TensorFlow's tensors: it copies arrays that lie otherwise
+MAX_OPEN_FILES = 256
+
+
+def read_crops(
+    index: ShardIndex,
+    rows: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    samples: int,
+    buffers: Buffers | None = None,
+) -> NDArray[np.int16]:
+    """Read segments from the shards.
+
+    Args:
+        index: Where the tracks lie.
+        rows: int64 [segments], rows of the index.
+        starts: int64 [segments], first sample of each.
+        samples: Length of a segment.
+        buffers: Where the memory comes from; fresh memory by default.
+
+    Returns:
+        int16 [segments, samples, 2].
+
+    Raises:
+        DataError: Where a shard cannot be read or ends too early.
+    """
+    crop_bytes = samples * FRAME_BYTES
+    buffers = Buffers() if buffers is None else buffers
+    memory = buffers.take(len(rows) * crop_bytes)
+    shards = index.shard[rows].tolist()
+    offsets = index.offset_bytes[rows].astype(np.int64) + starts * FRAME_BYTES
+    files = {shard: _opened(index, shard) for shard in set(shards)}  # held while reading
+    numbers = np.asarray([files[shard].number for shard in shards], np.int64)
+    done = _reader()(numbers, offsets, memory.reshape(len(rows), crop_bytes))
+    if done < len(rows):
+        raise _fault(index, shards[done], files[shards[done]].number, int(offsets[done]), crop_bytes)
+    return memory.view("<i2").reshape(len(rows), samples, constants.N_CHANNELS)
+
+
+class Buffers:
+    """Memory of batches, taken again once nobody refers to it any more.
+
+    As many are kept as were ever in use at once: what the pipeline holds and the device has not yet taken.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._arrays: list[NDArray[np.uint8]] = []
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> NDArray[np.uint8]:
+        """Memory of `size` bytes, aligned for TensorFlow; what it holds is arbitrary."""
+        with self._lock:
+            for array in self._arrays:
+                # This list, the loop's name and the argument: a view in use would be a fourth reference.
+                if len(array) >= size + ALIGNMENT_BYTES and sys.getrefcount(array) == 3:
+                    break
+            else:
+                array = np.empty(size + ALIGNMENT_BYTES, np.uint8)
+                self._arrays.append(array)
+            first = -array.ctypes.data % ALIGNMENT_BYTES
+            return array[first : first + size]
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+
+class _File:
+    """An open file that is closed when the cache drops it."""
+
+    def __init__(self, path: str) -> None:
+        self.number = -1  # what `__del__` finds where opening fails
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if self.number >= 0:
+            os.close(self.number)
+
+
+@lru_cache(maxsize=MAX_OPEN_FILES)
+def _open(path: str) -> _File:
+    return _File(path)
+
+
+def _opened(index: ShardIndex, shard: int) -> _File:
+    path = f"{index.root}/{index.shard_files[shard]}"
+    try:
+        return _open(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); prepare again") from error
+
+
+def _fault(index: ShardIndex, shard: int, file: int, offset: int, count: int) -> DataError:
+    """Why a crop could not be read whole."""
+    path = f"{index.root}/{index.shard_files[shard]}"
+    try:
+        os.pread(file, count, offset)
+    except OSError as error:
+        return DataError(f"{path}: cannot be read ({error.strerror}); prepare again")
+    return DataError(f"{path}: ends before byte {offset + count}; delete {index.root} and prepare again")
+
+
+@cache
+def _reader() -> Any:
+    """`(files int64 [n], offsets int64 [n], memory uint8 [n, size])` -> crops that were read whole."""
+    import numba
+
+    kinds = numba.types.int64(numba.types.int32, numba.types.uintp, numba.types.uintp, numba.types.int64)
+    pread: Any = numba.types.ExternalFunction("pread", kinds)
+
+    def read(files: Any, offsets: Any, memory: Any) -> int:
+        size = memory.shape[1]
+        for crop in range(len(files)):
+            done = 0
+            while done < size:  # a read may stop early where the file system pleases
+                at = memory.ctypes.data + crop * size + done
+                count = pread(files[crop], at, size - done, offsets[crop] + done)
+                if count <= 0:
+                    return crop
+                done += count
+        return len(files)
+
+    signature = numba.types.int64(numba.int64[::1], numba.int64[::1], numba.uint8[:, ::1])
+    return numba.njit(signature, nogil=True)(read)

@@ -1,0 +1,150 @@
+"""From a study recipe to the scores of all its runs: prepare once, check the tasks, make the runs."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from kerasrep import strict_yaml
+from kerasrep.errors import DataError, RunError
+from kerasrep.recipe_file import write_recipe
+from kerasrep.run_directory import read_json, write_json, write_text
+from kerasrep.study.design import Design
+from kerasrep.study.design_file import write_design
+from kerasrep.study.plan import PlannedRun, check_trained
+from kerasrep.study.pool import Pool, Progress, Slot, close_worker, failure_of, start_worker
+from kerasrep.study.recipe import Study
+from kerasrep.study_job import Job, RunFolder, StudyFolder
+
+CHECK = ".check"
+
+
+@contextlib.contextmanager
+def exclusive(folder: StudyFolder) -> Iterator[None]:
+    """Hold a study's folder.
+
+    Raises:
+        RunError: Where another process runs the study, or the folder cannot be made.
+    """
+    try:
+        folder.runs.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder.root, os.O_RDONLY)
+    except OSError as error:
+        raise RunError(
+            f"{folder.root}: cannot write there ({error.strerror}); choose another --output"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise RunError(f"{folder.root}: another process runs this study; wait for it or stop it") from error
+    finally:
+        os.close(handle)
+
+
+def begin(folder: StudyFolder, study: Study, design: Design, runs: Sequence[PlannedRun]) -> None:
+    """Write recipe, design and jobs.
+
+    Raises:
+        RecipeError: Where the folder holds runs that were trained with other settings.
+    """
+    check_trained(folder, runs)
+    write_text(folder.recipe, strict_yaml.dump(study.recipe.model_dump(mode="json")))
+    write_design(folder.design, design.cells)
+    for run in runs:
+        _write_job(folder.run(run.name), run.job)
+        if run.recipe is not None and not folder.run(run.name).recipe.is_file():
+            write_recipe(folder.run(run.name).recipe, run.recipe)
+
+
+def finished(folder: StudyFolder, runs: Sequence[PlannedRun]) -> list[str]:
+    """Runs whose scores are there and still valid."""
+    return [run.name for run in runs if _key_of(folder.run(run.name)) == run.job.key]
+
+
+def make_runs(
+    folder: StudyFolder,
+    study: Study,
+    runs: Sequence[PlannedRun],
+    slots: Sequence[Slot],
+    listener: Callable[[Progress, str], None],
+) -> Progress:
+    """Make all runs that are not done yet.
+
+    Raises:
+        Stopped: On SIGINT or SIGTERM.
+        RunError: Where corpus or tasks cannot be used, before any run.
+    """
+    done = finished(folder, runs)
+    if len(done) < len(runs):
+        _prepare(folder, study, runs)
+        _check_tasks(folder, runs[0].job)
+    return Pool(folder, slots, study.recipe.retries, listener).run(runs, done)
+
+
+def _prepare(folder: StudyFolder, study: Study, runs: Sequence[PlannedRun]) -> None:
+    """Shards and targets of each seed, which all its runs share.
+
+    Raises:
+        RunError: Where `kerasrep-prepare` fails; its own line stands above.
+    """
+    design = study.recipe.design
+    code = "import sys; from kerasrep.cli.prepare import entry; sys.exit(entry())"
+    for seed in study.recipe.seeds:
+        recipe = study.run_recipe("prepare", design.strategies[0], design.sources, seed)
+        path = folder.root / f"prepare.s{seed}.yaml"
+        write_recipe(path, recipe)
+        result = subprocess.run([sys.executable, "-c", code, str(path), "--quiet"], check=False)
+        if result.returncode:
+            raise RunError(f"{path}: its corpus could not be prepared; see the line above")
+
+
+def _check_tasks(folder: StudyFolder, like: Job) -> None:
+    """Read the tasks once in a process of its own, so that what is missing is told before hours of work.
+
+    Raises:
+        RunError: With the line that says what is missing.
+    """
+    run = folder.run(CHECK)
+    job = like.model_copy(
+        update={
+            "name": CHECK,
+            "kind": "check",
+            "parts": (),
+            "export": False,
+            "key": "",
+            "representation": None,
+        }
+    )
+    _write_job(run, job)
+    run.log.unlink(missing_ok=True)
+    process = start_worker(run, Slot())
+    try:
+        code = process.wait()
+    finally:
+        close_worker(process)
+    if code:
+        raise RunError(failure_of(run, code))
+
+
+def _write_job(run: RunFolder, job: Job) -> None:
+    value = job.model_dump(mode="json")
+    if run.job.is_file():
+        with contextlib.suppress(DataError):
+            if read_json(run.job) == value:
+                return
+    write_json(run.job, value)
+
+
+def _key_of(run: RunFolder) -> str | None:
+    if not run.scores.is_file():
+        return None
+    try:
+        found = read_json(run.scores)
+    except DataError:
+        return None
+    return str(found.get("key")) if isinstance(found, dict) else None
