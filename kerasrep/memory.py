@@ -1,8 +1,8 @@
 """The C library's allocator, told what a network on a CPU needs.
 
 A training step allocates and frees the same tensors of tens of megabytes again and again. By default glibc
-gives each back to the kernel at once, which clears every page anew at the next step: on two cores that takes
-a fifth of the time and more. Kept, the memory is used again; the process's peak stays as it is.
+gives each back to the kernel at once, which clears every page anew at the next step. Kept, the memory is
+used again.
 """
 
 from __future__ import annotations

@@ -192,3 +192,34 @@ def test_dropout_depends_on_the_step_and_on_nothing_else():
         for step in (4, 4, 5)
     ]
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_fifty_steps_lose_what_a_plain_keras_loop_loses():
+    recipe, source = make_recipe("mss-cr", l2=1e-3), 1
+    batches = [make_batch(source, seed=seed) for seed in range(5)]
+    network, states, distribution = make_states(recipe)
+    step = Step(recipe, network, states, tuple(SIZES.values()), 50, False)
+    run = tf.function(lambda batch: distribution.run(step.run, args=(source, batch)).loss[source])
+    twin = network_of(recipe, SIZES, Scaler.identity(128))
+    weights = [v for v in twin.variables("tag") if v.trainable]
+    optimizer = keras.optimizers.Adam(recipe.training.learning_rate, epsilon=1e-8)
+    optimizer.build(weights)
+
+    @tf.function
+    def plain(batch):
+        with tf.GradientTape() as tape:
+            mel = twin.features(tf.cast(batch.waveform, tf.float32) / 32768.0)
+            logits = twin.logits("tag", mel, training=True)
+            loss = tf.reduce_mean(keras.losses.kl_divergence(batch.targets[source], tf.nn.softmax(logits)))
+        slopes = tape.gradient(loss, [v.value for v in weights])
+        optimizer.apply([s + recipe.model.l2 * v for s, v in zip(slopes, weights, strict=True)], weights)
+        return loss
+
+    found, expected = [], []
+    for number in range(50):
+        count = tf.constant(number, tf.int64)
+        batch = batches[number % 5]._replace(step=count, uses=count)
+        found.append(float(run(batch)))
+        expected.append(float(plain(batch)))
+    assert expected[-1] < 0.9 * expected[0]
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
