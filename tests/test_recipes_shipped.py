@@ -24,6 +24,7 @@ STARTER = ROOT / "recipes" / "starter.yaml"
 OTHERS = {
     ROOT / "recipes" / "tune-demo.yaml": "kerasrep-tune",
     ROOT / "recipes" / "study-demo.yaml": "kerasrep-study",
+    ROOT / "recipes" / "paper" / "paper-study.yaml": "kerasrep-study",
 }
 
 

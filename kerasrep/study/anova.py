@@ -28,10 +28,11 @@ class AnovaRow:
         f: F value.
         p_value: As it is.
         p_holm: Corrected for the number of terms.
-        eta: Partial eta squared: part of what the other terms leave.
-        eta_low: Lower end of its 90% interval, by inversion of the noncentral F distribution. 90%, because an
+        omega: Partial omega squared: part of the variance that the other terms leave, corrected for chance,
+            at least 0.
+        low: Lower end of its 90% interval, by inversion of the noncentral F distribution. 90%, because an
             effect that is significant at 5% has then a lower end above 0 (Steiger 2004).
-        eta_high: Upper end.
+        high: Upper end.
     """
 
     term: str
@@ -39,9 +40,9 @@ class AnovaRow:
     sum_of_squares: float
     f: float
     p_value: float
-    eta: float
-    eta_low: float
-    eta_high: float
+    omega: float
+    low: float
+    high: float
     p_holm: float = 1.0
 
 
@@ -95,10 +96,11 @@ def anova(terms: Terms, scores: NDArray[np.float64]) -> tuple[list[AnovaRow], Re
         reduced = [0, *(column for block in kept for column in block)]
         sum_of_squares = _rss(x[:, reduced], y) - _rss(x[:, sorted([*reduced, *columns])], y)
         f = (sum_of_squares / len(columns)) / (error / residual_df)
-        low, high = eta_interval(f, len(columns), residual_df)
+        low, high = effect_interval(f, len(columns), residual_df)
         p_value = float(stats.f.sf(f, len(columns), residual_df))
-        eta = sum_of_squares / (sum_of_squares + error)
-        rows.append(AnovaRow(name, float(len(columns)), sum_of_squares, f, p_value, eta, low, high))
+        gain = len(columns) * (f - 1.0)
+        omega = gain / (gain + len(y)) if gain > 0 else 0.0
+        rows.append(AnovaRow(name, float(len(columns)), sum_of_squares, f, p_value, omega, low, high))
     corrected = holm([row.p_value for row in rows]).tolist() if rows else []
     rows = [replace(row, p_holm=p) for row, p in zip(rows, corrected, strict=True)]
     return rows, _residuals(x, y)
@@ -116,8 +118,8 @@ def term_blocks(terms: Terms) -> dict[str, list[int]]:
     return blocks
 
 
-def eta_interval(f: float, df: int, residual_df: int, level: float = 0.90) -> tuple[float, float]:
-    """Interval of partial eta squared from the noncentrality of F."""
+def effect_interval(f: float, df: int, residual_df: int, level: float = 0.90) -> tuple[float, float]:
+    """Interval of the part of variance that a term explains, from the noncentrality of F."""
 
     def noncentrality(probability: float) -> float:
         def miss(value: float) -> float:

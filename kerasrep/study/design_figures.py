@@ -10,13 +10,17 @@ from kerasrep.study.balance import Aliasing, Balance, Efficiency
 from kerasrep.study.cells import Factors
 from kerasrep.study.pictures import WIDTH_INCHES, heat, picture
 
+#: A design of less efficiency cannot estimate all terms, but for rounding.
+SINGULAR = 0.1
+
 
 def draw_efficiency(efficiency: Efficiency, kind: str) -> Picture:
     """Random designs as a histogram, the design and the full one as lines."""
     with drawing():
         figure = new_figure(WIDTH_INCHES, 2.6)
         axes = figure.add_subplot()
-        axes.hist(100 * efficiency.random, bins=24, color="#b8c4d0", label="random designs of the same size")
+        usable = 100 * efficiency.random[efficiency.random > SINGULAR]
+        axes.hist(usable, bins=24, color="#b8c4d0", label="random designs of the same size")
         axes.axvline(100 * efficiency.design, color=PALETTE[5], linewidth=2.2, label=f"this design ({kind})")
         full = 100 * efficiency.full
         axes.axvline(full, color=PALETTE[2], linewidth=1.6, linestyle="--", label="all possible runs")

@@ -90,12 +90,10 @@ def draw_number(analysis: Analysis, outcome: ModelOutcome) -> Picture:
             at = [row for row, run in enumerate(multi.runs) if run.strategy == strategy]
             shift = 0.09 * (place - (len(strategies) - 1) / 2)
             marker = MARKERS[place % len(MARKERS)]
-            axes.plot(number[at] + shift, means[at], marker, color=colour(place), alpha=0.6, markersize=4.5)
+            axes.plot(number[at] + shift, means[at], marker, color=colour(place), ms=4.5, label=strategy)
             level = float(fit.estimates[0] + fit.terms.strategy(strategy) @ fit.estimates)
             line = level + slopes.get(strategy, effect.value) * (ends - number.mean())
-            axes.plot(
-                ends, line, color=colour(place), marker=marker, markersize=4.5, linewidth=1.6, label=strategy
-            )
+            axes.plot(ends, line, color=colour(place), linewidth=1.6)
             rows += [(multi.runs[r].run_id, strategy, int(number[r]), float(means[r])) for r in at]
         axes.set_xlabel("number of sources")
         axes.set_ylabel("mean score, deviations")

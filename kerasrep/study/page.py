@@ -129,14 +129,14 @@ def _model(outcome: ModelOutcome | None) -> Iterator[Markup]:
             p_text(row.p_value),
             element(
                 "span",
-                f"{row.eta:.2f}",
-                element("span", f"[{row.eta_low:.2f}, {row.eta_high:.2f}]", class_="interval"),
+                f"{row.omega:.2f}",
+                element("span", f"[{row.low:.2f}, {row.high:.2f}]", class_="interval"),
             ),
         ]
         for row in outcome.anova
     ]
     yield element("h3", f"Analysis of variance: {outcome.fit.terms.title}")
-    yield table(["term", "df", "F", "p (Holm)", "p", "partial η² [90%]"], rows)
+    yield table(["term", "df", "F", "p (Holm)", "p", "partial ω² [90%]"], rows)
     variances = ", ".join(f"{name} {value:.3f}" for name, value in outcome.fit.variances.items())
     yield element("p", f"Fitted: {outcome.fit.how}. Variances: {variances}.", class_="quiet")
     effects = [

@@ -18,9 +18,9 @@ from kerasrep.study_job import EvaluationSettings
 
 MultiStrategy = Literal["mss-cr", "ms-cr@2", "ms-cr@4", "ms-cr@6", "ms-sr@fc"]
 MULTI_STRATEGIES: tuple[str, ...] = constants.STRATEGIES[1:]
-#: What each run adds to the base recipe itself.
+#: What each run has of its own.
 OF_THE_RUN = ("name", "strategy", "sources", "seed")
-_NEEDS, _EXAMPLE = "'base' and 'design'", "base: recipes/mss.yaml"
+_NEEDS, _EXAMPLE = "'recipe' and 'design'", "recipe: mss.yaml"
 
 Interaction = Annotated[
     str,
@@ -110,9 +110,9 @@ class StudyRecipe(Settings):
 
     Attributes:
         name: Of its folder, `studies/NAME`.
-        base: Recipe of all runs without name, strategy, sources and seed; a path, relative to the current
-            folder, or the settings themselves. Where `settings` are given too, they are laid over it.
-        settings: Laid over `base`.
+        recipe: Of all runs; a file, beside the study recipe or in the current folder, or the sections of one.
+            Its name, strategy, sources and seed give way to those of each run.
+        settings: Replace those of `recipe`.
         design: Which runs.
         evaluation: Tasks and probes.
         baselines: Representations that nothing was trained for; `random` is the first single-source network.
@@ -124,7 +124,7 @@ class StudyRecipe(Settings):
     """
 
     name: FileName
-    base: PathText | dict[str, Any]
+    recipe: PathText | dict[str, Any]
     settings: dict[str, Any] = Field(default_factory=dict)
     design: DesignSettings
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -161,14 +161,14 @@ class Study:
         """The recipe of one run.
 
         Raises:
-            RecipeError: Where the base recipe is wrong, in one line with its file and line.
+            RecipeError: Where it is wrong, in one line with its file and line.
         """
         values = self._base.values | {"name": name, "strategy": strategy, "sources": list(sources)}
         return Draft(values | {"seed": seed}, self._base.origins, self._base.file).check(Recipe)
 
     @property
     def own_tasks(self) -> tuple[TableTask, ...]:
-        """Tasks of the base recipe's section `tasks`."""
+        """Tasks of the runs' recipe's section `tasks`."""
         design = self.recipe.design
         return self.run_recipe("tasks", "ss-r", design.sources[:1], self.recipe.seeds[0]).tasks
 
@@ -186,7 +186,7 @@ class Study:
 
 
 def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
-    """Read and check a study recipe and its base recipe.
+    """Read and check a study recipe and the recipe of its runs.
 
     Args:
         path: YAML file.
@@ -201,24 +201,35 @@ def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
         draft.override(override)
     draft.values.setdefault("name", path.stem)
     recipe = draft.check(StudyRecipe)
-    study = Study(recipe, _base_of(draft, recipe))
+    study = Study(recipe, _base_of(path, draft, recipe))
     study.check_runs()
     return study
 
 
-def _base_of(draft: Draft, recipe: StudyRecipe) -> Draft:
-    """The base recipe with the study's settings laid over it; faults keep the file and line they are in."""
-    base = read_draft(Path(recipe.base)) if isinstance(recipe.base, str) else draft.section("base")
-    for name in OF_THE_RUN:
-        if name in base.values and isinstance(recipe.base, dict):
-            raise RecipeError(f"{base.origin([(name,)])}: base.{name}: is set by the study; remove this key")
-        base.values.pop(name, None)
+def _base_of(path: Path, draft: Draft, recipe: StudyRecipe) -> Draft:
+    """The recipe of all runs with the study's settings laid over it; faults keep their file and line."""
+    if isinstance(recipe.recipe, str):
+        beside, here = path.parent / recipe.recipe, Path(recipe.recipe)
+        base = read_draft(here if here.is_file() and not beside.is_file() else beside)
+        for name in OF_THE_RUN:
+            base.values.pop(name, None)
+    else:
+        base = draft.section("recipe")
+        _refuse_own(base, "recipe")
     if recipe.settings:
         over = draft.section("settings")
-        for name in OF_THE_RUN:
-            if name in over.values:
-                raise RecipeError(
-                    f"{over.origin([(name,)])}: settings.{name}: is set by the study; remove this key"
-                )
+        _refuse_own(over, "settings")
         base.lay_over(over)
     return base
+
+
+def _refuse_own(draft: Draft, section: str) -> None:
+    """Refuse what each run has of its own.
+
+    Raises:
+        RecipeError: With file and line.
+    """
+    for name in OF_THE_RUN:
+        if name in draft.values:
+            where = draft.origin([(name,)])
+            raise RecipeError(f"{where}: {section}.{name}: is set by the study; remove this key")

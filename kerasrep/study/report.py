@@ -31,7 +31,7 @@ BUDGET_HEADER = (
 )
 ANOVA_HEADER = (
     *("model", "term", "df", "sum_of_squares", "f", "p", "p_holm"),
-    *("partial_eta_squared", "low_90", "high_90"),
+    *("partial_omega_squared", "low_90", "high_90"),
 )
 
 
@@ -184,7 +184,7 @@ def _write_tables(folder: Path, outcomes: Sequence[Outcome], analysis: Analysis 
     rows = [
         (
             *(m.fit.terms.title, r.term, r.df, r.sum_of_squares, r.f, r.p_value, r.p_holm),
-            *(r.eta, r.eta_low, r.eta_high),
+            *(r.omega, r.low, r.high),
         )
         for m in models
         for r in m.anova

@@ -87,11 +87,10 @@ def draw_compactness(analysis: Analysis, strategies: Sequence[str]) -> Picture:
             axes.step(
                 [costs[row] for row in front], found.scores[list(front)], where="post", color="black", lw=1
             )
-            axes.set_xscale("log", base=2 if "values" in label else 10)
-            if "values" in label:
-                ticks = sorted(set(costs))
-                axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], rotation=45, ha="right")
-                axes.minorticks_off()
+            axes.set_xscale("log")
+            ticks = sorted(set(costs)) if "values" in label else _round_numbers(min(costs), max(costs))
+            axes.set_xticks(ticks, [_short(tick) for tick in ticks], rotation=45, ha="right")
+            axes.minorticks_off()
             axes.set_xlabel(label)
             axes.set_ylabel("mean score, deviations")
             grid(axes, "y")
@@ -161,3 +160,16 @@ def draw_curves(curves: Sequence[Curve]) -> Picture | None:
         ]
         header = ("strategy", "progress", "mean", "lowest", "highest", "n_runs")
         return picture("learning-curves", "Learning curves", sentence, figure, header, rows)
+
+
+def _round_numbers(low: float, high: float) -> list[int]:
+    """1, 2 and 5 times powers of ten, from just below `low` to just above `high`."""
+    steps = [digit * 10**power for power in range(10) for digit in (1, 2, 5)]
+    below = [step for step in steps if step <= low][-1:]
+    above = [step for step in steps if step >= high][:1]
+    return sorted({*below, *(step for step in steps if low < step < high), *above})
+
+
+def _short(value: float) -> str:
+    """`512`, `1,024`, `0.2 million`."""
+    return f"{value / 1e6:g} million" if value >= 100_000 else f"{value:,.0f}"

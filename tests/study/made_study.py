@@ -14,7 +14,7 @@ from kerasrep.study_job import StudyFolder
 
 TASKS = ("demo_dance", "demo_metre", "demo_composer", "demo_lead", "demo_tempo", "demo_recommendation")
 RECIPE = """
-base: {strategy: ss-r, training: {epochs: 3}, batches: {size: 8}}
+recipe: {strategy: ss-r, training: {epochs: 3}, batches: {size: 8}}
 design: {kind: d-optimal, runs: 24, starts: 2}
 notes: ["Made up, with <b>known</b> effects."]
 """
@@ -24,7 +24,7 @@ def write_recipe_file(folder: Path, text: str = RECIPE) -> Path:
     base = folder / "base.yaml"
     base.write_text("strategy: mss-cr\nsources: [tag, year]\ntraining: {epochs: 3}\nbatches: {size: 8}\n")
     path = folder / "made.yaml"
-    path.write_text(text.replace("{strategy: ss-r, training: {epochs: 3}, batches: {size: 8}}", str(base)))
+    path.write_text(text.replace("{strategy: ss-r, training: {epochs: 3}, batches: {size: 8}}", base.name))
     return path
 
 

@@ -10,7 +10,7 @@ from kerasrep import constants
 from kerasrep.errors import DataError
 from kerasrep.study import mixed
 from kerasrep.study.analysis import analyse
-from kerasrep.study.anova import anova, eta_interval
+from kerasrep.study.anova import anova, effect_interval
 from kerasrep.study.compactness import compactness_of, pareto_front
 from kerasrep.study.design import make_design
 from kerasrep.study.effects import number_effects, presence_effects
@@ -77,7 +77,7 @@ def test_planted_effects_are_found_with_the_right_sign(planted):
 def test_the_anova_finds_the_same(planted):
     rows = {row.term: row for row in planted.presence.anova}
     assert {name for name, row in rows.items() if row.p_holm < 0.05} == {"tag", "bpm", "strategy"}
-    assert rows["tag"].eta_low < rows["tag"].eta < rows["tag"].eta_high
+    assert rows["tag"].low < rows["tag"].omega < rows["tag"].high
     assert 0.5 < planted.presence.residuals.r_squared < 1
     assert "explains" in planted.presence.residuals.sentence
 
@@ -189,16 +189,18 @@ def test_the_anova_equals_that_of_statsmodels():
     assert [row.term for row in rows] == ["strategy", "number of sources", "strategy × number of sources"]
     for row, (_, other) in zip(rows, expected.iterrows(), strict=False):
         assert (row.df, row.f, row.p_value) == pytest.approx((other["df"], other["F"], other["PR(>F)"]))
-        assert row.eta == pytest.approx(other["sum_sq"] / (other["sum_sq"] + expected["sum_sq"]["Residual"]))
+        noise = expected["sum_sq"]["Residual"] / expected["df"]["Residual"]
+        gain = other["sum_sq"] - other["df"] * noise
+        assert row.omega == pytest.approx(max(0, gain / (gain + len(runs) * noise)))
     assert residuals.normality_p > 0.001
 
 
-def test_the_interval_of_eta_squared_inverts_the_noncentral_f():
-    low, high = eta_interval(6.0, 2, 40)
+def test_the_interval_of_omega_squared_inverts_the_noncentral_f():
+    low, high = effect_interval(6.0, 2, 40)
     for eta, probability in ((low, 0.95), (high, 0.05)):
         noncentrality = eta / (1 - eta) * 43
         assert stats.ncf.cdf(6.0, 2, 40, noncentrality) == pytest.approx(probability, abs=1e-6)
-    assert eta_interval(0.2, 2, 40)[0] == 0.0
+    assert effect_interval(0.2, 2, 40)[0] == 0.0
 
 
 def test_what_does_not_converge_falls_back_in_order_and_says_so(runs, monkeypatch):
