@@ -92,6 +92,7 @@ def test_where_all_tasks_are_there_the_estimates_are_those_of_least_squares(runs
         np.testing.assert_allclose(found.estimates, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_variances_that_made_the_scores_are_recovered():
     runs, rng = facts(120), np.random.default_rng(1)
     terms = presence_terms(runs, MULTI_STRATEGIES, SOURCES)
