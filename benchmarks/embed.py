@@ -28,16 +28,6 @@ from typing import Any
 RATE_HZ = 44_100
 FORMS = (("mp3", "MP3", "MPEG_LAYER_III"), ("ogg", "OGG", "VORBIS"), ("flac", "FLAC", "PCM_16"))
 MIB_OF_KIB = 2**10
-#: (in, out, kernel, stride in time, pooled), as published.
-BLOCKS = (
-    (2, 16, 5, 2, True),
-    (16, 32, 3, 1, True),
-    (32, 64, 3, 1, True),
-    (64, 64, 3, 1, True),
-    (64, 128, 3, 1, True),
-    (128, 256, 3, 1, False),
-    (256, 256, 1, 1, False),
-)
 
 
 def write_audio(path: Path, form: str, subtype: str, seconds: float, seed: int, channels: int = 2) -> None:
@@ -124,8 +114,9 @@ def measure_librosa(audio: str, model: str) -> dict[str, Any]:
     import librosa
     import numpy as np
     import torch
+    from torch_peer import Network
 
-    network = torch_network(torch)
+    network = Network(head=False).eval()
 
     def embed(path: str) -> Any:
         waveform, _ = librosa.load(path, sr=22_050, mono=False)
@@ -145,18 +136,6 @@ def measure_librosa(audio: str, model: str) -> dict[str, Any]:
     vectors = [embed(path) for path in paths]
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "audio_seconds": sum(_durations(audio)), "files": len(vectors)}
-
-
-def torch_network(torch: Any) -> Any:
-    """The published network up to the embedding of a segment, with initial weights."""
-    nn = torch.nn
-    layers: list[Any] = []
-    for inputs, outputs, kernel, stride, pooled in BLOCKS:
-        convolution = nn.Conv2d(inputs, outputs, kernel, (stride, 1), kernel // 2)
-        layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
-        layers += [nn.MaxPool2d(2)] if pooled else []
-    tail = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 256), nn.BatchNorm1d(256), nn.ReLU()]
-    return nn.Sequential(*layers, *tail).eval()
 
 
 def measure_musicnn(audio: str, model: str) -> dict[str, Any]:

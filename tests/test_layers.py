@@ -23,6 +23,8 @@ LAYERS = (
         "recipe_draft",
         "study_job",
         "memory",
+        "folder_lock",
+        "stop_requests",
         "recipe_file",
         "recipe_faults",
         "strict_yaml",

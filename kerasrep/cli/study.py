@@ -11,6 +11,7 @@ from kerasrep.cli import command
 if TYPE_CHECKING:
     from kerasrep.study.design import Design
     from kerasrep.study.recipe import Study
+    from kerasrep.study_job import StudyFolder
 
 PROG = "kerasrep-study"
 
@@ -67,18 +68,19 @@ def main(argv: list[str] | None = None) -> int:
     return _run(study, design, folder, arguments.report_only, [arguments.recipe, *arguments.overrides])
 
 
-def _run(study: Study, design: Design, folder: object, report_only: bool, command_line: list[str]) -> int:
+def _run(
+    study: Study, design: Design, folder: StudyFolder, report_only: bool, command_line: list[str]
+) -> int:
     from kerasrep.errors import one_line
+    from kerasrep.folder_lock import exclusive
     from kerasrep.study.live import Display, summary
     from kerasrep.study.plan import plan_runs
     from kerasrep.study.pool import make_slots
-    from kerasrep.study.running import begin, exclusive, finished, make_runs
-    from kerasrep.study_job import StudyFolder
+    from kerasrep.study.running import begin, finished, make_runs
 
-    assert isinstance(folder, StudyFolder)
     runs = plan_runs(study, design)
     failures: dict[str, str] = {}
-    with exclusive(folder):
+    with exclusive(folder.root, "another process runs this study", "--output"):
         begin(folder, study, design, runs)
         if not report_only:
             slots = make_slots(study.recipe.workers)

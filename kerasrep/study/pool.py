@@ -8,14 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
 from kerasrep.errors import RunError
+from kerasrep.stop_requests import stop_requests
 from kerasrep.study.plan import PlannedRun
 from kerasrep.study.recipe import WorkerSettings
 from kerasrep.study_job import RunFolder, StudyFolder
@@ -147,7 +147,7 @@ class Pool:
         progress = Progress(states, len(self._slots))
         queue = [run for run in runs if run.name not in done]
         free = list(self._slots)
-        with _signals() as requested:
+        with stop_requests() as request:
             try:
                 while queue or self._running:
                     self._fail_hopeless(queue, progress)
@@ -157,8 +157,8 @@ class Pool:
                     time.sleep(POLL_SECONDS)
                     for run in [run for run in runs if run.name in self._running]:
                         self._poll(run, queue, free, progress)
-                    if requested:
-                        raise Stopped(requested[0])
+                    if request.number:
+                        raise Stopped(request.number)
                     self._listener(progress, "")
             finally:
                 self._end_all()
@@ -270,24 +270,3 @@ def note_failure(folder: RunFolder, code: int, reason: str) -> None:
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     with folder.failures.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"when": when, "code": code, "reason": reason}) + "\n")
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying; a second one ends the process as usual."""
-    requested: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        del frame
-        requested.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield requested
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

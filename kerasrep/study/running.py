@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from kerasrep import strict_yaml
 from kerasrep.errors import DataError, RunError
@@ -21,29 +19,6 @@ from kerasrep.study.recipe import Study
 from kerasrep.study_job import Job, RunFolder, StudyFolder
 
 CHECK = ".check"
-
-
-@contextlib.contextmanager
-def exclusive(folder: StudyFolder) -> Iterator[None]:
-    """Hold a study's folder.
-
-    Raises:
-        RunError: Where another process runs the study, or the folder cannot be made.
-    """
-    try:
-        folder.runs.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder.root, os.O_RDONLY)
-    except OSError as error:
-        raise RunError(
-            f"{folder.root}: cannot write there ({error.strerror}); choose another --output"
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise RunError(f"{folder.root}: another process runs this study; wait for it or stop it") from error
-    finally:
-        os.close(handle)
 
 
 def begin(folder: StudyFolder, study: Study, design: Design, runs: Sequence[PlannedRun]) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-from collections.abc import Iterator
 from typing import Any
 
 from kerasrep.errors import RecipeError, RunError
@@ -23,29 +19,6 @@ _MAY_CHANGE = (
     ("corpus", "files"),
     ("corpus", "audio"),
 )
-
-
-@contextlib.contextmanager
-def exclusive(run: RunDirectory) -> Iterator[None]:
-    """Hold a run directory; the system lets go of it when the process ends, however it ends.
-
-    Raises:
-        RunError: Where another process trains in it, or it cannot be made.
-    """
-    try:
-        run.root.mkdir(parents=True, exist_ok=True)
-        handle = os.open(run.root, os.O_RDONLY)
-    except OSError as error:
-        raise RunError(
-            f"{run.root}: cannot write there ({error.strerror}); choose another --run-dir"
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise RunError(f"{run.root}: is being trained by another process; wait for it or stop it") from error
-    finally:
-        os.close(handle)
 
 
 def check_run(recipe: Recipe, prepared: PreparedDirectory, run: RunDirectory, resume: bool) -> None:

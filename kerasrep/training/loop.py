@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
-from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -22,6 +19,7 @@ from kerasrep.data.batches import Batch, training_dataset
 from kerasrep.data.schedule import JOINT, Schedule
 from kerasrep.data.shards import ShardIndex
 from kerasrep.errors import DataError, RunError
+from kerasrep.stop_requests import stop_requests
 from kerasrep.training.checkpoint import Progress
 from kerasrep.training.devices import Execution
 from kerasrep.training.step import Step, StepResult
@@ -33,41 +31,6 @@ class Interrupted(RunError):  # noqa: N818 (it is not an error that the user mad
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + number
-
-
-@dataclass
-class StopRequest:
-    """Set by a signal handler, read between calls.
-
-    Attributes:
-        number: The signal, or 0.
-    """
-
-    number: int = 0
-
-
-@contextlib.contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request; a second one ends the process as usual."""
-    request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        del frame
-        request.number = number
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class NotFinite(NamedTuple):

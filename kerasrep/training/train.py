@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from kerasrep.data.schedule import Schedule
 from kerasrep.errors import RecipeError, RunError
+from kerasrep.folder_lock import exclusive
 from kerasrep.model.picture import describe_network, draw_strategy
 from kerasrep.model.restore import load_scaler, load_weights, save_scaler
 from kerasrep.model.strategies import Network, network_of
 from kerasrep.recipe import Recipe
 from kerasrep.recipe_file import read_recipe
 from kerasrep.run_directory import PreparedDirectory, RunDirectory, atomic_file, write_text
-from kerasrep.training.beginning import check_run, exclusive, write_beginning
+from kerasrep.training.beginning import check_run, write_beginning
 from kerasrep.training.best import choice_of, improved, keep
 from kerasrep.training.card import RunCard
 from kerasrep.training.checkpoint import Progress, restore_state, save_state
@@ -60,7 +61,7 @@ def train(
     data = TrainingData.open(recipe, prepared)
     steps_per_epoch(recipe, data)
     execution = choose_execution(recipe)
-    with exclusive(run), data_faults():
+    with exclusive(run.root, "is being trained by another process", "--run-dir"), data_faults():
         check_run(recipe, prepared, run, resume)
         network = _network(recipe, data, run, execution, resume)
         trainer = Trainer(recipe, data, run, network, execution, show_progress, say)

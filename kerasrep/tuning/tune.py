@@ -12,8 +12,8 @@ from typing import Any
 
 from kerasrep import strict_yaml
 from kerasrep.errors import RecipeError, RunError
-from kerasrep.run_directory import RunDirectory, write_text
-from kerasrep.training.beginning import exclusive
+from kerasrep.folder_lock import exclusive
+from kerasrep.run_directory import write_text
 from kerasrep.tuning.directory import TuningDirectory
 from kerasrep.tuning.event_files import write_experiment, write_trial
 from kerasrep.tuning.oracles import HyperbandOracle
@@ -59,7 +59,7 @@ def tune(
         RunError: Where there is a tuning already, none to resume, trials fail in a row, or none is done.
         Interrupted: On SIGINT or SIGTERM, after saving.
     """
-    with exclusive(RunDirectory(directory.root)):
+    with exclusive(directory.root, "another process tunes there", "--run-dir"):
         check_tuning(tuning, directory, resume)
         write_text(directory.tuning, strict_yaml.dump(tuning.as_dict()))
         write_experiment(directory, tuning)

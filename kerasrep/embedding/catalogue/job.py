@@ -13,7 +13,7 @@ from tqdm import tqdm
 import kerasrep
 from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue import writing
-from kerasrep.embedding.catalogue.journal import BAD, DONE, TODO, Journal, journal_folder
+from kerasrep.embedding.catalogue.journal import BAD, DONE, WAITING, Journal, journal_folder
 from kerasrep.embedding.catalogue.layout import NONE, About, Layout, make_layout
 from kerasrep.embedding.decoding import Cutting, Failure, decode_parts
 from kerasrep.embedding.files import iterate_audio
@@ -184,7 +184,7 @@ def _embed(
     start_seconds = time.monotonic()
     hidden = True if label is None else None  # None: unless standard error is a terminal
     begun: dict[int, SegmentStatistics | int] = {}  # statistics, or without pooling the segments so far
-    todo = journal.count(TODO)
+    todo = journal.count(WAITING)
     with silenced() as loud, tqdm(total=todo, desc=label, unit="file", disable=hidden, file=loud) as bar:
         try:
             for event in embed_parts(parts, model.embed_segments):

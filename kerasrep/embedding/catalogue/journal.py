@@ -27,7 +27,7 @@ from kerasrep.errors import DataError, RecipeError
 COMMIT_SECONDS = 1.0
 #: Uncommitted rows are in memory.
 COMMIT_BYTES = 1 << 25
-TODO, DONE, BAD = 0, 1, 2
+WAITING, DONE, BAD = 0, 1, 2
 _FORMAT = 1
 _PAGE_FILES = 1000
 #: A row's number is that of its file, and below these bits that of its first segment.
@@ -138,7 +138,7 @@ class Journal:
 
     def todo(self) -> Iterator[tuple[int, Path]]:
         """Keys and paths of the files that are not done, in the order of the list."""
-        for key, path, _, _ in self._files(TODO):
+        for key, path, _, _ in self._files(WAITING):
             yield key, path
 
     def add(self, key: int, first: int, values: NDArray[np.float32]) -> None:
@@ -271,8 +271,8 @@ def _listed(position: int, found: Path | BadFile) -> tuple[bytes, int, int, int,
     try:
         status = found.stat()
     except (OSError, ValueError):  # decoding says what is wrong
-        return _bytes(found), position, -1, 0, TODO, None
-    return _bytes(found), position, status.st_size, status.st_mtime_ns, TODO, None
+        return _bytes(found), position, -1, 0, WAITING, None
+    return _bytes(found), position, status.st_size, status.st_mtime_ns, WAITING, None
 
 
 def _bytes(path: Path) -> bytes:
