@@ -23,6 +23,7 @@ class ExportCard(BaseModel):
 
     Attributes:
         format: Of this card.
+        version: Number of the version that it describes; `None` where the file does not tell.
         name: Of the export.
         strategy: How the sources share the network.
         sources: Learning sources, in recipe order.
@@ -48,6 +49,7 @@ class ExportCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     format: Literal[1] = 1
+    version: _Count | None = None
     name: str
     strategy: str
     sources: tuple[str, ...]
@@ -92,17 +94,23 @@ def read_card(version: Path) -> ExportCard:
 def read_card_file(path: Path) -> ExportCard:
     """Read a card, of a version or that at the top of a serving folder.
 
+    The latter says its version; that of a version lies in a folder of that number.
+
     Raises:
         ExportError: Where it is missing or malformed.
     """
     try:
-        return ExportCard.model_validate(read_json(path))
+        card = ExportCard.model_validate(read_json(path))
     except DataError as error:
         raise ExportError(f"{error}; this is no complete kerasrep export, export the run again") from error
     except ValidationError as error:
         details = error.errors()[0]
         key = ".".join(str(part) for part in details["loc"]) or "card"
         raise ExportError(f"{path}: {key}: {details['msg']}; export the run again") from error
+    version = path.absolute().parent.parent
+    if card.version is None and path.absolute() == card_path(version) and _is_version_name(version.name):
+        return card.model_copy(update={"version": int(version.name)})
+    return card
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from kerasrep.errors import ServerError
 from kerasrep.export_directory import ExportCard, read_card_file
 from kerasrep.serving.transport import Patience, ServedModel, Transport
 
+#: Branch of a network that has one for all sources; a server gives it no output of its own.
+_SHARED = "shared"
 #: Eight segments of 2.5 s are 3.5 MB over gRPC, under the 4 MiB that proxies take unless told otherwise.
 SEGMENTS_PER_REQUEST = 8
 
@@ -60,14 +62,15 @@ class Client(Embedder):
             model: Name of the served model.
             version: Of the model; by default the one that the server picks.
             card: `exported/NAME/card.json` or a version's, for the names of the branches and for models of
-                another rate or segment than the paper's.
+                another rate or segment than the paper's. It must be that of the served version.
             patience: Time-outs, attempts and back-off.
             segments_per_request: At most; fewer make smaller messages.
             credentials: `grpc.ChannelCredentials` for `grpcs`; by default the system's certificates.
             headers: Sent with each request, such as `Authorization`.
 
         Raises:
-            ServerError: Where the address is none, the server cannot be reached, or serves something else.
+            ServerError: Where the address is none, the server cannot be reached, or serves something else
+                than the card describes.
             ExportError: Where the card is missing or malformed.
         """
         self.address, self.model = address, model
@@ -77,6 +80,11 @@ class Client(Embedder):
         if segments_per_request < 1:
             raise ServerError("client: segments_per_request must be 1 or more")
         described = card if isinstance(card, ExportCard) or card is None else read_card_file(Path(card))
+        if described is not None and version is not None and described.version not in {None, version}:
+            raise ServerError(
+                f"{self._where}: version={version}, but card= describes version {described.version}; give "
+                "that version's card"
+            )
         self._transport = _connect(address, model, version, self._patience, credentials, headers or {})
         try:
             served = self._patience.call(self._where, self._transport.describe)
@@ -111,8 +119,18 @@ class Client(Embedder):
         branches = tuple(f"branch_{number}" for number in range(1, n_branches + 1))
         rate_hz = constants.SAMPLE_RATE_HZ
         if card is not None:
+            self._check_branches(served, card)
             branches, rate_hz = card.branches, card.sample_rate_hz
         return SegmentModel(self._embed_segments, rate_hz, samples, branches)
+
+    def _check_branches(self, served: ServedModel, card: ExportCard) -> None:
+        """Refuse the card of a model of other sources: it would name the values wrongly."""
+        found = {name.removeprefix("embedding_") for name in served.outputs.keys() - {"embedding"}}
+        if found != set(card.branches) - {_SHARED}:
+            raise ServerError(
+                f"{self._where}: has the branches {', '.join(sorted(found)) or _SHARED}, the card "
+                f"{', '.join(card.branches)}; give card=, the card.json of the served version"
+            )
 
     def _embed_segments(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
         n_requests = math.ceil(len(segments) / self._segments_per_request)

@@ -17,7 +17,7 @@ from servers import Served, grpc_server, rest_server
 
 from kerasrep.embedding import load
 from kerasrep.errors import DataError, ServerError
-from kerasrep.export_directory import read_card
+from kerasrep.export_directory import card_path, read_card
 from kerasrep.serving.client import Client
 from kerasrep.serving.transport import Failure, Patience
 
@@ -210,12 +210,28 @@ def test_without_a_card_branches_have_numbers_for_names(connect, local):
 
 @pytest.mark.parametrize(
     ("changed", "said"),
-    [({"segment_samples": 44_100}, "55125 samples, not 44100"), ({"segment_dimension": 256}, "512 values")],
+    [
+        ({"segment_samples": 44_100}, "55125 samples, not 44100"),
+        ({"segment_dimension": 256}, "512 values"),
+        ({"branches": ("year", "artist")}, "branches tag, year, the card year, artist; "),
+        ({"branches": ("shared",)}, "branches tag, year, the card shared; "),
+    ],
 )
-def test_a_card_of_another_model_is_told(addresses, small_export, changed, said):
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_card_of_another_model_is_told(addresses, small_export, protocol, changed, said):
     card = read_card(small_export).model_copy(update=changed)
     with pytest.raises(ServerError, match=said):
-        Client(addresses["rest"], "small", card=card, patience=QUICK)
+        Client(addresses[protocol], "small", card=card, patience=QUICK)
+
+
+def test_a_card_of_another_version_is_told(connect, small_export, tmp_path):
+    top, own = small_export.parent / "card.json", card_path(small_export)
+    for card in (top, own, read_card(small_export)):
+        assert connect("grpc", version=1, card=card).branches == ("year", "tag")
+        with pytest.raises(ServerError, match="version=2, but card= describes version 1"):
+            connect("grpc", version=2, card=card)
+    copied = shutil.copy(own, tmp_path / "card.json")  # says nothing of its version
+    assert connect("grpc", version=1, card=copied).branches == ("year", "tag")
 
 
 def test_headers_reach_the_server():
