@@ -26,8 +26,6 @@ from kerasrep.serving.transport import Patience, ServedModel, Transport
 
 #: Branch of a network that has one for all sources; a server gives it no output of its own.
 _SHARED = "shared"
-#: Eight segments of 2.5 s are 3.5 MB over gRPC, under the 4 MiB that proxies take unless told otherwise.
-SEGMENTS_PER_REQUEST = 8
 
 
 class Client(Embedder):
@@ -50,7 +48,7 @@ class Client(Embedder):
         version: int | None = None,
         card: str | Path | ExportCard | None = None,
         patience: Patience | None = None,
-        segments_per_request: int = SEGMENTS_PER_REQUEST,
+        segments_per_request: int | None = None,
         credentials: Any = None,
         headers: dict[str, str] | None = None,
     ) -> None:
@@ -64,7 +62,8 @@ class Client(Embedder):
             card: `exported/NAME/card.json` or a version's, for the names of the branches and for models of
                 another rate or segment than the paper's. It must be that of the served version.
             patience: Time-outs, attempts and back-off.
-            segments_per_request: At most; fewer make smaller messages.
+            segments_per_request: At most; fewer make smaller messages. By default 8 over gRPC and 2 over
+                REST, whose messages then stay under 4 MiB.
             credentials: `grpc.ChannelCredentials` for `grpcs`; by default the system's certificates.
             headers: Sent with each request, such as `Authorization`.
 
@@ -76,8 +75,7 @@ class Client(Embedder):
         self.address, self.model = address, model
         self._where = f"{address}, model '{model}'"
         self._patience = patience or Patience()
-        self._segments_per_request = segments_per_request
-        if segments_per_request < 1:
+        if segments_per_request is not None and segments_per_request < 1:
             raise ServerError("client: segments_per_request must be 1 or more")
         described = card if isinstance(card, ExportCard) or card is None else read_card_file(Path(card))
         if described is not None and version is not None and described.version not in {None, version}:
@@ -86,6 +84,7 @@ class Client(Embedder):
                 "that version's card"
             )
         self._transport = _connect(address, model, version, self._patience, credentials, headers or {})
+        self._segments_per_request = segments_per_request or self._transport.segments_per_request
         try:
             served = self._patience.call(self._where, self._transport.describe)
             super().__init__(self._segment_model(served, described))

@@ -10,17 +10,23 @@ import time
 from dataclasses import replace
 
 import grpc
+import hypothesis
 import numpy as np
 import pytest
+import requests
 import soundfile
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from servers import Served, grpc_server, rest_server
 
 from kerasrep.embedding import load
 from kerasrep.errors import DataError, ServerError
 from kerasrep.export_directory import card_path, read_card
 from kerasrep.serving.client import Client
+from kerasrep.serving.rest import shortest
 from kerasrep.serving.transport import Failure, Patience
 
+SEGMENT = 55_125
 QUICK = Patience(timeout_seconds=20, attempts=3, backoff_seconds=0.001)
 UNAVAILABLE = {"rest": (503, {"error": "busy"}), "grpc": (grpc.StatusCode.UNAVAILABLE, "busy")}
 REFUSED = {
@@ -112,6 +118,33 @@ def test_long_audio_is_split_into_messages_that_grpc_takes_by_default(connect, s
     assert sum(sizes) == 20
     assert max(sizes) <= 8
     np.testing.assert_allclose(found, local.embed(waveform, 22_050), atol=1e-5)
+
+
+def test_messages_of_rest_stay_as_small(connect, served, local, monkeypatch):
+    client = connect("rest")
+    sent = []
+    send = requests.Session.request
+
+    def record(*arguments, **options):
+        sent.append(options["data"])
+        return send(*arguments, **options)
+
+    monkeypatch.setattr(requests.Session, "request", record)
+    rng = np.random.default_rng(0)
+    waveform = rng.normal(0, 0.1, (5 * SEGMENT - 100, 2)).astype(np.float32)
+    np.testing.assert_allclose(client.embed(waveform, 22_050), local.embed(waveform, 22_050), atol=1e-5)
+    assert [request["waveform"][0] for request in served.requests] == [2, 2, 1]
+    assert max(map(len, sent)) < 4 * 2**20
+    arrived = np.concatenate([np.float32(json.loads(text)["inputs"]["waveform"]) for text in sent])
+    np.testing.assert_array_equal(arrived.reshape(-1, 2)[: len(waveform)], waveform)  # to the last bit
+
+
+@hypothesis.given(arrays(np.float32, 50, elements=st.floats(width=32, allow_nan=False, allow_infinity=False)))
+def test_shortened_numbers_are_the_same_float32(values):
+    text = json.dumps(shortest(values).tolist())
+    found = np.array(json.loads(text), np.float64).astype(np.float32)
+    np.testing.assert_array_equal(found.view(np.int32), values.view(np.int32))
+    assert len(text) <= len(json.dumps(values.tolist()))
 
 
 def test_segments_a_request_can_be_chosen(connect, served):
