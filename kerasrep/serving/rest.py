@@ -64,6 +64,8 @@ class RestTransport:
             answer = self._session.request(method, self._url + path, data=body, timeout=self._timeout_seconds)
         except requests.Timeout as error:
             raise Failure(f"no answer within {self._timeout_seconds:g} s", passing=True) from error
+        except requests.exceptions.ChunkedEncodingError as error:
+            raise Failure(f"breaks off its answer ({error})", passing=True) from error
         except requests.ConnectionError as error:
             raise Failure(f"cannot be reached ({error})", passing=True) from error
         except requests.RequestException as error:

@@ -161,6 +161,19 @@ def test_a_server_that_is_busy_is_asked_again(connect, served, local, protocol):
     assert not served.faults
 
 
+@pytest.mark.parametrize("cut", ["chunked", "counted"])
+def test_an_answer_that_breaks_off_is_asked_for_again(connect, served, local, cut):
+    client = connect("rest")
+    waveform = music(1, 22_050)
+    served.faults[:] = [cut] * 2
+    np.testing.assert_allclose(client.embed(waveform, 22_050), local.embed(waveform, 22_050), atol=1e-5)
+    served.faults[:] = [cut] * 3
+    with pytest.raises(ServerError, match="breaks off its answer .*gave up after 3 attempts") as caught:
+        client.embed(waveform, 22_050)
+    assert "\n" not in str(caught.value)
+    assert not served.faults
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_server_that_stays_busy_is_given_up(connect, served, protocol):
     client = connect(protocol)
