@@ -73,6 +73,7 @@ class Client(Embedder):
             ExportError: Where the card is missing or malformed.
         """
         self.address, self.model = address, model
+        self._closed = False
         self._where = f"{address}, model '{model}'"
         self._patience = patience or Patience()
         if segments_per_request is not None and segments_per_request < 1:
@@ -93,7 +94,8 @@ class Client(Embedder):
             raise
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Let go of connections; afterwards nothing can be embedded."""
+        self._closed = True
         self._transport.close()
 
     def __enter__(self) -> Client:
@@ -132,6 +134,10 @@ class Client(Embedder):
             )
 
     def _embed_segments(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._closed:
+            raise ServerError(f"{self._where}: this client is closed; make another one")
+        if len(segments) == 0:
+            return np.zeros((0, self.dimension // 2), np.float32)
         n_requests = math.ceil(len(segments) / self._segments_per_request)
         parts = [self._predict(part) for part in np.array_split(segments, n_requests)]
         return np.concatenate(parts)
@@ -159,12 +165,21 @@ def _connect(
     Raises:
         ServerError: Where it names none.
     """
-    parts = urlsplit(address)
-    if parts.scheme in {"http", "https"} and parts.netloc:
+    none = ServerError(
+        f"client: '{address}' is no address; give grpc://HOST:8500, grpcs://..., http://HOST:8501 or https://..."
+    )
+    try:
+        parts = urlsplit(address)
+        usable = parts.hostname and parts.port != 0
+    except ValueError as error:  # half a bracket, or a port above 65535
+        raise none from error
+    if not usable:
+        raise none
+    if parts.scheme in {"http", "https"}:
         from kerasrep.serving.rest import RestTransport
 
         return RestTransport(address, model, version, patience.timeout_seconds, headers)
-    if parts.scheme in {"grpc", "grpcs"} and parts.netloc and parts.path in {"", "/"}:
+    if parts.scheme in {"grpc", "grpcs"} and parts.path in {"", "/"}:
         import grpc
 
         from kerasrep.serving.grpc_transport import GrpcTransport
@@ -173,6 +188,4 @@ def _connect(
             credentials = grpc.ssl_channel_credentials()
         secure = credentials if parts.scheme == "grpcs" else None
         return GrpcTransport(parts.netloc, model, version, patience.timeout_seconds, secure, headers)
-    raise ServerError(
-        f"client: '{address}' is no address; give grpc://HOST:8500, grpcs://..., http://HOST:8501 or https://..."
-    )
+    raise none

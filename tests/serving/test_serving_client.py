@@ -20,7 +20,7 @@ from hypothesis.extra.numpy import arrays
 from servers import Served, grpc_server, rest_server
 
 from kerasrep.embedding import load
-from kerasrep.errors import DataError, ServerError
+from kerasrep.errors import DataError, ExportError, ServerError
 from kerasrep.export_directory import card_path, read_card
 from kerasrep.serving.client import Client
 from kerasrep.serving.rest import shortest
@@ -168,7 +168,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(connect, served, local, cu
     served.faults[:] = [cut] * 2
     np.testing.assert_allclose(client.embed(waveform, 22_050), local.embed(waveform, 22_050), atol=1e-5)
     served.faults[:] = [cut] * 3
-    with pytest.raises(ServerError, match="breaks off its answer .*gave up after 3 attempts") as caught:
+    with pytest.raises(ServerError, match=r"breaks off its answer .*gave up after 3 attempts") as caught:
         client.embed(waveform, 22_050)
     assert "\n" not in str(caught.value)
     assert not served.faults
@@ -223,11 +223,41 @@ def test_a_server_that_never_answers_is_given_up_in_time(scheme):
 
 
 @pytest.mark.parametrize(
-    "address", ["localhost:8500", "ftp://x", "http://", "grpc:///x", "grpc://host/path", ""]
+    "address",
+    [
+        *("localhost:8500", "ftp://x", "http://", "grpc:///x", "grpc://host/path", ""),
+        *("http://[::1", "grpc://127.0.0.1:99999", "http://127.0.0.1:99999", "grpc://h:0", "grpc://:8500"),
+        "http://h:eight",
+    ],
 )
 def test_what_is_no_address_is_refused(address):
-    with pytest.raises(ServerError, match="is no address"):
+    with pytest.raises(ServerError, match="is no address") as caught:
         Client(address, "small")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_no_segments_give_no_embeddings(connect, served, protocol):
+    found = connect(protocol).embed_segments(np.zeros((0, SEGMENT, 2), np.float32))
+    assert (found.shape, found.dtype) == ((0, 512), np.float32)
+    assert served.requests == []
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_client_that_is_closed_says_so(connect, served, protocol):
+    client = connect(protocol)
+    client.close()
+    with pytest.raises(ServerError, match="this client is closed"):
+        client.embed(music(1, 22_050), 22_050)
+    assert served.requests == []
+
+
+@pytest.mark.parametrize(("name", "said"), [("card.jsn", "No such file"), ("", "Is a directory")])
+def test_a_mistyped_card_is_told_before_anything_is_sent(small_export, name, said):
+    with pytest.raises(ExportError, match=rf"{said}.*; give EXPORT/card\.json") as caught:
+        Client("grpc://localhost:1", "small", card=small_export.parent / name)
+    assert "\n" not in str(caught.value)
+    assert "export the run again" not in str(caught.value)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b"[]", b'{"metadata": {"signature_def": 3}}'])
