@@ -3,6 +3,7 @@
 import ast
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +102,27 @@ def test_setup_ships_the_version_that_git_keeps():
         and isinstance(node.value, ast.Constant)
     }
     assert values["STARTER_VERSION"] == VERSION.name
+
+
+def test_a_wheel_has_it_inside_the_package(tmp_path):
+    """What `build_py` puts into a wheel, built beside the tree and not in it."""
+    pytest.importorskip("setuptools")
+    command = [
+        "setup.py",
+        "-q",
+        "egg_info",
+        "--egg-base",
+        tmp_path,
+        "build_py",
+        "--build-lib",
+        tmp_path / "lib",
+    ]
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
+    shipped = tmp_path / "lib" / "kerasrep" / "exported" / "starter"
+    found = {path.relative_to(shipped) for path in shipped.rglob("*") if path.is_file()}
+    wanted = {path.relative_to(STARTER) for path in VERSION.rglob("*") if path.is_file()}
+    assert wanted <= found
+    assert Path("1/saved_model.pb") in found
+    assert {path.parts[0] for path in found if len(path.parts) > 1} == {"1"}
+    for path in wanted:
+        assert (shipped / path).read_bytes() == (STARTER / path).read_bytes()
