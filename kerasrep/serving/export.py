@@ -135,14 +135,9 @@ def _export(job: Job, export: Path, formats: tuple[str, ...]) -> Path:
 
 def _write_version(saved: Path, job: Job, name: str) -> Described:
     """Write a whole version: the SavedModel, its warm-up requests, and its card."""
+    from kerasrep.serving import warmup
     from kerasrep.serving.warmup_audio import warmup_audio
 
-    try:
-        from kerasrep.serving import warmup
-    except ModuleNotFoundError as error:  # an installation from before it was needed
-        raise ExportError(
-            f"export: {error.name} is not installed; pip install 'tensorflow-serving-api>=2.17,<2.18'"
-        ) from error
     segment_samples = job.audio.segment_samples
     write_saved_model(saved, job.network, segment_samples)
     check_operations(saved)
