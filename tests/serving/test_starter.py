@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import regenerate_starter
 
 from kerasrep import constants
+from kerasrep.embedding.embedder import Embedder
 from kerasrep.embedding.starter import default_model
 from kerasrep.export_directory import ServingFolder, read_card, read_card_file, warmup_path
 from kerasrep.recipe import Recipe
@@ -77,6 +79,19 @@ def test_it_tells_sounds_apart():
     assert np.isfinite(vectors).all()
     distances = np.linalg.norm(vectors - vectors[0], axis=1)
     assert distances[1] < 0.5 * distances[2]
+
+
+def test_its_weights_are_those_that_were_shipped():
+    import kerasrep
+    from kerasrep.embedding.baselines.untrained import load_untrained
+
+    computed = regenerate_starter.compute(kerasrep.load(VERSION))
+    untrained = regenerate_starter.compute(Embedder(load_untrained(VERSION, 0)))
+    with np.load(regenerate_starter.REFERENCE, allow_pickle=False) as reference:
+        assert set(reference.files) == set(computed)
+        for name in reference.files:
+            np.testing.assert_allclose(computed[name], reference[name], atol=1e-4)
+            assert np.abs(untrained[name] - reference[name]).max() > 0.1  # or anything would pass
 
 
 def test_git_keeps_the_shipped_version_and_no_other():
