@@ -47,9 +47,18 @@ def test_its_card_is_complete(card):
 
 
 def test_its_recipe_makes_it_again(card):
-    """Settings that came later than the card have their defaults."""
+    """Settings that came later than the card have their defaults; where it is exported is no part of it."""
     recorded = Recipe.model_validate_json(json.dumps(card.recipe))
-    assert recorded == read_recipe(ROOT / "recipes" / "starter.yaml")
+    recipe = read_recipe(ROOT / "recipes" / "starter.yaml")
+    assert recipe.model_copy(update={"export": recorded.export}) == recorded
+
+
+def test_its_recipe_leaves_the_shipped_version_and_its_card_alone(card):
+    recipe = read_recipe(ROOT / "recipes" / "starter.yaml")
+    assert recipe.export_name != card.name == STARTER.name
+    if (ROOT / ".git").exists():
+        place = f"{recipe.export.directory}/{recipe.export_name}/card.json"
+        assert subprocess.run(["git", "check-ignore", "-q", place], cwd=ROOT, check=False).returncode == 0
 
 
 def test_it_learnt_something(card):
