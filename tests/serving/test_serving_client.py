@@ -131,9 +131,9 @@ def test_messages_of_rest_stay_as_small(connect, served, local, monkeypatch):
 
     monkeypatch.setattr(requests.Session, "request", record)
     rng = np.random.default_rng(0)
-    waveform = rng.normal(0, 0.1, (5 * SEGMENT - 100, 2)).astype(np.float32)
+    waveform = rng.normal(0, 0.1, (3 * SEGMENT - 100, 2)).astype(np.float32)
     np.testing.assert_allclose(client.embed(waveform, 22_050), local.embed(waveform, 22_050), atol=1e-5)
-    assert [request["waveform"][0] for request in served.requests] == [2, 2, 1]
+    assert [request["waveform"][0] for request in served.requests] == [2, 1]
     assert max(map(len, sent)) < 4 * 2**20
     arrived = np.concatenate([np.float32(json.loads(text)["inputs"]["waveform"]) for text in sent])
     np.testing.assert_array_equal(arrived.reshape(-1, 2)[: len(waveform)], waveform)  # to the last bit
@@ -165,11 +165,12 @@ def test_a_server_that_is_busy_is_asked_again(connect, served, local, protocol):
 def test_an_answer_that_breaks_off_is_asked_for_again(connect, served, local, cut):
     client = connect("rest")
     waveform = music(1, 22_050)
-    served.faults[:] = [cut] * 2
+    served.faults[:] = [cut]
     np.testing.assert_allclose(client.embed(waveform, 22_050), local.embed(waveform, 22_050), atol=1e-5)
+    assert not served.faults
     served.faults[:] = [cut] * 3
     with pytest.raises(ServerError, match=r"breaks off its answer .*gave up after 3 attempts") as caught:
-        client.embed(waveform, 22_050)
+        connect("rest")
     assert "\n" not in str(caught.value)
     assert not served.faults
 
