@@ -23,6 +23,7 @@ class ExportCard(BaseModel):
 
     Attributes:
         format: Of this card.
+        version: Number of the version that it describes; `None` where the file does not tell.
         name: Of the export.
         strategy: How the sources share the network.
         sources: Learning sources, in recipe order.
@@ -48,6 +49,7 @@ class ExportCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     format: Literal[1] = 1
+    version: _Count | None = None
     name: str
     strategy: str
     sources: tuple[str, ...]
@@ -86,23 +88,33 @@ def read_card(version: Path) -> ExportCard:
     Raises:
         ExportError: Where it is missing or malformed.
     """
-    return read_card_file(card_path(version))
+    return _read_card(card_path(version), "this is no complete kerasrep export, export the run again")
 
 
 def read_card_file(path: Path) -> ExportCard:
-    """Read a card, of a version or that at the top of a serving folder.
+    """Read a card that somebody named, of a version or that at the top of a serving folder.
+
+    The latter says its version; that of a version lies in a folder of that number.
 
     Raises:
         ExportError: Where it is missing or malformed.
     """
+    return _read_card(path, "give EXPORT/card.json, or EXPORT/VERSION/assets.extra/card.json")
+
+
+def _read_card(path: Path, advice: str) -> ExportCard:
     try:
-        return ExportCard.model_validate(read_json(path))
+        card = ExportCard.model_validate(read_json(path))
     except DataError as error:
-        raise ExportError(f"{error}; this is no complete kerasrep export, export the run again") from error
+        raise ExportError(f"{error}; {advice}") from error
     except ValidationError as error:
         details = error.errors()[0]
         key = ".".join(str(part) for part in details["loc"]) or "card"
-        raise ExportError(f"{path}: {key}: {details['msg']}; export the run again") from error
+        raise ExportError(f"{path}: {key}: {details['msg']}; {advice}") from error
+    version = path.absolute().parent.parent
+    if card.version is None and path.absolute() == card_path(version) and _is_version_name(version.name):
+        return card.model_copy(update={"version": int(version.name)})
+    return card
 
 
 @dataclass(frozen=True)

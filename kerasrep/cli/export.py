@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasrep.cli import command
 from kerasrep.constants import EXPORT_FORMATS, SAVED_MODEL
-from kerasrep.errors import DataError, RecipeError
+from kerasrep.errors import DataError, ExportError, RecipeError
 
 if TYPE_CHECKING:
+    from kerasrep.export_directory import ExportCard
     from kerasrep.recipe import Recipe
+    from kerasrep.run_directory import RunDirectory
 
 PROG = "kerasrep-export"
 
@@ -40,7 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--scores",
         metavar="SCORES.json",
         type=Path,
-        help="what kerasrep-evaluate wrote of this run: its headline scores go into the card",
+        help="what kerasrep-evaluate wrote of this run or of an export of it: its headline scores go into "
+        "the card",
     )
     command.add_common_arguments(parser)
     return parser
@@ -66,6 +70,9 @@ def main(argv: list[str] | None = None) -> int:
     recipe: Recipe = trained.recipe
     directory = Path(arguments.directory or recipe.export.directory)
     name = arguments.name or recipe.export_name
+    if arguments.scores is not None:
+        places = {directory / name, Path(recipe.export.directory, recipe.export_name)}
+        _check_scores(arguments.scores, trained.run, sorted(places))
     version = export_run(trained, directory, name, formats, downstream)
     others = ServingFolder(directory / name).runtimes(int(version.name))
     written = sorted(path for path in others.glob("*") if path.suffix != ".json")
@@ -112,6 +119,59 @@ def _headlines(path: Path) -> dict[str, Any]:
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{path}: is not the scores.json of kerasrep-evaluate ({error!r})") from error
     return found
+
+
+def _check_scores(path: Path, run: RunDirectory, places: list[Path]) -> None:
+    """Refuse an evaluation of other models alone: weights are compared, not names.
+
+    Args:
+        path: What kerasrep-evaluate wrote.
+        run: Whose scores are wanted.
+        places: Folders such as `exported/NAME` where exports of the run may be.
+
+    Raises:
+        DataError: Where the evaluation has nothing of the run, or does not say what it is of.
+    """
+    from kerasrep.embedding.representations import model_fingerprint
+    from kerasrep.run_directory import read_json
+
+    try:
+        judged = set(read_json(path)["provenance"]["representations"].values())
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: is not the scores.json of kerasrep-evaluate ({error!r})") from error
+    own = [run.root, *([run.model] if run.model.is_file() else [])]
+    run_card = read_json(run.card) if run.card.is_file() else None
+    if run_card is not None:
+        own += [model for model, card in _exports(places) if card.run == run_card]
+    if not judged & set(map(model_fingerprint, own)):
+        raise DataError(
+            f"{path}: holds no scores of {run.root} or of its exports in {', '.join(map(str, places))}; "
+            f"give what kerasrep-evaluate {run.root} writes"
+        )
+
+
+def _exports(places: list[Path]) -> Iterator[tuple[Path, ExportCard]]:
+    """Models in folders such as `exported/NAME`, with their cards, but for broken ones."""
+    from kerasrep.export_directory import (
+        SAVED_MODEL_FILE,
+        ServingFolder,
+        card_path,
+        read_card_file,
+        version_numbers,
+    )
+
+    for place in places:
+        folder = ServingFolder(place)
+        versions = [place / str(number) for number in version_numbers(place)]
+        files = [folder.runtimes(number) for number in version_numbers(place / "runtimes")]
+        models = [(path, card_path(path)) for path in versions if (path / SAVED_MODEL_FILE).is_file()]
+        models += [(path, beside / "card.json") for beside in files for path in beside.glob("*.keras")]
+        for model, card in models:
+            try:
+                described = read_card_file(card)
+            except ExportError:
+                continue
+            yield model, described
 
 
 def _check(settings: dict[str, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,13 @@ def largest_difference(saved: Path, network: Network, segment_samples: int) -> f
     """
     rng = np.random.default_rng(0)
     differences = [0.0]
-    with _full_float32():
+    with full_float32():
         signatures = tf.saved_model.load(str(saved)).signatures
         for batch in BATCHES:
             waveform = _test_audio(rng, batch, segment_samples)
             expected = _segment_embeddings(network, waveform)
             found = signatures[SERVING_DEFAULT](waveform=tf.constant(waveform))
-            differences.append(_compare(SERVING_DEFAULT, batch, expected, found))
+            differences.append(compare(f"export: {SERVING_DEFAULT}", batch, expected, _arrays(found)))
         tracks = _test_audio(rng, len(TRACK_SEGMENTS), int(max(TRACK_SEGMENTS) * segment_samples))
         lengths = np.array([int(n * segment_samples) for n in TRACK_SEGMENTS], np.int32)
         for chosen in (slice(0, 1), slice(1, None)):
@@ -56,12 +56,14 @@ def largest_difference(saved: Path, network: Network, segment_samples: int) -> f
             found = signatures[EMBED_TRACK](
                 waveform=tf.constant(tracks[chosen]), length_samples=tf.constant(lengths[chosen])
             )
-            differences.append(_compare(EMBED_TRACK, len(lengths[chosen]), expected, found))
+            differences.append(
+                compare(f"export: {EMBED_TRACK}", len(lengths[chosen]), expected, _arrays(found))
+            )
     return max(differences)
 
 
 @contextlib.contextmanager
-def _full_float32() -> Iterator[None]:
+def full_float32() -> Iterator[None]:
     """Turn off the short products of newer GPUs, which depend on the batch by more than the tolerance."""
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
@@ -84,8 +86,7 @@ def _test_audio(rng: np.random.Generator, batch: int, samples: int) -> NDArray[n
 
 
 def _segment_embeddings(network: Network, waveform: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    outputs = network.embedder(tf.constant(waveform), training=False)
-    return {name: value.numpy() for name, value in outputs.items()}
+    return _arrays(network.embedder(tf.constant(waveform), training=False))
 
 
 def _track_embeddings(
@@ -103,21 +104,44 @@ def _track_embeddings(
     return np.stack([np.concatenate([f.mean(axis=0), f.std(axis=0)]) for f in of_tracks])
 
 
-def _compare(signature: str, batch: int, expected: dict[str, Any], found: dict[str, Any]) -> float:
+def _arrays(outputs: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    return {name: value.numpy() for name, value in outputs.items()}
+
+
+def compare(
+    what: str, batch: int, expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]
+) -> float:
+    """Compare what an export gives with what the trained model gives.
+
+    Args:
+        what: Was exported, for errors.
+        batch: Examples in both.
+        expected: Output name -> values of the trained model.
+        found: Output name -> values of the export.
+
+    Returns:
+        The largest difference, relative where the reference is above 1.
+
+    Raises:
+        ExportError: Where outputs are missing or too many, of another shape, not finite, or differ by more
+            than `TOLERANCE`.
+    """
     if set(expected) != set(found):
-        raise ExportError(f"export: {signature} gives {sorted(found)}, the model {sorted(expected)}")
+        raise ExportError(f"{what} gives {sorted(found)}, the trained model {sorted(expected)}")
     largest = 0.0
     for name, reference in expected.items():
-        value = found[name].numpy()
-        where = f"export: {signature} at batch {batch}, output '{name}'"
+        value = found[name]
+        where = f"{what}: output '{name}' at batch {batch}"
         if value.shape != reference.shape:
-            raise ExportError(f"{where}: is {list(value.shape)}, the model gives {list(reference.shape)}")
+            raise ExportError(
+                f"{where} is {list(value.shape)}, the trained model gives {list(reference.shape)}"
+            )
         if not np.isfinite(reference).all():
             raise ExportError(f"{where}: the trained model gives NaN or infinite values; train it again")
         difference = float(np.max(np.abs(value - reference) / np.maximum(np.abs(reference), 1.0)))
         if not difference <= TOLERANCE:  # NaN fails too
             raise ExportError(
-                f"{where}: differs from the trained model by {difference:.1e}, allowed is {TOLERANCE:.0e}; "
+                f"{where} differs from the trained model by {difference:.1e}, allowed is {TOLERANCE:.0e}; "
                 "nothing was exported"
             )
         largest = max(largest, difference)

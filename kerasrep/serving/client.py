@@ -24,8 +24,8 @@ from kerasrep.errors import ServerError
 from kerasrep.export_directory import ExportCard, read_card_file
 from kerasrep.serving.transport import Patience, ServedModel, Transport
 
-#: Eight segments of 2.5 s are 3.5 MB over gRPC, under the 4 MiB that proxies take unless told otherwise.
-SEGMENTS_PER_REQUEST = 8
+#: Branch of a network that has one for all sources; a server gives it no output of its own.
+_SHARED = "shared"
 
 
 class Client(Embedder):
@@ -48,7 +48,7 @@ class Client(Embedder):
         version: int | None = None,
         card: str | Path | ExportCard | None = None,
         patience: Patience | None = None,
-        segments_per_request: int = SEGMENTS_PER_REQUEST,
+        segments_per_request: int | None = None,
         credentials: Any = None,
         headers: dict[str, str] | None = None,
     ) -> None:
@@ -60,24 +60,32 @@ class Client(Embedder):
             model: Name of the served model.
             version: Of the model; by default the one that the server picks.
             card: `exported/NAME/card.json` or a version's, for the names of the branches and for models of
-                another rate or segment than the paper's.
+                another rate or segment than the paper's. It must be that of the served version.
             patience: Time-outs, attempts and back-off.
-            segments_per_request: At most; fewer make smaller messages.
+            segments_per_request: At most; fewer make smaller messages. By default 8 over gRPC and 2 over
+                REST, whose messages then stay under 4 MiB.
             credentials: `grpc.ChannelCredentials` for `grpcs`; by default the system's certificates.
             headers: Sent with each request, such as `Authorization`.
 
         Raises:
-            ServerError: Where the address is none, the server cannot be reached, or serves something else.
+            ServerError: Where the address is none, the server cannot be reached, or serves something else
+                than the card describes.
             ExportError: Where the card is missing or malformed.
         """
         self.address, self.model = address, model
+        self._closed = False
         self._where = f"{address}, model '{model}'"
         self._patience = patience or Patience()
-        self._segments_per_request = segments_per_request
-        if segments_per_request < 1:
+        if segments_per_request is not None and segments_per_request < 1:
             raise ServerError("client: segments_per_request must be 1 or more")
         described = card if isinstance(card, ExportCard) or card is None else read_card_file(Path(card))
+        if described is not None and version is not None and described.version not in {None, version}:
+            raise ServerError(
+                f"{self._where}: version={version}, but card= describes version {described.version}; give "
+                "that version's card"
+            )
         self._transport = _connect(address, model, version, self._patience, credentials, headers or {})
+        self._segments_per_request = segments_per_request or self._transport.segments_per_request
         try:
             served = self._patience.call(self._where, self._transport.describe)
             super().__init__(self._segment_model(served, described))
@@ -86,7 +94,8 @@ class Client(Embedder):
             raise
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Let go of connections; afterwards nothing can be embedded."""
+        self._closed = True
         self._transport.close()
 
     def __enter__(self) -> Client:
@@ -111,10 +120,24 @@ class Client(Embedder):
         branches = tuple(f"branch_{number}" for number in range(1, n_branches + 1))
         rate_hz = constants.SAMPLE_RATE_HZ
         if card is not None:
+            self._check_branches(served, card)
             branches, rate_hz = card.branches, card.sample_rate_hz
         return SegmentModel(self._embed_segments, rate_hz, samples, branches)
 
+    def _check_branches(self, served: ServedModel, card: ExportCard) -> None:
+        """Refuse the card of a model of other sources: it would name the values wrongly."""
+        found = {name.removeprefix("embedding_") for name in served.outputs.keys() - {"embedding"}}
+        if found != set(card.branches) - {_SHARED}:
+            raise ServerError(
+                f"{self._where}: has the branches {', '.join(sorted(found)) or _SHARED}, the card "
+                f"{', '.join(card.branches)}; give card=, the card.json of the served version"
+            )
+
     def _embed_segments(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._closed:
+            raise ServerError(f"{self._where}: this client is closed; make another one")
+        if len(segments) == 0:
+            return np.zeros((0, self.dimension // 2), np.float32)
         n_requests = math.ceil(len(segments) / self._segments_per_request)
         parts = [self._predict(part) for part in np.array_split(segments, n_requests)]
         return np.concatenate(parts)
@@ -142,12 +165,21 @@ def _connect(
     Raises:
         ServerError: Where it names none.
     """
-    parts = urlsplit(address)
-    if parts.scheme in {"http", "https"} and parts.netloc:
+    none = ServerError(
+        f"client: '{address}' is no address; give grpc://HOST:8500, grpcs://..., http://HOST:8501 or https://..."
+    )
+    try:
+        parts = urlsplit(address)
+        usable = parts.hostname and parts.port != 0
+    except ValueError as error:  # half a bracket, or a port above 65535
+        raise none from error
+    if not usable:
+        raise none
+    if parts.scheme in {"http", "https"}:
         from kerasrep.serving.rest import RestTransport
 
         return RestTransport(address, model, version, patience.timeout_seconds, headers)
-    if parts.scheme in {"grpc", "grpcs"} and parts.netloc and parts.path in {"", "/"}:
+    if parts.scheme in {"grpc", "grpcs"} and parts.path in {"", "/"}:
         import grpc
 
         from kerasrep.serving.grpc_transport import GrpcTransport
@@ -156,6 +188,4 @@ def _connect(
             credentials = grpc.ssl_channel_credentials()
         secure = credentials if parts.scheme == "grpcs" else None
         return GrpcTransport(parts.netloc, model, version, patience.timeout_seconds, secure, headers)
-    raise ServerError(
-        f"client: '{address}' is no address; give grpc://HOST:8500, grpcs://..., http://HOST:8501 or https://..."
-    )
+    raise none

@@ -20,6 +20,7 @@ from kerasrep.errors import ExportError
 from kerasrep.export_directory import (
     EMBED_TRACK,
     SERVING_DEFAULT,
+    ExportCard,
     ServingFolder,
     card_path,
     warmup_path,
@@ -123,7 +124,7 @@ def _export(job: Job, export: Path, formats: tuple[str, ...]) -> Path:
             source = Source(job.network, _load(saved), job.audio.segment_samples)
             about = write_formats(runtimes, source, others, _segments(saved))
             card = make_card(job.network, job.audio, export.name, job.origin, described)
-            write_json(runtimes / "card.json", card.model_dump(mode="json") | {"formats": about})
+            write_json(runtimes / "card.json", _as_json(card) | {"formats": about})
         version = _claim(
             folder, saved if constants.SAVED_MODEL in formats else None, runtimes if others else None
         )
@@ -134,14 +135,9 @@ def _export(job: Job, export: Path, formats: tuple[str, ...]) -> Path:
 
 def _write_version(saved: Path, job: Job, name: str) -> Described:
     """Write a whole version: the SavedModel, its warm-up requests, and its card."""
+    from kerasrep.serving import warmup
     from kerasrep.serving.warmup_audio import warmup_audio
 
-    try:
-        from kerasrep.serving import warmup
-    except ModuleNotFoundError as error:  # an installation from before it was needed
-        raise ExportError(
-            f"export: {error.name} is not installed; pip install 'tensorflow-serving-api>=2.17,<2.18'"
-        ) from error
     segment_samples = job.audio.segment_samples
     write_saved_model(saved, job.network, segment_samples)
     check_operations(saved)
@@ -152,8 +148,13 @@ def _write_version(saved: Path, job: Job, name: str) -> Described:
     counts = warmup.replay(warmup_path(saved), _load(saved).signatures)
     described = Described(difference, {"audio": origin, "requests": counts})
     card = make_card(job.network, job.audio, name, job.origin, described)
-    write_json(card_path(saved), card.model_dump(mode="json"))
+    write_json(card_path(saved), _as_json(card))
     return described
+
+
+def _as_json(card: ExportCard) -> dict[str, Any]:
+    """Without the version, which is claimed when all is written; the folder's name tells it."""
+    return card.model_dump(mode="json", exclude={"version"})
 
 
 def _load(saved: Path) -> Any:

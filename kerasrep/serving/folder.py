@@ -148,7 +148,7 @@ def write_folder(folder: ServingFolder) -> None:
                 write_text(path, text)
         newest = find_version(folder.root)
         if newest is not None:
-            card = read_card(newest).model_dump(mode="json")
+            card = read_card(newest).model_dump(mode="json", exclude={"version"})
             write_json(folder.card, {"version": int(newest.name), **card})
     except (OSError, RunError) as error:
         raise ExportError(

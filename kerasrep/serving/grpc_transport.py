@@ -32,6 +32,8 @@ OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_leng
 class GrpcTransport:
     """Requests to `HOST:8500`, in plain text or over TLS."""
 
+    segments_per_request = 8  # 3.5 MB
+
     def __init__(
         self,
         address: str,

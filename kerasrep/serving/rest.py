@@ -19,6 +19,8 @@ PASSING = frozenset({429, 502, 503, 504})
 class RestTransport:
     """Requests to `http(s)://HOST:8501`."""
 
+    segments_per_request = 2  # 2.8 MB
+
     def __init__(
         self, address: str, model: str, version: int | None, timeout_seconds: float, headers: dict[str, str]
     ) -> None:
@@ -44,8 +46,8 @@ class RestTransport:
 
     def predict(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
         """POST ...:predict, in columns."""
-        body = {"signature_name": SERVING_DEFAULT, "inputs": {"waveform": segments.tolist()}}
-        answer = self._send("POST", ":predict", json.dumps(body))
+        body = {"signature_name": SERVING_DEFAULT, "inputs": {"waveform": shortest(segments).tolist()}}
+        answer = self._send("POST", ":predict", json.dumps(body, separators=(",", ":")))
         try:
             outputs = answer["outputs"]
             # With a single output TF Serving leaves its name out.
@@ -62,6 +64,8 @@ class RestTransport:
             answer = self._session.request(method, self._url + path, data=body, timeout=self._timeout_seconds)
         except requests.Timeout as error:
             raise Failure(f"no answer within {self._timeout_seconds:g} s", passing=True) from error
+        except requests.exceptions.ChunkedEncodingError as error:
+            raise Failure(f"breaks off its answer ({error})", passing=True) from error
         except requests.ConnectionError as error:
             raise Failure(f"cannot be reached ({error})", passing=True) from error
         except requests.RequestException as error:
@@ -73,6 +77,16 @@ class RestTransport:
             return answer.json()
         except ValueError as error:
             raise Failure(f"answers no JSON, but {answer.text[:80]!r}", passing=False) from error
+
+
+def shortest(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The same float32 values, as the numbers of float64 that JSON writes with the fewest digits.
+
+    Written as they are, they have up to 17 digits, of which 9 say all.
+    """
+    rounded = values.astype("U").astype(np.float64)
+    # Who reads them rounds twice, to float64 and to float32: what that would change stays as it is.
+    return np.where(rounded.astype(np.float32) == values, rounded, values.astype(np.float64))
 
 
 def _error_of(answer: requests.Response) -> str:

@@ -42,7 +42,14 @@ class ServedModel:
 
 
 class Transport(Protocol):
-    """One protocol; each method is one request and raises Failure."""
+    """One protocol; `describe` and `predict` are one request each and raise Failure.
+
+    Attributes:
+        segments_per_request: As many of 2.5 s as make a message below 4 MiB, which is what proxies take
+            unless told otherwise.
+    """
+
+    segments_per_request: int
 
     def describe(self) -> ServedModel:
         """Ask for the signatures."""

@@ -1,8 +1,14 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 
 from kerasrep.cli import command, export
 from kerasrep.embedding.embedder import load
+from kerasrep.embedding.representations import model_fingerprint
+from kerasrep.export_directory import read_card
+from kerasrep.run_directory import RunDirectory, write_json
 
 
 def run_export(capsys, *arguments):
@@ -51,3 +57,59 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
     code, _, err = run_export(capsys, tmp_path)
     assert (code, len(err)) == (1, 1)
     assert "is not a run directory" in err[0]
+
+
+@pytest.fixture
+def run_with_card(small_run, tmp_path):
+    run = RunDirectory(shutil.copytree(small_run.run.root, tmp_path / "run"))
+    write_json(run.card, {"written": "today"})
+    return run
+
+
+def write_scores(path, *models):
+    probe = {"probe": "logistic", "mean": 0.5, "low": 0.4, "high": 0.6}
+    evaluation = {"task": "t", "metric": "accuracy", "n_items": 9, "probes": [probe]}
+    evaluations = [evaluation | {"representation": f"name {number}"} for number in range(len(models))]
+    judged = {f"name {number}": model_fingerprint(model) for number, model in enumerate(models)}
+    write_json(path, {"provenance": {"representations": judged}, "evaluations": evaluations})
+    return path
+
+
+def test_scores_of_the_run_or_of_an_export_of_it_go_into_the_card(
+    run_with_card, small_export, tmp_path, capsys
+):
+    scores, place = tmp_path / "scores.json", ("--directory", tmp_path / "exported")
+    write_scores(scores, small_export, run_with_card.root)
+    formats = "savedmodel,keras"
+    code, _, err = run_export(capsys, run_with_card.root, *place, "--scores", scores, "--format", formats)
+    assert (code, err) == (0, [])
+    version = tmp_path / "exported" / "small" / "1"
+    assert set(read_card(version).scores["downstream"]["t"]["scores"]) == {"name 0", "name 1"}
+    beside = version.parent / "runtimes" / "1" / "model.keras"
+    for model in (version, beside, run_with_card.model):
+        export._check_scores(write_scores(scores, model), run_with_card, [version.parent])
+
+
+@pytest.mark.parametrize("exported", [True, False])
+def test_scores_of_other_models_alone_are_refused(
+    run_with_card, make_run, small_export, tmp_path, capsys, exported
+):
+    """Also those of an export that lies where this run's would, made of a run with another card."""
+    directory = tmp_path / "exported"
+    if exported:
+        other = shutil.copytree(small_export, directory / "small" / "1")
+    else:
+        other = make_run("ss-r", ("tag",)).run.root
+    scores = write_scores(tmp_path / "scores.json", other)
+    code, out, err = run_export(capsys, run_with_card.root, "--directory", directory, "--scores", scores)
+    assert (code, out, len(err)) == (1, [], 1)
+    assert f"holds no scores of {run_with_card.root}" in err[0]
+    assert not (directory / "small" / "2").exists() and directory.exists() == exported
+
+
+def test_scores_that_do_not_say_of_what_are_refused(small_run, tmp_path, capsys):
+    scores = write_scores(tmp_path / "scores.json", small_run.run.root)
+    write_json(scores, {"evaluations": json.loads(scores.read_text())["evaluations"]})
+    code, out, err = run_export(capsys, small_run.run.root, "--directory", tmp_path / "x", "--scores", scores)
+    assert (code, out, len(err)) == (1, [], 1)
+    assert "is not the scores.json of kerasrep-evaluate" in err[0]

@@ -52,6 +52,27 @@ def test_the_weights_of_the_copy_are_its_own():
     np.testing.assert_array_equal(folded.get_layer("trunk")(mel)["tag"].numpy(), before)
 
 
+def test_a_batch_norm_stays_where_its_convolution_bends_or_feeds_something_else():
+    inputs = keras.Input((8, 8, 3))
+    bent = keras.layers.Conv2D(4, 3, activation="relu", name="bent")(inputs)
+    shared = keras.layers.Conv2D(4, 3, name="shared")(inputs)
+    alone = keras.layers.Conv2D(4, 3, name="alone")(inputs)
+    # The other layer, and not an output, sees what the norm sees.
+    other = keras.layers.ReLU(name="other")(shared)
+    outputs = {
+        "bent": BatchNorm(name="of_the_bent")(bent),
+        "shared": keras.layers.Add()([BatchNorm(name="of_the_shared")(shared), other]),
+        "alone": BatchNorm(name="of_the_lone")(alone),
+    }
+    model = keras.Model(inputs, outputs)
+    randomise(model)
+    folded = fold_batch_norm(model)
+    assert sorted(layer.name for layer in norms(folded)) == ["of_the_bent", "of_the_shared"]
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    for name, values in model(images, training=False).items():
+        np.testing.assert_allclose(folded(images, training=False)[name].numpy(), values.numpy(), atol=1e-5)
+
+
 def test_a_batch_norm_stays_where_nothing_can_take_it_up():
     inputs = keras.Input((8, 8, 3))
     first = BatchNorm(name="of_the_input")(inputs)

@@ -14,7 +14,10 @@ from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, predict
 
 
 class Served:
-    """An export as a server holds it; `faults` are what it answers before it works."""
+    """An export as a server holds it; `faults` are what it answers before it works.
+
+    Over REST the faults "chunked" and "counted" are answers cut in the middle.
+    """
 
     def __init__(self, version, loaded):
         self.name = version.parent.name
@@ -49,10 +52,26 @@ def rest_server(served):
             self.end_headers()
             self.wfile.write(body)
 
+        def answer_in_part(self, how):
+            """Promise more than comes, and hang up."""
+            self.protocol_version = "HTTP/1.1"
+            self.send_response(200)
+            if how == "chunked":
+                self.send_header("Transfer-Encoding", "chunked")
+            else:
+                self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b'80\r\n{"outputs": [[' if how == "chunked" else b'{"outputs": [[')
+            self.close_connection = True
+
         def check(self):
             """The suffix of the path, or None where an answer has been sent."""
             if served.faults:
-                self.answer(*served.faults.pop(0))
+                fault = served.faults.pop(0)
+                if isinstance(fault, str):
+                    self.answer_in_part(fault)
+                else:
+                    self.answer(*fault)
                 return None
             found = re.fullmatch(rf"/v1/models/{served.name}(?:/versions/1)?(/metadata|:predict)", self.path)
             if found is None:

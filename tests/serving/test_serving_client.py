@@ -10,17 +10,23 @@ import time
 from dataclasses import replace
 
 import grpc
+import hypothesis
 import numpy as np
 import pytest
+import requests
 import soundfile
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from servers import Served, grpc_server, rest_server
 
 from kerasrep.embedding import load
-from kerasrep.errors import DataError, ServerError
-from kerasrep.export_directory import read_card
+from kerasrep.errors import DataError, ExportError, ServerError
+from kerasrep.export_directory import card_path, read_card
 from kerasrep.serving.client import Client
+from kerasrep.serving.rest import shortest
 from kerasrep.serving.transport import Failure, Patience
 
+SEGMENT = 55_125
 QUICK = Patience(timeout_seconds=20, attempts=3, backoff_seconds=0.001)
 UNAVAILABLE = {"rest": (503, {"error": "busy"}), "grpc": (grpc.StatusCode.UNAVAILABLE, "busy")}
 REFUSED = {
@@ -114,6 +120,33 @@ def test_long_audio_is_split_into_messages_that_grpc_takes_by_default(connect, s
     np.testing.assert_allclose(found, local.embed(waveform, 22_050), atol=1e-5)
 
 
+def test_messages_of_rest_stay_as_small(connect, served, local, monkeypatch):
+    client = connect("rest")
+    sent = []
+    send = requests.Session.request
+
+    def record(*arguments, **options):
+        sent.append(options["data"])
+        return send(*arguments, **options)
+
+    monkeypatch.setattr(requests.Session, "request", record)
+    rng = np.random.default_rng(0)
+    waveform = rng.normal(0, 0.1, (3 * SEGMENT - 100, 2)).astype(np.float32)
+    np.testing.assert_allclose(client.embed(waveform, 22_050), local.embed(waveform, 22_050), atol=1e-5)
+    assert [request["waveform"][0] for request in served.requests] == [2, 1]
+    assert max(map(len, sent)) < 4 * 2**20
+    arrived = np.concatenate([np.float32(json.loads(text)["inputs"]["waveform"]) for text in sent])
+    np.testing.assert_array_equal(arrived.reshape(-1, 2)[: len(waveform)], waveform)  # to the last bit
+
+
+@hypothesis.given(arrays(np.float32, 50, elements=st.floats(width=32, allow_nan=False, allow_infinity=False)))
+def test_shortened_numbers_are_the_same_float32(values):
+    text = json.dumps(shortest(values).tolist())
+    found = np.array(json.loads(text), np.float64).astype(np.float32)
+    np.testing.assert_array_equal(found.view(np.int32), values.view(np.int32))
+    assert len(text) <= len(json.dumps(values.tolist()))
+
+
 def test_segments_a_request_can_be_chosen(connect, served):
     connect("rest", segments_per_request=1).embed(music(5.1, 22_050), 22_050)
     assert [request["waveform"][0] for request in served.requests] == [1, 1, 1]
@@ -125,6 +158,20 @@ def test_a_server_that_is_busy_is_asked_again(connect, served, local, protocol):
     served.faults[:] = [UNAVAILABLE[protocol]] * 2
     waveform = music(1, 22_050)
     np.testing.assert_allclose(client.embed(waveform, 22_050), local.embed(waveform, 22_050), atol=1e-5)
+    assert not served.faults
+
+
+@pytest.mark.parametrize("cut", ["chunked", "counted"])
+def test_an_answer_that_breaks_off_is_asked_for_again(connect, served, local, cut):
+    client = connect("rest")
+    waveform = music(1, 22_050)
+    served.faults[:] = [cut]
+    np.testing.assert_allclose(client.embed(waveform, 22_050), local.embed(waveform, 22_050), atol=1e-5)
+    assert not served.faults
+    served.faults[:] = [cut] * 3
+    with pytest.raises(ServerError, match=r"breaks off its answer .*gave up after 3 attempts") as caught:
+        connect("rest")
+    assert "\n" not in str(caught.value)
     assert not served.faults
 
 
@@ -177,11 +224,41 @@ def test_a_server_that_never_answers_is_given_up_in_time(scheme):
 
 
 @pytest.mark.parametrize(
-    "address", ["localhost:8500", "ftp://x", "http://", "grpc:///x", "grpc://host/path", ""]
+    "address",
+    [
+        *("localhost:8500", "ftp://x", "http://", "grpc:///x", "grpc://host/path", ""),
+        *("http://[::1", "grpc://127.0.0.1:99999", "http://127.0.0.1:99999", "grpc://h:0", "grpc://:8500"),
+        "http://h:eight",
+    ],
 )
 def test_what_is_no_address_is_refused(address):
-    with pytest.raises(ServerError, match="is no address"):
+    with pytest.raises(ServerError, match="is no address") as caught:
         Client(address, "small")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_no_segments_give_no_embeddings(connect, served, protocol):
+    found = connect(protocol).embed_segments(np.zeros((0, SEGMENT, 2), np.float32))
+    assert (found.shape, found.dtype) == ((0, 512), np.float32)
+    assert served.requests == []
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_client_that_is_closed_says_so(connect, served, protocol):
+    client = connect(protocol)
+    client.close()
+    with pytest.raises(ServerError, match="this client is closed"):
+        client.embed(music(1, 22_050), 22_050)
+    assert served.requests == []
+
+
+@pytest.mark.parametrize(("name", "said"), [("card.jsn", "No such file"), ("", "Is a directory")])
+def test_a_mistyped_card_is_told_before_anything_is_sent(small_export, name, said):
+    with pytest.raises(ExportError, match=rf"{said}.*; give EXPORT/card\.json") as caught:
+        Client("grpc://localhost:1", "small", card=small_export.parent / name)
+    assert "\n" not in str(caught.value)
+    assert "export the run again" not in str(caught.value)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b"[]", b'{"metadata": {"signature_def": 3}}'])
@@ -210,12 +287,28 @@ def test_without_a_card_branches_have_numbers_for_names(connect, local):
 
 @pytest.mark.parametrize(
     ("changed", "said"),
-    [({"segment_samples": 44_100}, "55125 samples, not 44100"), ({"segment_dimension": 256}, "512 values")],
+    [
+        ({"segment_samples": 44_100}, "55125 samples, not 44100"),
+        ({"segment_dimension": 256}, "512 values"),
+        ({"branches": ("year", "artist")}, "branches tag, year, the card year, artist; "),
+        ({"branches": ("shared",)}, "branches tag, year, the card shared; "),
+    ],
 )
-def test_a_card_of_another_model_is_told(addresses, small_export, changed, said):
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_card_of_another_model_is_told(addresses, small_export, protocol, changed, said):
     card = read_card(small_export).model_copy(update=changed)
     with pytest.raises(ServerError, match=said):
-        Client(addresses["rest"], "small", card=card, patience=QUICK)
+        Client(addresses[protocol], "small", card=card, patience=QUICK)
+
+
+def test_a_card_of_another_version_is_told(connect, small_export, tmp_path):
+    top, own = small_export.parent / "card.json", card_path(small_export)
+    for card in (top, own, read_card(small_export)):
+        assert connect("grpc", version=1, card=card).branches == ("year", "tag")
+        with pytest.raises(ServerError, match="version=2, but card= describes version 1"):
+            connect("grpc", version=2, card=card)
+    copied = shutil.copy(own, tmp_path / "card.json")  # says nothing of its version
+    assert connect("grpc", version=1, card=copied).branches == ("year", "tag")
 
 
 def test_headers_reach_the_server():

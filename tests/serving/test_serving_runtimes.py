@@ -150,8 +150,32 @@ def test_onnx_without_its_extra_is_refused_before_any_work(small_run, monkeypatc
 
 def test_other_weights_are_told_from_the_keras_model(make_run, small_loaded, segments, tmp_path):
     other = runtimes.Source(make_run(seed=1).network, small_loaded, SEGMENT)
-    with pytest.raises(ExportError, match=r"frozen: output '.*' at batch 1 differs from the Keras model"):
+    with pytest.raises(ExportError, match=r"frozen: output '.*' at batch 1 differs from the trained model"):
         runtimes.write_formats(tmp_path, other, ("frozen",), segments)
+
+
+@pytest.mark.parametrize("wrong", ["a NaN", "too many outputs"])
+def test_a_file_that_gives_anything_else_does_not_pass(
+    source, segments, expected, monkeypatch, tmp_path, wrong
+):
+    def read(path):
+        def embed(waveform):
+            found = {name: value[: len(waveform)].copy() for name, value in expected.items()}
+            if wrong == "a NaN":
+                found["embedding_tag"][0, 7] = np.nan
+                return found
+            return found | {"embedding_bpm": found["embedding_tag"]}
+
+        return embed
+
+    module = runtimes.runtime_of("frozen")
+    monkeypatch.setattr(module, "read", read)
+    said = {
+        "a NaN": "output 'embedding_tag' at batch 1 differs .* by nan",
+        "too many outputs": "embedding_bpm",
+    }
+    with pytest.raises(ExportError, match=said[wrong]):
+        runtimes.write_formats(tmp_path, source, ("frozen",), segments)
 
 
 def test_a_tflite_file_that_takes_batches_is_not_let_through(folder, monkeypatch):

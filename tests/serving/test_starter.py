@@ -3,12 +3,15 @@
 import ast
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import regenerate_starter
 
 from kerasrep import constants
+from kerasrep.embedding.embedder import Embedder
 from kerasrep.embedding.starter import default_model
 from kerasrep.export_directory import ServingFolder, read_card, read_card_file, warmup_path
 from kerasrep.recipe import Recipe
@@ -44,9 +47,18 @@ def test_its_card_is_complete(card):
 
 
 def test_its_recipe_makes_it_again(card):
-    """Settings that came later than the card have their defaults."""
+    """Settings that came later than the card have their defaults; where it is exported is no part of it."""
     recorded = Recipe.model_validate_json(json.dumps(card.recipe))
-    assert recorded == read_recipe(ROOT / "recipes" / "starter.yaml")
+    recipe = read_recipe(ROOT / "recipes" / "starter.yaml")
+    assert recipe.model_copy(update={"export": recorded.export}) == recorded
+
+
+def test_its_recipe_leaves_the_shipped_version_and_its_card_alone(card):
+    recipe = read_recipe(ROOT / "recipes" / "starter.yaml")
+    assert recipe.export_name != card.name == STARTER.name
+    if (ROOT / ".git").exists():
+        place = f"{recipe.export.directory}/{recipe.export_name}/card.json"
+        assert subprocess.run(["git", "check-ignore", "-q", place], cwd=ROOT, check=False).returncode == 0
 
 
 def test_it_learnt_something(card):
@@ -78,6 +90,19 @@ def test_it_tells_sounds_apart():
     assert distances[1] < 0.5 * distances[2]
 
 
+def test_its_weights_are_those_that_were_shipped():
+    import kerasrep
+    from kerasrep.embedding.baselines.untrained import load_untrained
+
+    computed = regenerate_starter.compute(kerasrep.load(VERSION))
+    untrained = regenerate_starter.compute(Embedder(load_untrained(VERSION, 0)))
+    with np.load(regenerate_starter.REFERENCE, allow_pickle=False) as reference:
+        assert set(reference.files) == set(computed)
+        for name in reference.files:
+            np.testing.assert_allclose(computed[name], reference[name], atol=1e-4)
+            assert np.abs(untrained[name] - reference[name]).max() > 0.1  # or anything would pass
+
+
 def test_git_keeps_the_shipped_version_and_no_other():
     def ignored(path):
         done = subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=False)
@@ -101,3 +126,27 @@ def test_setup_ships_the_version_that_git_keeps():
         and isinstance(node.value, ast.Constant)
     }
     assert values["STARTER_VERSION"] == VERSION.name
+
+
+def test_a_wheel_has_it_inside_the_package(tmp_path):
+    """What `build_py` puts into a wheel, built beside the tree and not in it."""
+    pytest.importorskip("setuptools")
+    command = [
+        "setup.py",
+        "-q",
+        "egg_info",
+        "--egg-base",
+        tmp_path,
+        "build_py",
+        "--build-lib",
+        tmp_path / "lib",
+    ]
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
+    shipped = tmp_path / "lib" / "kerasrep" / "exported" / "starter"
+    found = {path.relative_to(shipped) for path in shipped.rglob("*") if path.is_file()}
+    wanted = {path.relative_to(STARTER) for path in VERSION.rglob("*") if path.is_file()}
+    assert wanted <= found
+    assert Path("1/saved_model.pb") in found
+    assert {path.parts[0] for path in found if len(path.parts) > 1} == {"1"}
+    for path in wanted:
+        assert (shipped / path).read_bytes() == (STARTER / path).read_bytes()

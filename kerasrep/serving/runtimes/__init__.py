@@ -18,9 +18,7 @@ from kerasrep.data.native_messages import silenced
 from kerasrep.errors import ExportError
 from kerasrep.export_directory import SERVING_DEFAULT
 from kerasrep.model.strategies import Network
-
-#: Largest allowed difference from the Keras model; relative where its value is above 1.
-TOLERANCE = 1e-4
+from kerasrep.serving.check import compare, full_float32
 
 #: Format -> module that writes it.
 MODULES = {name: f"kerasrep.serving.runtimes.{name}_file" for name in ("keras", "tflite", "onnx", "frozen")}
@@ -115,23 +113,14 @@ def write_formats(
 def _largest_difference(
     name: str, embed: Embed, source: Source, audio: NDArray[np.float32], batches: tuple[int, ...]
 ) -> float:
-    largest = 0.0
-    for batch in batches:
-        waveform = np.resize(audio, (batch, *audio.shape[1:]))
-        expected = source.network.embedder(waveform, training=False)
-        found = embed(waveform)
-        for output, tensor in expected.items():
-            reference = tensor.numpy()
-            if output not in found or found[output].shape != reference.shape:
-                raise ExportError(f"{name}: output '{output}' is missing or of another shape")
-            difference = np.abs(found[output] - reference) / np.maximum(np.abs(reference), 1.0)
-            largest = max(largest, float(difference.max()))
-            if not largest <= TOLERANCE:
-                raise ExportError(
-                    f"{name}: output '{output}' at batch {batch} differs from the Keras model by "
-                    f"{largest:.1e}, allowed is {TOLERANCE:.0e}"
-                )
-    return largest
+    differences = []
+    with full_float32():
+        for batch in batches:
+            waveform = np.resize(audio, (batch, *audio.shape[1:]))
+            outputs = source.network.embedder(waveform, training=False)
+            expected = {output: tensor.numpy() for output, tensor in outputs.items()}
+            differences.append(compare(name, batch, expected, embed(waveform)))
+    return max(differences)
 
 
 def installed(name: str, module: str, extra: str) -> None:
