@@ -113,7 +113,7 @@ def hyperparameters(space: Mapping[str, Parameter]) -> Any:
     for key, parameter in space.items():
         if parameter.choice is not None:
             values = list(parameter.choice)
-            found.Choice(key, [json.dumps(v) for v in values] if _as_text(parameter) else _same_kind(values))
+            found.Choice(key, [json.dumps(value) for value in values] if _as_text(parameter) else values)
             continue
         make = found.Float if takes_fractions(key) else found.Int
         make(
@@ -148,8 +148,4 @@ def _value(key: str, parameter: Parameter, chosen: Any) -> Any:
 def _as_text(parameter: Parameter) -> bool:
     """Whether choices are passed as JSON: keras-tuner takes one kind of value, and booleans as 0 and 1."""
     kinds = {type(value) for value in parameter.choice or ()}
-    return not (kinds <= {int, float} or kinds == {str})
-
-
-def _same_kind(values: list[Any]) -> list[Any]:
-    return [float(v) for v in values] if any(isinstance(v, float) for v in values) else values
+    return kinds not in ({int}, {float}, {str})

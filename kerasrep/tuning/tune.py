@@ -116,14 +116,14 @@ def _search(
 
     def ended(result: TrialResult) -> None:
         results = tuner.results()
-        write_trial(directory, result)
+        write_trial(directory, tuning, result)
         write_trials(directory, tuning, results)
         write_best(directory, tuning, results)
         draw(directory.picture, tuning, results)
         lines.ended(result)
 
     for result in before:  # a kill may have come before all of it was written
-        write_trial(directory, result)
+        write_trial(directory, tuning, result)
     tuner.tell(lines.began, ended)
     logger = logging.getLogger("tensorflow")
     logger.addFilter(_is_news)

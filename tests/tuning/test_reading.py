@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kerasrep.errors import RecipeError
 from kerasrep.tuning.reading import read_tuning, with_values
+from kerasrep.tuning.settings import Parameter
 
 BASE = "name: mine\nstrategy: mss-cr\nsources: [tag, year]\ntraining: {epochs: 50}\n"
 #: Four lines: what follows stands in line 5.
@@ -158,6 +160,20 @@ WRONG = [
 def test_what_is_wrong_is_told_with_its_line_and_what_is_allowed(tuning, text, message):
     found = fault(tuning(text))
     assert re.search(message, found), found
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ("[0, 0.1, 0.5]", (0.0, 0.1, 0.5)),
+        ("[1, 2]", (1, 2)),
+        ("[auto, 4]", ("auto", 4)),
+        ("[auto, true, 2, 0.5]", ("auto", True, 2.0, 0.5)),
+    ],
+)
+def test_whole_numbers_beside_fractions_become_fractions_and_nothing_else_changes(choice, expected):
+    found = Parameter.model_validate({"choice": yaml.safe_load(choice)}).choice
+    assert [(type(value), value) for value in found] == [(type(value), value) for value in expected]
 
 
 def test_settings_impossible_only_together_are_left_to_the_trials(tuning):

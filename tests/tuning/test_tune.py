@@ -25,12 +25,14 @@ SEARCH = {
     "tuner": "random",
     "max_trials": 5,
     "epochs": 1,
-    "seed": 184,
+    "seed": 93,
     "space": {
         "training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True},
         "audio.n_mels": {"choice": [64, 128]},
         "audio.hop_samples": {"choice": [512, 1024]},  # the second leaves too few frames
         "audio.segment_seconds": {"choice": [2.5, 50.0]},  # no tone is so long
+        "model.dropout": {"choice": [0, 0.1]},
+        "training.steps_per_call": {"choice": ["auto", 4]},
     },
 }
 
@@ -141,6 +143,8 @@ def test_the_best_recipe_is_the_base_with_the_best_values_and_the_bases_epochs(f
     assert recipe.name == "search-best"
     assert recipe.training.learning_rate == float(best["training.learning_rate"])
     assert (recipe.audio.n_mels, recipe.audio.hop_samples) == (int(best["audio.n_mels"]), 512)
+    assert recipe.model.dropout == float(best["model.dropout"])
+    assert str(recipe.training.steps_per_call) == best["training.steps_per_call"]
     assert (recipe.training.epochs, recipe.model.width, recipe.sources) == (3, 0.0625, ("self", "tag"))
     header = (root / "best.yaml").read_text().partition("\n\n")[0]
     assert "Best of 2 trials of 'search', 1 invalid, 2 failed: trial " in header
@@ -176,6 +180,9 @@ def test_hparams_shows_every_trial_with_its_settings_score_and_status(first):
         if metadata.EXPERIMENT_TAG in parsed:
             experiment = parsed[metadata.EXPERIMENT_TAG].experiment
             assert [info.name for info in experiment.hparam_infos] == list(SEARCH["space"])
+            domains = {info.name: list(info.domain_discrete) for info in experiment.hparam_infos}
+            assert domains["model.dropout"] == [0, 0.1]
+            assert domains["training.steps_per_call"] == ["4", "auto"]  # HParams sorts
             assert experiment.metric_infos[0].name.tag == "score"
         else:
             sessions[run] = parsed
@@ -187,6 +194,8 @@ def test_hparams_shows_every_trial_with_its_settings_score_and_status(first):
         end = sessions[run][metadata.SESSION_END_INFO_TAG].session_end_info
         assert start.hparams["training.learning_rate"].number_value == float(row["training.learning_rate"])
         assert start.hparams["audio.n_mels"].number_value == float(row["audio.n_mels"])
+        assert start.hparams["model.dropout"].number_value == float(row["model.dropout"])
+        assert start.hparams["training.steps_per_call"].string_value == row["training.steps_per_call"]
         assert end.status == (1 if row["status"] == "done" else 2)  # STATUS_SUCCESS, STATUS_FAILURE
         if row["status"] == "done":
             scalars = EventAccumulator(str(root / "tensorboard" / run)).Reload()
@@ -223,7 +232,7 @@ def test_resuming_redoes_nothing_and_goes_on_with_more_trials(first, search_path
             1,
             r"ROOT: holds a tuning already; add --resume, or choose another --run-dir",
         ),
-        (("--resume", "seed=2"), 2, r"seed: 2, but the tuning in .* has 184; only max_trials may change"),
+        (("--resume", "seed=2"), 2, r"seed: 2, but the tuning in .* has 93; only max_trials may change"),
         (("--resume", "--run-dir", "none"), 1, "none: holds no tuning to resume; start one without --resume"),
         (("--resume", "name=other"), 1, "runs/other: holds no tuning to resume"),
         (("max_trial=2",), 2, r"override 'max_trial=2': max_trial: unknown key; did you mean 'max_trials'\?"),
