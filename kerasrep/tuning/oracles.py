@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,20 @@ class Durable(keras_tuner.Oracle):
             del self.trials[trial_id]
         # In the order of an uninterrupted search: of a Gaussian process even the rows' order shows.
         self.trials = {name: self.trials[name] for name in self.start_order}
-        self._retry_queue = [
-            trial_id for trial_id in self.start_order if self.trials[trial_id].status == "RUNNING"
-        ]
+        running = [trial_id for trial_id in self.start_order if self.trials[trial_id].status == "RUNNING"]
+        self._retry_queue = running[::-1]  # keras-tuner takes from the end
         self.end_order = [trial_id for trial_id in self.start_order if trial_id not in self._retry_queue]
+
+    def try_again(self, trial_ids: Sequence[str]) -> None:
+        """Run trials once more, before any new one and in this order."""
+        for trial_id in trial_ids:
+            trial = self.trials[trial_id]
+            trial.status, trial.message = "RUNNING", None
+            self._save_trial(trial)
+        again = {*trial_ids, *self._retry_queue}
+        self._retry_queue = [trial_id for trial_id in reversed(self.start_order) if trial_id in again]
+        self.end_order = [trial_id for trial_id in self.end_order if trial_id not in again]
+        self.save()
 
 
 class RandomOracle(Durable, keras_tuner.oracles.RandomSearchOracle):

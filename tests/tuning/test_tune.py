@@ -210,18 +210,48 @@ def test_a_picture_and_no_half_written_file_are_left(first):
     assert [path for path in root.rglob(".*") if path.is_file()] == []
 
 
-def test_resuming_redoes_nothing_and_goes_on_with_more_trials(first, search_path, tmp_path):
+def test_resuming_redoes_nothing_but_failures_and_goes_on_with_more_trials(first, search_path, tmp_path):
     shutil.copytree(first[0], tmp_path, dirs_exist_ok=True)
     root = the_tuning(tmp_path)
-    before = {path: path.read_bytes() for path in root.rglob("result.json")}
+    failed = [row["trial"] for row in trials(root) if row["status"] == "failed"]
+    before = {
+        path: path.read_bytes()
+        for path in root.rglob("result.json")
+        if path.parent.name not in {f"trial_{name}" for name in failed}
+    }
+    assert (len(before), len(failed)) == (3, 2)
     again = run_tune(tmp_path, search_path, "--resume")
     assert again.code == 0, again.err
-    assert not re.search(r"^trial \d \(", again.out, re.MULTILINE)
+    assert re.findall(r"^trial (\d) \((\d) of 5\)", again.out, re.MULTILINE) == [
+        (name, str(number)) for number, name in enumerate(failed, start=4)
+    ]
     outcome = run_tune(tmp_path, search_path, "--resume", "max_trials=6")
     assert outcome.code == 0, outcome.err
+    begun = re.findall(r"^trial (\d) \(\d of 6\)", outcome.out, re.MULTILINE)
+    assert begun == [*failed, "5"]
     assert re.findall(r"^trial (\d) \(6 of 6\)", outcome.out, re.MULTILINE) == ["5"]
     assert {path: path.read_bytes() for path in before} == before
-    assert len(trials(root)) == 6
+    assert [row["trial"] for row in trials(root)] == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_a_trial_that_failed_is_done_on_resume_once_the_cause_is_gone(write_search, prepared_tones, tmp_path):
+    space = {"model.dropout": {"choice": [0, 0.1]}}
+    path, root = write_search(space=space, max_trials=1), tmp_path / "tuning"
+    in_the_way = root / "trials" / "trial_0" / "run"
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.touch()
+    outcome = run_tune(tmp_path, path, "--run-dir", root)
+    assert outcome.code == 1
+    assert "none of 1 trials has a score; the first: " in outcome.err
+    (row,) = trials(root)
+    assert (row["status"], (root / "trials" / "trial_0" / "error.txt").exists()) == ("failed", True)
+    in_the_way.unlink()
+    outcome = run_tune(tmp_path, path, "--run-dir", root, "--resume")
+    assert outcome.code == 0, outcome.err
+    (row,) = trials(root)
+    assert (row["trial"], row["status"], row["reason"]) == ("0", "done", "")
+    assert read_json(root / "trials" / "trial_0" / "trial.json")["status"] == "COMPLETED"
+    assert not (root / "trials" / "trial_0" / "error.txt").exists()
 
 
 @pytest.mark.parametrize(
@@ -299,6 +329,10 @@ def test_a_search_that_is_stopped_in_a_trial_goes_on_to_the_same_end(
     space = {
         "training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True},
         "model.dropout": {"choice": [0.1, 0.5]},
+    again = run_tune(tmp_path, write_search(space=space), "--resume")  # the cause is still there
+    assert again.code == 1
+    assert again.err == outcome.err
+    assert re.findall(r"^trial (\d) \(", again.out, re.MULTILINE) == ["0", "1", "2"]
     }
     path = write_search(space=space, max_trials=3, epochs=15)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
