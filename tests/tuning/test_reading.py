@@ -140,6 +140,22 @@ WRONG = [
         HEAD + "objective: {name: downstream, tasks: [gtzan]}",
         r":5: objective\.tasks: task 'gtzan' needs objective\.data",
     ),
+    (
+        HEAD + "objective: {name: downstream, tasks: [demo_lead], probe: svm}",
+        r":5: objective\.probe: there is no probe 'svm'; there are .*linear_svm",
+    ),
+    (
+        HEAD + "objective:\n  name: downstream\n  tasks: [demo_lead, demo_tempo]\n  probe: linear_svm",
+        r":8: objective\.probe: 'linear_svm' is not for task 'demo_tempo', a regression",
+    ),
+    (
+        HEAD + "objective: {name: downstream, tasks: [gtzan], data: nowhere}",
+        r":5: objective\.data: there is no folder nowhere",
+    ),
+    (
+        HEAD + "objective: {name: downstream, tasks: [gtzan], data: /}",
+        r":5: objective\.data: task 'gtzan' needs /gtzan, which is no folder",
+    ),
     (HEAD + "max_trial: 3", r":5: max_trial: unknown key; did you mean 'max_trials'"),
     (HEAD + "settings: {strategy: ss-r}", r"\.yaml:[35]: sources: strategy 'ss-r' takes one source, not 2"),
     (HEAD.replace("base.yaml", "bsae.yaml"), r"bsae\.yaml: no such file; did you mean .*base\.yaml"),
@@ -160,6 +176,15 @@ WRONG = [
 def test_what_is_wrong_is_told_with_its_line_and_what_is_allowed(tuning, text, message):
     found = fault(tuning(text))
     assert re.search(message, found), found
+
+
+def test_a_probe_of_the_kind_of_an_own_task_and_a_folder_that_is_there_are_accepted(tuning, tmp_path):
+    (tmp_path / "sets" / "gtzan").mkdir(parents=True)
+    own = "settings: {tasks: [{name: mine, kind: regression, table: t.csv}]}\n"
+    objective = "objective: {name: downstream, tasks: [mine], probe: %s}\n"
+    assert read_tuning(tuning(HEAD + own + objective % "ridge")).settings.objective.probe == "ridge"
+    assert "'linear_svm' is not for task 'mine'" in fault(tuning(HEAD + own + objective % "linear_svm"))
+    read_tuning(tuning(HEAD + f"objective: {{name: downstream, tasks: [gtzan], data: {tmp_path / 'sets'}}}"))
 
 
 @pytest.mark.parametrize(
