@@ -19,7 +19,7 @@ from kerasrep.tuning.settings import Downstream, HyperbandTuner, Parameter, Tuni
 #: Sections that are no hyper-parameters: what is learnt from, and names.
 NOT_TUNED = ("name", "corpus", "tasks", "export")
 #: With other sources or targets, one validation loss cannot be compared with another.
-ONLY_DOWNSTREAM = ("sources",)
+ONLY_DOWNSTREAM = ("sources", "targets")
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ def _check_objective(draft: Draft, settings: TuningRecipe, base: Recipe) -> None
     for key in settings.space:
         if key.partition(".")[0] in ONLY_DOWNSTREAM:
             raise RecipeError(
-                f"{draft.origin([('space', key)])}: space.{key}: validation losses of different sources "
-                "cannot be compared; use objective 'downstream'"
+                f"{draft.origin([('space', key)])}: space.{key}: validation losses of different sources or "
+                "targets cannot be compared; use objective 'downstream'"
             )
 
 

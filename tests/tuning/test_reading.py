@@ -156,6 +156,10 @@ WRONG = [
         HEAD + "objective: {name: downstream, tasks: [gtzan], data: /}",
         r":5: objective\.data: task 'gtzan' needs /gtzan, which is no folder",
     ),
+    (
+        SPACE + "targets.size: {choice: [20, 50]}",
+        r":4: space\.targets\.size: validation losses of different sources or targets cannot be compared",
+    ),
     (HEAD + "max_trial: 3", r":5: max_trial: unknown key; did you mean 'max_trials'"),
     (HEAD + "settings: {strategy: ss-r}", r"\.yaml:[35]: sources: strategy 'ss-r' takes one source, not 2"),
     (HEAD.replace("base.yaml", "bsae.yaml"), r"bsae\.yaml: no such file; did you mean .*base\.yaml"),
@@ -185,6 +189,13 @@ def test_a_probe_of_the_kind_of_an_own_task_and_a_folder_that_is_there_are_accep
     assert read_tuning(tuning(HEAD + own + objective % "ridge")).settings.objective.probe == "ridge"
     assert "'linear_svm' is not for task 'mine'" in fault(tuning(HEAD + own + objective % "linear_svm"))
     read_tuning(tuning(HEAD + f"objective: {{name: downstream, tasks: [gtzan], data: {tmp_path / 'sets'}}}"))
+
+
+def test_targets_can_be_searched_by_a_downstream_score(tuning):
+    found = read_tuning(
+        tuning(SPACE + "targets.size: {choice: [20, 50]}\nobjective: {name: downstream, tasks: [demo_lead]}")
+    )
+    assert found.space["targets.size"].choice == (20, 50)
 
 
 @pytest.mark.parametrize(
