@@ -138,7 +138,7 @@ def tune(
     name = tuning.settings.name
     root = None if run_dir is None else Path(run_dir)
     if root is None and resume:
-        root = search.latest(RUNS, name)
+        root = latest_run(RUNS, name, "tuning.yaml", "tuning").root
     if root is not None:
         search.check_tuning(tuning, TuningDirectory(root), resume)
     choose_execution(tuning.base)  # before the corpus is made: devices may refuse the batch

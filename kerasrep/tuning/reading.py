@@ -20,6 +20,8 @@ from kerasrep.tuning.settings import Downstream, HyperbandTuner, Parameter, Tuni
 NOT_TUNED = ("name", "corpus", "tasks", "export")
 #: With other sources or targets, one validation loss cannot be compared with another.
 ONLY_DOWNSTREAM = ("sources", "targets")
+#: What no tuning recipe can do without, and a line of one.
+FOR_MESSAGES = ("'recipe', 'max_trials' and 'space'", "recipe: mss.yaml")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def read_tuning(path: str | Path, overrides: Sequence[str] = ()) -> Tuning:
         RecipeError: One line: what is wrong, where, and what is allowed.
     """
     path = Path(path)
-    draft = read_draft(path, needs="'recipe', 'max_trials' and 'space'", example="recipe: mss.yaml")
+    draft = read_draft(path, *FOR_MESSAGES)
     for override in overrides:
         draft.override(override)
     draft.values.setdefault("name", path.stem)

@@ -7,18 +7,18 @@ import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from kerasrep import strict_yaml
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.folder_lock import exclusive
+from kerasrep.recipe_draft import read_draft
 from kerasrep.run_directory import write_text
 from kerasrep.tuning.directory import TuningDirectory
 from kerasrep.tuning.event_files import write_experiment, write_trial
 from kerasrep.tuning.oracles import HyperbandOracle
 from kerasrep.tuning.picture import draw
-from kerasrep.tuning.reading import Tuning
+from kerasrep.tuning.reading import FOR_MESSAGES, Tuning
 from kerasrep.tuning.report import Lines, write_best, write_trials
 from kerasrep.tuning.trials import TrialResult
 from kerasrep.tuning.tuner import Prepare, RecipeTuner
@@ -71,23 +71,11 @@ def tune(
     return Tuned(directory, results, best)
 
 
-def latest(runs: Path, name: str) -> Path:
-    """The latest tuning of a name.
-
-    Raises:
-        RunError: Where there is none.
-    """
-    found = sorted(path.parent for path in (runs / name).glob("*/tuning.yaml"))
-    if not found:
-        raise RunError(f"{runs / name}: holds no tuning to resume; start one without --resume")
-    return found[-1]
-
-
 def check_tuning(tuning: Tuning, directory: TuningDirectory, resume: bool) -> None:
     """Compare with the tuning that the directory holds; nothing is written.
 
     Raises:
-        RecipeError: Where anything but the number of trials differs.
+        RecipeError: Where anything but the number of trials differs, or what is there cannot be read.
         RunError: Where there is none to resume, or one already.
     """
     if not directory.tuning.is_file():
@@ -96,7 +84,7 @@ def check_tuning(tuning: Tuning, directory: TuningDirectory, resume: bool) -> No
         return
     if not resume:
         raise RunError(f"{directory.root}: holds a tuning already; add --resume, or choose another --run-dir")
-    before = _flat(strict_yaml.load(directory.tuning.read_text(encoding="utf-8"))[0])
+    before = _flat(read_draft(directory.tuning, *FOR_MESSAGES).values)
     now = _flat(strict_yaml.load(strict_yaml.dump(tuning.as_dict()))[0])
     for key in sorted(set(before) | set(now)):
         if key[0] not in MAY_CHANGE and before.get(key) != now.get(key):

@@ -280,6 +280,24 @@ def test_refusals_are_one_line_and_change_nothing(first, search_path, arguments,
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"is empty; a recipe needs at least 'recipe', 'max_trials' and 'space'"),
+        (b"space: [", r"\d+: "),
+        (b"- 1\n", r"is not a mapping"),
+        (b"name: \xff\n", r"1: is not UTF-8 text"),
+    ],
+    ids=["empty", "cut short", "no mapping", "not UTF-8"],
+)
+def test_a_damaged_tuning_is_named_in_one_line(search_path, tmp_path, content, message):
+    (tmp_path / "tuning.yaml").write_bytes(content)
+    outcome = run_tune(tmp_path, search_path, "--run-dir", tmp_path, "--resume")
+    assert outcome.code == 2
+    where = re.escape(str(tmp_path / "tuning.yaml"))
+    assert re.fullmatch(rf"kerasrep-tune: error: {where}: ?{message}[^\n]*\n", outcome.err), outcome.err
+
+
 def test_trials_that_all_fail_stop_after_three_with_the_reason(write_search, tmp_path):
     space = {
         "audio.segment_seconds": {"choice": [50.0]},
@@ -294,6 +312,10 @@ def test_trials_that_all_fail_stop_after_three_with_the_reason(write_search, tmp
         re.MULTILINE,
     ), outcome.err
     assert len(list(the_tuning(tmp_path).rglob("result.json"))) == 3
+    again = run_tune(tmp_path, write_search(space=space), "--resume")  # the cause is still there
+    assert again.code == 1
+    assert again.err == outcome.err
+    assert re.findall(r"^trial (\d) \(", again.out, re.MULTILINE) == ["0", "1", "2"]
 
 
 def test_a_search_without_any_score_says_so(write_search, tmp_path):
@@ -329,10 +351,6 @@ def test_a_search_that_is_stopped_in_a_trial_goes_on_to_the_same_end(
     space = {
         "training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True},
         "model.dropout": {"choice": [0.1, 0.5]},
-    again = run_tune(tmp_path, write_search(space=space), "--resume")  # the cause is still there
-    assert again.code == 1
-    assert again.err == outcome.err
-    assert re.findall(r"^trial (\d) \(", again.out, re.MULTILINE) == ["0", "1", "2"]
     }
     path = write_search(space=space, max_trials=3, epochs=15)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
