@@ -47,6 +47,8 @@ def tune(
 ) -> Tuned:
     """Run every trial that is left, and write table, picture, event files and the best recipe.
 
+    The folder is this process's own before the corpus of the base recipe is made.
+
     Args:
         tuning: What to try.
         directory: Where everything is written.
@@ -61,6 +63,7 @@ def tune(
     """
     with exclusive(directory.root, "another process tunes there", "--run-dir"):
         check_tuning(tuning, directory, resume)
+        _prepare_base(tuning, directory, prepare)
         write_text(directory.tuning, strict_yaml.dump(tuning.as_dict()))
         write_experiment(directory, tuning)
         results = _search(tuning, directory, prepare, verbose)
@@ -69,6 +72,16 @@ def tune(
         first = f"; the first: {results[0].reason}" if results else ""
         raise RunError(f"{directory.root}: none of {len(results)} trials has a score{first}")
     return Tuned(directory, results, best)
+
+
+def _prepare_base(tuning: Tuning, directory: TuningDirectory, prepare: Prepare) -> None:
+    """Make shards and targets before anything is written; a folder that stays empty is not left behind."""
+    try:
+        prepare(tuning.base)
+    except BaseException:
+        with contextlib.suppress(OSError):  # unless there is something in it
+            directory.root.rmdir()
+        raise
 
 
 def check_tuning(tuning: Tuning, directory: TuningDirectory, resume: bool) -> None:

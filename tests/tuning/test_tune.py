@@ -298,6 +298,23 @@ def test_a_damaged_tuning_is_named_in_one_line(search_path, tmp_path, content, m
     assert re.fullmatch(rf"kerasrep-tune: error: {where}: ?{message}[^\n]*\n", outcome.err), outcome.err
 
 
+def test_a_folder_that_cannot_be_used_is_refused_before_the_corpus_is_made(
+    write_search, tone_values, tmp_path, monkeypatch
+):
+    home, file = tmp_path / "home", tmp_path / "file"
+    monkeypatch.setenv("KERASREP_HOME", str(home))
+    file.touch()
+    for run_dir in (file, file / "below"):
+        outcome = run_tune(tmp_path, write_search(), "--run-dir", run_dir)
+        assert outcome.code == 1
+        assert re.fullmatch(
+            rf"kerasrep-tune: error: {re.escape(str(run_dir))}: cannot write there \(.*\); "
+            r"choose another --run-dir\n",
+            outcome.err,
+        ), outcome.err
+    assert not home.exists()
+
+
 def test_trials_that_all_fail_stop_after_three_with_the_reason(write_search, tmp_path):
     space = {
         "audio.segment_seconds": {"choice": [50.0]},
