@@ -22,7 +22,6 @@ LAYERS = (
         "recipe_tasks",
         "recipe_draft",
         "study_job",
-        "memory",
         "folder_lock",
         "stop_requests",
         "recipe_file",
