@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.recipe import Recipe
-from kerasrep.run_directory import RUNS, RunDirectory, latest_run, new_run
+from kerasrep.run_directory import RUNS, PreparedDirectory, RunDirectory, latest_run, new_run
 
 if TYPE_CHECKING:
     from kerasrep.embedding.files import BadFile
@@ -138,18 +137,18 @@ def tune(
     name = tuning.settings.name
     root = None if run_dir is None else Path(run_dir)
     if root is None and resume:
-        root = search.latest(RUNS, name)
+        root = latest_run(RUNS, name, "tuning.yaml", "tuning").root
     if root is not None:
         search.check_tuning(tuning, TuningDirectory(root), resume)
     choose_execution(tuning.base)  # before the corpus is made: devices may refuse the batch
     directory = TuningDirectory(root or new_run(RUNS, name).root)
-    try:
-        prepare(tuning.base)
-    except BaseException:
-        with contextlib.suppress(OSError):  # unless there is something in it
-            directory.root.rmdir()
-        raise
-    print(f"tuning:  {directory.root}", flush=True)
-    tuned = search.tune(tuning, directory, lambda recipe: prepare(recipe, progress=False), resume, verbose)
+
+    def prepare_base_aloud(recipe: Recipe) -> PreparedDirectory:
+        prepared = prepare(recipe, progress=recipe is tuning.base)
+        if recipe is tuning.base:
+            print(f"tuning:  {directory.root}", flush=True)
+        return prepared
+
+    tuned = search.tune(tuning, directory, prepare_base_aloud, resume, verbose)
     print(f"\n{trials_table(tuning, tuned.results)}\n")
     return tuned

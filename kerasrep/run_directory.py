@@ -281,13 +281,19 @@ def new_run(runs: Path, name: str) -> RunDirectory:
             return RunDirectory(root)
 
 
-def latest_run(runs: Path, name: str) -> RunDirectory:
+def latest_run(runs: Path, name: str, file: str = "recipe.yaml", what: str = "run") -> RunDirectory:
     """The latest run of a recipe.
+
+    Args:
+        runs: Folder of all.
+        name: Of the recipe.
+        file: That every such folder holds.
+        what: It is, for the message.
 
     Raises:
         RunError: Where there is none.
     """
-    found = sorted(path.parent for path in (runs / name).glob("*/recipe.yaml"))
+    found = sorted(path.parent for path in (runs / name).glob(f"*/{file}"))
     if not found:
-        raise RunError(f"{runs / name}: holds no run to resume; start one without --resume")
+        raise RunError(f"{runs / name}: holds no {what} to resume; start one without --resume")
     return RunDirectory(found[-1])

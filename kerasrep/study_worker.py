@@ -152,7 +152,7 @@ def _check(job: Job) -> None:
     from kerasrep.suite_options import check_probes, has_probe
 
     settings = job.evaluation
-    check_probes(settings.probes)
+    check_probes(settings.probes, "evaluation.probes")
     tasks, roots = _tasks(job)
     for task in tasks:
         if not has_probe(settings.probes, task.kind):

@@ -45,8 +45,12 @@ class Options:
     max_missing: float = 0.02
 
 
-def check_probes(names: Sequence[str] | None) -> None:
+def check_probes(names: Sequence[str] | None, where: str = "--probes") -> None:
     """Refuse a name that no kind of task knows.
+
+    Args:
+        names: Of probes.
+        where: They were named, for the message.
 
     Raises:
         RecipeError: Naming it.
@@ -55,7 +59,7 @@ def check_probes(names: Sequence[str] | None) -> None:
     known.remove(CHANCE)  # is always added
     for name in names or ():
         if name not in known:
-            raise RecipeError(f"--probes: there is no probe '{name}'; there are {', '.join(known)}")
+            raise RecipeError(f"{where}: there is no probe '{name}'; there are {', '.join(known)}")
 
 
 def probes_of_kind(names: Sequence[str], kind: Kind) -> tuple[str, ...]:

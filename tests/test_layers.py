@@ -22,7 +22,6 @@ LAYERS = (
         "recipe_tasks",
         "recipe_draft",
         "study_job",
-        "memory",
         "folder_lock",
         "stop_requests",
         "recipe_file",
@@ -41,7 +40,7 @@ LAYERS = (
 RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
 MAY_IMPORT_EACH_OTHER = {0, 1}
 #: The client of a server is an embedder whose model is elsewhere.
-ALLOWED_BESIDE = {("tuning", "training"), ("serving.client", "embedding")}
+ALLOWED_BESIDE = {("tuning", "training"), ("tuning", "suite_options"), ("serving.client", "embedding")}
 WITHOUT_TENSORFLOW = {"errors", "constants", "downstream", "study"} | LAYERS[1]
 ONLY_HERE = {
     "kapre": {"model.frontend"},

@@ -15,6 +15,7 @@ from kerasrep.run_directory import (
     RunDirectory,
     atomic_directory,
     atomic_file,
+    latest_run,
     read_arrays,
     read_json,
     write_arrays,
@@ -193,3 +194,13 @@ def test_written_json_is_for_people(tmp_path):
     assert (tmp_path / "file.json").read_text(encoding="utf-8") == json.dumps(
         {"title": "Für Elise"}, indent=2, ensure_ascii=False
     ) + "\n"
+
+
+def test_the_latest_run_is_the_last_folder_that_holds_the_file(tmp_path):
+    for folder, file in (("1", "recipe.yaml"), ("2", "recipe.yaml"), ("3", "tuning.yaml"), ("4", "other")):
+        (tmp_path / "mine" / folder).mkdir(parents=True)
+        (tmp_path / "mine" / folder / file).touch()
+    assert latest_run(tmp_path, "mine").root == tmp_path / "mine" / "2"
+    assert latest_run(tmp_path, "mine", "tuning.yaml", "tuning").root == tmp_path / "mine" / "3"
+    with pytest.raises(RunError, match=r"other: holds no tuning to resume; start one without --resume"):
+        latest_run(tmp_path, "other", "tuning.yaml", "tuning")

@@ -27,7 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the tuning in --run-dir, or with the latest of that name; max_trials may be raised",
+        help="go on with the tuning in --run-dir, or with the latest of that name; failed trials run again, "
+        "and max_trials may be raised",
     )
     command.add_common_arguments(parser)
     return parser

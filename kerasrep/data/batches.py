@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +18,14 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from kerasrep import constants
-from kerasrep.data.crops import Buffers, read_crops
+from kerasrep.data.crops import Buffers, OpenFiles, read_crops
 from kerasrep.data.schedule import Examples, Plan, Schedule, self_examples
 from kerasrep.data.shards import FULL_SCALE, ShardIndex
 from kerasrep.errors import DataError
 
 MAX_THREADS = 8
+
+_Read = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int16]]
 
 
 class Batch(NamedTuple):
@@ -111,12 +114,13 @@ def training_dataset(schedule: Schedule, index: ShardIndex, first_step: int) -> 
     Returns:
         A dataset of `Batch`, `schedule.replicas` elements a step, in order.
     """
-    replicas, samples, buffers = schedule.replicas, schedule.segment_samples, Buffers()
+    replicas, samples = schedule.replicas, schedule.segment_samples
+    read = _reader(index, samples)
 
     def load(number: NDArray[np.int64]) -> list[NDArray[Any]]:
         step, replica = divmod(int(number), replicas)
         plan = schedule.plan(step, replica)
-        return _arrays(plan, index, samples, int(schedule.uses_before[step]), buffers)
+        return _arrays(plan, int(schedule.uses_before[step]), read)
 
     numbers = tf.data.Dataset.range(first_step * replicas, schedule.n_steps * replicas)
     return _read(numbers, load, schedule.sizes, samples).prefetch(2 * replicas)
@@ -126,18 +130,22 @@ def plans_dataset(
     plans: list[Plan], index: ShardIndex, sizes: tuple[int, ...], samples: int
 ) -> tf.data.Dataset:
     """Batches of the given plans, in order."""
-    buffers = Buffers()
+    read = _reader(index, samples)
 
     def load(number: NDArray[np.int64]) -> list[NDArray[Any]]:
-        return _arrays(plans[int(number)], index, samples, 0, buffers)
+        return _arrays(plans[int(number)], 0, read)
 
     return _read(tf.data.Dataset.range(len(plans)), load, sizes, samples).prefetch(1)
 
 
-def _arrays(plan: Plan, index: ShardIndex, samples: int, uses: int, buffers: Buffers) -> list[NDArray[Any]]:
+def _reader(index: ShardIndex, samples: int) -> _Read:
+    """Crops of one dataset: rows and starts -> int16 [segments, samples, 2]."""
+    return partial(read_crops, index, samples=samples, buffers=Buffers(), files=OpenFiles())
+
+
+def _arrays(plan: Plan, uses: int, read: _Read) -> list[NDArray[Any]]:
     scalars = [np.int64(plan.step), np.int32(plan.source), np.int64(uses)]
-    crops = read_crops(index, plan.rows, plan.starts, samples, buffers)
-    return [*map(np.asarray, scalars), crops, *plan.targets, *plan.weights]
+    return [*map(np.asarray, scalars), read(plan.rows, plan.starts), *plan.targets, *plan.weights]
 
 
 def _read(

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from kerasrep.errors import DataError
 ALIGNMENT_BYTES = 64  # of TensorFlow's tensors: it copies arrays that lie otherwise
 MAX_OPEN_FILES = 256
 
+_Stamp = tuple[int, int, int]  # device, inode, time of change in ns
+
 
 def read_crops(
     index: ShardIndex,
@@ -30,6 +33,7 @@ def read_crops(
     starts: NDArray[np.int64],
     samples: int,
     buffers: Buffers | None = None,
+    files: OpenFiles | None = None,
 ) -> NDArray[np.int16]:
     """Read segments from the shards.
 
@@ -39,23 +43,25 @@ def read_crops(
         starts: int64 [segments], first sample of each.
         samples: Length of a segment.
         buffers: Where the memory comes from; fresh memory by default.
+        files: Which shards are meant; by default those that are there now.
 
     Returns:
         int16 [segments, samples, 2].
 
     Raises:
-        DataError: Where a shard cannot be read or ends too early.
+        DataError: Where a shard cannot be read, ends too early, or is another than `files` knows.
     """
     crop_bytes = samples * FRAME_BYTES
     buffers = Buffers() if buffers is None else buffers
     memory = buffers.take(len(rows) * crop_bytes)
     shards = index.shard[rows].tolist()
     offsets = index.offset_bytes[rows].astype(np.int64) + starts * FRAME_BYTES
-    files = {shard: _opened(index, shard) for shard in set(shards)}  # held while reading
-    numbers = np.asarray([files[shard].number for shard in shards], np.int64)
+    files = OpenFiles() if files is None else files
+    opened = {shard: files.opened(index, shard) for shard in set(shards)}  # held while reading
+    numbers = np.asarray([opened[shard].number for shard in shards], np.int64)
     done = _reader()(numbers, offsets, memory.reshape(len(rows), crop_bytes))
     if done < len(rows):
-        raise _fault(index, shards[done], files[shards[done]].number, int(offsets[done]), crop_bytes)
+        raise _fault(index, shards[done], opened[shards[done]].number, int(offsets[done]), crop_bytes)
     return memory.view("<i2").reshape(len(rows), samples, constants.N_CHANNELS)
 
 
@@ -75,6 +81,7 @@ class Buffers:
         with self._lock:
             for array in self._arrays:
                 # This list, the loop's name and the argument: a view in use would be a fourth reference.
+                # Python 3.14 borrows the argument's reference and counts one less: 3 would be a view in use.
                 if len(array) >= size + ALIGNMENT_BYTES and sys.getrefcount(array) == 3:
                     break
             else:
@@ -87,29 +94,60 @@ class Buffers:
         return len(self._arrays)
 
 
+class OpenFiles:
+    """The shards of one dataset, each known by what it was when it was first read.
+
+    Open files are kept for the whole process. By their path alone, one that was deleted and written again
+    would go on giving what it held; asking the system at every crop would take a third of the reading time.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._stamps: dict[str, _Stamp] = {}
+
+    def opened(self, index: ShardIndex, shard: int) -> _File:
+        """An open shard.
+
+        Raises:
+            DataError: Where it cannot be opened, or another file has taken its place since it was first read.
+        """
+        path = f"{index.root}/{index.shard_files[shard]}"
+        try:
+            stamp = self._stamps.get(path)
+            if stamp is None:
+                stamp = self._stamps[path] = _stamp(Path(path).stat())
+            return _open(path, stamp)
+        except _ReplacedError as error:
+            raise DataError(f"{path}: was replaced while it was read; start again") from error
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); prepare again") from error
+
+
+class _ReplacedError(Exception):
+    """Another file has the name by now."""
+
+
 class _File:
     """An open file that is closed when the cache drops it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, stamp: _Stamp) -> None:
         self.number = -1  # what `__del__` finds where opening fails
         self.number = os.open(path, os.O_RDONLY)
+        if _stamp(os.fstat(self.number)) != stamp:
+            raise _ReplacedError
 
     def __del__(self) -> None:
         if self.number >= 0:
             os.close(self.number)
 
 
+def _stamp(status: os.stat_result) -> _Stamp:
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
 @lru_cache(maxsize=MAX_OPEN_FILES)
-def _open(path: str) -> _File:
-    return _File(path)
-
-
-def _opened(index: ShardIndex, shard: int) -> _File:
-    path = f"{index.root}/{index.shard_files[shard]}"
-    try:
-        return _open(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); prepare again") from error
+def _open(path: str, stamp: _Stamp) -> _File:
+    return _File(path, stamp)
 
 
 def _fault(index: ShardIndex, shard: int, file: int, offset: int, count: int) -> DataError:

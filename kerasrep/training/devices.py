@@ -9,7 +9,6 @@ from functools import lru_cache
 import tensorflow as tf
 
 from kerasrep.errors import RecipeError, RunError
-from kerasrep.memory import keep_freed_memory
 from kerasrep.recipe import Recipe
 
 STEPS_PER_CALL_CPU, STEPS_PER_CALL_GPU = 4, 50
@@ -65,8 +64,6 @@ def choose_execution(recipe: Recipe) -> Execution:
         with contextlib.suppress(RuntimeError):
             tf.config.experimental.set_memory_growth(gpu, True)
     devices = _devices(recipe, len(gpus))
-    if not gpus:
-        keep_freed_memory()
     try:
         recipe.check_replicas(len(devices))
     except ValueError as error:

@@ -35,10 +35,10 @@ def write_experiment(directory: TuningDirectory, tuning: Tuning) -> None:
     _write(directory.tensorboard / EVENT_FILE, [event_pb2.Event(step=0, summary=summary)], 0.0)
 
 
-def write_trial(directory: TuningDirectory, result: TrialResult) -> None:
+def write_trial(directory: TuningDirectory, tuning: Tuning, result: TrialResult) -> None:
     """Write one trial, done or not, as one session of the experiment."""
     start = result.ended - result.seconds
-    values = {key: _plain(value) for key, value in result.values.items()}
+    values = {key: _shown(parameter, result.values[key]) for key, parameter in tuning.space.items()}
     events = [event_pb2.Event(step=0, summary=summary_v2.hparams_pb(values, result.trial, start))]
     events += _curves(directory.trial(result.trial).run.history)
     scalars = {"epochs": float(result.epochs)}
@@ -60,15 +60,21 @@ def write_trial(directory: TuningDirectory, result: TrialResult) -> None:
 
 def _domain(key: str, parameter: Parameter) -> Any:
     if parameter.choice is not None:
-        return api.Discrete([_plain(value) for value in parameter.choice])
+        return api.Discrete([_shown(parameter, value) for value in parameter.choice])
     low, high = parameter.min, parameter.max
     if takes_fractions(key):
         return api.RealInterval(float(low or 0), float(high or 0))
     return api.IntInterval(int(low or 0), int(high or 0))
 
 
+def _shown(parameter: Parameter, value: Any) -> Any:
+    """A value that HParams can show; all as text where choices are of mixed kinds, for it takes one kind."""
+    kinds = {type(_plain(choice)) for choice in parameter.choice or ()}
+    return str(value) if len(kinds) > 1 else _plain(value)
+
+
 def _plain(value: Any) -> Any:
-    """A value that HParams can show; lists and null as text."""
+    """A value as it is, or lists and null as text."""
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,20 @@ class Durable(keras_tuner.Oracle):
             del self.trials[trial_id]
         # In the order of an uninterrupted search: of a Gaussian process even the rows' order shows.
         self.trials = {name: self.trials[name] for name in self.start_order}
-        self._retry_queue = [
-            trial_id for trial_id in self.start_order if self.trials[trial_id].status == "RUNNING"
-        ]
+        running = [trial_id for trial_id in self.start_order if self.trials[trial_id].status == "RUNNING"]
+        self._retry_queue = running[::-1]  # keras-tuner takes from the end
         self.end_order = [trial_id for trial_id in self.start_order if trial_id not in self._retry_queue]
+
+    def try_again(self, trial_ids: Sequence[str]) -> None:
+        """Run trials once more, before any new one and in this order."""
+        for trial_id in trial_ids:
+            trial = self.trials[trial_id]
+            trial.status, trial.message = "RUNNING", None
+            self._save_trial(trial)
+        again = {*trial_ids, *self._retry_queue}
+        self._retry_queue = [trial_id for trial_id in reversed(self.start_order) if trial_id in again]
+        self.end_order = [trial_id for trial_id in self.end_order if trial_id not in again]
+        self.save()
 
 
 class RandomOracle(Durable, keras_tuner.oracles.RandomSearchOracle):
@@ -113,7 +123,7 @@ def hyperparameters(space: Mapping[str, Parameter]) -> Any:
     for key, parameter in space.items():
         if parameter.choice is not None:
             values = list(parameter.choice)
-            found.Choice(key, [json.dumps(v) for v in values] if _as_text(parameter) else _same_kind(values))
+            found.Choice(key, [json.dumps(value) for value in values] if _as_text(parameter) else values)
             continue
         make = found.Float if takes_fractions(key) else found.Int
         make(
@@ -148,8 +158,4 @@ def _value(key: str, parameter: Parameter, chosen: Any) -> Any:
 def _as_text(parameter: Parameter) -> bool:
     """Whether choices are passed as JSON: keras-tuner takes one kind of value, and booleans as 0 and 1."""
     kinds = {type(value) for value in parameter.choice or ()}
-    return not (kinds <= {int, float} or kinds == {str})
-
-
-def _same_kind(values: list[Any]) -> list[Any]:
-    return [float(v) for v in values] if any(isinstance(v, float) for v in values) else values
+    return kinds not in ({int}, {float}, {str})

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kerasrep import constants, recipe_faults
+from kerasrep import recipe_faults
 from kerasrep.errors import RecipeError
 from kerasrep.recipe import Recipe
 from kerasrep.recipe_base import ImpossibleSetting
@@ -19,7 +19,9 @@ from kerasrep.tuning.settings import Downstream, HyperbandTuner, Parameter, Tuni
 #: Sections that are no hyper-parameters: what is learnt from, and names.
 NOT_TUNED = ("name", "corpus", "tasks", "export")
 #: With other sources or targets, one validation loss cannot be compared with another.
-ONLY_DOWNSTREAM = ("sources",)
+ONLY_DOWNSTREAM = ("sources", "targets")
+#: What no tuning recipe can do without, and a line of one.
+FOR_MESSAGES = ("'recipe', 'max_trials' and 'space'", "recipe: mss.yaml")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def read_tuning(path: str | Path, overrides: Sequence[str] = ()) -> Tuning:
         RecipeError: One line: what is wrong, where, and what is allowed.
     """
     path = Path(path)
-    draft = read_draft(path, needs="'recipe', 'max_trials' and 'space'", example="recipe: mss.yaml")
+    draft = read_draft(path, *FOR_MESSAGES)
     for override in overrides:
         draft.override(override)
     draft.values.setdefault("name", path.stem)
@@ -132,31 +134,63 @@ def _check_sizes(draft: Draft, settings: TuningRecipe) -> None:
 
 
 def _check_objective(draft: Draft, settings: TuningRecipe, base: Recipe) -> None:
-    """Refuse tasks that are not there, and scores that cannot be compared."""
-    objective = settings.objective
-    if isinstance(objective, Downstream):
-        where = draft.origin([("objective", "tasks")])
-        allowed = (*constants.DOWNSTREAM_TASKS, *(task.name for task in base.tasks))
-        for task in objective.tasks:
-            if task not in allowed:
-                near = recipe_faults.nearest(task, allowed)
-                hint = f"did you mean '{near}'? " if near else ""
-                raise RecipeError(
-                    f"{where}: objective.tasks: no task is called {task[:60]!r}; {hint}"
-                    f"there are {', '.join(allowed)}"
-                )
-            published = task in constants.DOWNSTREAM_TASKS and not task.startswith("demo_")
-            if published and objective.data is None:
-                raise RecipeError(
-                    f"{where}: objective.tasks: task '{task}' needs objective.data, the folder of data sets"
-                )
+    """Refuse tasks, probes and data that are not there, and scores that cannot be compared."""
+    if isinstance(settings.objective, Downstream):
+        _check_downstream(draft, settings.objective, base)
         return
     for key in settings.space:
         if key.partition(".")[0] in ONLY_DOWNSTREAM:
             raise RecipeError(
-                f"{draft.origin([('space', key)])}: space.{key}: validation losses of different sources "
-                "cannot be compared; use objective 'downstream'"
+                f"{draft.origin([('space', key)])}: space.{key}: validation losses of different sources or "
+                "targets cannot be compared; use objective 'downstream'"
             )
+
+
+def _check_downstream(draft: Draft, objective: Downstream, base: Recipe) -> None:
+    """Refuse what `kerasrep-evaluate` would refuse only after the first trial was trained."""
+    from kerasrep.downstream.registry import TASKS
+    from kerasrep.suite_options import check_probes, has_probe
+
+    own = {task.name: task.kind for task in base.tasks}
+    kinds = {name: task.kind for name, task in TASKS.items()} | own
+    where = f"{draft.origin([('objective', 'tasks')])}: objective.tasks"
+    for name in objective.tasks:
+        if name not in kinds:
+            near = recipe_faults.nearest(name, tuple(kinds))
+            hint = f"did you mean '{near}'? " if near else ""
+            raise RecipeError(f"{where}: no task is called {name[:60]!r}; {hint}there are {', '.join(kinds)}")
+    if objective.probe is not None:
+        at = f"{draft.origin([('objective', 'probe')])}: objective.probe"
+        check_probes((objective.probe,), at)
+        for name in objective.tasks:
+            if not has_probe((objective.probe,), kinds[name]):
+                raise RecipeError(f"{at}: '{objective.probe}' is not for task '{name}', a {kinds[name]}")
+    folders = {name: task.folder for name, task in TASKS.items() if name not in own}
+    _check_data(draft, objective, {name: folders[name] for name in objective.tasks if name in folders})
+
+
+def _check_data(draft: Draft, objective: Downstream, folders: Mapping[str, str]) -> None:
+    """Refuse data that are not there.
+
+    Args:
+        draft: Says where things were written.
+        objective: With its folder of data sets.
+        folders: Task that is no recipe's own -> its folder below that of the data sets.
+    """
+    where = draft.origin([("objective", "data"), ("objective", "tasks")])
+    if objective.data is not None and not Path(objective.data).is_dir():
+        raise RecipeError(f"{where}: objective.data: there is no folder {objective.data}")
+    for name, folder in folders.items():
+        if name.startswith("demo_"):
+            continue
+        if objective.data is None:
+            where = draft.origin([("objective", "tasks")])
+            raise RecipeError(
+                f"{where}: objective.tasks: task '{name}' needs objective.data, the folder of data sets"
+            )
+        needed = Path(objective.data) / folder
+        if not needed.is_dir():
+            raise RecipeError(f"{where}: objective.data: task '{name}' needs {needed}, which is no folder")
 
 
 def _check_parameter(draft: Draft, key: str, parameter: Parameter, base: Recipe) -> None:

@@ -16,7 +16,7 @@ class Parameter(Settings):
     """The values that one setting may take: either `choice`, or `min` and `max`.
 
     Attributes:
-        choice: These values and no others.
+        choice: These values and no others; whole numbers beside fractions become fractions.
         min: The lowest value of a range.
         max: The highest.
         step: Distance of neighbouring values in a range; with `log`, their ratio.
@@ -28,6 +28,14 @@ class Parameter(Settings):
     max: Number | None = None
     step: Number | None = None
     log: bool = False
+
+    @field_validator("choice")
+    @classmethod
+    def _one_kind_of_number(cls, value: tuple[Value, ...] | None) -> tuple[Value, ...] | None:
+        """Make all numbers fractions where one is: `[0, 0.1]` is one kind of value."""
+        if value is None or not any(isinstance(choice, float) for choice in value):
+            return value
+        return tuple(float(choice) if type(choice) is int else choice for choice in value)
 
 
 class RandomTuner(Settings):

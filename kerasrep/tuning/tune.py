@@ -7,18 +7,18 @@ import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from kerasrep import strict_yaml
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.folder_lock import exclusive
+from kerasrep.recipe_draft import read_draft
 from kerasrep.run_directory import write_text
 from kerasrep.tuning.directory import TuningDirectory
 from kerasrep.tuning.event_files import write_experiment, write_trial
 from kerasrep.tuning.oracles import HyperbandOracle
 from kerasrep.tuning.picture import draw
-from kerasrep.tuning.reading import Tuning
+from kerasrep.tuning.reading import FOR_MESSAGES, Tuning
 from kerasrep.tuning.report import Lines, write_best, write_trials
 from kerasrep.tuning.trials import TrialResult
 from kerasrep.tuning.tuner import Prepare, RecipeTuner
@@ -47,6 +47,8 @@ def tune(
 ) -> Tuned:
     """Run every trial that is left, and write table, picture, event files and the best recipe.
 
+    The folder is this process's own before the corpus of the base recipe is made.
+
     Args:
         tuning: What to try.
         directory: Where everything is written.
@@ -61,6 +63,7 @@ def tune(
     """
     with exclusive(directory.root, "another process tunes there", "--run-dir"):
         check_tuning(tuning, directory, resume)
+        _prepare_base(tuning, directory, prepare)
         write_text(directory.tuning, strict_yaml.dump(tuning.as_dict()))
         write_experiment(directory, tuning)
         results = _search(tuning, directory, prepare, verbose)
@@ -71,23 +74,21 @@ def tune(
     return Tuned(directory, results, best)
 
 
-def latest(runs: Path, name: str) -> Path:
-    """The latest tuning of a name.
-
-    Raises:
-        RunError: Where there is none.
-    """
-    found = sorted(path.parent for path in (runs / name).glob("*/tuning.yaml"))
-    if not found:
-        raise RunError(f"{runs / name}: holds no tuning to resume; start one without --resume")
-    return found[-1]
+def _prepare_base(tuning: Tuning, directory: TuningDirectory, prepare: Prepare) -> None:
+    """Make shards and targets before anything is written; a folder that stays empty is not left behind."""
+    try:
+        prepare(tuning.base)
+    except BaseException:
+        with contextlib.suppress(OSError):  # unless there is something in it
+            directory.root.rmdir()
+        raise
 
 
 def check_tuning(tuning: Tuning, directory: TuningDirectory, resume: bool) -> None:
     """Compare with the tuning that the directory holds; nothing is written.
 
     Raises:
-        RecipeError: Where anything but the number of trials differs.
+        RecipeError: Where anything but the number of trials differs, or what is there cannot be read.
         RunError: Where there is none to resume, or one already.
     """
     if not directory.tuning.is_file():
@@ -96,7 +97,7 @@ def check_tuning(tuning: Tuning, directory: TuningDirectory, resume: bool) -> No
         return
     if not resume:
         raise RunError(f"{directory.root}: holds a tuning already; add --resume, or choose another --run-dir")
-    before = _flat(strict_yaml.load(directory.tuning.read_text(encoding="utf-8"))[0])
+    before = _flat(read_draft(directory.tuning, *FOR_MESSAGES).values)
     now = _flat(strict_yaml.load(strict_yaml.dump(tuning.as_dict()))[0])
     for key in sorted(set(before) | set(now)):
         if key[0] not in MAY_CHANGE and before.get(key) != now.get(key):
@@ -116,14 +117,14 @@ def _search(
 
     def ended(result: TrialResult) -> None:
         results = tuner.results()
-        write_trial(directory, result)
+        write_trial(directory, tuning, result)
         write_trials(directory, tuning, results)
         write_best(directory, tuning, results)
         draw(directory.picture, tuning, results)
         lines.ended(result)
 
     for result in before:  # a kill may have come before all of it was written
-        write_trial(directory, result)
+        write_trial(directory, tuning, result)
     tuner.tell(lines.began, ended)
     logger = logging.getLogger("tensorflow")
     logger.addFilter(_is_news)

@@ -29,10 +29,12 @@ Prepare = Callable[[Recipe], PreparedDirectory]
 
 #: So many failures one after the other are no accident of the settings.
 FAILURES_IN_A_ROW = 3
+#: In a trial's folder: the traceback of its failure.
+ERROR = "error.txt"
 
 
 class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
-    """Trains one recipe a trial; a trial that a kill has cut short goes on where it stood."""
+    """Trains one recipe a trial; a trial that a kill or a failure has cut short goes on where it stood."""
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
         self._failures = 0
         super().__init__(make_oracle(tuning), directory=str(directory.root), project_name=TRIALS)
         self.oracle.verbose = 0
+        self._got_past = self._try_failures_again()
 
     def tell(
         self, began: Callable[[str, Mapping[str, Any]], None], ended: Callable[[TrialResult], None]
@@ -96,12 +99,32 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
                 trial.status = "COMPLETED"
             self.on_trial_end(trial)
             self._ended(result)
-            self._failures = self._failures + 1 if result.status == "failed" else 0
+            if result.status != "failed":
+                self._failures = 0
+            elif result.trial not in self._got_past:
+                self._failures += 1
             if self._failures == FAILURES_IN_A_ROW:
                 raise RunError(
                     f"{FAILURES_IN_A_ROW} trials failed one after the other, the last one: {result.reason}; "
                     "find the cause, then go on with --resume"
                 )
+
+    def _try_failures_again(self) -> frozenset[str]:
+        """Let trials run again that failed in an earlier sitting: their cause may be gone.
+
+        Returns:
+            Those after which another trial was done: failing again, they say nothing about the machine.
+        """
+        results = self.results()
+        failed = [result.trial for result in results if result.status == "failed"]
+        if not failed:
+            return frozenset()
+        self.oracle.try_again(failed)
+        for name in failed:  # only now: a kill before this lets them run again at the next sitting
+            (self._where.trial(name).root / ERROR).unlink(missing_ok=True)
+            self._where.trial(name).result.unlink()
+        done = [place for place, result in enumerate(results) if result.status == "done"]
+        return frozenset(failed) & {result.trial for result in results[: max(done, default=0)]}
 
     def run_trial(self, trial: Any) -> TrialResult:
         """Train and score, unless a kill came after that and before it was noted.
@@ -134,7 +157,7 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
             status, reason = "invalid", str(error)
         except Exception as error:
             status, reason = "failed", _reason(error)
-            write_text(where.root / "error.txt", traceback.format_exc())
+            write_text(where.root / ERROR, traceback.format_exc())
         finally:
             keras.backend.clear_session()
             gc.collect()

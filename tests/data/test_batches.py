@@ -9,7 +9,7 @@ from kerasrep.data.batches import (
     to_float,
     training_dataset,
 )
-from kerasrep.data.crops import ALIGNMENT_BYTES, Buffers, _open, read_crops
+from kerasrep.data.crops import ALIGNMENT_BYTES, Buffers, OpenFiles, _open, read_crops
 from kerasrep.data.schedule import Schedule
 from kerasrep.data.shards import FRAME_BYTES, ShardIndex
 from kerasrep.errors import DataError
@@ -99,6 +99,43 @@ def test_a_shard_that_ends_too_early_is_named(index):
         read_crops(index, np.asarray([last]), np.asarray([0]), SEGMENT)
 
 
+def write_other(index, way):
+    """Replace the samples in all shards by others, at the same places."""
+    for path in index.shard_paths:
+        turned = bytes(byte ^ 255 for byte in path.read_bytes())
+        if way == "deleted":
+            path.unlink()
+            path.write_bytes(turned)
+        elif way == "renamed over":
+            (index.root / "new").write_bytes(turned)
+            (index.root / "new").rename(path)
+        else:
+            path.write_bytes(turned)
+
+
+@pytest.mark.parametrize("way", ["deleted", "renamed over", "written over"])
+def test_shards_that_were_replaced_are_read_anew(index, targets, way):
+    rows, starts = np.asarray([3, 0]), np.asarray([300, 0])
+    train = split_examples(index, targets, "train", ("self", "tag"))
+    plan = Schedule(make_recipe(), train.by_source, index.samples, n_steps=1).plan(0, 0)
+    before = read_crops(index, rows, starts, SEGMENT)
+    (batch,) = plans_dataset([plan], index, (2, N_TRACKS), SEGMENT)
+    write_other(index, way)
+    np.testing.assert_array_equal(read_crops(index, rows, starts, SEGMENT), ~before)
+    (again,) = plans_dataset([plan], index, (2, N_TRACKS), SEGMENT)
+    np.testing.assert_array_equal(again.waveform, ~batch.waveform.numpy())
+
+
+def test_one_dataset_never_mixes_a_shard_with_what_replaced_it(index):
+    rows, starts, files = np.asarray([3]), np.asarray([300]), OpenFiles()
+    before = read_crops(index, rows, starts, SEGMENT, files=files)
+    write_other(index, "renamed over")
+    np.testing.assert_array_equal(read_crops(index, rows, starts, SEGMENT, files=files), before)
+    _open.cache_clear()  # as when so many other shards were read since
+    with pytest.raises(DataError, match=r"1\.bin: was replaced while it was read; start again"):
+        read_crops(index, rows, starts, SEGMENT, files=files)
+
+
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])
 def test_batches_hold_what_the_schedule_plans_wherever_they_begin(index, targets, schedule):
     recipe = make_recipe(schedule=schedule)
@@ -135,7 +172,6 @@ def test_a_broken_shard_in_the_pipeline_is_reported_with_its_name(index, targets
         list(plans_dataset([plan], index, (2, N_TRACKS), SEGMENT))
     for name in ("0.bin", "1.bin"):
         (index.root / name).rename(index.root / f"gone-{name}")
-    _open.cache_clear()
     with pytest.raises(DataError, match=r"\.bin: cannot be read \(No such file"), data_faults():
         list(plans_dataset([plan], index, (2, N_TRACKS), SEGMENT))
 

@@ -20,6 +20,8 @@ SPACE = {
     "strategy": {"choice": ["mss-cr", "ms-cr@2"]},
     "training.xla": {"choice": ["auto", True, False]},
     "sources": {"choice": [["tag", "year"], ["tag", "bpm"]]},
+    "model.l2": {"choice": [0, 1e-6, 1e-4]},
+    "training.steps_per_call": {"choice": ["auto", 4]},
 }
 
 
@@ -42,7 +44,9 @@ def test_every_value_lies_in_the_space_and_has_the_kind_that_the_recipe_takes(se
     assert values["model.dropout"] in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # not 0.30000000000000004
     assert values["batches.size"] in range(8, 65, 8)
     assert type(values["batches.size"]) is int
-    for key in ("audio.n_mels", "strategy", "training.xla", "sources"):
+    assert values["model.l2"] in (0.0, 1e-6, 1e-4)
+    assert type(values["model.l2"]) is float
+    for key in ("audio.n_mels", "strategy", "training.xla", "sources", "training.steps_per_call"):
         assert any(
             values[key] == choice and type(values[key]) is type(choice) for choice in SPACE[key]["choice"]
         )

@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kerasrep.errors import RecipeError
 from kerasrep.tuning.reading import read_tuning, with_values
+from kerasrep.tuning.settings import Parameter
 
 BASE = "name: mine\nstrategy: mss-cr\nsources: [tag, year]\ntraining: {epochs: 50}\n"
 #: Four lines: what follows stands in line 5.
@@ -138,6 +140,26 @@ WRONG = [
         HEAD + "objective: {name: downstream, tasks: [gtzan]}",
         r":5: objective\.tasks: task 'gtzan' needs objective\.data",
     ),
+    (
+        HEAD + "objective: {name: downstream, tasks: [demo_lead], probe: svm}",
+        r":5: objective\.probe: there is no probe 'svm'; there are .*linear_svm",
+    ),
+    (
+        HEAD + "objective:\n  name: downstream\n  tasks: [demo_lead, demo_tempo]\n  probe: linear_svm",
+        r":8: objective\.probe: 'linear_svm' is not for task 'demo_tempo', a regression",
+    ),
+    (
+        HEAD + "objective: {name: downstream, tasks: [gtzan], data: nowhere}",
+        r":5: objective\.data: there is no folder nowhere",
+    ),
+    (
+        HEAD + "objective: {name: downstream, tasks: [gtzan], data: /}",
+        r":5: objective\.data: task 'gtzan' needs /gtzan, which is no folder",
+    ),
+    (
+        SPACE + "targets.size: {choice: [20, 50]}",
+        r":4: space\.targets\.size: validation losses of different sources or targets cannot be compared",
+    ),
     (HEAD + "max_trial: 3", r":5: max_trial: unknown key; did you mean 'max_trials'"),
     (HEAD + "settings: {strategy: ss-r}", r"\.yaml:[35]: sources: strategy 'ss-r' takes one source, not 2"),
     (HEAD.replace("base.yaml", "bsae.yaml"), r"bsae\.yaml: no such file; did you mean .*base\.yaml"),
@@ -158,6 +180,36 @@ WRONG = [
 def test_what_is_wrong_is_told_with_its_line_and_what_is_allowed(tuning, text, message):
     found = fault(tuning(text))
     assert re.search(message, found), found
+
+
+def test_a_probe_of_the_kind_of_an_own_task_and_a_folder_that_is_there_are_accepted(tuning, tmp_path):
+    (tmp_path / "sets" / "gtzan").mkdir(parents=True)
+    own = "settings: {tasks: [{name: mine, kind: regression, table: t.csv}]}\n"
+    objective = "objective: {name: downstream, tasks: [mine], probe: %s}\n"
+    assert read_tuning(tuning(HEAD + own + objective % "ridge")).settings.objective.probe == "ridge"
+    assert "'linear_svm' is not for task 'mine'" in fault(tuning(HEAD + own + objective % "linear_svm"))
+    read_tuning(tuning(HEAD + f"objective: {{name: downstream, tasks: [gtzan], data: {tmp_path / 'sets'}}}"))
+
+
+def test_targets_can_be_searched_by_a_downstream_score(tuning):
+    found = read_tuning(
+        tuning(SPACE + "targets.size: {choice: [20, 50]}\nobjective: {name: downstream, tasks: [demo_lead]}")
+    )
+    assert found.space["targets.size"].choice == (20, 50)
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ("[0, 0.1, 0.5]", (0.0, 0.1, 0.5)),
+        ("[1, 2]", (1, 2)),
+        ("[auto, 4]", ("auto", 4)),
+        ("[auto, true, 2, 0.5]", ("auto", True, 2.0, 0.5)),
+    ],
+)
+def test_whole_numbers_beside_fractions_become_fractions_and_nothing_else_changes(choice, expected):
+    found = Parameter.model_validate({"choice": yaml.safe_load(choice)}).choice
+    assert [(type(value), value) for value in found] == [(type(value), value) for value in expected]
 
 
 def test_settings_impossible_only_together_are_left_to_the_trials(tuning):

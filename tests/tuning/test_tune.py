@@ -25,12 +25,14 @@ SEARCH = {
     "tuner": "random",
     "max_trials": 5,
     "epochs": 1,
-    "seed": 184,
+    "seed": 93,
     "space": {
         "training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True},
         "audio.n_mels": {"choice": [64, 128]},
         "audio.hop_samples": {"choice": [512, 1024]},  # the second leaves too few frames
         "audio.segment_seconds": {"choice": [2.5, 50.0]},  # no tone is so long
+        "model.dropout": {"choice": [0, 0.1]},
+        "training.steps_per_call": {"choice": ["auto", 4]},
     },
 }
 
@@ -141,6 +143,8 @@ def test_the_best_recipe_is_the_base_with_the_best_values_and_the_bases_epochs(f
     assert recipe.name == "search-best"
     assert recipe.training.learning_rate == float(best["training.learning_rate"])
     assert (recipe.audio.n_mels, recipe.audio.hop_samples) == (int(best["audio.n_mels"]), 512)
+    assert recipe.model.dropout == float(best["model.dropout"])
+    assert str(recipe.training.steps_per_call) == best["training.steps_per_call"]
     assert (recipe.training.epochs, recipe.model.width, recipe.sources) == (3, 0.0625, ("self", "tag"))
     header = (root / "best.yaml").read_text().partition("\n\n")[0]
     assert "Best of 2 trials of 'search', 1 invalid, 2 failed: trial " in header
@@ -176,6 +180,9 @@ def test_hparams_shows_every_trial_with_its_settings_score_and_status(first):
         if metadata.EXPERIMENT_TAG in parsed:
             experiment = parsed[metadata.EXPERIMENT_TAG].experiment
             assert [info.name for info in experiment.hparam_infos] == list(SEARCH["space"])
+            domains = {info.name: list(info.domain_discrete) for info in experiment.hparam_infos}
+            assert domains["model.dropout"] == [0, 0.1]
+            assert domains["training.steps_per_call"] == ["4", "auto"]  # HParams sorts
             assert experiment.metric_infos[0].name.tag == "score"
         else:
             sessions[run] = parsed
@@ -187,6 +194,8 @@ def test_hparams_shows_every_trial_with_its_settings_score_and_status(first):
         end = sessions[run][metadata.SESSION_END_INFO_TAG].session_end_info
         assert start.hparams["training.learning_rate"].number_value == float(row["training.learning_rate"])
         assert start.hparams["audio.n_mels"].number_value == float(row["audio.n_mels"])
+        assert start.hparams["model.dropout"].number_value == float(row["model.dropout"])
+        assert start.hparams["training.steps_per_call"].string_value == row["training.steps_per_call"]
         assert end.status == (1 if row["status"] == "done" else 2)  # STATUS_SUCCESS, STATUS_FAILURE
         if row["status"] == "done":
             scalars = EventAccumulator(str(root / "tensorboard" / run)).Reload()
@@ -201,18 +210,48 @@ def test_a_picture_and_no_half_written_file_are_left(first):
     assert [path for path in root.rglob(".*") if path.is_file()] == []
 
 
-def test_resuming_redoes_nothing_and_goes_on_with_more_trials(first, search_path, tmp_path):
+def test_resuming_redoes_nothing_but_failures_and_goes_on_with_more_trials(first, search_path, tmp_path):
     shutil.copytree(first[0], tmp_path, dirs_exist_ok=True)
     root = the_tuning(tmp_path)
-    before = {path: path.read_bytes() for path in root.rglob("result.json")}
+    failed = [row["trial"] for row in trials(root) if row["status"] == "failed"]
+    before = {
+        path: path.read_bytes()
+        for path in root.rglob("result.json")
+        if path.parent.name not in {f"trial_{name}" for name in failed}
+    }
+    assert (len(before), len(failed)) == (3, 2)
     again = run_tune(tmp_path, search_path, "--resume")
     assert again.code == 0, again.err
-    assert not re.search(r"^trial \d \(", again.out, re.MULTILINE)
+    assert re.findall(r"^trial (\d) \((\d) of 5\)", again.out, re.MULTILINE) == [
+        (name, str(number)) for number, name in enumerate(failed, start=4)
+    ]
     outcome = run_tune(tmp_path, search_path, "--resume", "max_trials=6")
     assert outcome.code == 0, outcome.err
+    begun = re.findall(r"^trial (\d) \(\d of 6\)", outcome.out, re.MULTILINE)
+    assert begun == [*failed, "5"]
     assert re.findall(r"^trial (\d) \(6 of 6\)", outcome.out, re.MULTILINE) == ["5"]
     assert {path: path.read_bytes() for path in before} == before
-    assert len(trials(root)) == 6
+    assert [row["trial"] for row in trials(root)] == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_a_trial_that_failed_is_done_on_resume_once_the_cause_is_gone(write_search, prepared_tones, tmp_path):
+    space = {"model.dropout": {"choice": [0, 0.1]}}
+    path, root = write_search(space=space, max_trials=1), tmp_path / "tuning"
+    in_the_way = root / "trials" / "trial_0" / "run"
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.touch()
+    outcome = run_tune(tmp_path, path, "--run-dir", root)
+    assert outcome.code == 1
+    assert "none of 1 trials has a score; the first: " in outcome.err
+    (row,) = trials(root)
+    assert (row["status"], (root / "trials" / "trial_0" / "error.txt").exists()) == ("failed", True)
+    in_the_way.unlink()
+    outcome = run_tune(tmp_path, path, "--run-dir", root, "--resume")
+    assert outcome.code == 0, outcome.err
+    (row,) = trials(root)
+    assert (row["trial"], row["status"], row["reason"]) == ("0", "done", "")
+    assert read_json(root / "trials" / "trial_0" / "trial.json")["status"] == "COMPLETED"
+    assert not (root / "trials" / "trial_0" / "error.txt").exists()
 
 
 @pytest.mark.parametrize(
@@ -223,7 +262,7 @@ def test_resuming_redoes_nothing_and_goes_on_with_more_trials(first, search_path
             1,
             r"ROOT: holds a tuning already; add --resume, or choose another --run-dir",
         ),
-        (("--resume", "seed=2"), 2, r"seed: 2, but the tuning in .* has 184; only max_trials may change"),
+        (("--resume", "seed=2"), 2, r"seed: 2, but the tuning in .* has 93; only max_trials may change"),
         (("--resume", "--run-dir", "none"), 1, "none: holds no tuning to resume; start one without --resume"),
         (("--resume", "name=other"), 1, "runs/other: holds no tuning to resume"),
         (("max_trial=2",), 2, r"override 'max_trial=2': max_trial: unknown key; did you mean 'max_trials'\?"),
@@ -241,6 +280,41 @@ def test_refusals_are_one_line_and_change_nothing(first, search_path, arguments,
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"is empty; a recipe needs at least 'recipe', 'max_trials' and 'space'"),
+        (b"space: [", r"\d+: "),
+        (b"- 1\n", r"is not a mapping"),
+        (b"name: \xff\n", r"1: is not UTF-8 text"),
+    ],
+    ids=["empty", "cut short", "no mapping", "not UTF-8"],
+)
+def test_a_damaged_tuning_is_named_in_one_line(search_path, tmp_path, content, message):
+    (tmp_path / "tuning.yaml").write_bytes(content)
+    outcome = run_tune(tmp_path, search_path, "--run-dir", tmp_path, "--resume")
+    assert outcome.code == 2
+    where = re.escape(str(tmp_path / "tuning.yaml"))
+    assert re.fullmatch(rf"kerasrep-tune: error: {where}: ?{message}[^\n]*\n", outcome.err), outcome.err
+
+
+def test_a_folder_that_cannot_be_used_is_refused_before_the_corpus_is_made(
+    write_search, tone_values, tmp_path, monkeypatch
+):
+    home, file = tmp_path / "home", tmp_path / "file"
+    monkeypatch.setenv("KERASREP_HOME", str(home))
+    file.touch()
+    for run_dir in (file, file / "below"):
+        outcome = run_tune(tmp_path, write_search(), "--run-dir", run_dir)
+        assert outcome.code == 1
+        assert re.fullmatch(
+            rf"kerasrep-tune: error: {re.escape(str(run_dir))}: cannot write there \(.*\); "
+            r"choose another --run-dir\n",
+            outcome.err,
+        ), outcome.err
+    assert not home.exists()
+
+
 def test_trials_that_all_fail_stop_after_three_with_the_reason(write_search, tmp_path):
     space = {
         "audio.segment_seconds": {"choice": [50.0]},
@@ -255,6 +329,10 @@ def test_trials_that_all_fail_stop_after_three_with_the_reason(write_search, tmp
         re.MULTILINE,
     ), outcome.err
     assert len(list(the_tuning(tmp_path).rglob("result.json"))) == 3
+    again = run_tune(tmp_path, write_search(space=space), "--resume")  # the cause is still there
+    assert again.code == 1
+    assert again.err == outcome.err
+    assert re.findall(r"^trial (\d) \(", again.out, re.MULTILINE) == ["0", "1", "2"]
 
 
 def test_a_search_without_any_score_says_so(write_search, tmp_path):
