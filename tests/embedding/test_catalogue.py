@@ -14,7 +14,7 @@ from kerasrep.embedding.catalogue.reading import read_embeddings
 from kerasrep.embedding.embedder import load
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.embedding.representations import model_fingerprint
-from kerasrep.errors import DataError, RecipeError, RunError
+from kerasrep.errors import DataError, ExportError, RecipeError, RunError
 
 RATE_HZ, SEGMENT = 22_050, 55_125
 
@@ -238,6 +238,60 @@ def test_work_of_other_settings_is_refused_until_it_is_given_up(folder, tmp_path
     with pytest.raises(RecipeError, match=r"another pool \(mean-std, now mean\).*--restart"):
         embed(folder, tmp_path / "x.npz", pool="mean")
     assert embed(folder, tmp_path / "x.npz", pool="mean", restart=True).kept == 0
+
+
+@pytest.fixture
+def begun(folder, tmp_path, quick, monkeypatch):
+    """`x.npz`, whose work is done but for the table."""
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "_write", killed)
+        with pytest.raises(Killed):
+            embed(folder, tmp_path / "x.npz")
+    return tmp_path / "x.npz"
+
+
+def test_a_restart_that_cannot_be_keeps_what_was_done(folder, begun):
+    with pytest.raises(RecipeError, match="did you mean 'tag'"):
+        embed(folder, begun, sources=("tga",), restart=True)
+    with pytest.raises(RecipeError, match="hop of"):
+        embed(folder, begun, hop_seconds=-1.0, restart=True)
+    assert embed(folder, begun).kept == 7
+
+
+def test_a_restart_with_a_model_that_is_none_keeps_what_was_done(folder, begun, monkeypatch):
+    def damaged(_path):
+        raise ExportError("damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "find_model", lambda path: (damaged, begun))
+        patch.setattr(job, "model_fingerprint", lambda path: "0")
+        with pytest.raises(ExportError, match="damaged"):
+            embed(folder, begun, restart=True)
+    assert embed(folder, begun).kept == 7
+
+
+def test_a_restart_leaves_the_work_of_another_process_alone(folder, begun):
+    place = journal.journal_folder(begun) / "journal.sqlite"
+    other = sqlite3.connect(place, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    content = place.read_bytes()
+    with pytest.raises(DataError, match="another process works on this output"):
+        embed(folder, begun, restart=True)
+    assert place.read_bytes() == content
+    other.close()
+    assert embed(folder, begun).kept == 7
+
+
+def test_a_restart_forgets_the_work_of_the_same_settings_and_of_other_formats(folder, begun, quick):
+    quick.clear()
+    with sqlite3.connect(journal.journal_folder(begun) / "journal.sqlite") as other:
+        other.execute("PRAGMA user_version = 99")
+        other.execute('CREATE TABLE "a ""strange"" one" (x)')
+    other.close()
+    with pytest.raises(DataError, match="format 99"):
+        embed(folder, begun)
+    summary = embed(folder, begun, restart=True)
+    assert (summary.kept, summary.files) == (0, 7) and quick
 
 
 def test_two_processes_do_not_work_on_one_output(folder, tmp_path, quick):

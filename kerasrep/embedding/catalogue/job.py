@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from tqdm import tqdm
 import kerasrep
 from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue import writing
-from kerasrep.embedding.catalogue.journal import BAD, DONE, WAITING, Journal, journal_folder
+from kerasrep.embedding.catalogue.journal import BAD, DONE, WAITING, Journal
 from kerasrep.embedding.catalogue.layout import NONE, About, Layout, make_layout
 from kerasrep.embedding.decoding import Cutting, Failure, decode_parts
 from kerasrep.embedding.files import iterate_audio
@@ -122,8 +121,6 @@ def embed_catalogue(
     check_output(output, settings.shard_rows)
     load_model, found = find_model(model_path)
     fingerprint = model_fingerprint(found)
-    if restart:
-        shutil.rmtree(journal_folder(output), ignore_errors=True)
     model = load_model(found)
     layout = make_layout(
         model.branches,
@@ -135,7 +132,7 @@ def embed_catalogue(
     )
     about = _about(layout, found.absolute(), fingerprint, settings.decoder)
     summary = Summary(dimension=layout.dimension)
-    with Journal(output, about) as journal:
+    with Journal(output, about, restart) as journal:
         journal.list_files(iterate_audio(inputs))
         summary.kept = journal.count(DONE)
         _embed(journal, model, layout, settings, summary, label)
