@@ -9,6 +9,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from kerasrep.cli import command
 from kerasrep.cli import search as cli
 from kerasrep.embedding.catalogue.job import Settings, embed_catalogue
+from kerasrep.embedding.catalogue.layout import MAX_HOP_SECONDS, MIN_HOP_SECONDS
 from kerasrep.embedding.catalogue.reading import read_embeddings
 from kerasrep.embedding.embedder import load
 from kerasrep.embedding.search import open_model, search
@@ -92,6 +93,19 @@ def test_of_segments_each_track_is_told_once_at_its_nearest(index, songs, run):
         assert neighbour.start_seconds == table.start_seconds[neighbour.row]
     code, out, _ = run(index(**settings), songs / "02.wav", "-n", 2)
     assert code == 0 and " at 0:0" in out[2]
+
+
+@pytest.mark.parametrize("hop_seconds", [MIN_HOP_SECONDS, MAX_HOP_SECONDS])
+def test_an_index_of_the_shortest_and_of_the_longest_hop_is_searched(
+    small_export, tmp_path, run, hop_seconds
+):
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, np.random.default_rng(0).normal(0, 0.1, (56_000, 2)), RATE_HZ)
+    settings = Settings(hop_seconds=hop_seconds)
+    embed_catalogue(small_export, [tmp_path], tmp_path / "x.parquet", settings)
+    code, out, err = run(tmp_path / "x.parquet", tmp_path / "a.wav")
+    assert (code, err) == (0, [])
+    assert str(tmp_path / "b.wav") in out[2]
 
 
 def test_a_picture_is_drawn_of_any_names(index, songs, tmp_path, run):

@@ -113,11 +113,15 @@ def make_layout(
 
 
 def _hop_samples(hop_seconds: float, sample_rate_hz: int) -> int:
-    if not (math.isfinite(hop_seconds) and MIN_HOP_SECONDS <= hop_seconds <= MAX_HOP_SECONDS):
+    """Bounds are compared in samples, so that the hop that a table names, which is rounded, is one again."""
+    shortest, longest = (round(bound * sample_rate_hz) for bound in (MIN_HOP_SECONDS, MAX_HOP_SECONDS))
+    samples = hop_seconds * sample_rate_hz
+    hop_samples = round(samples) if math.isfinite(samples) else 0
+    if not max(1, shortest) <= hop_samples <= longest:
         raise RecipeError(
             f"hop of {hop_seconds} s: give seconds from {MIN_HOP_SECONDS} to {MAX_HOP_SECONDS:.0f}"
         )
-    return max(1, round(hop_seconds * sample_rate_hz))
+    return hop_samples
 
 
 def _kept(branches: Sequence[str], sources: Sequence[str]) -> tuple[str, ...]:
