@@ -49,7 +49,7 @@ def test_a_folder_becomes_an_npz_table(audio, tmp_path, run_embed, small_export)
     code, out, err = run_embed(audio, "-o", output)
     assert (code, err) == (0, [])
     assert "2 files" in out[-1]
-    assert "times real time" in out[-1]
+    assert ", 2.7 s of audio in " in out[-1] and "times real time" in out[-1]
     with np.load(output, allow_pickle=False) as table:
         assert sorted(table.files) == ["about", "columns", "embeddings", "paths", "seconds"]
         np.testing.assert_allclose(table["seconds"], [30_000 / 22_050, 60_000 / 44_100], atol=1e-3)

@@ -110,6 +110,17 @@ def test_rows_over_time_carry_the_time_they_begin(folder, tmp_path, quick, suffi
     np.testing.assert_allclose(table.start_seconds, starts, atol=1e-9)
 
 
+@pytest.mark.parametrize("hop_seconds", [None, 0.3, 7.0])
+def test_the_audio_that_is_counted_is_that_of_the_files_whatever_the_hop(
+    folder, tmp_path, quick, hop_seconds
+):
+    (folder / "d0" / "bad.wav").write_text("no audio")
+    summary = embed(folder, tmp_path / "x.npz", hop_seconds=hop_seconds)
+    frames = [soundfile.info(path).frames for path in folder.rglob("[0-9].wav")]
+    assert len(frames) == summary.files == 7
+    assert summary.audio_seconds == pytest.approx(sum(frames) / RATE_HZ)
+
+
 def test_a_hop_and_pooling_go_together(folder, tmp_path, quick):
     embed(folder, tmp_path / "x.npz", hop_seconds=0.5, pool="mean")
     path = sorted(folder.rglob("*.wav"))[0]

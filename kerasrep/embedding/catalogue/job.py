@@ -55,7 +55,7 @@ class Summary:
         dimension: Values of a row.
         kept: Of the files those that an earlier call had done.
         bad: Files and folders that could not be used.
-        audio_seconds: Embedded by this call.
+        audio_seconds: Of the files that this call embedded.
         elapsed_seconds: Of embedding in this call.
     """
 
@@ -187,10 +187,6 @@ def _embed(
             for event in embed_parts(parts, model.embed_segments):
                 if isinstance(event, Rows):
                     _add(journal, layout, begun, event)
-                    summary.audio_seconds += len(event.values) * layout.hop_seconds
-                    elapsed = max(time.monotonic() - start_seconds, 1e-9)
-                    speed = f"{summary.audio_seconds / elapsed:.0f} times real time"
-                    bar.set_postfix_str(speed, refresh=False)
                     continue
                 held = begun.pop(event.key, None)
                 if isinstance(event, Failure):
@@ -198,7 +194,12 @@ def _embed(
                 else:
                     if isinstance(held, SegmentStatistics):
                         journal.add(event.key, 0, layout.pooled(held)[None])
-                    journal.finish(event.key, event.samples / layout.sample_rate_hz)
+                    seconds = event.samples / layout.sample_rate_hz
+                    journal.finish(event.key, seconds)
+                    summary.audio_seconds += seconds
+                    elapsed = max(time.monotonic() - start_seconds, 1e-9)
+                    speed = f"{summary.audio_seconds / elapsed:.0f} times real time"
+                    bar.set_postfix_str(speed, refresh=False)
                 bar.update()
         finally:
             parts.close()
