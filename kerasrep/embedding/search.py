@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.embedding.catalogue.layout import MEAN, NONE, Layout, make_layout
+from kerasrep import constants
+from kerasrep.embedding.catalogue.layout import MEAN, MEAN_STD, NONE, Layout, make_layout
 from kerasrep.embedding.catalogue.reading import Table
 from kerasrep.embedding.catalogue.rows import rows_of_files
 from kerasrep.embedding.models import SegmentModel, find_model
@@ -85,12 +86,13 @@ def open_model(table: Table, model_path: Path | None) -> tuple[SegmentModel, Lay
     model = load_model(found)
     settings = (None, None, None) if about is None else (about.pool, about.hop_seconds, about.branches)
     pool, hop_seconds, branches = settings
-    pool = MEAN if pool == NONE or (pool is None and table.start_seconds is not None) else pool
+    if pool is None:
+        pool = NONE if table.start_seconds is not None else _pool_of_width(table, len(model.branches))
     layout = make_layout(
         model.branches,
         model.sample_rate_hz,
         model.segment_samples,
-        pool or _pool_of(table, model),
+        MEAN if pool == NONE else pool,
         hop_seconds,
         branches,
     )
@@ -102,8 +104,9 @@ def open_model(table: Table, model_path: Path | None) -> tuple[SegmentModel, Lay
     return model, layout
 
 
-def _pool_of(table: Table, model: SegmentModel) -> str:
-    return MEAN if table.columns and not any(c.startswith("sd/") for c in table.columns) else "mean-std"
+def _pool_of_width(table: Table, n_branches: int) -> str:
+    """Names of columns may be missing, so that the width tells."""
+    return MEAN_STD if table.embeddings.shape[1] == 2 * constants.EMBEDDING_SIZE * n_branches else MEAN
 
 
 def search(
@@ -123,7 +126,8 @@ def search(
     """
     from sklearn.neighbors import NearestNeighbors
 
-    vectors = np.stack(list(rows_of_files(paths, model, layout)))
+    decoder = "soundfile" if table.about is None else table.about.decoder
+    vectors = np.stack(list(rows_of_files(paths, model, layout, decoder)))
     if not np.linalg.norm(table.embeddings, axis=1).all() or not np.linalg.norm(vectors, axis=1).all():
         raise DataError("an embedding is zero and points nowhere; embed the index with another model")
     neighbours = NearestNeighbors(metric="cosine", algorithm="brute").fit(table.embeddings)

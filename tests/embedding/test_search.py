@@ -1,9 +1,11 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from pyarrow import parquet
 from sklearn.metrics.pairwise import cosine_similarity
 
 from kerasrep.cli import command
@@ -13,6 +15,7 @@ from kerasrep.embedding.catalogue.layout import MAX_HOP_SECONDS, MIN_HOP_SECONDS
 from kerasrep.embedding.catalogue.reading import read_embeddings
 from kerasrep.embedding.embedder import load
 from kerasrep.embedding.search import open_model, search
+from kerasrep.errors import DataError, RecipeError
 
 RATE_HZ = 22_050
 
@@ -156,6 +159,31 @@ def test_a_table_without_a_model_needs_one_that_fits(index, songs, small_export,
     )
     code, _, err = run(tmp_path / "short.npz", songs / "01.wav", "--model", small_export)
     assert code == 2 and "the index has 7" in err[0]
+
+
+def test_how_a_plain_table_pools_is_told_by_its_width(index, songs, small_export, tmp_path):
+    full = parquet.read_table(index())
+    parquet.write_table(full.select(["path", "embedding"]).replace_schema_metadata(), tmp_path / "x.parquet")
+    both = read_embeddings(tmp_path / "x.parquet")
+    assert both.about is None and both.columns[:2] == ("0", "1")
+    vector = load(small_export).embed_file(songs / "01.wav")
+    mean = replace(both, columns=both.columns[:512], embeddings=both.embeddings[:, :512])
+    starts = replace(mean, start_seconds=np.zeros(len(mean.paths)))
+    for table, expected in ((both, vector), (mean, vector[:512]), (starts, vector[:512])):
+        (query,) = search(table, [songs / "01.wav"], *open_model(table, small_export))
+        np.testing.assert_allclose(query.vector, expected, atol=1e-5)
+    with pytest.raises(RecipeError, match="the index has 1024"):
+        open_model(replace(both, start_seconds=starts.start_seconds), small_export)
+
+
+def test_queries_are_decoded_by_what_decoded_the_index(index, songs, tmp_path):
+    table = read_embeddings(index())
+    model, layout = open_model(table, None)
+    soundfile.write(tmp_path / "a.aiff", soundfile.read(songs / "05.wav")[0], RATE_HZ)
+    assert search(table, [tmp_path / "a.aiff"], model, layout)[0].neighbours[0].path == str(songs / "05.wav")
+    other = replace(table, about=replace(table.about, decoder="tensorflow-io"))
+    with pytest.raises(DataError, match="tensorflow-io does not decode AIFF"):
+        search(other, [tmp_path / "a.aiff"], model, layout)
 
 
 @pytest.mark.parametrize(

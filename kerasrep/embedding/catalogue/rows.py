@@ -17,7 +17,7 @@ from kerasrep.errors import DataError
 
 
 def rows_of_files(
-    paths: Sequence[Path], model: SegmentModel, layout: Layout
+    paths: Sequence[Path], model: SegmentModel, layout: Layout, decoder: str = "soundfile"
 ) -> Iterator[NDArray[np.float32]]:
     """Embed files, several of them decoded side by side.
 
@@ -25,6 +25,7 @@ def rows_of_files(
         paths: Audio files.
         model: What embeds them.
         layout: Of the rows; it has to pool.
+        decoder: `soundfile`, or `tensorflow-io`.
 
     Yields:
         float32 [dimension] a file, in the order of the paths.
@@ -32,7 +33,7 @@ def rows_of_files(
     Raises:
         DataError: At the first file that cannot be used.
     """
-    cutting = Cutting(layout.sample_rate_hz, layout.segment_samples, layout.hop_samples)
+    cutting = Cutting(layout.sample_rate_hz, layout.segment_samples, layout.hop_samples, decoder)
     parts = decode_parts(enumerate(paths), cutting)
     begun: dict[int, SegmentStatistics] = {}
     done: dict[int, NDArray[np.float32]] = {}
