@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep import constants
+from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue.layout import MEAN, MEAN_STD, NONE, Layout, make_layout
 from kerasrep.embedding.catalogue.reading import Table
 from kerasrep.embedding.catalogue.rows import rows_of_files
+from kerasrep.embedding.catalogue.writing import path_text
 from kerasrep.embedding.models import SegmentModel, find_model
 from kerasrep.embedding.representations import model_fingerprint
 from kerasrep.errors import DataError, ExportError, RecipeError
@@ -127,7 +129,8 @@ def search(
     from sklearn.neighbors import NearestNeighbors
 
     decoder = "soundfile" if table.about is None else table.about.decoder
-    vectors = np.stack(list(rows_of_files(paths, model, layout, decoder)))
+    with silenced():
+        vectors = np.stack(list(rows_of_files(paths, model, layout, decoder)))
     if not np.linalg.norm(table.embeddings, axis=1).all() or not np.linalg.norm(vectors, axis=1).all():
         raise DataError("an embedding is zero and points nowhere; embed the index with another model")
     neighbours = NearestNeighbors(metric="cosine", algorithm="brute").fit(table.embeddings)
@@ -149,11 +152,14 @@ def search(
 def _distinct(
     table: Table, query: Path, rows: NDArray[np.intp], distances: NDArray[np.float64], most: int
 ) -> tuple[Neighbour, ...]:
-    """Each track once, at its nearest row."""
-    own, seen, found = os.path.realpath(query), set(), []
+    """Each track once, at its nearest row; without the query, under whatever name the table has it."""
+    # Tables hold paths as text, in which bytes that are not UTF-8 are escaped.
+    own = {path_text(query), path_text(Path(os.path.realpath(query)))}
+    seen: set[str] = set()
+    found: list[Neighbour] = []
     for row, distance in zip(rows.tolist(), distances.tolist(), strict=True):
         path = table.paths[row]
-        if path in seen or os.path.realpath(path) == own:
+        if path in seen or path in own or _real(path) in own:
             continue
         seen.add(path)
         start = None if table.start_seconds is None else float(table.start_seconds[row])
@@ -161,3 +167,10 @@ def _distinct(
         if len(found) == most:
             break
     return tuple(found)
+
+
+def _real(path: str) -> str:
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # a NUL in it
+        return path

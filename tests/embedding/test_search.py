@@ -1,3 +1,4 @@
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from kerasrep.cli import search as cli
 from kerasrep.embedding.catalogue.job import Settings, embed_catalogue
 from kerasrep.embedding.catalogue.layout import MAX_HOP_SECONDS, MIN_HOP_SECONDS
 from kerasrep.embedding.catalogue.reading import read_embeddings
+from kerasrep.embedding.catalogue.writing import path_text
 from kerasrep.embedding.embedder import load
 from kerasrep.embedding.search import open_model, search
 from kerasrep.errors import DataError, RecipeError
@@ -184,6 +186,31 @@ def test_queries_are_decoded_by_what_decoded_the_index(index, songs, tmp_path):
     other = replace(table, about=replace(table.about, decoder="tensorflow-io"))
     with pytest.raises(DataError, match="tensorflow-io does not decode AIFF"):
         search(other, [tmp_path / "a.aiff"], model, layout)
+
+
+@pytest.mark.parametrize("name", ["a.wav", os.fsdecode(b"caf\xe9.wav")])
+def test_a_query_is_not_its_own_neighbour_whatever_it_is_called(index, songs, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("link").symlink_to("folder")
+    shutil.copy(songs / "05.wav", Path("folder") / name)
+    table = read_embeddings(index())
+    model, layout = open_model(table, None)
+    inside = [Path("folder") / name, tmp_path / "folder" / name, Path("link") / name]
+    for row in inside:
+        own = replace(table, paths=(path_text(row), "a\0b.wav", *table.paths[2:]))
+        for query in search(own, inside, model, layout, n_neighbours=12):
+            assert [neighbour.path for neighbour in query.neighbours].count(str(songs / "05.wav")) == 1
+            assert {neighbour.row for neighbour in query.neighbours} == set(range(1, 12))
+
+
+def test_what_native_decoders_say_of_a_broken_query_is_not_heard(index, songs, tmp_path, capfd):
+    soundfile.write(tmp_path / "whole.mp3", soundfile.read(songs / "05.wav")[0], RATE_HZ)
+    content = (tmp_path / "whole.mp3").read_bytes()
+    (tmp_path / "cut.mp3").write_bytes(content[: len(content) // 2])
+    assert command.run(cli.main, cli.PROG, [str(index()), str(tmp_path / "cut.mp3")]) == 1
+    err = capfd.readouterr().err.splitlines()
+    assert len(err) == 1 and "cut.mp3: ends after" in err[0]
 
 
 @pytest.mark.parametrize(
