@@ -344,6 +344,18 @@ def test_what_cannot_be_written_is_told_and_the_work_kept(folder, tmp_path, quic
     assert embed(folder, tmp_path / "x.npz").kept == 7
 
 
+def test_a_table_of_skipped_files_that_cannot_be_written_leaves_the_work(
+    folder, tmp_path, quick, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "check_output", lambda *_arguments: None)
+        (tmp_path / "x.npz.skipped.csv").mkdir()
+        with pytest.raises(RunError, match=r"x\.npz\.skipped\.csv: cannot be written.*what is done is kept"):
+            embed(folder, tmp_path / "x.npz")
+    (tmp_path / "x.npz.skipped.csv").rmdir()
+    assert embed(folder, tmp_path / "x.npz").kept == 7
+
+
 def test_tables_that_are_none_are_refused_in_one_line(tmp_path):
     np.savez(tmp_path / "a.npz", paths=np.array(["x"]))
     np.savez(tmp_path / "b.npz", paths=np.array(["x"]), embeddings=np.zeros((2, 3), "f4"), columns=["a"])
@@ -351,7 +363,17 @@ def test_tables_that_are_none_are_refused_in_one_line(tmp_path):
     np.savez(tmp_path / "d.npz", paths=["x"], embeddings=np.ones((1, 1)), columns=["a"], about="{}")
     (tmp_path / "e.parquet").write_text("no table")
     (tmp_path / "f").mkdir()
-    for name in ("a.npz", "b.npz", "c.npz", "d.npz", "e.parquet", "f", "missing.npz"):
+    for name in (
+        "a.npz",
+        "b.npz",
+        "c.npz",
+        "d.npz",
+        "e.parquet",
+        "f",
+        "missing.npz",
+        "n" * 300,
+        "n" * 300 + "/x.npz",
+    ):
         with pytest.raises(DataError, match=name) as caught:
             read_embeddings(tmp_path / name)
         assert "\n" not in str(caught.value)

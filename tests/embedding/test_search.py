@@ -218,6 +218,8 @@ def test_what_native_decoders_say_of_a_broken_query_is_not_heard(index, songs, t
     [
         (["-n", "0"], 2, "-n 0"),
         (["--picture", "x.jpg"], 2, "ends with .png"),
+        (["--picture", "n" * 300 + ".png"], 2, "File name too long"),
+        (["--model", "n" * 300], 2, "File name too long"),
         (["bad.wav"], 1, "is no audio"),
     ],
 )
@@ -228,3 +230,5 @@ def test_what_is_wrong_is_told_in_one_line(index, songs, tmp_path, monkeypatch, 
     assert (found, out, len(err)) == (code, [], 1)
     assert said in err[0]
     assert run(tmp_path / "bad.wav", songs / "01.wav")[0] == 1
+    code, out, err = run("n" * 300, songs / "01.wav")
+    assert (code, out, len(err)) == (1, [], 1) and "File name too long" in err[0]

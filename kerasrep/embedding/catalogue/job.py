@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -72,8 +74,17 @@ def check_output(output: Path, shard_rows: int = 0) -> None:
     """Refuse an output that could only fail after hours of work.
 
     Raises:
-        RecipeError: Where the suffix is unknown, or something of another kind is there.
+        RecipeError: Where the suffix is unknown, the name too long, or something of another kind is there.
     """
+    try:
+        _check_place(output, shard_rows)
+    except OSError as error:
+        raise RecipeError(f"-o {output}: cannot be used ({error.strerror}); give another") from error
+
+
+def _check_place(output: Path, shard_rows: int) -> None:
+    if len(os.fsencode(output.name)) > writing.MAX_NAME_BYTES:
+        raise RecipeError(f"-o {output}: has a name of more than {writing.MAX_NAME_BYTES} bytes; shorten it")
     if shard_rows < 0:
         raise RecipeError(f"--shard-rows {shard_rows}: give a whole number above 0")
     if shard_rows:
@@ -81,12 +92,13 @@ def check_output(output: Path, shard_rows: int = 0) -> None:
             raise RecipeError(f"-o {output}: shards are Parquet; give a folder, or leave --shard-rows out")
         if output.exists():
             raise RecipeError(f"-o {output}: exists already, and shards are never overwritten; give another")
-        return
-    if output.suffix not in writing.SUFFIXES:
+    elif output.suffix not in writing.SUFFIXES:
         known = " or ".join(writing.SUFFIXES)
         raise RecipeError(f"-o {output}: unknown suffix '{output.suffix}'; use {known}")
-    if output.is_dir():
+    elif output.is_dir():
         raise RecipeError(f"-o {output}: is a folder; give a file name")
+    if (skipped := writing.skipped_path(output)).is_dir():
+        raise RecipeError(f"-o {output}: {skipped.name}, the table of skipped files, is a folder; remove it")
 
 
 def embed_catalogue(
@@ -224,7 +236,8 @@ def _write(
 ) -> None:
     """Write the tables; nothing where no file is good."""
     summary.files, summary.bad = journal.count(DONE), journal.count(BAD)
-    writing.write_skipped(output, journal.bad())
+    with _told(writing.skipped_path(output)):
+        writing.write_skipped(output, journal.bad())
     longest = 0
     for path, n_bytes in journal.paths():
         longest = max(longest, len(writing.path_text(path)))
@@ -235,7 +248,7 @@ def _write(
     def blocks() -> Iterable[writing.Block]:
         return writing.blocks_of(journal.rows(layout.dimension), layout, shard_rows or None)
 
-    try:
+    with _told(output):
         if shard_rows:
             writing.write_shards(output, blocks(), layout, about, summary.rows, shard_rows)
         else:
@@ -244,9 +257,15 @@ def _write(
                     writing.write_npz(temporary, blocks, layout, about, summary.rows, longest)
                 else:
                     writing.write_parquet(temporary, blocks(), layout, about)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise RunError(
-            f"{output}: cannot be written ({error.strerror or error}); what is done is kept: make room and "
+            f"{path}: cannot be written ({error.strerror or error}); what is done is kept: make room and "
             "give the same command again"
         ) from error
 

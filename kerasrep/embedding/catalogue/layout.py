@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -105,7 +107,7 @@ def make_layout(
     """
     if pool is None:
         pool = MEAN_STD if hop_seconds is None else NONE
-    if pool not in POOLS:
+    if not isinstance(pool, str) or pool not in POOLS:
         raise RecipeError(f"pool {pool!r}: give one of {', '.join(POOLS)}")
     hop_samples = segment_samples if hop_seconds is None else _hop_samples(hop_seconds, sample_rate_hz)
     kept = tuple(branches) if sources is None else _kept(branches, sources)
@@ -114,21 +116,29 @@ def make_layout(
 
 def _hop_samples(hop_seconds: float, sample_rate_hz: int) -> int:
     """Bounds are compared in samples, so that the hop that a table names, which is rounded, is one again."""
+    is_number = isinstance(hop_seconds, numbers.Real) and not isinstance(hop_seconds, bool)
+    try:
+        samples = float(hop_seconds) * sample_rate_hz if is_number else math.nan
+    except OverflowError:  # an enormous int
+        samples = math.inf
     shortest, longest = (round(bound * sample_rate_hz) for bound in (MIN_HOP_SECONDS, MAX_HOP_SECONDS))
-    samples = hop_seconds * sample_rate_hz
     hop_samples = round(samples) if math.isfinite(samples) else 0
     if not max(1, shortest) <= hop_samples <= longest:
-        raise RecipeError(
-            f"hop of {hop_seconds} s: give seconds from {MIN_HOP_SECONDS} to {MAX_HOP_SECONDS:.0f}"
-        )
+        said = f"{hop_seconds} s" if is_number else _short(hop_seconds)
+        raise RecipeError(f"hop of {said}: give seconds from {MIN_HOP_SECONDS} to {MAX_HOP_SECONDS:.0f}")
     return hop_samples
 
 
 def _kept(branches: Sequence[str], sources: Sequence[str]) -> tuple[str, ...]:
     """Checked sources in the order of the model."""
-    if not sources:
+    names: list[Any] = [None]
+    with contextlib.suppress(TypeError):  # nothing to iterate over
+        names = [None] if isinstance(sources, str) else list(sources)
+    if not all(isinstance(name, str) for name in names):
+        raise RecipeError(f"sources {_short(sources)}: give a list of names")
+    if not names:
         raise RecipeError(f"sources: none named; the model has {', '.join(branches)}")
-    for source in sources:
+    for source in names:
         if source in branches:
             continue
         if tuple(branches) == (SHARED,):
@@ -141,7 +151,11 @@ def _kept(branches: Sequence[str], sources: Sequence[str]) -> tuple[str, ...]:
         raise RecipeError(
             f"source '{source}': the model has no such branch; {hint}it has {', '.join(branches)}"
         )
-    return tuple(branch for branch in branches if branch in sources)
+    return tuple(branch for branch in branches if branch in names)
+
+
+def _short(value: object) -> str:
+    return " ".join(repr(value).split())[:100]
 
 
 @dataclass(frozen=True)
