@@ -230,7 +230,16 @@ def test_what_changed_vanished_or_was_bad_meanwhile_is_seen(folder, tmp_path, qu
     write(bad, 1.0, 5)
     write(paths[2], 4.0, 77)
     paths[3].unlink()
-    assert embed(folder, tmp_path / "x.npz").kept == 5
+    size = paths[4].stat().st_size
+    write(paths[4], soundfile.info(paths[4]).duration, 78)
+    assert paths[4].stat().st_size == size
+    kept = []
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "_write", lambda *arguments: killed(kept.append(arguments[-1].kept)))
+        with pytest.raises(Killed):
+            embed(folder, tmp_path / "x.npz")
+    assert kept == [4]
+    assert embed(folder, tmp_path / "x.npz").kept == 7
     table = read_embeddings(tmp_path / "x.npz")
     assert table.paths == tuple(map(str, sorted(folder.rglob("*.wav"))))
     for path, row in zip(table.paths, table.embeddings, strict=True):
@@ -324,6 +333,16 @@ def test_damaged_work_is_told_in_one_line(folder, tmp_path, quick, content):
     with pytest.raises(DataError, match="delete it to begin anew"):
         embed(folder, tmp_path / "x.npz")
     assert embed(folder, tmp_path / "x.npz", restart=True).files == 7
+
+
+def test_files_are_decoded_by_what_was_asked_for(tmp_path, quick):
+    soundfile.write(tmp_path / "a.aiff", np.zeros((500, 2)), RATE_HZ)
+    summary = embed(tmp_path, tmp_path / "x.npz", decoder="tensorflow-io")
+    assert (summary.bad, summary.files) == (1, 0)
+    ((_, reason),) = job.read_skipped(tmp_path / "x.npz")
+    assert "tensorflow-io does not decode AIFF" in reason
+    summary = embed(tmp_path, tmp_path / "x.npz", decoder="soundfile")
+    assert (summary.bad, summary.files) == (0, 1)
 
 
 def test_a_file_named_twice_stands_once(folder, tmp_path, quick):

@@ -11,6 +11,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from kerasrep.cli import command
 from kerasrep.cli import search as cli
+from kerasrep.embedding import search as search_module
 from kerasrep.embedding.catalogue.job import Settings, embed_catalogue
 from kerasrep.embedding.catalogue.layout import MAX_HOP_SECONDS, MIN_HOP_SECONDS
 from kerasrep.embedding.catalogue.reading import read_embeddings
@@ -19,7 +20,7 @@ from kerasrep.embedding.embedder import load
 from kerasrep.embedding.search import open_model, search
 from kerasrep.errors import DataError, RecipeError
 
-RATE_HZ = 22_050
+RATE_HZ, SEGMENT, HOP = 22_050, 55_125, 11_025
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +85,16 @@ def test_audio_outside_the_index_finds_its_copy(index, songs, tmp_path, run):
     assert len(out) == 5
 
 
-def test_of_segments_each_track_is_told_once_at_its_nearest(index, songs, run):
-    settings = {"hop_seconds": 0.5, "sources": ("tag",)}
+def test_of_segments_each_track_is_told_once_at_its_nearest(index, songs, run, monkeypatch):
+    settings = {"hop_seconds": HOP / RATE_HZ, "sources": ("tag",)}
     table = read_embeddings(index(**settings))
     model, layout = open_model(table, None)
+    monkeypatch.setattr(search_module, "_SEGMENTS_A_TRACK", 1)  # so that more have to be asked for
     (query,) = search(table, [songs / "02.wav"], model, layout, n_neighbours=11)
+    samples = np.pad(soundfile.read(songs / "02.wav", dtype="float32")[0], [(0, SEGMENT), (0, 0)])
+    starts = range(0, 4 * RATE_HZ - SEGMENT + HOP, HOP)  # 4 s, and the last segment reaches their end
+    segments = np.stack([samples[start : start + SEGMENT] for start in starts])
+    np.testing.assert_allclose(query.vector, model.embed_segments(segments)[:, 256:].mean(axis=0), atol=1e-5)
     others = {path for path in table.paths if not path.endswith("02.wav")}
     assert {neighbour.path for neighbour in query.neighbours} == others
     similarities = cosine_similarity(query.vector[None], table.embeddings)[0]
