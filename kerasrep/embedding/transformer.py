@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +17,6 @@ from kerasrep.embedding.catalogue.layout import MEAN, MEAN_STD, Layout, make_lay
 from kerasrep.embedding.catalogue.rows import rows_of_files
 from kerasrep.embedding.embedder import waveform_blocks
 from kerasrep.embedding.models import WHAT_A_MODEL_IS, SegmentModel, find_model
-from kerasrep.embedding.segments import segment_batches
 from kerasrep.embedding.starter import default_model
 from kerasrep.errors import DataError, ExportError, RecipeError
 
@@ -167,11 +166,8 @@ def _items(recordings: Any) -> list[Any]:
 def _of_waveform(
     number: int, waveform: Any, rate_hz: float, model: SegmentModel, layout: Layout
 ) -> NDArray[np.float32]:
-    statistics = layout.new_statistics()
     try:
-        blocks: Iterable[NDArray[np.float32]] = waveform_blocks(waveform, rate_hz, layout.sample_rate_hz)
-        for segments in segment_batches(blocks, layout.segment_samples, hop_samples=layout.hop_samples):
-            statistics.add(layout.keep(model.embed_segments(segments)))
+        blocks = waveform_blocks(waveform, rate_hz, layout.sample_rate_hz)
+        return layout.row(blocks, model.embed_segments)
     except DataError as error:
         raise DataError(f"X[{number}]: {error}") from error
-    return layout.pooled(statistics)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep import constants
-from kerasrep.embedding.segments import SegmentStatistics
+from kerasrep.embedding.segments import SegmentStatistics, segment_batches
 from kerasrep.errors import DataError, RecipeError
 from kerasrep.recipe_faults import nearest
 
@@ -74,6 +74,25 @@ class Layout:
         by_branch = values.reshape(len(values), len(self.model_branches), constants.EMBEDDING_SIZE)
         kept = [self.model_branches.index(branch) for branch in self.branches]
         return by_branch[:, kept].reshape(len(values), -1)
+
+    def row(
+        self,
+        blocks: Iterable[NDArray[np.float32]],
+        embed_segments: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    ) -> NDArray[np.float32]:
+        """Embed one recording.
+
+        Args:
+            blocks: float32 [samples, 2] at `sample_rate_hz`, of any lengths.
+            embed_segments: Of the model.
+
+        Returns:
+            float32 [dimension].
+        """
+        statistics = self.new_statistics()
+        for segments in segment_batches(blocks, self.segment_samples, hop_samples=self.hop_samples):
+            statistics.add(self.keep(embed_segments(segments)))
+        return self.pooled(statistics)
 
     def new_statistics(self) -> SegmentStatistics:
         """What `keep` gives for one recording is added to this."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.embedding.catalogue.layout import Layout
-from kerasrep.embedding.decoding import Cutting, Failure, decode_parts
+from kerasrep.embedding.files import BadFile
 from kerasrep.embedding.models import SegmentModel
-from kerasrep.embedding.segments import SegmentStatistics
-from kerasrep.embedding.stream import Rows, embed_parts
+from kerasrep.embedding.stream import embed_in_order
 from kerasrep.errors import DataError
 
 
@@ -33,21 +33,8 @@ def rows_of_files(
     Raises:
         DataError: At the first file that cannot be used.
     """
-    cutting = Cutting(layout.sample_rate_hz, layout.segment_samples, layout.hop_samples, decoder)
-    parts = decode_parts(enumerate(paths), cutting)
-    begun: dict[int, SegmentStatistics] = {}
-    done: dict[int, NDArray[np.float32]] = {}
-    try:
-        next_key = 0
-        for event in embed_parts(parts, model.embed_segments):
-            if isinstance(event, Failure):
-                raise DataError(event.bad.reason)
-            if isinstance(event, Rows):
-                begun.setdefault(event.key, layout.new_statistics()).add(layout.keep(event.values))
-                continue
-            done[event.key] = layout.pooled(begun.pop(event.key))
-            while next_key in done:
-                yield done.pop(next_key)
-                next_key += 1
-    finally:
-        parts.close()
+    with contextlib.closing(embed_in_order(paths, model.embed_segments, layout, decoder)) as results:
+        for result in results:
+            if isinstance(result, BadFile):
+                raise DataError(result.reason)
+            yield result.embedding
