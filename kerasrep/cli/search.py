@@ -42,8 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.neighbours < 1:
         raise RecipeError(f"-n {arguments.neighbours}: give a whole number above 0")
     picture: Path | None = arguments.picture
-    if picture is not None and (picture.suffix.lower() != ".png" or picture.is_dir()):
-        raise RecipeError(f"--picture {picture}: give a file name that ends with .png")
+    if picture is not None:
+        _check_picture(picture)
 
     from kerasrep.embedding.catalogue.reading import read_embeddings
     from kerasrep.embedding.search import open_model, search
@@ -60,6 +60,15 @@ def main(argv: list[str] | None = None) -> int:
         draw_search(picture, table, queries)
         print(f"picture: {one_line(str(picture))}")
     return 0
+
+
+def _check_picture(path: Path) -> None:
+    try:
+        usable = path.suffix.lower() == ".png" and not path.is_dir()
+    except OSError as error:
+        raise RecipeError(f"--picture {path}: cannot be used ({error.strerror}); give another") from error
+    if not usable:
+        raise RecipeError(f"--picture {path}: give a file name that ends with .png")
 
 
 def _print(queries: Sequence[Query]) -> None:

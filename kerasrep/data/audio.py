@@ -35,6 +35,14 @@ MAX_SAMPLE = 1e10
 #: A file that ends before this part of what its header promises is broken.
 WHOLE_FRACTION = 0.99
 
+#: Format -> name of the chunk that holds its samples, and where the first chunk begins.
+_SAMPLE_CHUNKS = {"WAV": "data", "WAVEX": "data", "AIFF": "SSND"}
+_FIRST_CHUNK = 12  # after "RIFF" or the like, the size, and "WAVE" or the like
+#: First four bytes of such files -> byte order of their chunks' sizes.
+_BYTE_ORDERS = {b"RIFF": "<", b"RIFX": ">", b"FORM": ">"}
+#: Sizes that stand for "unknown" where a file was written into a pipe: ffmpeg's and others', then SoX's.
+_STREAMED_SIZES = (range(1), range(0xFFFFFFF0, 1 << 32), range(0x7FFF0000, (1 << 31) + 1))
+
 #: (format, subtype) that tensorflow-io decodes, and the integer or float type it wants to give.
 _TENSORFLOW_IO_DTYPES = {
     ("WAV", "PCM_U8"): "uint8",
@@ -130,6 +138,8 @@ def decode_blocks(
     if decoder == "tensorflow-io":
         blocks = _tensorflow_io_blocks(path, header, limit)
     else:
+        if limit == header.frames:
+            _check_whole(path, header)
         blocks = _soundfile_blocks(path, limit)
     yield np.zeros((0, constants.N_CHANNELS), np.float32)
     yield from convert_blocks(str(path), blocks, header.sample_rate_hz, sample_rate_hz)
@@ -300,11 +310,34 @@ def _to_float(samples: NDArray[Any]) -> NDArray[np.float32]:
     return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
 
 
+def _check_whole(path: Path, header: AudioHeader) -> None:
+    """Raise DataError where WAV or AIFF claims more samples than the file has: libsndfile shortens the claim.
+
+    Sizes of streams say nothing, and where chunks are not found as libsndfile found them, it knows better.
+    """
+    wanted = _SAMPLE_CHUNKS.get(header.format)
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        byte_order = _BYTE_ORDERS.get(file.read(4))
+        if wanted is None or byte_order is None:
+            return
+        file.seek(_FIRST_CHUNK)
+        for name, start, length in _chunks(file, byte_order):
+            if name != wanted:
+                continue
+            found = size - start
+            if found < length * WHOLE_FRACTION and not any(length in sizes for sizes in _STREAMED_SIZES):
+                raise DataError(
+                    f"{path}: ends after {found} of {length} bytes of samples; copy or convert it again"
+                )
+            return
+
+
 def _check_wav_size(path: Path) -> None:
     """Raise DataError where a chunk of a WAV file claims to reach beyond the file."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        file.seek(12)  # "RIFF", size, "WAVE"
+        file.seek(_FIRST_CHUNK)
         for name, start, length in _chunks(file):
             if start + length > size:
                 raise DataError(f"{path}: chunk '{name}' claims {length} bytes, the file ends before")
@@ -313,10 +346,10 @@ def _check_wav_size(path: Path) -> None:
     raise DataError(f"{path}: has no 'data' chunk")
 
 
-def _chunks(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
-    """Name, first byte and length of each RIFF chunk from the file's position on."""
+def _chunks(file: BinaryIO, byte_order: str = "<") -> Iterator[tuple[str, int, int]]:
+    """Name, first byte and length of each RIFF or IFF chunk from the file's position on."""
     while len(header := file.read(8)) == 8:
-        name, length = struct.unpack("<4sI", header)
+        name, length = struct.unpack(f"{byte_order}4sI", header)
         start = file.tell()
         yield name.decode("ascii", "replace"), start, length
         file.seek(start + length + length % 2)

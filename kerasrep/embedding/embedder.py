@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kerasrep import constants
 from kerasrep.data.audio import BLOCK_FRAMES, MAX_RATE_HZ, MIN_RATE_HZ, convert_blocks, decode_blocks
+from kerasrep.embedding.catalogue.layout import make_layout
 from kerasrep.embedding.models import SegmentModel, find_model
-from kerasrep.embedding.segments import SegmentStatistics, segment_batches
 from kerasrep.errors import DataError
 
 #: Raised whenever the same weights and the same audio give another vector; part of every fingerprint.
@@ -54,21 +53,18 @@ class Embedder:
         segment_samples: Samples a channel in one segment.
         branches: Names of the representations side by side.
         dimension: Values of an embedding: 512 a branch.
+        layout: Of an embedding.
         columns: Name of each value: `mean/BRANCH/0` ... `mean/BRANCH/255` for all branches, then `sd/...`.
     """
 
     def __init__(self, model: SegmentModel) -> None:
         self._model = model
+        self.layout = make_layout(model.branches, model.sample_rate_hz, model.segment_samples)
         self.sample_rate_hz = model.sample_rate_hz
         self.segment_samples = model.segment_samples
         self.branches = model.branches
-        self.columns = tuple(
-            f"{statistic}/{branch}/{number}"
-            for statistic in ("mean", "sd")
-            for branch in model.branches
-            for number in range(constants.EMBEDDING_SIZE)
-        )
-        self.dimension = len(self.columns)
+        self.columns = self.layout.columns
+        self.dimension = self.layout.dimension
 
     def embed(self, waveform: ArrayLike, sample_rate_hz: float) -> NDArray[np.float32]:
         """Embed one recording.
@@ -113,22 +109,11 @@ class Embedder:
         Returns:
             float32 [dimension].
         """
-        statistics = self.new_statistics()
-        for segments in self.cut(blocks):
-            statistics.add(self.embed_segments(segments))
-        return statistics.result()
-
-    def cut(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-        """Cut blocks of one recording, float32 [samples, 2], into batches for `embed_segments`."""
-        return segment_batches(blocks, self._model.segment_samples)
+        return self.layout.row(blocks, self.embed_segments)
 
     def embed_segments(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embed float32 [segments, segment_samples, 2]; returns float32 [segments, 256 x branches]."""
         return self._model.embed_segments(segments)
-
-    def new_statistics(self) -> SegmentStatistics:
-        """What `embed_segments` gives for one recording is added to this."""
-        return SegmentStatistics(self.dimension // 2)
 
 
 def waveform_blocks(

@@ -53,20 +53,21 @@ def find_model(path: Path) -> tuple[Callable[[Path], SegmentModel], Path]:
     Raises:
         ExportError: Where `path` is none of these.
     """
-    if not path.exists():
-        raise ExportError(f"{path}: does not exist; give {WHAT_A_MODEL_IS}")
-    if path.is_file():
-        if path.suffix != KERAS_SUFFIX:
-            raise ExportError(f"{path}: is no model; give {WHAT_A_MODEL_IS}")
-        return load_keras_file, path
     try:
+        if not path.exists():
+            raise ExportError(f"{path}: does not exist; give {WHAT_A_MODEL_IS}")
+        if path.is_file():
+            if path.suffix != KERAS_SUFFIX:
+                raise ExportError(f"{path}: is no model; give {WHAT_A_MODEL_IS}")
+            return load_keras_file, path
         version = find_version(path)
+        if version is not None:
+            return load_export, version
+        if RunDirectory(path).recipe.is_file():
+            return load_run, path
     except OSError as error:
-        raise ExportError(f"{path}: cannot be read ({error.strerror}); check permissions") from error
-    if version is not None:
-        return load_export, version
-    if RunDirectory(path).recipe.is_file():
-        return load_run, path
+        reason = f"cannot be read ({error.strerror}); check name and permissions"
+        raise ExportError(f"{path}: {reason}") from error
     raise ExportError(f"{path}: holds no model; give {WHAT_A_MODEL_IS}")
 
 

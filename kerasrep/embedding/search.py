@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.embedding.catalogue.layout import MEAN, NONE, Layout, make_layout
+from kerasrep import constants
+from kerasrep.data.native_messages import silenced
+from kerasrep.embedding.catalogue.layout import MEAN, MEAN_STD, NONE, Layout, make_layout
 from kerasrep.embedding.catalogue.reading import Table
 from kerasrep.embedding.catalogue.rows import rows_of_files
+from kerasrep.embedding.catalogue.writing import path_text
 from kerasrep.embedding.models import SegmentModel, find_model
 from kerasrep.embedding.representations import model_fingerprint
 from kerasrep.errors import DataError, ExportError, RecipeError
@@ -85,12 +88,13 @@ def open_model(table: Table, model_path: Path | None) -> tuple[SegmentModel, Lay
     model = load_model(found)
     settings = (None, None, None) if about is None else (about.pool, about.hop_seconds, about.branches)
     pool, hop_seconds, branches = settings
-    pool = MEAN if pool == NONE or (pool is None and table.start_seconds is not None) else pool
+    if pool is None:
+        pool = NONE if table.start_seconds is not None else _pool_of_width(table, len(model.branches))
     layout = make_layout(
         model.branches,
         model.sample_rate_hz,
         model.segment_samples,
-        pool or _pool_of(table, model),
+        MEAN if pool == NONE else pool,
         hop_seconds,
         branches,
     )
@@ -102,8 +106,9 @@ def open_model(table: Table, model_path: Path | None) -> tuple[SegmentModel, Lay
     return model, layout
 
 
-def _pool_of(table: Table, model: SegmentModel) -> str:
-    return MEAN if table.columns and not any(c.startswith("sd/") for c in table.columns) else "mean-std"
+def _pool_of_width(table: Table, n_branches: int) -> str:
+    """Names of columns may be missing, so that the width tells."""
+    return MEAN_STD if table.embeddings.shape[1] == 2 * constants.EMBEDDING_SIZE * n_branches else MEAN
 
 
 def search(
@@ -123,7 +128,9 @@ def search(
     """
     from sklearn.neighbors import NearestNeighbors
 
-    vectors = np.stack(list(rows_of_files(paths, model, layout)))
+    decoder = "soundfile" if table.about is None else table.about.decoder
+    with silenced():
+        vectors = np.stack(list(rows_of_files(paths, model, layout, decoder)))
     if not np.linalg.norm(table.embeddings, axis=1).all() or not np.linalg.norm(vectors, axis=1).all():
         raise DataError("an embedding is zero and points nowhere; embed the index with another model")
     neighbours = NearestNeighbors(metric="cosine", algorithm="brute").fit(table.embeddings)
@@ -145,11 +152,14 @@ def search(
 def _distinct(
     table: Table, query: Path, rows: NDArray[np.intp], distances: NDArray[np.float64], most: int
 ) -> tuple[Neighbour, ...]:
-    """Each track once, at its nearest row."""
-    own, seen, found = os.path.realpath(query), set(), []
+    """Each track once, at its nearest row; without the query, under whatever name the table has it."""
+    # Tables hold paths as text, in which bytes that are not UTF-8 are escaped.
+    own = {path_text(query), path_text(Path(os.path.realpath(query)))}
+    seen: set[str] = set()
+    found: list[Neighbour] = []
     for row, distance in zip(rows.tolist(), distances.tolist(), strict=True):
         path = table.paths[row]
-        if path in seen or os.path.realpath(path) == own:
+        if path in seen or path in own or _real(path) in own:
             continue
         seen.add(path)
         start = None if table.start_seconds is None else float(table.start_seconds[row])
@@ -157,3 +167,10 @@ def _distinct(
         if len(found) == most:
             break
     return tuple(found)
+
+
+def _real(path: str) -> str:
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # a NUL in it
+        return path

@@ -42,28 +42,42 @@ def segment_batches(
         padded with zeros. A recording without samples is one silent segment.
     """
     hop_samples = hop_samples or segment_samples
+    if hop_samples > segment_samples:  # without what lies between them, segments are side by side
+        blocks = _without_gaps(blocks, segment_samples, hop_samples)
+        hop_samples = segment_samples
     size, step = (batch_segments - 1) * hop_samples + segment_samples, batch_segments * hop_samples
     buffer = np.zeros((size, constants.N_CHANNELS), np.float32)
-    filled, to_skip, total, cut = 0, 0, 0, 0
+    filled, total, cut = 0, 0, 0
     for block in blocks:
         taken, total = 0, total + len(block)
         while taken < len(block):
-            if to_skip:
-                skipped = min(to_skip, len(block) - taken)
-                taken, to_skip = taken + skipped, to_skip - skipped
-                continue
             part = block[taken : taken + size - filled]
             buffer[filled : filled + len(part)] = part
             filled, taken = filled + len(part), taken + len(part)
             if filled == size:
                 yield _segments_of(buffer, batch_segments, segment_samples, hop_samples)
-                rest = buffer[min(step, size) :]
+                rest = buffer[step:]
                 buffer = np.zeros_like(buffer)  # the consumer may still hold the other one
                 buffer[: len(rest)] = rest
-                filled, to_skip, cut = len(rest), max(0, step - size), cut + batch_segments
+                filled, cut = len(rest), cut + batch_segments
     left = segment_count(total, segment_samples, hop_samples) - cut
     if left:
         yield _segments_of(buffer, left, segment_samples, hop_samples)
+
+
+def _without_gaps(
+    blocks: Iterable[NDArray[np.float32]], segment_samples: int, hop_samples: int
+) -> Iterator[NDArray[np.float32]]:
+    """Of every `hop_samples` the first `segment_samples`, in pieces."""
+    place = 0  # since the last segment began
+    for block in blocks:
+        taken = 0
+        while taken < len(block):
+            end = segment_samples if place < segment_samples else hop_samples
+            part = block[taken : taken + end - place]
+            if place < segment_samples:
+                yield part
+            taken, place = taken + len(part), (place + len(part)) % hop_samples
 
 
 def _segments_of(

@@ -5,7 +5,7 @@ A model that always gets the same shape compiles and plans once, and short files
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from kerasrep.embedding.catalogue.layout import Layout
 from kerasrep.embedding.decoding import Cutting, End, Failure, Part, Segments, decode_parts
 from kerasrep.embedding.embedder import Embedder
 from kerasrep.embedding.files import BadFile, FileEmbedding
@@ -101,42 +102,53 @@ class _Batch:
                 yield item
 
 
-def embed_files(
-    embedder: Embedder, paths: Sequence[Path], decoder: str = "soundfile"
-) -> Iterator[FileEmbedding | BadFile]:
+def embed_in_order(
+    paths: Sequence[Path],
+    embed_segments: Callable[[Array], Array],
+    layout: Layout,
+    decoder: str = "soundfile",
+) -> Generator[FileEmbedding | BadFile, None, None]:
     """Embed files, several of them decoded side by side while the model works.
 
     Memory does not grow with the length of the files.
 
     Args:
-        embedder: The model.
         paths: Audio files.
+        embed_segments: See `embed_parts`.
+        layout: Of an embedding; it has to pool.
         decoder: `soundfile`, or `tensorflow-io`.
 
     Yields:
         One result a file, in the order of `paths`.
     """
-    rate_hz, segment_samples = embedder.sample_rate_hz, embedder.segment_samples
-    parts = decode_parts(enumerate(paths), Cutting(rate_hz, segment_samples, segment_samples, decoder))
+    cutting = Cutting(layout.sample_rate_hz, layout.segment_samples, layout.hop_samples, decoder)
+    parts = decode_parts(enumerate(paths), cutting)
     open_files: dict[int, SegmentStatistics] = {}
     done: dict[int, FileEmbedding | BadFile] = {}
     next_key = 0
     try:
-        for event in embed_parts(parts, embedder.embed_segments):
+        for event in embed_parts(parts, embed_segments):
             if isinstance(event, Rows):
-                open_files.setdefault(event.key, embedder.new_statistics()).add(event.values)
+                open_files.setdefault(event.key, layout.new_statistics()).add(layout.keep(event.values))
                 continue
             statistics = open_files.pop(event.key, None)
             if isinstance(event, Failure):
                 done[event.key] = event.bad
             elif statistics is not None:
-                seconds = event.samples / rate_hz
-                done[event.key] = FileEmbedding(paths[event.key], statistics.result(), seconds)
+                seconds = event.samples / layout.sample_rate_hz
+                done[event.key] = FileEmbedding(paths[event.key], layout.pooled(statistics), seconds)
             while next_key in done:
                 yield done.pop(next_key)
                 next_key += 1
     finally:
         parts.close()
+
+
+def embed_files(
+    embedder: Embedder, paths: Sequence[Path], decoder: str = "soundfile"
+) -> Generator[FileEmbedding | BadFile, None, None]:
+    """Embed files as `embed_in_order` does, by a loaded model."""
+    return embed_in_order(paths, embedder.embed_segments, embedder.layout, decoder)
 
 
 def embed_all(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,10 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 from kerasrep.embedding.catalogue.layout import MEAN, MEAN_STD, Layout, make_layout
 from kerasrep.embedding.catalogue.rows import rows_of_files
 from kerasrep.embedding.embedder import waveform_blocks
-from kerasrep.embedding.models import SegmentModel, find_model
-from kerasrep.embedding.segments import segment_batches
+from kerasrep.embedding.models import WHAT_A_MODEL_IS, SegmentModel, find_model
 from kerasrep.embedding.starter import default_model
-from kerasrep.errors import DataError, RecipeError
+from kerasrep.errors import DataError, ExportError, RecipeError
 
 #: Models that stay loaded, so that the copies that a grid search makes do not load them again.
 _KEPT_MODELS = 2
@@ -115,8 +114,10 @@ class AudioEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _loaded(self) -> tuple[SegmentModel, Layout]:
-        if self.pool not in {MEAN_STD, MEAN}:
+        if not isinstance(self.pool, str) or self.pool not in {MEAN_STD, MEAN}:
             raise RecipeError(f"pool {self.pool!r}: a recording is one row; give {MEAN_STD} or {MEAN}")
+        if not isinstance(self.model, str | os.PathLike | None):
+            raise ExportError(f"model {self.model!r:.100}: is no path; give {WHAT_A_MODEL_IS}")
         path = default_model() if self.model is None else Path(self.model)
         model = _load(*_state(path))
         layout = make_layout(
@@ -165,11 +166,8 @@ def _items(recordings: Any) -> list[Any]:
 def _of_waveform(
     number: int, waveform: Any, rate_hz: float, model: SegmentModel, layout: Layout
 ) -> NDArray[np.float32]:
-    statistics = layout.new_statistics()
     try:
-        blocks: Iterable[NDArray[np.float32]] = waveform_blocks(waveform, rate_hz, layout.sample_rate_hz)
-        for segments in segment_batches(blocks, layout.segment_samples, hop_samples=layout.hop_samples):
-            statistics.add(layout.keep(model.embed_segments(segments)))
+        blocks = waveform_blocks(waveform, rate_hz, layout.sample_rate_hz)
+        return layout.row(blocks, model.embed_segments)
     except DataError as error:
         raise DataError(f"X[{number}]: {error}") from error
-    return layout.pooled(statistics)

@@ -49,7 +49,7 @@ def test_a_folder_becomes_an_npz_table(audio, tmp_path, run_embed, small_export)
     code, out, err = run_embed(audio, "-o", output)
     assert (code, err) == (0, [])
     assert "2 files" in out[-1]
-    assert "times real time" in out[-1]
+    assert ", 2.7 s of audio in " in out[-1] and "times real time" in out[-1]
     with np.load(output, allow_pickle=False) as table:
         assert sorted(table.files) == ["about", "columns", "embeddings", "paths", "seconds"]
         np.testing.assert_allclose(table["seconds"], [30_000 / 22_050, 60_000 / 44_100], atol=1e-3)
@@ -84,7 +84,7 @@ def test_bad_files_are_listed_and_the_good_ones_saved(audio, tmp_path, run_embed
     assert len(err) == 2
     assert "a\\nb.wav: is no audio" in err[0]
     assert "missing.mp3: cannot be read" in err[1]
-    with (tmp_path / "x.skipped.csv").open(newline="") as file:
+    with (tmp_path / "x.npz.skipped.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == [str(audio / "a\nb.wav"), str(tmp_path / "missing.mp3")]
     assert all(row["reason"].startswith(row["path"]) for row in rows)
@@ -104,14 +104,14 @@ def test_without_one_good_file_nothing_is_written(tmp_path, run_embed):
     assert (code, out) == (1, [])
     assert len(err) == 3
     assert "no file could be embedded" in err[-1]
-    assert entries(tmp_path) == ["bad.wav", "empty", "x.skipped.csv"]
+    assert entries(tmp_path) == ["bad.wav", "empty", "x.npz.skipped.csv"]
 
 
 def test_an_existing_output_survives_a_failure(tmp_path, run_embed):
     (tmp_path / "x.npz").write_text("old")
     assert run_embed(tmp_path / "none.wav", "-o", tmp_path / "x.npz")[0] == 1
     assert (tmp_path / "x.npz").read_text() == "old"
-    assert entries(tmp_path) == ["x.npz", "x.skipped.csv"]
+    assert entries(tmp_path) == ["x.npz", "x.npz.skipped.csv"]
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x", "x.NPZ.gz"])
@@ -126,6 +126,50 @@ def test_a_folder_as_output_is_refused(tmp_path, run_embed):
     (tmp_path / "x.npz").mkdir()
     code, _, err = run_embed(tmp_path, "-o", tmp_path / "x.npz")
     assert (code, len(err)) == (2, 1)
+
+
+def test_the_skipped_files_of_two_tables_of_one_stem_stay_apart(audio, tmp_path, run_embed):
+    (tmp_path / "bad.wav").write_text("no audio")
+    assert run_embed(audio, tmp_path / "bad.wav", "-o", tmp_path / "v.npz")[0] == 1
+    assert run_embed(audio, "-o", tmp_path / "v.parquet")[0] == 0
+    assert entries(tmp_path) == ["audio", "bad.wav", "v.npz", "v.npz.skipped.csv", "v.parquet"]
+
+
+def test_a_table_of_skipped_files_that_cannot_be_written_is_told_before_any_work(audio, tmp_path, run_embed):
+    (tmp_path / "x.npz.skipped.csv").mkdir()
+    code, out, err = run_embed(audio, "-o", tmp_path / "x.npz")
+    assert (code, out, len(err)) == (2, [], 1)
+    assert "x.npz.skipped.csv, the table of skipped files, is a folder" in err[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["n" * 227 + ".npz", "é" * 120 + ".npz", "n" * 300 + ".npz", "n" * 300 + "/x.npz"]
+)
+def test_an_output_whose_name_is_too_long_is_told_before_any_work(audio, tmp_path, run_embed, name):
+    code, out, err = run_embed(audio, "-o", tmp_path / name)
+    assert (code, out, len(err)) == (2, [], 1)
+    assert "bytes; shorten it" in err[0] or "File name too long" in err[0]
+    assert entries(tmp_path) == ["audio"]
+
+
+def test_the_longest_name_of_an_output_works(tmp_path, run_embed):
+    (tmp_path / "bad.wav").write_text("no audio")
+    name = "n" * 226 + ".npz"
+    assert run_embed(tmp_path / "bad.wav", "-o", tmp_path / name)[0] == 1
+    assert entries(tmp_path) == ["bad.wav", f"{name}.skipped.csv"]
+
+
+@pytest.mark.parametrize("name", [".", "..", "/", ""])
+def test_an_output_without_a_name_is_refused(audio, tmp_path, monkeypatch, run_embed, name):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run_embed(audio, "-o", name)
+    assert (code, out, len(err)) == (2, [], 1)
+
+
+def test_a_model_whose_name_is_too_long_is_told(audio, tmp_path, run_embed):
+    code, out, err = run_embed(audio, "-o", tmp_path / "x.npz", model="n" * 300)
+    assert (code, out, len(err)) == (2, [], 1)
+    assert "File name too long" in err[0]
 
 
 def test_a_missing_model_is_refused(audio, tmp_path, run_embed):

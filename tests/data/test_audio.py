@@ -159,6 +159,56 @@ def test_a_file_cut_in_half_is_refused(tmp_path, name):
     assert "broken after" in (message := refusal(path)) or "ends after" in message
 
 
+CUTS = [
+    ("a.wav", {"subtype": "PCM_16"}),
+    ("a.wav", {"subtype": "PCM_16", "endian": "BIG"}),
+    ("a.wav", {"subtype": "IMA_ADPCM"}),
+    ("a.wav", {"subtype": "PCM_24", "format": "WAVEX"}),
+    ("a.aiff", {"subtype": "PCM_16"}),
+    ("a.aiff", {"subtype": "FLOAT"}),
+    ("a.mp3", {}),
+    ("a.flac", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), CUTS)
+@pytest.mark.parametrize("kept", [0.2, 0.98])
+def test_a_file_that_ends_early_is_refused_but_its_beginning_can_be_had(tmp_path, name, options, kept):
+    path = write(tmp_path / name, 0.1 * np.random.default_rng(0).normal(size=(200_000, 2)), **options)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    assert "broken after" in (message := refusal(path)) or "ends after" in message
+    assert len(decode(path, RATE_HZ, max_seconds=0.5)) == round(0.5 * RATE_HZ)
+
+
+@pytest.mark.parametrize(("name", "options"), [cut for cut in CUTS if cut[0] in {"a.wav", "a.aiff"}])
+def test_a_file_that_ends_hardly_early_is_taken_as_it_is(tmp_path, name, options):
+    path = write(tmp_path / name, 0.1 * np.random.default_rng(0).normal(size=(200_000, 2)), **options)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.995)])
+    assert 190_000 < len(decode(path, RATE_HZ)) < 200_300
+
+
+@pytest.mark.parametrize("size", [0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFF0, 0xFFFFFFFF])
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff"])
+def test_the_sizes_of_streams_are_no_promise(tmp_path, name, size):
+    path = write(tmp_path / name, tone([440, 550]))
+    content = bytearray(path.read_bytes())
+    position = content.index(b"data" if name == "a.wav" else b"SSND") + 4
+    content[position : position + 4] = struct.pack("<I" if name == "a.wav" else ">I", size)
+    path.write_bytes(content)
+    assert len(decode(path, RATE_HZ)) == RATE_HZ
+
+
+def test_chunks_before_the_samples_hide_no_early_end(tmp_path):
+    path = write(tmp_path / "a.wav", tone([440, 550]))
+    content = path.read_bytes()
+    position = content.index(b"data")
+    chunk = b"LIST" + struct.pack("<I", 5) + b"data\xff\0"  # odd, and with a name that is none
+    path.write_bytes(content[:position] + chunk + content[position:])
+    assert len(decode(path, RATE_HZ)) == RATE_HZ
+    path.write_bytes(path.read_bytes()[:-10_000])
+    assert "ends after 78200 of 88200 bytes" in refusal(path)
+
+
 def with_flac_frames(path, frames):
     """Change the 36-bit frame count of a FLAC file's STREAMINFO."""
     content = bytearray(path.read_bytes())

@@ -14,7 +14,7 @@ from kerasrep.embedding.catalogue.reading import read_embeddings
 from kerasrep.embedding.embedder import load
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.embedding.representations import model_fingerprint
-from kerasrep.errors import DataError, RecipeError, RunError
+from kerasrep.errors import DataError, ExportError, RecipeError, RunError
 
 RATE_HZ, SEGMENT = 22_050, 55_125
 
@@ -108,6 +108,17 @@ def test_rows_over_time_carry_the_time_they_begin(folder, tmp_path, quick, suffi
     np.testing.assert_allclose(table.embeddings, np.concatenate(expected), rtol=1e-6)
     starts = np.concatenate([np.arange(len(rows)) * hop_seconds for rows in expected])
     np.testing.assert_allclose(table.start_seconds, starts, atol=1e-9)
+
+
+@pytest.mark.parametrize("hop_seconds", [None, 0.3, 7.0])
+def test_the_audio_that_is_counted_is_that_of_the_files_whatever_the_hop(
+    folder, tmp_path, quick, hop_seconds
+):
+    (folder / "d0" / "bad.wav").write_text("no audio")
+    summary = embed(folder, tmp_path / "x.npz", hop_seconds=hop_seconds)
+    frames = [soundfile.info(path).frames for path in folder.rglob("[0-9].wav")]
+    assert len(frames) == summary.files == 7
+    assert summary.audio_seconds == pytest.approx(sum(frames) / RATE_HZ)
 
 
 def test_a_hop_and_pooling_go_together(folder, tmp_path, quick):
@@ -219,7 +230,16 @@ def test_what_changed_vanished_or_was_bad_meanwhile_is_seen(folder, tmp_path, qu
     write(bad, 1.0, 5)
     write(paths[2], 4.0, 77)
     paths[3].unlink()
-    assert embed(folder, tmp_path / "x.npz").kept == 5
+    size = paths[4].stat().st_size
+    write(paths[4], soundfile.info(paths[4]).duration, 78)
+    assert paths[4].stat().st_size == size
+    kept = []
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "_write", lambda *arguments: killed(kept.append(arguments[-1].kept)))
+        with pytest.raises(Killed):
+            embed(folder, tmp_path / "x.npz")
+    assert kept == [4]
+    assert embed(folder, tmp_path / "x.npz").kept == 7
     table = read_embeddings(tmp_path / "x.npz")
     assert table.paths == tuple(map(str, sorted(folder.rglob("*.wav"))))
     for path, row in zip(table.paths, table.embeddings, strict=True):
@@ -238,6 +258,60 @@ def test_work_of_other_settings_is_refused_until_it_is_given_up(folder, tmp_path
     with pytest.raises(RecipeError, match=r"another pool \(mean-std, now mean\).*--restart"):
         embed(folder, tmp_path / "x.npz", pool="mean")
     assert embed(folder, tmp_path / "x.npz", pool="mean", restart=True).kept == 0
+
+
+@pytest.fixture
+def begun(folder, tmp_path, quick, monkeypatch):
+    """`x.npz`, whose work is done but for the table."""
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "_write", killed)
+        with pytest.raises(Killed):
+            embed(folder, tmp_path / "x.npz")
+    return tmp_path / "x.npz"
+
+
+def test_a_restart_that_cannot_be_keeps_what_was_done(folder, begun):
+    with pytest.raises(RecipeError, match="did you mean 'tag'"):
+        embed(folder, begun, sources=("tga",), restart=True)
+    with pytest.raises(RecipeError, match="hop of"):
+        embed(folder, begun, hop_seconds=-1.0, restart=True)
+    assert embed(folder, begun).kept == 7
+
+
+def test_a_restart_with_a_model_that_is_none_keeps_what_was_done(folder, begun, monkeypatch):
+    def damaged(_path):
+        raise ExportError("damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "find_model", lambda path: (damaged, begun))
+        patch.setattr(job, "model_fingerprint", lambda path: "0")
+        with pytest.raises(ExportError, match="damaged"):
+            embed(folder, begun, restart=True)
+    assert embed(folder, begun).kept == 7
+
+
+def test_a_restart_leaves_the_work_of_another_process_alone(folder, begun):
+    place = journal.journal_folder(begun) / "journal.sqlite"
+    other = sqlite3.connect(place, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    content = place.read_bytes()
+    with pytest.raises(DataError, match="another process works on this output"):
+        embed(folder, begun, restart=True)
+    assert place.read_bytes() == content
+    other.close()
+    assert embed(folder, begun).kept == 7
+
+
+def test_a_restart_forgets_the_work_of_the_same_settings_and_of_other_formats(folder, begun, quick):
+    quick.clear()
+    with sqlite3.connect(journal.journal_folder(begun) / "journal.sqlite") as other:
+        other.execute("PRAGMA user_version = 99")
+        other.execute('CREATE TABLE "a ""strange"" one" (x)')
+    other.close()
+    with pytest.raises(DataError, match="format 99"):
+        embed(folder, begun)
+    summary = embed(folder, begun, restart=True)
+    assert (summary.kept, summary.files) == (0, 7) and quick
 
 
 def test_two_processes_do_not_work_on_one_output(folder, tmp_path, quick):
@@ -261,6 +335,16 @@ def test_damaged_work_is_told_in_one_line(folder, tmp_path, quick, content):
     assert embed(folder, tmp_path / "x.npz", restart=True).files == 7
 
 
+def test_files_are_decoded_by_what_was_asked_for(tmp_path, quick):
+    soundfile.write(tmp_path / "a.aiff", np.zeros((500, 2)), RATE_HZ)
+    summary = embed(tmp_path, tmp_path / "x.npz", decoder="tensorflow-io")
+    assert (summary.bad, summary.files) == (1, 0)
+    ((_, reason),) = job.read_skipped(tmp_path / "x.npz")
+    assert "tensorflow-io does not decode AIFF" in reason
+    summary = embed(tmp_path, tmp_path / "x.npz", decoder="soundfile")
+    assert (summary.bad, summary.files) == (0, 1)
+
+
 def test_a_file_named_twice_stands_once(folder, tmp_path, quick):
     path = sorted(folder.rglob("*.wav"))[0]
     embed_catalogue(Path("any"), [path, folder, folder, path], tmp_path / "x.npz", Settings())
@@ -279,6 +363,18 @@ def test_what_cannot_be_written_is_told_and_the_work_kept(folder, tmp_path, quic
     assert embed(folder, tmp_path / "x.npz").kept == 7
 
 
+def test_a_table_of_skipped_files_that_cannot_be_written_leaves_the_work(
+    folder, tmp_path, quick, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "check_output", lambda *_arguments: None)
+        (tmp_path / "x.npz.skipped.csv").mkdir()
+        with pytest.raises(RunError, match=r"x\.npz\.skipped\.csv: cannot be written.*what is done is kept"):
+            embed(folder, tmp_path / "x.npz")
+    (tmp_path / "x.npz.skipped.csv").rmdir()
+    assert embed(folder, tmp_path / "x.npz").kept == 7
+
+
 def test_tables_that_are_none_are_refused_in_one_line(tmp_path):
     np.savez(tmp_path / "a.npz", paths=np.array(["x"]))
     np.savez(tmp_path / "b.npz", paths=np.array(["x"]), embeddings=np.zeros((2, 3), "f4"), columns=["a"])
@@ -286,7 +382,17 @@ def test_tables_that_are_none_are_refused_in_one_line(tmp_path):
     np.savez(tmp_path / "d.npz", paths=["x"], embeddings=np.ones((1, 1)), columns=["a"], about="{}")
     (tmp_path / "e.parquet").write_text("no table")
     (tmp_path / "f").mkdir()
-    for name in ("a.npz", "b.npz", "c.npz", "d.npz", "e.parquet", "f", "missing.npz"):
+    for name in (
+        "a.npz",
+        "b.npz",
+        "c.npz",
+        "d.npz",
+        "e.parquet",
+        "f",
+        "missing.npz",
+        "n" * 300,
+        "n" * 300 + "/x.npz",
+    ):
         with pytest.raises(DataError, match=name) as caught:
             read_embeddings(tmp_path / name)
         assert "\n" not in str(caught.value)

@@ -43,7 +43,7 @@ def test_every_hostile_file_is_embedded_or_told_and_none_ends_the_work(hostile, 
     done = command(".", "-o", tmp_path / "x.parquet", "--model", small_export, cwd=folder)
     assert done.returncode == 1, done.stderr.decode()
     table = read_embeddings(tmp_path / "x.parquet")  # finite, or it is refused
-    with (tmp_path / "x.skipped.csv").open(encoding="utf-8", newline="") as file:
+    with (tmp_path / "x.parquet.skipped.csv").open(encoding="utf-8", newline="") as file:
         skipped = {row["path"]: row["reason"] for row in csv.DictReader(file)}
     assert len(set(table.paths)) == len(table.paths)
     assert not set(table.paths) & set(skipped)
@@ -57,7 +57,7 @@ def test_every_hostile_file_is_embedded_or_told_and_none_ends_the_work(hostile, 
 
     lines = done.stderr.decode().splitlines()  # neither libsndfile's nor TensorFlow's own words
     assert all(line.startswith("kerasrep-embed: skipped: ") and line.isprintable() for line in lines)
-    assert str(tmp_path / "x.skipped.csv") in lines[-1]
+    assert str(tmp_path / "x.parquet.skipped.csv") in lines[-1]
 
 
 def test_what_is_heard_of_strange_files_is_what_is_heard_of_plain_ones(hostile, tmp_path, small_export):

@@ -1,4 +1,7 @@
+import tracemalloc
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +48,19 @@ def test_segments_of_any_hop_are_windows_of_the_recording(lengths, batch_segment
     assert segment_count(len(recording), SEGMENT, hop) == len(expected)
     assert all(len(batch) == batch_segments for batch in batches[:-1])
     assert 1 <= len(batches[-1]) <= batch_segments
+
+
+@pytest.mark.parametrize("hop", [SEGMENT + 1, 13_000, 10**9])
+def test_however_long_the_hop_only_segments_are_held(hop):
+    blocks = [np.ones((10_000, 2), np.float32) for _ in range(20)]
+    tracemalloc.start()
+    try:
+        batches = [len(batch) for batch in segment_batches(blocks, SEGMENT, 16, hop)]
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(batches) == -(-200_000 // hop)
+    assert peak_bytes < 20_000 + 100 * len(batches)  # a batch has 16 x 7 x 2 x 4 = 896 bytes
 
 
 def test_statistics_of_batches_are_those_of_all_segments():

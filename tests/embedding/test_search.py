@@ -1,19 +1,26 @@
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from pyarrow import parquet
 from sklearn.metrics.pairwise import cosine_similarity
 
 from kerasrep.cli import command
 from kerasrep.cli import search as cli
+from kerasrep.embedding import search as search_module
 from kerasrep.embedding.catalogue.job import Settings, embed_catalogue
+from kerasrep.embedding.catalogue.layout import MAX_HOP_SECONDS, MIN_HOP_SECONDS
 from kerasrep.embedding.catalogue.reading import read_embeddings
+from kerasrep.embedding.catalogue.writing import path_text
 from kerasrep.embedding.embedder import load
 from kerasrep.embedding.search import open_model, search
+from kerasrep.errors import DataError, RecipeError
 
-RATE_HZ = 22_050
+RATE_HZ, SEGMENT, HOP = 22_050, 55_125, 11_025
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +85,16 @@ def test_audio_outside_the_index_finds_its_copy(index, songs, tmp_path, run):
     assert len(out) == 5
 
 
-def test_of_segments_each_track_is_told_once_at_its_nearest(index, songs, run):
-    settings = {"hop_seconds": 0.5, "sources": ("tag",)}
+def test_of_segments_each_track_is_told_once_at_its_nearest(index, songs, run, monkeypatch):
+    settings = {"hop_seconds": HOP / RATE_HZ, "sources": ("tag",)}
     table = read_embeddings(index(**settings))
     model, layout = open_model(table, None)
+    monkeypatch.setattr(search_module, "_SEGMENTS_A_TRACK", 1)  # so that more have to be asked for
     (query,) = search(table, [songs / "02.wav"], model, layout, n_neighbours=11)
+    samples = np.pad(soundfile.read(songs / "02.wav", dtype="float32")[0], [(0, SEGMENT), (0, 0)])
+    starts = range(0, 4 * RATE_HZ - SEGMENT + HOP, HOP)  # 4 s, and the last segment reaches their end
+    segments = np.stack([samples[start : start + SEGMENT] for start in starts])
+    np.testing.assert_allclose(query.vector, model.embed_segments(segments)[:, 256:].mean(axis=0), atol=1e-5)
     others = {path for path in table.paths if not path.endswith("02.wav")}
     assert {neighbour.path for neighbour in query.neighbours} == others
     similarities = cosine_similarity(query.vector[None], table.embeddings)[0]
@@ -92,6 +104,19 @@ def test_of_segments_each_track_is_told_once_at_its_nearest(index, songs, run):
         assert neighbour.start_seconds == table.start_seconds[neighbour.row]
     code, out, _ = run(index(**settings), songs / "02.wav", "-n", 2)
     assert code == 0 and " at 0:0" in out[2]
+
+
+@pytest.mark.parametrize("hop_seconds", [MIN_HOP_SECONDS, MAX_HOP_SECONDS])
+def test_an_index_of_the_shortest_and_of_the_longest_hop_is_searched(
+    small_export, tmp_path, run, hop_seconds
+):
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, np.random.default_rng(0).normal(0, 0.1, (56_000, 2)), RATE_HZ)
+    settings = Settings(hop_seconds=hop_seconds)
+    embed_catalogue(small_export, [tmp_path], tmp_path / "x.parquet", settings)
+    code, out, err = run(tmp_path / "x.parquet", tmp_path / "a.wav")
+    assert (code, err) == (0, [])
+    assert str(tmp_path / "b.wav") in out[2]
 
 
 def test_a_picture_is_drawn_of_any_names(index, songs, tmp_path, run):
@@ -144,11 +169,63 @@ def test_a_table_without_a_model_needs_one_that_fits(index, songs, small_export,
     assert code == 2 and "the index has 7" in err[0]
 
 
+def test_how_a_plain_table_pools_is_told_by_its_width(index, songs, small_export, tmp_path):
+    full = parquet.read_table(index())
+    parquet.write_table(full.select(["path", "embedding"]).replace_schema_metadata(), tmp_path / "x.parquet")
+    both = read_embeddings(tmp_path / "x.parquet")
+    assert both.about is None and both.columns[:2] == ("0", "1")
+    vector = load(small_export).embed_file(songs / "01.wav")
+    mean = replace(both, columns=both.columns[:512], embeddings=both.embeddings[:, :512])
+    starts = replace(mean, start_seconds=np.zeros(len(mean.paths)))
+    for table, expected in ((both, vector), (mean, vector[:512]), (starts, vector[:512])):
+        (query,) = search(table, [songs / "01.wav"], *open_model(table, small_export))
+        np.testing.assert_allclose(query.vector, expected, atol=1e-5)
+    with pytest.raises(RecipeError, match="the index has 1024"):
+        open_model(replace(both, start_seconds=starts.start_seconds), small_export)
+
+
+def test_queries_are_decoded_by_what_decoded_the_index(index, songs, tmp_path):
+    table = read_embeddings(index())
+    model, layout = open_model(table, None)
+    soundfile.write(tmp_path / "a.aiff", soundfile.read(songs / "05.wav")[0], RATE_HZ)
+    assert search(table, [tmp_path / "a.aiff"], model, layout)[0].neighbours[0].path == str(songs / "05.wav")
+    other = replace(table, about=replace(table.about, decoder="tensorflow-io"))
+    with pytest.raises(DataError, match="tensorflow-io does not decode AIFF"):
+        search(other, [tmp_path / "a.aiff"], model, layout)
+
+
+@pytest.mark.parametrize("name", ["a.wav", os.fsdecode(b"caf\xe9.wav")])
+def test_a_query_is_not_its_own_neighbour_whatever_it_is_called(index, songs, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("link").symlink_to("folder")
+    shutil.copy(songs / "05.wav", Path("folder") / name)
+    table = read_embeddings(index())
+    model, layout = open_model(table, None)
+    inside = [Path("folder") / name, tmp_path / "folder" / name, Path("link") / name]
+    for row in inside:
+        own = replace(table, paths=(path_text(row), "a\0b.wav", *table.paths[2:]))
+        for query in search(own, inside, model, layout, n_neighbours=12):
+            assert [neighbour.path for neighbour in query.neighbours].count(str(songs / "05.wav")) == 1
+            assert {neighbour.row for neighbour in query.neighbours} == set(range(1, 12))
+
+
+def test_what_native_decoders_say_of_a_broken_query_is_not_heard(index, songs, tmp_path, capfd):
+    soundfile.write(tmp_path / "whole.mp3", soundfile.read(songs / "05.wav")[0], RATE_HZ)
+    content = (tmp_path / "whole.mp3").read_bytes()
+    (tmp_path / "cut.mp3").write_bytes(content[: len(content) // 2])
+    assert command.run(cli.main, cli.PROG, [str(index()), str(tmp_path / "cut.mp3")]) == 1
+    err = capfd.readouterr().err.splitlines()
+    assert len(err) == 1 and "cut.mp3: ends after" in err[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (["-n", "0"], 2, "-n 0"),
         (["--picture", "x.jpg"], 2, "ends with .png"),
+        (["--picture", "n" * 300 + ".png"], 2, "File name too long"),
+        (["--model", "n" * 300], 2, "File name too long"),
         (["bad.wav"], 1, "is no audio"),
     ],
 )
@@ -159,3 +236,5 @@ def test_what_is_wrong_is_told_in_one_line(index, songs, tmp_path, monkeypatch, 
     assert (found, out, len(err)) == (code, [], 1)
     assert said in err[0]
     assert run(tmp_path / "bad.wav", songs / "01.wav")[0] == 1
+    code, out, err = run("n" * 300, songs / "01.wav")
+    assert (code, out, len(err)) == (1, [], 1) and "File name too long" in err[0]

@@ -94,7 +94,10 @@ def test_parameters_choose_what_is_kept(small_export, sounds):
     kept = [names.index(name) for name in mean.get_feature_names_out()]
     assert len(kept) == 256
     np.testing.assert_array_equal(mean.transform(paths), full.transform(paths)[:, kept])
-    dense = AudioEmbedder(small_export, hop_seconds=0.5).fit(paths)
+    for sources in (np.array(["tag", "year"]), ("tag", "year"), {"year", "tag"}):
+        same = AudioEmbedder(small_export, sources=sources).fit(paths)
+        assert same.get_feature_names_out().tolist() == names
+    dense = AudioEmbedder(small_export, hop_seconds=np.float32(0.5)).fit(paths)
     assert not np.allclose(dense.transform(paths), full.transform(paths))
 
 
@@ -105,6 +108,18 @@ def test_parameters_choose_what_is_kept(small_export, sounds):
         ({"pool": "max"}, RecipeError, "give mean-std or mean"),
         ({"sources": ["artist"]}, RecipeError, "no such branch"),
         ({"hop_seconds": -1}, RecipeError, "hop of -1 s"),
+        ({"hop_seconds": "0.5"}, RecipeError, "hop of '0.5': give seconds"),
+        ({"hop_seconds": True}, RecipeError, "hop of True"),
+        ({"hop_seconds": 10**400}, RecipeError, "hop of 1000"),
+        ({"hop_seconds": np.ones(2)}, RecipeError, "hop of array"),
+        ({"sources": "tag"}, RecipeError, "sources 'tag': give a list of names"),
+        ({"sources": 5}, RecipeError, "sources 5: give a list"),
+        ({"sources": ["tag", 5]}, RecipeError, "give a list"),
+        ({"sources": np.array([])}, RecipeError, "none named"),
+        ({"pool": ["mean"]}, RecipeError, "a recording is one row"),
+        ({"pool": np.array(["mean", "none"])}, RecipeError, "a recording is one row"),
+        ({"model": 5}, ExportError, "model 5: is no path"),
+        ({"model": "n" * 300}, ExportError, "File name too long"),
         ({"model": "nowhere"}, ExportError, "does not exist"),
     ],
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from tqdm import tqdm
 import kerasrep
 from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue import writing
-from kerasrep.embedding.catalogue.journal import BAD, DONE, WAITING, Journal, journal_folder
+from kerasrep.embedding.catalogue.journal import BAD, DONE, WAITING, Journal
 from kerasrep.embedding.catalogue.layout import NONE, About, Layout, make_layout
 from kerasrep.embedding.decoding import Cutting, Failure, decode_parts
 from kerasrep.embedding.files import iterate_audio
@@ -56,7 +57,7 @@ class Summary:
         dimension: Values of a row.
         kept: Of the files those that an earlier call had done.
         bad: Files and folders that could not be used.
-        audio_seconds: Embedded by this call.
+        audio_seconds: Of the files that this call embedded.
         elapsed_seconds: Of embedding in this call.
     """
 
@@ -73,8 +74,17 @@ def check_output(output: Path, shard_rows: int = 0) -> None:
     """Refuse an output that could only fail after hours of work.
 
     Raises:
-        RecipeError: Where the suffix is unknown, or something of another kind is there.
+        RecipeError: Where the suffix is unknown, the name too long, or something of another kind is there.
     """
+    try:
+        _check_place(output, shard_rows)
+    except OSError as error:
+        raise RecipeError(f"-o {output}: cannot be used ({error.strerror}); give another") from error
+
+
+def _check_place(output: Path, shard_rows: int) -> None:
+    if len(os.fsencode(output.name)) > writing.MAX_NAME_BYTES:
+        raise RecipeError(f"-o {output}: has a name of more than {writing.MAX_NAME_BYTES} bytes; shorten it")
     if shard_rows < 0:
         raise RecipeError(f"--shard-rows {shard_rows}: give a whole number above 0")
     if shard_rows:
@@ -82,12 +92,13 @@ def check_output(output: Path, shard_rows: int = 0) -> None:
             raise RecipeError(f"-o {output}: shards are Parquet; give a folder, or leave --shard-rows out")
         if output.exists():
             raise RecipeError(f"-o {output}: exists already, and shards are never overwritten; give another")
-        return
-    if output.suffix not in writing.SUFFIXES:
+    elif output.suffix not in writing.SUFFIXES:
         known = " or ".join(writing.SUFFIXES)
         raise RecipeError(f"-o {output}: unknown suffix '{output.suffix}'; use {known}")
-    if output.is_dir():
+    elif output.is_dir():
         raise RecipeError(f"-o {output}: is a folder; give a file name")
+    if (skipped := writing.skipped_path(output)).is_dir():
+        raise RecipeError(f"-o {output}: {skipped.name}, the table of skipped files, is a folder; remove it")
 
 
 def embed_catalogue(
@@ -122,8 +133,6 @@ def embed_catalogue(
     check_output(output, settings.shard_rows)
     load_model, found = find_model(model_path)
     fingerprint = model_fingerprint(found)
-    if restart:
-        shutil.rmtree(journal_folder(output), ignore_errors=True)
     model = load_model(found)
     layout = make_layout(
         model.branches,
@@ -135,7 +144,7 @@ def embed_catalogue(
     )
     about = _about(layout, found.absolute(), fingerprint, settings.decoder)
     summary = Summary(dimension=layout.dimension)
-    with Journal(output, about) as journal:
+    with Journal(output, about, restart) as journal:
         journal.list_files(iterate_audio(inputs))
         summary.kept = journal.count(DONE)
         _embed(journal, model, layout, settings, summary, label)
@@ -190,10 +199,6 @@ def _embed(
             for event in embed_parts(parts, model.embed_segments):
                 if isinstance(event, Rows):
                     _add(journal, layout, begun, event)
-                    summary.audio_seconds += len(event.values) * layout.hop_seconds
-                    elapsed = max(time.monotonic() - start_seconds, 1e-9)
-                    speed = f"{summary.audio_seconds / elapsed:.0f} times real time"
-                    bar.set_postfix_str(speed, refresh=False)
                     continue
                 held = begun.pop(event.key, None)
                 if isinstance(event, Failure):
@@ -201,7 +206,12 @@ def _embed(
                 else:
                     if isinstance(held, SegmentStatistics):
                         journal.add(event.key, 0, layout.pooled(held)[None])
-                    journal.finish(event.key, event.samples / layout.sample_rate_hz)
+                    seconds = event.samples / layout.sample_rate_hz
+                    journal.finish(event.key, seconds)
+                    summary.audio_seconds += seconds
+                    elapsed = max(time.monotonic() - start_seconds, 1e-9)
+                    speed = f"{summary.audio_seconds / elapsed:.0f} times real time"
+                    bar.set_postfix_str(speed, refresh=False)
                 bar.update()
         finally:
             parts.close()
@@ -226,7 +236,8 @@ def _write(
 ) -> None:
     """Write the tables; nothing where no file is good."""
     summary.files, summary.bad = journal.count(DONE), journal.count(BAD)
-    writing.write_skipped(output, journal.bad())
+    with _told(writing.skipped_path(output)):
+        writing.write_skipped(output, journal.bad())
     longest = 0
     for path, n_bytes in journal.paths():
         longest = max(longest, len(writing.path_text(path)))
@@ -237,7 +248,7 @@ def _write(
     def blocks() -> Iterable[writing.Block]:
         return writing.blocks_of(journal.rows(layout.dimension), layout, shard_rows or None)
 
-    try:
+    with _told(output):
         if shard_rows:
             writing.write_shards(output, blocks(), layout, about, summary.rows, shard_rows)
         else:
@@ -246,9 +257,15 @@ def _write(
                     writing.write_npz(temporary, blocks, layout, about, summary.rows, longest)
                 else:
                     writing.write_parquet(temporary, blocks(), layout, about)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise RunError(
-            f"{output}: cannot be written ({error.strerror or error}); what is done is kept: make room and "
+            f"{path}: cannot be written ({error.strerror or error}); what is done is kept: make room and "
             "give the same command again"
         ) from error
 

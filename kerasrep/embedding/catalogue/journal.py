@@ -29,6 +29,8 @@ COMMIT_SECONDS = 1.0
 COMMIT_BYTES = 1 << 25
 WAITING, DONE, BAD = 0, 1, 2
 _FORMAT = 1
+#: Codes of a file that is damaged, or something else.
+_NO_DATABASE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _PAGE_FILES = 1000
 #: A row's number is that of its file, and below these bits that of its first segment.
 _SEGMENT_BITS = 32
@@ -75,25 +77,29 @@ class Journal:
     Args:
         output: The table that shall be written.
         about: What it shall hold.
+        restart: Forget what was done before, whatever its settings.
 
     Raises:
         RecipeError: Where work of other settings was begun there.
         DataError: Where the folder cannot be used, or another process uses it.
     """
 
-    def __init__(self, output: Path, about: About) -> None:
+    def __init__(self, output: Path, about: About, restart: bool = False) -> None:
         self.folder, self._about = journal_folder(output), about
         self._uncommitted_bytes, self._committed_seconds = 0, time.monotonic()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
-                self.folder / "journal.sqlite", timeout=0, isolation_level=None
-            )
-        except (OSError, sqlite3.Error) as error:
-            raise DataError(f"{self.folder}: cannot be written ({_reason(error)})") from error
+        self._connect()
         try:
             with self._errors():
-                self._open()
+                try:
+                    self._open(restart)
+                except sqlite3.DatabaseError as error:
+                    if not (restart and _code(error) in _NO_DATABASE):
+                        raise
+                    # No process works on what is no database.
+                    self._connection.close()
+                    shutil.rmtree(self.folder, ignore_errors=True)
+                    self._connect()
+                    self._open(restart)
         except BaseException:
             self._connection.close()
             raise
@@ -199,12 +205,23 @@ class Journal:
         self._connection.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _open(self) -> None:
+    def _connect(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(
+                self.folder / "journal.sqlite", timeout=0, isolation_level=None
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise DataError(f"{self.folder}: cannot be written ({_reason(error)})") from error
+
+    def _open(self, restart: bool) -> None:
         execute = self._connection.execute
         execute("PRAGMA locking_mode = EXCLUSIVE")
         if execute("PRAGMA user_version").fetchone()[0] == 0:
             execute("PRAGMA page_size = 16384")
-        execute("BEGIN EXCLUSIVE")
+        execute("BEGIN EXCLUSIVE")  # before anything is dropped: another process may work on it
+        if restart:
+            self._drop()
         found = execute("PRAGMA user_version").fetchone()[0]
         if found == 0:
             for statement in _SCHEMA:
@@ -216,6 +233,14 @@ class Journal:
         else:
             self._check(About.from_json(execute("SELECT settings FROM about").fetchone()[0]))
         self._commit()
+
+    def _drop(self) -> None:
+        execute = self._connection.execute
+        tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        for (name,) in execute(tables).fetchall():
+            quoted = name.replace('"', '""')
+            execute(f'DROP TABLE "{quoted}"')
+        execute("PRAGMA user_version = 0")
 
     def _check(self, begun: About) -> None:
         before, now = begun.settings(), self._about.settings()
@@ -258,7 +283,7 @@ class Journal:
         try:
             yield
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            if _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
                 raise DataError(f"{self.folder}: another process works on this output") from error
             raise DataError(
                 f"{self.folder}: cannot be used ({error}); free space, or delete it to begin anew"
@@ -282,6 +307,11 @@ def _bytes(path: Path) -> bytes:
 def _text(reason: str) -> str:
     """SQLite takes no lone surrogates, which bytes of a name that are not UTF-8 become."""
     return os.fsencode(reason).decode("utf-8", "backslashreplace")
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary code; 0 where the error is Python's own."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _reason(error: OSError | sqlite3.Error) -> str:

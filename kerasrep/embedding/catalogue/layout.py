@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+import numbers
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep import constants
-from kerasrep.embedding.segments import SegmentStatistics
+from kerasrep.embedding.segments import SegmentStatistics, segment_batches
 from kerasrep.errors import DataError, RecipeError
 from kerasrep.recipe_faults import nearest
 
@@ -73,6 +75,25 @@ class Layout:
         kept = [self.model_branches.index(branch) for branch in self.branches]
         return by_branch[:, kept].reshape(len(values), -1)
 
+    def row(
+        self,
+        blocks: Iterable[NDArray[np.float32]],
+        embed_segments: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    ) -> NDArray[np.float32]:
+        """Embed one recording.
+
+        Args:
+            blocks: float32 [samples, 2] at `sample_rate_hz`, of any lengths.
+            embed_segments: Of the model.
+
+        Returns:
+            float32 [dimension].
+        """
+        statistics = self.new_statistics()
+        for segments in segment_batches(blocks, self.segment_samples, hop_samples=self.hop_samples):
+            statistics.add(self.keep(embed_segments(segments)))
+        return self.pooled(statistics)
+
     def new_statistics(self) -> SegmentStatistics:
         """What `keep` gives for one recording is added to this."""
         return SegmentStatistics(len(self.branches) * constants.EMBEDDING_SIZE)
@@ -105,7 +126,7 @@ def make_layout(
     """
     if pool is None:
         pool = MEAN_STD if hop_seconds is None else NONE
-    if pool not in POOLS:
+    if not isinstance(pool, str) or pool not in POOLS:
         raise RecipeError(f"pool {pool!r}: give one of {', '.join(POOLS)}")
     hop_samples = segment_samples if hop_seconds is None else _hop_samples(hop_seconds, sample_rate_hz)
     kept = tuple(branches) if sources is None else _kept(branches, sources)
@@ -113,18 +134,30 @@ def make_layout(
 
 
 def _hop_samples(hop_seconds: float, sample_rate_hz: int) -> int:
-    if not (math.isfinite(hop_seconds) and MIN_HOP_SECONDS <= hop_seconds <= MAX_HOP_SECONDS):
-        raise RecipeError(
-            f"hop of {hop_seconds} s: give seconds from {MIN_HOP_SECONDS} to {MAX_HOP_SECONDS:.0f}"
-        )
-    return max(1, round(hop_seconds * sample_rate_hz))
+    """Bounds are compared in samples, so that the hop that a table names, which is rounded, is one again."""
+    is_number = isinstance(hop_seconds, numbers.Real) and not isinstance(hop_seconds, bool)
+    try:
+        samples = float(hop_seconds) * sample_rate_hz if is_number else math.nan
+    except OverflowError:  # an enormous int
+        samples = math.inf
+    shortest, longest = (round(bound * sample_rate_hz) for bound in (MIN_HOP_SECONDS, MAX_HOP_SECONDS))
+    hop_samples = round(samples) if math.isfinite(samples) else 0
+    if not max(1, shortest) <= hop_samples <= longest:
+        said = f"{hop_seconds} s" if is_number else _short(hop_seconds)
+        raise RecipeError(f"hop of {said}: give seconds from {MIN_HOP_SECONDS} to {MAX_HOP_SECONDS:.0f}")
+    return hop_samples
 
 
 def _kept(branches: Sequence[str], sources: Sequence[str]) -> tuple[str, ...]:
     """Checked sources in the order of the model."""
-    if not sources:
+    names: list[Any] = [None]
+    with contextlib.suppress(TypeError):  # nothing to iterate over
+        names = [None] if isinstance(sources, str) else list(sources)
+    if not all(isinstance(name, str) for name in names):
+        raise RecipeError(f"sources {_short(sources)}: give a list of names")
+    if not names:
         raise RecipeError(f"sources: none named; the model has {', '.join(branches)}")
-    for source in sources:
+    for source in names:
         if source in branches:
             continue
         if tuple(branches) == (SHARED,):
@@ -137,7 +170,11 @@ def _kept(branches: Sequence[str], sources: Sequence[str]) -> tuple[str, ...]:
         raise RecipeError(
             f"source '{source}': the model has no such branch; {hint}it has {', '.join(branches)}"
         )
-    return tuple(branch for branch in branches if branch in sources)
+    return tuple(branch for branch in branches if branch in names)
+
+
+def _short(value: object) -> str:
+    return " ".join(repr(value).split())[:100]
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,12 @@ def read_embeddings(path: str | Path) -> Table:
         DataError: Where it cannot be read, is no such table, or holds NaN.
     """
     path = Path(path)
-    if not path.exists():
-        raise DataError(f"{path}: does not exist; give a table that kerasrep-embed wrote")
     try:
+        if not path.exists():
+            raise DataError(f"{path}: does not exist; give a table that kerasrep-embed wrote")
         table = _read_npz(path) if path.suffix == NPZ and path.is_file() else _read_parquet(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (KeyError, TypeError, ValueError, MemoryError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path}: is no table of embeddings ({reason}); embed again") from error

@@ -22,6 +22,8 @@ from kerasrep.run_directory import atomic_directory, atomic_file
 
 NPZ, PARQUET = ".npz", ".parquet"
 SUFFIXES = (NPZ, PARQUET)
+#: Bytes of an output's name: with what is added for files beside it, systems take 255.
+MAX_NAME_BYTES = 230
 #: Bytes of embeddings in a row group.
 GROUP_BYTES = 1 << 23
 
@@ -223,8 +225,8 @@ def _write_array(
 
 
 def skipped_path(output: Path) -> Path:
-    """Where the table of files that could not be used lies."""
-    return output.with_name(f"{output.stem}.skipped.csv")
+    """Where the table of files that could not be used lies: a table's own, whatever else has its stem."""
+    return output.with_name(f"{output.name}.skipped.csv")
 
 
 def write_skipped(output: Path, bad: Iterable[BadFile]) -> None:
