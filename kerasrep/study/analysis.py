@@ -71,12 +71,12 @@ def analyse(table: ScoreTable, strategies: Sequence[str], sources: Sequence[str]
     if _enough(terms, len(multi.runs)):
         number = _outcome(terms, scores, number_effects)
     else:
-        notes.append(_too_few(terms, len(multi.runs)))
+        notes.append(_why_not(terms, len(multi.runs)))
     terms = presence_terms(multi.runs, strategies, sources)
     if _enough(terms, len(multi.runs)):
         presence = _outcome(terms, scores, lambda found: presence_effects(found, sources))
     else:
-        notes.append(_too_few(terms, len(multi.runs)))
+        notes.append(_why_not(terms, len(multi.runs)))
     for outcome in (number, presence):
         if outcome is not None:
             notes += [outcome.fit.terms.left_out] if outcome.fit.terms.left_out else []
@@ -96,8 +96,10 @@ def _outcome(terms: Terms, scores: Standardised, effects: Callable[[Fit], list[E
 
 
 def _enough(terms: Terms, n_runs: int) -> bool:
-    return n_runs > len(terms.names) + 1 and len(terms.names) > 1
+    return n_runs > len(terms.names) + 1 and len(terms.names) > 1 and not terms.aliased
 
 
-def _too_few(terms: Terms, n_runs: int) -> str:
+def _why_not(terms: Terms, n_runs: int) -> str:
+    if terms.aliased and n_runs > len(terms.names) + 1:
+        return terms.left_out
     return f"The model '{terms.title}' was not fitted: {n_runs} runs for {len(terms.names)} terms."

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasrep.downstream.report.wording import listing
 from kerasrep.study.scores import RunFacts
 
 #: So many runs more than columns are wanted before interactions enter a model.
 SPARE_RUNS = 10
+_WORDS = {"n_sources": "the number of sources"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Terms:
         slopes: Name -> columns whose effects may differ from task to task.
         strategies: Levels of the strategy; the last one's difference is minus the sum of the others'.
         left_out: What was meant to be in the model and could not be estimated; one sentence or none.
+        aliased: Main effects that the runs cannot tell apart: such a model is not to be fitted.
     """
 
     title: str
@@ -37,6 +40,7 @@ class Terms:
     slopes: dict[str, tuple[int, ...]]
     strategies: tuple[str, ...]
     left_out: str = ""
+    aliased: tuple[str, ...] = ()
 
     def contrast(self, name: str) -> NDArray[np.float64]:
         """One column as weights over all columns."""
@@ -88,8 +92,14 @@ def _terms(
     crossed = {
         f"{level}:{name}": values * effect for name, effect in main.items() for level, values in coded.items()
     }
+    aliased = _aliased(columns, tuple(coded))
     left_out = ""
-    if crossed:
+    if aliased:
+        left_out = (
+            f"The model '{title}' was not fitted: in these runs {listing(aliased)} vary together, so that "
+            "their effects cannot be told apart."
+        )
+    elif crossed:
         whole = np.column_stack([*columns.values(), *crossed.values()])
         if len(runs) >= whole.shape[1] + SPARE_RUNS and np.linalg.matrix_rank(whole) == whole.shape[1]:
             columns |= crossed
@@ -103,7 +113,24 @@ def _terms(
     effects = tuple(names.index(name) for name in main)
     if effects:
         slopes["number of sources" if tuple(main) == ("n_sources",) else "presence"] = effects
-    return Terms(title, names, np.column_stack(list(columns.values())), slopes, used, left_out)
+    return Terms(title, names, np.column_stack(list(columns.values())), slopes, used, left_out, aliased)
+
+
+def _aliased(columns: dict[str, NDArray[np.float64]], levels: Sequence[str]) -> tuple[str, ...]:
+    """Main effects that take part in a combination of columns that is 0 for every run.
+
+    Args:
+        columns: Name -> values, the intercept among them.
+        levels: Names of the columns of the strategy, which count as one.
+    """
+    matrix = np.column_stack(list(columns.values()))
+    rank = int(np.linalg.matrix_rank(matrix))
+    if rank == matrix.shape[1]:
+        return ()
+    null = np.linalg.svd(matrix)[2][rank:]
+    involved = [name for name, weights in zip(columns, null.T, strict=True) if (abs(weights) > 1e-6).any()]
+    words = ["the strategy" if name in levels else _WORDS.get(name, name) for name in involved]
+    return tuple(name for name in dict.fromkeys(words) if name != "intercept")
 
 
 def _sum_coded(runs: Sequence[RunFacts], strategies: Sequence[str]) -> dict[str, NDArray[np.float64]]:

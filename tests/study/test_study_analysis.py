@@ -1,6 +1,7 @@
 """The analysis on scores that were made with known effects, and against statsmodels' own tables."""
 
 import warnings
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -253,6 +254,40 @@ def test_too_little_to_analyse_is_one_line(runs):
         standardise(table_of(runs, np.ones((len(runs), 2))))
     few = analyse(table_of(runs[:5], np.random.default_rng(0).normal(size=(5, 2))), MULTI_STRATEGIES, SOURCES)
     assert few.number is None and "was not fitted: 5 runs" in few.notes[0]
+
+
+def test_sources_that_always_go_together_are_named_and_their_model_is_not_fitted(runs):
+    """`bpm` and `year`: least squares would give any numbers whose sum is right."""
+    rng = np.random.default_rng(0)
+    joined = []
+    for run in runs:
+        rest = tuple(s for s in run.sources if s not in {"bpm", "year"})
+        joined.append(
+            RunFacts(run.run_id, "multi", run.strategy, (*rest, *(("bpm", "year") * ("bpm" in run.sources))))
+        )
+    found = analyse(table_of(joined, rng.normal(size=(len(joined), 4))), MULTI_STRATEGIES, SOURCES)
+    assert found.presence is None and found.number is not None
+    note = next(note for note in found.notes if "presence of each source" in note)
+    assert "was not fitted: in these runs bpm and year vary together" in note
+
+
+def test_a_source_that_goes_with_the_strategy_is_named_and_its_model_is_not_fitted():
+    """`tag` is there under one strategy alone; then the number of sources differs by strategy as well."""
+    strategies, others = MULTI_STRATEGIES[:2], [s for s in SOURCES if s != "tag"]
+
+    def analysed(sizes):
+        sets = [chosen for size in sizes for chosen in combinations(others, size)]
+        made = [(strategies[0], ("tag", *chosen)) for chosen in sets] + [(strategies[1], c) for c in sets]
+        runs = [RunFacts(f"r{i}", "multi", s, sources) for i, (s, sources) in enumerate(made)]
+        values = np.random.default_rng(0).normal(size=(len(runs), 3))
+        return analyse(table_of(runs, values), strategies, SOURCES)
+
+    found = analysed((2, 3))
+    assert found.number is not None and found.presence is None
+    assert any("in these runs the strategy and tag vary together" in note for note in found.notes)
+    found = analysed((2,))
+    assert (found.number, found.presence) == (None, None)
+    assert "in these runs the strategy and the number of sources vary together" in found.notes[0]
 
 
 # Compactness
