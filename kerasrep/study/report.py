@@ -122,7 +122,7 @@ def _figures(
         figures["strategies"] += [pairs] if pairs is not None else []
         if number.family("number of sources"):
             figures["strategies"].append(effect_figures.draw_number(analysis, number))
-    if presence is not None:
+    if presence is not None and presence.family("source"):
         figures["sources"].extend(_source_figures(analysis, presence, factors.sources))
     singles = score_figures.draw_singles(analysis)
     figures["sources"] += [singles] if singles is not None else []

@@ -7,7 +7,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from made_study import TASKS, make_study, write_outcomes
+from made_study import RECIPE, TASKS, make_study, write_outcomes
 
 from kerasrep import constants
 from kerasrep.study.collect import collect, learning_curves, score_table
@@ -114,6 +114,15 @@ def test_an_unfinished_study_has_a_report_that_says_so(tmp_path):
     assert "No analysis yet: 0 multi-source runs have scores on all tasks" in page
     assert "30 of 39 runs are not done" in page
     assert "D-efficiency" in page
+
+
+def test_a_study_in_which_no_source_varies_has_a_report(tmp_path):
+    text = RECIPE.replace("{kind: d-optimal, runs: 24, starts: 2}", "{kind: full, sources: [tag, year]}")
+    study, design, runs, folder = make_study(tmp_path, text + "seeds: [0, 1, 2]\n")
+    write_outcomes(folder, runs)
+    page = write_study_report(folder, study, design, runs, {}, ["kerasrep-study"]).read_text()
+    assert "What a score costs" in page
+    assert "Effect of each source" not in page
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
