@@ -20,7 +20,7 @@ class ModelOutcome:
     Attributes:
         fit: The mixed model, or what took its place.
         effects: In families.
-        anova: Of the runs' means.
+        anova: Of the means over tasks.
         residuals: Of the same.
     """
 
@@ -65,18 +65,23 @@ def analyse(table: ScoreTable, strategies: Sequence[str], sources: Sequence[str]
         DataError: Where there is too little to analyse.
     """
     scores = standardise(table)
-    multi, notes = scores.multi, []
+    cells, notes = scores.cells, []
+    if len(cells.runs) < len(scores.multi.runs):
+        notes.append(
+            f"Runs that differ in the seed alone count as one, with the mean of their scores: the "
+            f"{len(scores.multi.runs)} multi-source runs are {len(cells.runs)} in the models."
+        )
     number = presence = None
-    terms = number_terms(multi.runs, strategies)
-    if _enough(terms, len(multi.runs)):
+    terms = number_terms(cells.runs, strategies)
+    if _enough(terms, len(cells.runs)):
         number = _outcome(terms, scores, number_effects)
     else:
-        notes.append(_why_not(terms, len(multi.runs)))
-    terms = presence_terms(multi.runs, strategies, sources)
-    if _enough(terms, len(multi.runs)):
+        notes.append(_why_not(terms, len(cells.runs)))
+    terms = presence_terms(cells.runs, strategies, sources)
+    if _enough(terms, len(cells.runs)):
         presence = _outcome(terms, scores, lambda found: presence_effects(found, sources))
     else:
-        notes.append(_why_not(terms, len(multi.runs)))
+        notes.append(_why_not(terms, len(cells.runs)))
     for outcome in (number, presence):
         if outcome is not None:
             notes += [outcome.fit.terms.left_out] if outcome.fit.terms.left_out else []
@@ -89,7 +94,7 @@ def analyse(table: ScoreTable, strategies: Sequence[str], sources: Sequence[str]
 
 
 def _outcome(terms: Terms, scores: Standardised, effects: Callable[[Fit], list[Effect]]) -> ModelOutcome:
-    values = scores.multi.values
+    values = scores.cells.values
     found = fit(terms, values)
     rows, residuals = anova(terms, values)
     return ModelOutcome(found, tuple(effects(found)), tuple(rows), residuals)

@@ -1,6 +1,7 @@
 """The analysis on scores that were made with known effects, and against statsmodels' own tables."""
 
 import warnings
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -17,7 +18,7 @@ from kerasrep.study.design import make_design
 from kerasrep.study.effects import number_effects, presence_effects
 from kerasrep.study.mixed import LEAST_SQUARES, fit
 from kerasrep.study.recipe import MULTI_STRATEGIES, DesignSettings
-from kerasrep.study.scores import RunFacts, ScoreTable, standardise
+from kerasrep.study.scores import RunFacts, ScoreTable, cell_means, standardise
 from kerasrep.study.terms import number_terms, presence_terms
 
 SOURCES = constants.SOURCES
@@ -312,6 +313,59 @@ def test_the_front_is_what_no_run_beats(runs):
 
 
 # Repeats
+
+
+def repeated(runs, rng, n_seeds, cell_sd):
+    """`n_seeds` runs of each cell, which share a deviation of the cell; scores have no effect at all."""
+    table = [replace(run, run_id=f"{run.run_id}.s{s}", seed=s) for s in range(n_seeds) for run in runs]
+    cells = rng.normal(0, cell_sd, (len(runs), 1))
+    return table_of(table, np.tile(cells, (n_seeds, 1)) + simulate(table, rng))
+
+
+def test_repeats_with_the_same_scores_change_nothing(runs):
+    values = simulate(runs, np.random.default_rng(0), effects={"tag": 0.8})
+    seeds = [replace(run, seed=seed) for seed in (0, 1, 2) for run in runs]
+    once = analyse(table_of(runs, values), MULTI_STRATEGIES, SOURCES)
+    thrice = analyse(table_of(seeds, np.tile(values, (3, 1))), MULTI_STRATEGIES, SOURCES)
+    for one, other in ((once.number, thrice.number), (once.presence, thrice.presence)):
+        for effect, same in zip(one.effects, other.effects, strict=True):
+            assert (same.df, same.p_holm) == pytest.approx((effect.df, effect.p_holm), rel=1e-3)
+        assert [row.p_value for row in other.anova] == pytest.approx([row.p_value for row in one.anova])
+    assert thrice.compactness.p_value == pytest.approx(once.compactness.p_value)
+    assert "the 96 multi-source runs are 32 in the models" in thrice.notes[0]
+    assert not any("seed" in note for note in once.notes)
+
+
+def test_a_cell_is_the_mean_of_its_seeds_and_one_that_lacks_a_seed_is_not_lost(runs):
+    table = repeated(runs[:4], np.random.default_rng(0), 2, 0.0)
+    cells = cell_means(table.keep(range(7)))
+    assert [run.sources for run in cells.runs] == [run.sources for run in runs[:4]]
+    np.testing.assert_allclose(cells.values[0], (table.values[0] + table.values[4]) / 2)
+    np.testing.assert_allclose(cells.values[3], table.values[3])
+
+
+def repeated_coverage(n_repeats, n_seeds):
+    """Part of intervals of an analysis that hold the truth, 0, where cells have deviations of their own."""
+    runs, rng = facts(29), np.random.default_rng(8)
+    held = []
+    for _ in range(n_repeats):
+        cells = cell_means(repeated(runs, rng, n_seeds, 0.6))
+        found = presence_effects(
+            fit(presence_terms(cells.runs, MULTI_STRATEGIES, SOURCES), cells.values), SOURCES
+        )
+        held.append([e.low <= 0 <= e.high for e in found if e.family == "source"])
+    return np.mean(held)
+
+
+def test_intervals_hold_the_truth_with_two_seeds():
+    """800 intervals, whose binomial deviation is 0.8%; with each seed as a run of its own 86% hold it."""
+    assert 0.93 <= repeated_coverage(100, 2) <= 0.975
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_seeds", [2, 3])
+def test_over_many_repeats_95_percent_of_intervals_hold_the_truth_with_seeds(n_seeds):
+    assert 0.94 <= repeated_coverage(2000, n_seeds) <= 0.96
 
 
 def coverage(n_repeats, n_runs, n_tasks, slope_sd):
