@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from kerasrep.errors import DataError
 
+#: The strategy whose runs are embeddings of single-source networks side by side.
+CONCATENATED = "mss-cr"
+
 RunKind = Literal["multi", "single", "baseline"]
 
 

@@ -37,6 +37,11 @@ def test_the_page_says_what_was_planted(written):
     assert "Alone, tag scores highest on average" in text
 
 
+def test_where_mss_cr_is_compared_the_page_says_that_its_runs_share_networks(written):
+    *_, text = written
+    assert 'class="note">All mss-cr runs of a seed are made of the same single-source networks' in text
+
+
 def test_every_figure_has_a_picture_its_data_and_its_sentence(written):
     _, _, folder, text = written
     names = sorted(path.stem for path in (folder.root / "plots").glob("*.png"))
@@ -123,6 +128,7 @@ def test_a_study_in_which_no_source_varies_has_a_report(tmp_path):
     page = write_study_report(folder, study, design, runs, {}, ["kerasrep-study"]).read_text()
     assert "What a score costs" in page
     assert "Effect of each source" not in page
+    assert "are made of the same single-source networks" not in page  # nothing is compared
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
