@@ -59,13 +59,16 @@ class Analysis:
     notes: tuple[str, ...]
 
 
-def analyse(table: ScoreTable, strategies: Sequence[str], sources: Sequence[str]) -> Analysis:
+def analyse(
+    table: ScoreTable, strategies: Sequence[str], sources: Sequence[str], interactions: Sequence[str] = ()
+) -> Analysis:
     """Analyse the scores of a study.
 
     Args:
         table: Scores as measured, of all runs.
         strategies: Levels, in order.
         sources: In order.
+        interactions: Of the design; the model of the presences has them too.
 
     Raises:
         DataError: Where there is too little to analyse.
@@ -83,7 +86,7 @@ def analyse(table: ScoreTable, strategies: Sequence[str], sources: Sequence[str]
         number = _outcome(terms, scores, number_effects)
     else:
         notes.append(_why_not(terms, len(cells.runs)))
-    terms = presence_terms(cells.runs, strategies, sources)
+    terms = presence_terms(cells.runs, strategies, sources, interactions)
     if _enough(terms, len(cells.runs)):
         presence = _outcome(terms, scores, lambda found: presence_effects(found, sources))
     else:

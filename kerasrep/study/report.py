@@ -67,7 +67,8 @@ def write_study_report(
     outcomes = collect(folder, runs)
     analysis, notes = None, list(study.recipe.notes)
     try:
-        analysis = analyse(score_table(outcomes), design.factors.strategies, design.factors.sources)
+        factors = design.factors
+        analysis = analyse(score_table(outcomes), factors.strategies, factors.sources, design.interactions)
         notes += analysis.notes
     except DataError as error:
         notes.append(f"No analysis yet: {error}.")
@@ -146,6 +147,13 @@ def _source_figures(analysis: Analysis, presence: ModelOutcome, sources: tuple[s
             "Effect of each source by strategy",
             label,
             False,
+        ),
+        effect_figures.draw_effects(
+            presence,
+            "pair of sources",
+            "source-pairs",
+            "What two sources are worth together",
+            f"beyond the sum of each, {effect_figures.UNIT}",
         ),
         effect_figures.draw_source_by_task(analysis, presence, sources),
     ]

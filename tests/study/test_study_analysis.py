@@ -180,6 +180,30 @@ def test_interactions_enter_where_there_are_runs_enough():
     assert abs(found["tag in mss-cr"].value) < 0.4
 
 
+def test_interactions_that_the_design_names_are_estimated_where_all_cannot_be():
+    """`bpm` and `tag` are worth 1 together, half of which each seems to be worth alone."""
+    named = ["bpm:tag", "strategy:year"]
+    runs = facts(40, interactions=named)
+    together = np.array([1.0 * ({"bpm", "tag"} <= set(run.sources)) for run in runs])
+    values = simulate(runs, np.random.default_rng(0), run_sd=0.1, noise_sd=0.2) + together[:, None]
+    terms = presence_terms(runs, MULTI_STRATEGIES, SOURCES, named)
+    assert len(terms.names) == 13 + 1 + 4
+    assert "that the design does not name are left out: 40 runs cannot tell 46 terms" in terms.left_out
+    found = {(e.family, e.name): e for e in presence_effects(fit(terms, values), SOURCES)}
+    pair = found["pair of sources", "bpm with tag"]
+    assert pair.significant and pair.value == pytest.approx(1.0, abs=0.2)
+    assert found["source", "tag"].value == pytest.approx(0.5, abs=0.1)
+    by_strategy = [name for family, name in found if family == "source by strategy"]
+    assert by_strategy == [f"year in {strategy}" for strategy in MULTI_STRATEGIES]
+    rows = {row.term: row for row in anova(terms, values)[0]}
+    assert (rows["bpm × tag"].df, rows["strategy × year"].df) == (1, 4)
+    assert rows["bpm × tag"].p_holm < 0.001
+    whole = presence_terms(facts(90), MULTI_STRATEGIES, SOURCES, named)
+    assert (len(whole.names), whole.left_out) == (46, "")
+    few = presence_terms(runs[:20], MULTI_STRATEGIES, SOURCES, named)
+    assert len(few.names) == 13 and few.left_out.startswith("All interactions are left out: 20 runs")
+
+
 def test_the_anova_equals_that_of_statsmodels():
     from statsmodels.formula.api import ols
     from statsmodels.stats.anova import anova_lm
@@ -333,7 +357,7 @@ def test_repeats_with_the_same_scores_change_nothing(runs):
         assert [row.p_value for row in other.anova] == pytest.approx([row.p_value for row in one.anova])
     assert thrice.compactness.p_value == pytest.approx(once.compactness.p_value)
     assert "the 96 multi-source runs are 32 in the models" in thrice.notes[0]
-    assert not any("seed" in note for note in once.notes)
+    assert not any("differ in the seed" in note for note in once.notes)
 
 
 def test_a_cell_is_the_mean_of_its_seeds_and_one_that_lacks_a_seed_is_not_lost(runs):

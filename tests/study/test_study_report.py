@@ -112,6 +112,17 @@ def test_curves_start_at_one_and_a_concatenation_has_the_mean_of_its_parts(writt
     np.testing.assert_allclose(concatenated.mean, single.mean)
 
 
+def test_pairs_of_sources_that_the_design_names_have_a_figure(tmp_path):
+    design = "{kind: full, sources: [self, bpm, year, tag], strategies: [mss-cr, ms-cr@2], interactions: "
+    design += "['bpm:tag', 'year:sources']}\nbaselines: []"
+    text = RECIPE.replace("{kind: d-optimal, runs: 24, starts: 2}", design)
+    study, design, runs, folder = make_study(tmp_path, text)
+    write_outcomes(folder, runs)
+    write_study_report(folder, study, design, runs, {}, ["kerasrep-study"])
+    names = {row["effect"] for row in rows_of(folder.root / "plots" / "source-pairs.csv")}
+    assert names == {"bpm with tag", "year with self", "year with bpm", "year with tag"}
+
+
 def test_an_unfinished_study_has_a_report_that_says_so(tmp_path):
     study, design, runs, folder = make_study(tmp_path)
     write_outcomes(folder, runs[:9])
@@ -122,7 +133,8 @@ def test_an_unfinished_study_has_a_report_that_says_so(tmp_path):
 
 
 def test_a_study_in_which_no_source_varies_has_a_report(tmp_path):
-    text = RECIPE.replace("{kind: d-optimal, runs: 24, starts: 2}", "{kind: full, sources: [tag, year]}")
+    design = "{kind: full, sources: [tag, year]}"
+    text = RECIPE.replace("{kind: d-optimal, runs: 24, starts: 2}", design)
     study, design, runs, folder = make_study(tmp_path, text + "seeds: [0, 1, 2]\n")
     write_outcomes(folder, runs)
     page = write_study_report(folder, study, design, runs, {}, ["kerasrep-study"]).read_text()
