@@ -13,8 +13,9 @@ from kerasrep.recipe_file import write_recipe
 from kerasrep.run_directory import read_json, write_json, write_text
 from kerasrep.study.design import Design
 from kerasrep.study.design_file import write_design
+from kerasrep.study.failures import failure_of
 from kerasrep.study.plan import PlannedRun, check_trained
-from kerasrep.study.pool import Pool, Progress, Slot, close_worker, failure_of, start_worker
+from kerasrep.study.pool import Pool, Progress, Slot, close_worker, start_worker
 from kerasrep.study.recipe import Study
 from kerasrep.study_job import Job, RunFolder, StudyFolder
 
