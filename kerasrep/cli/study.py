@@ -58,8 +58,10 @@ def main(argv: list[str] | None = None) -> int:
     from kerasrep.study.design import make_design
     from kerasrep.study.recipe import read_study
     from kerasrep.study_job import STUDIES, StudyFolder
+    from kerasrep.study_worker import tasks_of
 
     study = read_study(arguments.recipe, arguments.overrides)
+    tasks_of(study.recipe.evaluation, study.own_tasks)
     design = make_design(study.recipe.design)
     folder = StudyFolder(arguments.output or STUDIES / study.recipe.name)
     if arguments.dry_run:

@@ -1,4 +1,4 @@
-"""From a study recipe to the scores of all its runs: prepare once, check the tasks, make the runs."""
+"""From a study recipe to the scores of all its runs: check the tasks, prepare once, make the runs."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def make_runs(
     """
     done = finished(folder, runs)
     if len(done) < len(runs):
-        _prepare(folder, study, runs)
         _check_tasks(folder, runs[0].job)
+        _prepare(folder, study, runs)
     return Pool(folder, slots, study.recipe.retries, listener).run(runs, done)
 
 
@@ -80,7 +80,7 @@ def _prepare(folder: StudyFolder, study: Study, runs: Sequence[PlannedRun]) -> N
 
 
 def _check_tasks(folder: StudyFolder, like: Job) -> None:
-    """Read the tasks once in a process of its own, so that what is missing is told before hours of work.
+    """Read the tasks once in a process of its own, so that what is missing is told before any work.
 
     Raises:
         RunError: With the line that says what is missing.
