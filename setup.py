@@ -46,6 +46,7 @@ REQUIREMENTS = [
     "rich>=13",
     # 0.14.5 is the first for SciPy 1.16; 0.15.0 was tried with NumPy 1.26 and pandas 3.
     "statsmodels>=0.14.5,<0.16",
+    "threadpoolctl>=3.5",
 ]
 
 EXTRAS = {

@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasrep.errors import DataError, RunError
+from kerasrep.errors import DataError, RecipeError, RunError
 from kerasrep.recipe import Recipe, fingerprint
 from kerasrep.recipe_file import read_recipe
+from kerasrep.recipe_tasks import TableTask
 from kerasrep.run_directory import RunDirectory, read_json, write_json
-from kerasrep.study_job import Job, RunFolder, read_job
+from kerasrep.study_job import EvaluationSettings, Job, RunFolder, read_job
 
 if TYPE_CHECKING:
     from kerasrep.downstream.base import Evaluation, Task
@@ -138,25 +139,42 @@ def _representation(folder: RunFolder, job: Job) -> Representation:
     return open_representation(str(job.representation), reference=parts[0] if parts else None)
 
 
+def tasks_of(settings: EvaluationSettings, own_tasks: Sequence[TableTask]) -> tuple[Task, ...]:
+    """The tasks that a study names, each with a probe; nothing of their data is looked at.
+
+    Args:
+        settings: Of the evaluation.
+        own_tasks: Tasks from tables, which `settings` may name.
+
+    Raises:
+        RecipeError: Where a task or a probe is not known, or no probe is for a task.
+    """
+    from kerasrep.suite_options import check_probes, has_probe
+    from kerasrep.suite_tasks import named_tasks, tasks_of_tables
+
+    check_probes(settings.probes, "evaluation.probes")
+    tasks = named_tasks(settings.tasks, tasks_of_tables(own_tasks))
+    for task in tasks:
+        if not has_probe(settings.probes, task.kind):
+            raise RecipeError(f"evaluation.probes: none of them is for {task.name}, a {task.kind}")
+    return tasks
+
+
 def _tasks(job: Job) -> tuple[tuple[Task, ...], Mapping[str, Path]]:
-    from kerasrep.suite_tasks import data_roots, named_tasks, tasks_of_tables
+    from kerasrep.suite_tasks import data_roots
 
     settings = job.evaluation
-    tasks = named_tasks(settings.tasks, tasks_of_tables(job.own_tasks))
+    tasks = tasks_of(settings, job.own_tasks)
     return tasks, data_roots(tasks, Path(settings.data) if settings.data else None, "evaluation.data")
 
 
 def _check(job: Job) -> None:
     """Read every task, so that what is missing is told before hours of training."""
     from kerasrep.downstream.registry import missing_audio, open_task
-    from kerasrep.suite_options import check_probes, has_probe
 
     settings = job.evaluation
-    check_probes(settings.probes, "evaluation.probes")
     tasks, roots = _tasks(job)
     for task in tasks:
-        if not has_probe(settings.probes, task.kind):
-            raise DataError(f"evaluation.probes: none of them is for {task.name}, a {task.kind}")
         data = open_task(task, roots[task.name])
         missing = missing_audio(data)
         if len(missing) > settings.max_missing * len(data.item_ids):

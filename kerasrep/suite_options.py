@@ -45,21 +45,21 @@ class Options:
     max_missing: float = 0.02
 
 
-def check_probes(names: Sequence[str] | None, where: str = "--probes") -> None:
+def check_probes(probes: Sequence[str] | None, option: str = "--probes") -> None:
     """Refuse a name that no kind of task knows.
 
     Args:
-        names: Of probes.
-        where: They were named, for the message.
+        probes: Names; `None` for all.
+        option: How the user named them.
 
     Raises:
         RecipeError: Naming it.
     """
     known = [*dict.fromkeys(probe.name for probes in PROBES.values() for probe in probes), *RECOMMENDER]
     known.remove(CHANCE)  # is always added
-    for name in names or ():
+    for name in probes or ():
         if name not in known:
-            raise RecipeError(f"{where}: there is no probe '{name}'; there are {', '.join(known)}")
+            raise RecipeError(f"{option}: there is no probe '{name}'; there are {', '.join(known)}")
 
 
 def probes_of_kind(names: Sequence[str], kind: Kind) -> tuple[str, ...]:

@@ -58,8 +58,10 @@ def main(argv: list[str] | None = None) -> int:
     from kerasrep.study.design import make_design
     from kerasrep.study.recipe import read_study
     from kerasrep.study_job import STUDIES, StudyFolder
+    from kerasrep.study_worker import tasks_of
 
     study = read_study(arguments.recipe, arguments.overrides)
+    tasks_of(study.recipe.evaluation, study.own_tasks)
     design = make_design(study.recipe.design)
     folder = StudyFolder(arguments.output or STUDIES / study.recipe.name)
     if arguments.dry_run:
@@ -73,13 +75,13 @@ def _run(
 ) -> int:
     from kerasrep.errors import one_line
     from kerasrep.folder_lock import exclusive
+    from kerasrep.study.failures import recorded_failures
     from kerasrep.study.live import Display, summary
     from kerasrep.study.plan import plan_runs
     from kerasrep.study.pool import make_slots
     from kerasrep.study.running import begin, finished, make_runs
 
     runs = plan_runs(study, design)
-    failures: dict[str, str] = {}
     with exclusive(folder.root, "another process runs this study", "--output"):
         begin(folder, study, design, runs)
         if not report_only:
@@ -92,9 +94,9 @@ def _run(
             with Display() as display:
                 progress = make_runs(folder, study, runs, slots, display)
             print(summary(progress))
-            failures = progress.reasons
         from kerasrep.study.report import write_study_report
 
+        failures = recorded_failures(folder, runs, finished(folder, runs))
         page = write_study_report(folder, study, design, runs, failures, [PROG, *command_line])
     print(f"report:  {one_line(str(page))} (figures and their data: plots/, tables: tables/)")
     for name, reason in failures.items():

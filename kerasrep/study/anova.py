@@ -110,10 +110,8 @@ def term_blocks(terms: Terms) -> dict[str, list[int]]:
     """Term -> its columns: all contrasts of the strategy are one term, and so are their products."""
     blocks: dict[str, list[int]] = {}
     for place, name in enumerate(terms.names[1:], start=1):
-        level, _, other = name.partition(":")
-        is_strategy = level in terms.strategies
-        words = "number of sources" if (other or level) == "n_sources" else (other or level)
-        term = f"strategy × {words}" if other else "strategy" if is_strategy else words
+        words = ["strategy" if part in terms.strategies else part for part in name.split(":")]
+        term = " × ".join("number of sources" if word == "n_sources" else word for word in words)
         blocks.setdefault(term, []).append(place)
     return blocks
 

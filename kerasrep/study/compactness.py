@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from kerasrep.study.scores import RunFacts, ScoreTable
+from kerasrep.study.scores import RunFacts, ScoreTable, cell_means
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Compactness:
         scores: float64 [runs], means over tasks.
         front_dimension: Rows that no run beats with as many values or fewer, by dimension.
         front_parameters: The same for parameters.
-        rank_correlation: Spearman's, of score and dimension, over multi-source runs.
+        rank_correlation: Spearman's, of score and dimension, over multi-source runs; those that
+            differ in the seed alone count once.
         p_value: Of it.
     """
 
@@ -58,10 +59,12 @@ def compactness_of(table: ScoreTable) -> Compactness:
     scores = kept.values.mean(axis=1)
     dimension = np.array([run.dimension for run in kept.runs], np.float64)
     parameters = np.array([run.parameters for run in kept.runs], np.float64)
-    multi = [row for row, run in enumerate(kept.runs) if run.kind == "multi"]
+    cells = cell_means(kept.keep(kept.rows("multi")))
+    of_cells = cells.values.mean(axis=1)
+    sizes = [run.dimension for run in cells.runs]
     correlation, p_value = 0.0, 1.0
-    if len(set(dimension[multi])) > 1 and len(set(scores[multi])) > 1:
-        found = stats.spearmanr(dimension[multi], scores[multi])
+    if len(set(sizes)) > 1 and len(set(of_cells)) > 1:
+        found = stats.spearmanr(sizes, of_cells)
         correlation, p_value = float(found.statistic), float(found.pvalue)
     return Compactness(
         kept.runs,

@@ -67,6 +67,7 @@ def draw_number(analysis: Analysis, outcome: ModelOutcome) -> Picture:
     multi, fit = analysis.scores.multi, outcome.fit
     strategies, means = fit.terms.strategies, multi.values.mean(axis=1)
     number = np.array([len(run.sources) for run in multi.runs], float)
+    centre = float(np.mean([len(run.sources) for run in analysis.scores.cells.runs]))
     effect = next(iter(outcome.family("number of sources")))
     verdict = "significant" if effect.significant else "not significant"
     sentence = (
@@ -92,7 +93,7 @@ def draw_number(analysis: Analysis, outcome: ModelOutcome) -> Picture:
             marker = MARKERS[place % len(MARKERS)]
             axes.plot(number[at] + shift, means[at], marker, color=colour(place), ms=4.5, label=strategy)
             level = float(fit.estimates[0] + fit.terms.strategy(strategy) @ fit.estimates)
-            line = level + slopes.get(strategy, effect.value) * (ends - number.mean())
+            line = level + slopes.get(strategy, effect.value) * (ends - centre)
             axes.plot(ends, line, color=colour(place), linewidth=1.6)
             rows += [(multi.runs[r].run_id, strategy, int(number[r]), float(means[r])) for r in at]
         axes.set_xlabel("number of sources")
@@ -147,27 +148,27 @@ def effect_sentence(effects: list[Effect], what: str) -> str:
 
 def draw_source_by_task(analysis: Analysis, outcome: ModelOutcome, sources: tuple[str, ...]) -> Picture:
     """Effect of having each source on each task alone."""
-    multi = analysis.scores.multi
-    values = source_by_task(outcome.fit, multi.values, sources)
+    cells = analysis.scores.cells
+    values = source_by_task(outcome.fit, cells.values, sources)
     best = np.unravel_index(int(np.nanargmax(values)), values.shape)
     worst = np.unravel_index(int(np.nanargmin(values)), values.shape)
     sentence = (
-        f"On single tasks, having {sources[best[0]]} goes with the largest gain on {multi.tasks[best[1]]} "
+        f"On single tasks, having {sources[best[0]]} goes with the largest gain on {cells.tasks[best[1]]} "
         f"({values[best]:+.2f} deviations) and having {sources[worst[0]]} with the largest loss on "
-        f"{multi.tasks[worst[1]]} ({values[worst]:+.2f}); these {values.size} numbers are descriptive, no "
+        f"{cells.tasks[worst[1]]} ({values[worst]:+.2f}); these {values.size} numbers are descriptive, no "
         "test "
         "was made of each."
     )
     with drawing():
         figure = new_figure(WIDTH_INCHES, 1.3 + ROW_INCHES * len(sources))
-        heat(figure.add_subplot(), values, sources, multi.tasks)
+        heat(figure.add_subplot(), values, sources, cells.tasks)
         rows = [(source, *map(float, row)) for source, row in zip(sources, values, strict=True)]
         return picture(
             "sources-by-task",
             "Effect of each source on each task",
             sentence,
             figure,
-            ("source", *multi.tasks),
+            ("source", *cells.tasks),
             rows,
         )
 

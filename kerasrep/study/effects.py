@@ -83,17 +83,23 @@ def number_effects(fit: Fit) -> list[Effect]:
 def presence_effects(fit: Fit, sources: Sequence[str]) -> list[Effect]:
     """Of the model with the presences.
 
-    Families: `source` (of having it, on average over strategies), `source by strategy`.
+    Families: `source` (of having it, on average over strategies), `source by strategy`, `pair of sources`
+    (what having both is worth beyond the sum of each).
     """
     terms, found = fit.terms, []
     there = [source for source in sources if source in terms.names]
     for source in there:
         found.append(_effect(fit, "source", source, terms.contrast(source)))
-    crossed = {name.partition(":")[2] for name in terms.names if ":" in name}
+    parts = [name.partition(":") for name in terms.names if ":" in name]
+    crossed = {source for level, _, source in parts if level in terms.strategies}
     for source in there:
         for strategy in terms.strategies if source in crossed else ():
             contrast = terms.contrast(source) + terms.strategy(strategy, source)
             found.append(_effect(fit, "source by strategy", f"{source} in {strategy}", contrast))
+    for one, _, other in parts:
+        if one not in terms.strategies:
+            contrast = terms.contrast(f"{one}:{other}")
+            found.append(_effect(fit, "pair of sources", f"{one} with {other}", contrast))
     return corrected(found)
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
+from threadpoolctl import threadpool_limits
 
 from kerasrep.study.terms import Terms
 
@@ -98,6 +99,13 @@ def fit(terms: Terms, scores: NDArray[np.float64]) -> Fit:
         terms: Columns, [runs, columns].
         scores: float64 [runs, tasks], finite.
     """
+    # NumPy and SciPy each have a pool of threads: on matrices this small the two wait for one another, and a
+    # fit of milliseconds takes a hundred times as long.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _first_that_converges(terms, scores)
+
+
+def _first_that_converges(terms: Terms, scores: NDArray[np.float64]) -> Fit:
     n_runs, n_tasks = scores.shape
     failures: list[str] = []
     slopes = list(terms.slopes)

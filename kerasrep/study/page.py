@@ -21,20 +21,17 @@ from kerasrep.study.scores import ScoreTable
 PICTURE_PIXELS = 620
 METHODS = (
     "Scores are standardised within each task by the multi-source runs (mean 0, deviation 1). Two linear "
-    "models, "
-    "because the number of sources is the sum of their presences: strategy × number of sources, and "
-    "strategy × "
-    "presence of each source. Each is a mixed model fitted by restricted maximum likelihood, with runs as "
-    "a random "
-    "effect and slopes that differ from task to task; intervals are those of a t distribution with "
-    "Satterthwaite's "
-    "degrees of freedom. Where one does not converge, slopes by task are left out first for the strategy, "
-    "then "
-    "altogether, and at last least squares on the runs' means take its place; which one was used stands "
-    "beside the "
-    "model. Analyses of variance are of the runs' means (type II). P values are corrected by Holm's method "
-    "within "
-    "each family of effects."
+    "models, because the number of sources is the sum of their presences: strategy × number of sources, and "
+    "strategy × presence of each source. Runs of the same sources and strategy that differ in the seed alone "
+    "are averaged first: they are repeats, and would make intervals too narrow if they counted as runs of "
+    "their own. Figures show single runs. The models do not know that all mss-cr runs of a seed share their "
+    "single-source networks, so that intervals of the level of mss-cr are too narrow. Each model is a mixed "
+    "one fitted by restricted maximum likelihood, "
+    "with runs as a random effect and slopes that differ from task to task; intervals are those of a t "
+    "distribution with Satterthwaite's degrees of freedom. Where one does not converge, slopes by task are "
+    "left out first for the strategy, then altogether, and at last least squares on the runs' means take its "
+    "place; which one was used stands beside the model. Analyses of variance are of the runs' means (type "
+    "II). P values are corrected by Holm's method within each family of effects."
 )
 
 

@@ -12,10 +12,9 @@ from kerasrep.recipe_file import read_recipe
 from kerasrep.study.cells import Cell
 from kerasrep.study.design import Design
 from kerasrep.study.recipe import Study
-from kerasrep.study.scores import RunFacts
+from kerasrep.study.scores import CONCATENATED, RunFacts
 from kerasrep.study_job import Job, StudyFolder
 
-CONCATENATED = "mss-cr"
 #: Raised whenever the same job gives another outcome.
 WORKER_VERSION = 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from typing import Literal
 
 from kerasrep.errors import RunError
 from kerasrep.stop_requests import stop_requests
+from kerasrep.study.failures import failure_of, note_failure
 from kerasrep.study.plan import PlannedRun
 from kerasrep.study.recipe import WorkerSettings
 from kerasrep.study_job import RunFolder, StudyFolder
@@ -25,7 +25,6 @@ State = Literal["waiting", "running", "done", "failed"]
 POLL_SECONDS = 0.2
 #: What a process may take to save its state before it is killed.
 GRACE_SECONDS = 60.0
-COMMAND = "kerasrep-study"
 
 
 @dataclass(frozen=True)
@@ -249,24 +248,3 @@ def close_worker(process: subprocess.Popen[bytes]) -> None:
     if process.stdin is not None:
         with suppress(OSError):
             process.stdin.close()
-
-
-def failure_of(folder: RunFolder, code: int) -> str:
-    """The error line in a run's log, or how its process ended."""
-    try:
-        lines = folder.log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    marker = f"{COMMAND}: error: "
-    for line in reversed(lines[-50:]):
-        if line.startswith(marker):
-            return line.removeprefix(marker)
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    return f"the process {how}; see {folder.log}"
-
-
-def note_failure(folder: RunFolder, code: int, reason: str) -> None:
-    """Add a line to the run's failures."""
-    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    with folder.failures.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"when": when, "code": code, "reason": reason}) + "\n")

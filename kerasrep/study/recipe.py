@@ -47,7 +47,8 @@ class DesignSettings(Settings):
         sources: Factors: each is in a run or not.
         strategies: Levels of the other factor.
         min_sources: Of a multi-source run.
-        interactions: Terms of the model that a D-optimal design is made for, beside main effects.
+        interactions: Terms of the model that a D-optimal design is made for, beside main effects; the
+            analysis has them too, whatever the design.
         starts: Random designs that the exchange starts from; the best outcome is taken.
         seed: Of the design and of the order of its runs.
         file: Table in the authors' form, columns s1 ... s8, arc, n; relative to the current folder.
@@ -83,7 +84,10 @@ class DesignSettings(Settings):
             need = "needs a file" if self.file is None else "reads no file; remove this key"
             raise ImpossibleSetting(f"a design of kind '{self.kind}' {need}", "design.file", "design.kind")
         for name in self.interactions:
-            for factor in name.split(":"):
+            one, other = name.split(":")
+            if one == other and one != "sources":
+                raise ImpossibleSetting(f"'{name}' crosses a source with itself", "design.interactions")
+            for factor in (one, other):
                 if factor not in {"strategy", "sources", *self.sources}:
                     raise ImpossibleSetting(
                         f"'{name}' names a source that the design has not", "design.interactions"

@@ -67,7 +67,8 @@ def write_study_report(
     outcomes = collect(folder, runs)
     analysis, notes = None, list(study.recipe.notes)
     try:
-        analysis = analyse(score_table(outcomes), design.factors.strategies, design.factors.sources)
+        factors = design.factors
+        analysis = analyse(score_table(outcomes), factors.strategies, factors.sources, design.interactions)
         notes += analysis.notes
     except DataError as error:
         notes.append(f"No analysis yet: {error}.")
@@ -122,7 +123,7 @@ def _figures(
         figures["strategies"] += [pairs] if pairs is not None else []
         if number.family("number of sources"):
             figures["strategies"].append(effect_figures.draw_number(analysis, number))
-    if presence is not None:
+    if presence is not None and presence.family("source"):
         figures["sources"].extend(_source_figures(analysis, presence, factors.sources))
     singles = score_figures.draw_singles(analysis)
     figures["sources"] += [singles] if singles is not None else []
@@ -146,6 +147,13 @@ def _source_figures(analysis: Analysis, presence: ModelOutcome, sources: tuple[s
             "Effect of each source by strategy",
             label,
             False,
+        ),
+        effect_figures.draw_effects(
+            presence,
+            "pair of sources",
+            "source-pairs",
+            "What two sources are worth together",
+            f"beyond the sum of each, {effect_figures.UNIT}",
         ),
         effect_figures.draw_source_by_task(analysis, presence, sources),
     ]

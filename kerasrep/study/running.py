@@ -1,4 +1,4 @@
-"""From a study recipe to the scores of all its runs: prepare once, check the tasks, make the runs."""
+"""From a study recipe to the scores of all its runs: check the tasks, prepare once, make the runs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from kerasrep.recipe_file import write_recipe
 from kerasrep.run_directory import read_json, write_json, write_text
 from kerasrep.study.design import Design
 from kerasrep.study.design_file import write_design
+from kerasrep.study.failures import failure_of
 from kerasrep.study.plan import PlannedRun, check_trained
-from kerasrep.study.pool import Pool, Progress, Slot, close_worker, failure_of, start_worker
+from kerasrep.study.pool import Pool, Progress, Slot, close_worker, start_worker
 from kerasrep.study.recipe import Study
 from kerasrep.study_job import Job, RunFolder, StudyFolder
 
@@ -56,8 +57,8 @@ def make_runs(
     """
     done = finished(folder, runs)
     if len(done) < len(runs):
-        _prepare(folder, study, runs)
         _check_tasks(folder, runs[0].job)
+        _prepare(folder, study, runs)
     return Pool(folder, slots, study.recipe.retries, listener).run(runs, done)
 
 
@@ -79,7 +80,7 @@ def _prepare(folder: StudyFolder, study: Study, runs: Sequence[PlannedRun]) -> N
 
 
 def _check_tasks(folder: StudyFolder, like: Job) -> None:
-    """Read the tasks once in a process of its own, so that what is missing is told before hours of work.
+    """Read the tasks once in a process of its own, so that what is missing is told before any work.
 
     Raises:
         RunError: With the line that says what is missing.

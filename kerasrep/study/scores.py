@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from kerasrep.errors import DataError
 
+#: The strategy whose runs are embeddings of single-source networks side by side.
+CONCATENATED = "mss-cr"
+
 RunKind = Literal["multi", "single", "baseline"]
 
 
@@ -25,7 +28,7 @@ class RunFacts:
         sources: None for a baseline.
         seed: Of training.
         dimension: Values of a track's embedding.
-        parameters: Of the trunk, without heads; 0 where nothing is trained or it is not known.
+        parameters: Trained, heads included; 0 where nothing is trained or it is not known.
         in_design: Whether the design names it; all-source runs may be there beside it.
     """
 
@@ -88,6 +91,25 @@ class Standardised:
         """The complete multi-source runs."""
         rows = [row for row in self.table.rows("multi") if np.isfinite(self.table.values[row]).all()]
         return self.table.keep(rows)
+
+    @property
+    def cells(self) -> ScoreTable:
+        """The same, a row a combination of sources and strategy: what the models are fitted to."""
+        return cell_means(self.multi)
+
+
+def cell_means(table: ScoreTable) -> ScoreTable:
+    """Runs that differ in the seed alone as one row, the mean of their scores.
+
+    They are repeats: what a combination has of its own is the same in all of them, so that they are no
+    independent evidence on sources and strategies.
+    """
+    cells: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    for row, run in enumerate(table.runs):
+        cells.setdefault((run.strategy, run.sources), []).append(row)
+    means = np.array([table.values[rows].mean(axis=0) for rows in cells.values()])
+    runs = tuple(table.runs[rows[0]] for rows in cells.values())
+    return ScoreTable(runs, table.tasks, table.metrics, means.reshape(len(cells), len(table.tasks)))
 
 
 def standardise(table: ScoreTable) -> Standardised:

@@ -6,16 +6,20 @@ other which sources do. Both have the strategy, coded as differences from the me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasrep.downstream.report.wording import listing
+from kerasrep.study.model_matrix import expand
 from kerasrep.study.scores import RunFacts
 
 #: So many runs more than columns are wanted before interactions enter a model.
 SPARE_RUNS = 10
+STRATEGY = "strategy"
+_WORDS = {"n_sources": "the number of sources"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Terms:
         slopes: Name -> columns whose effects may differ from task to task.
         strategies: Levels of the strategy; the last one's difference is minus the sum of the others'.
         left_out: What was meant to be in the model and could not be estimated; one sentence or none.
+        aliased: Main effects that the runs cannot tell apart: such a model is not to be fitted.
     """
 
     title: str
@@ -37,6 +42,7 @@ class Terms:
     slopes: dict[str, tuple[int, ...]]
     strategies: tuple[str, ...]
     left_out: str = ""
+    aliased: tuple[str, ...] = ()
 
     def contrast(self, name: str) -> NDArray[np.float64]:
         """One column as weights over all columns."""
@@ -66,14 +72,29 @@ def number_terms(runs: Sequence[RunFacts], strategies: Sequence[str]) -> Terms:
     return _terms("strategy × number of sources", runs, strategies, main)
 
 
-def presence_terms(runs: Sequence[RunFacts], strategies: Sequence[str], sources: Sequence[str]) -> Terms:
-    """Strategy, presence of each source (an effect of having it), and their interactions."""
+def presence_terms(
+    runs: Sequence[RunFacts],
+    strategies: Sequence[str],
+    sources: Sequence[str],
+    interactions: Sequence[str] = (),
+) -> Terms:
+    """Strategy, presence of each source (an effect of having it), and their interactions.
+
+    Args:
+        runs: Rows.
+        strategies: Levels, in order.
+        sources: In order.
+        interactions: Those that the design was made for, as `model_matrix.expand` reads them. Pairs of
+            sources enter where they are named; all interactions of the strategy where there are runs enough,
+            else those that are named.
+    """
     main = {}
     for source in sources:
         present = np.array([source in run.sources for run in runs], np.float64)
         if 0 < present.sum() < len(runs):
             main[source] = present - 0.5
-    return _terms("strategy × presence of each source", runs, strategies, main)
+    named = expand(interactions, sources)
+    return _terms("strategy × presence of each source", runs, strategies, main, named)
 
 
 def _terms(
@@ -81,29 +102,84 @@ def _terms(
     runs: Sequence[RunFacts],
     strategies: Sequence[str],
     main: dict[str, NDArray[np.float64]],
+    named: Sequence[tuple[str, str]] = (),
 ) -> Terms:
     used = tuple(s for s in strategies if any(run.strategy == s for run in runs))
     coded = _sum_coded(runs, used)
     columns = {"intercept": np.ones(len(runs)), **coded, **main}
-    crossed = {
-        f"{level}:{name}": values * effect for name, effect in main.items() for level, values in coded.items()
-    }
+    aliased = _aliased(columns, tuple(coded))
     left_out = ""
-    if crossed:
-        whole = np.column_stack([*columns.values(), *crossed.values()])
-        if len(runs) >= whole.shape[1] + SPARE_RUNS and np.linalg.matrix_rank(whole) == whole.shape[1]:
-            columns |= crossed
-        else:
-            left_out = (
-                f"The interactions of the strategy are left out: {len(runs)} runs cannot tell "
-                f"{whole.shape[1]} terms apart with {SPARE_RUNS} runs to spare."
-            )
+    if aliased:
+        left_out = (
+            f"The model '{title}' was not fitted: in these runs {listing(aliased)} vary together, so that "
+            "their effects cannot be told apart."
+        )
+    else:
+        crossed, left_out = _interactions(columns, coded, main, named)
+        columns |= crossed
     names = tuple(columns)
-    slopes = {"strategy": tuple(names.index(level) for level in coded)} if coded else {}
+    slopes = {STRATEGY: tuple(names.index(level) for level in coded)} if coded else {}
     effects = tuple(names.index(name) for name in main)
     if effects:
         slopes["number of sources" if tuple(main) == ("n_sources",) else "presence"] = effects
-    return Terms(title, names, np.column_stack(list(columns.values())), slopes, used, left_out)
+    return Terms(title, names, np.column_stack(list(columns.values())), slopes, used, left_out, aliased)
+
+
+def _interactions(
+    columns: dict[str, NDArray[np.float64]],
+    coded: dict[str, NDArray[np.float64]],
+    main: dict[str, NDArray[np.float64]],
+    named: Sequence[tuple[str, str]],
+) -> tuple[dict[str, NDArray[np.float64]], str]:
+    """Columns of interactions: all of the strategy and the named ones, else the named ones, else none.
+
+    Returns:
+        The columns, and a sentence on what is left out.
+    """
+
+    def products(pairs: Iterable[tuple[str, str]]) -> dict[str, NDArray[np.float64]]:
+        blocks = {name: {name: values} for name, values in main.items()} | {STRATEGY: coded}
+        return {
+            f"{name}:{other}": values * main[other]
+            for one, other in pairs
+            if other in main
+            for name, values in blocks.get(one, {}).items()
+        }
+
+    every = products([*((STRATEGY, name) for name in main), *named])
+    n_runs = len(columns["intercept"])
+    crossed: dict[str, NDArray[np.float64]] = {}
+    for tried in (every, products(named)):
+        whole = np.column_stack([*columns.values(), *tried.values()])
+        if n_runs >= whole.shape[1] + SPARE_RUNS and np.linalg.matrix_rank(whole) == whole.shape[1]:
+            crossed = tried
+            break
+    if len(crossed) == len(every):
+        return crossed, ""
+    which = "The interactions of the strategy"
+    if named:
+        which = "Interactions that the design does not name" if crossed else "All interactions"
+    return crossed, (
+        f"{which} are left out: {n_runs} runs cannot tell {len(columns) + len(every)} terms apart with "
+        f"{SPARE_RUNS} runs to spare."
+    )
+
+
+def _aliased(columns: dict[str, NDArray[np.float64]], levels: Sequence[str]) -> tuple[str, ...]:
+    """Main effects that take part in a combination of columns that is 0 for every run.
+
+    Args:
+        columns: Name -> values, the intercept among them.
+        levels: Names of the columns of the strategy, which count as one.
+    """
+    matrix = np.column_stack(list(columns.values()))
+    rank = int(np.linalg.matrix_rank(matrix))
+    if rank == matrix.shape[1]:
+        return ()
+    null = np.linalg.svd(matrix)[2][rank:]
+    involved = [name for name, weights in zip(columns, null.T, strict=True) if (abs(weights) > 1e-6).any()]
+    words = ["the strategy" if name in levels else _WORDS.get(name, name) for name in involved]
+    return tuple(name for name in dict.fromkeys(words) if name != "intercept")
 
 
 def _sum_coded(runs: Sequence[RunFacts], strategies: Sequence[str]) -> dict[str, NDArray[np.float64]]:

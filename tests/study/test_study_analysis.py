@@ -1,6 +1,8 @@
 """The analysis on scores that were made with known effects, and against statsmodels' own tables."""
 
 import warnings
+from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from kerasrep.study.design import make_design
 from kerasrep.study.effects import number_effects, presence_effects
 from kerasrep.study.mixed import LEAST_SQUARES, fit
 from kerasrep.study.recipe import MULTI_STRATEGIES, DesignSettings
-from kerasrep.study.scores import RunFacts, ScoreTable, standardise
+from kerasrep.study.scores import RunFacts, ScoreTable, cell_means, standardise
 from kerasrep.study.terms import number_terms, presence_terms
 
 SOURCES = constants.SOURCES
@@ -178,6 +180,30 @@ def test_interactions_enter_where_there_are_runs_enough():
     assert abs(found["tag in mss-cr"].value) < 0.4
 
 
+def test_interactions_that_the_design_names_are_estimated_where_all_cannot_be():
+    """`bpm` and `tag` are worth 1 together, half of which each seems to be worth alone."""
+    named = ["bpm:tag", "strategy:year"]
+    runs = facts(40, interactions=named)
+    together = np.array([1.0 * ({"bpm", "tag"} <= set(run.sources)) for run in runs])
+    values = simulate(runs, np.random.default_rng(0), run_sd=0.1, noise_sd=0.2) + together[:, None]
+    terms = presence_terms(runs, MULTI_STRATEGIES, SOURCES, named)
+    assert len(terms.names) == 13 + 1 + 4
+    assert "that the design does not name are left out: 40 runs cannot tell 46 terms" in terms.left_out
+    found = {(e.family, e.name): e for e in presence_effects(fit(terms, values), SOURCES)}
+    pair = found["pair of sources", "bpm with tag"]
+    assert pair.significant and pair.value == pytest.approx(1.0, abs=0.2)
+    assert found["source", "tag"].value == pytest.approx(0.5, abs=0.1)
+    by_strategy = [name for family, name in found if family == "source by strategy"]
+    assert by_strategy == [f"year in {strategy}" for strategy in MULTI_STRATEGIES]
+    rows = {row.term: row for row in anova(terms, values)[0]}
+    assert (rows["bpm × tag"].df, rows["strategy × year"].df) == (1, 4)
+    assert rows["bpm × tag"].p_holm < 0.001
+    whole = presence_terms(facts(90), MULTI_STRATEGIES, SOURCES, named)
+    assert (len(whole.names), whole.left_out) == (46, "")
+    few = presence_terms(runs[:20], MULTI_STRATEGIES, SOURCES, named)
+    assert len(few.names) == 13 and few.left_out.startswith("All interactions are left out: 20 runs")
+
+
 def test_the_anova_equals_that_of_statsmodels():
     from statsmodels.formula.api import ols
     from statsmodels.stats.anova import anova_lm
@@ -255,6 +281,40 @@ def test_too_little_to_analyse_is_one_line(runs):
     assert few.number is None and "was not fitted: 5 runs" in few.notes[0]
 
 
+def test_sources_that_always_go_together_are_named_and_their_model_is_not_fitted(runs):
+    """`bpm` and `year`: least squares would give any numbers whose sum is right."""
+    rng = np.random.default_rng(0)
+    joined = []
+    for run in runs:
+        rest = tuple(s for s in run.sources if s not in {"bpm", "year"})
+        joined.append(
+            RunFacts(run.run_id, "multi", run.strategy, (*rest, *(("bpm", "year") * ("bpm" in run.sources))))
+        )
+    found = analyse(table_of(joined, rng.normal(size=(len(joined), 4))), MULTI_STRATEGIES, SOURCES)
+    assert found.presence is None and found.number is not None
+    note = next(note for note in found.notes if "presence of each source" in note)
+    assert "was not fitted: in these runs bpm and year vary together" in note
+
+
+def test_a_source_that_goes_with_the_strategy_is_named_and_its_model_is_not_fitted():
+    """`tag` is there under one strategy alone; then the number of sources differs by strategy as well."""
+    strategies, others = MULTI_STRATEGIES[:2], [s for s in SOURCES if s != "tag"]
+
+    def analysed(sizes):
+        sets = [chosen for size in sizes for chosen in combinations(others, size)]
+        made = [(strategies[0], ("tag", *chosen)) for chosen in sets] + [(strategies[1], c) for c in sets]
+        runs = [RunFacts(f"r{i}", "multi", s, sources) for i, (s, sources) in enumerate(made)]
+        values = np.random.default_rng(0).normal(size=(len(runs), 3))
+        return analyse(table_of(runs, values), strategies, SOURCES)
+
+    found = analysed((2, 3))
+    assert found.number is not None and found.presence is None
+    assert any("in these runs the strategy and tag vary together" in note for note in found.notes)
+    found = analysed((2,))
+    assert (found.number, found.presence) == (None, None)
+    assert "in these runs the strategy and the number of sources vary together" in found.notes[0]
+
+
 # Compactness
 
 
@@ -277,6 +337,59 @@ def test_the_front_is_what_no_run_beats(runs):
 
 
 # Repeats
+
+
+def repeated(runs, rng, n_seeds, cell_sd):
+    """`n_seeds` runs of each cell, which share a deviation of the cell; scores have no effect at all."""
+    table = [replace(run, run_id=f"{run.run_id}.s{s}", seed=s) for s in range(n_seeds) for run in runs]
+    cells = rng.normal(0, cell_sd, (len(runs), 1))
+    return table_of(table, np.tile(cells, (n_seeds, 1)) + simulate(table, rng))
+
+
+def test_repeats_with_the_same_scores_change_nothing(runs):
+    values = simulate(runs, np.random.default_rng(0), effects={"tag": 0.8})
+    seeds = [replace(run, seed=seed) for seed in (0, 1, 2) for run in runs]
+    once = analyse(table_of(runs, values), MULTI_STRATEGIES, SOURCES)
+    thrice = analyse(table_of(seeds, np.tile(values, (3, 1))), MULTI_STRATEGIES, SOURCES)
+    for one, other in ((once.number, thrice.number), (once.presence, thrice.presence)):
+        for effect, same in zip(one.effects, other.effects, strict=True):
+            assert (same.df, same.p_holm) == pytest.approx((effect.df, effect.p_holm), rel=1e-3)
+        assert [row.p_value for row in other.anova] == pytest.approx([row.p_value for row in one.anova])
+    assert thrice.compactness.p_value == pytest.approx(once.compactness.p_value)
+    assert "the 96 multi-source runs are 32 in the models" in thrice.notes[0]
+    assert not any("differ in the seed" in note for note in once.notes)
+
+
+def test_a_cell_is_the_mean_of_its_seeds_and_one_that_lacks_a_seed_is_not_lost(runs):
+    table = repeated(runs[:4], np.random.default_rng(0), 2, 0.0)
+    cells = cell_means(table.keep(range(7)))
+    assert [run.sources for run in cells.runs] == [run.sources for run in runs[:4]]
+    np.testing.assert_allclose(cells.values[0], (table.values[0] + table.values[4]) / 2)
+    np.testing.assert_allclose(cells.values[3], table.values[3])
+
+
+def repeated_coverage(n_repeats, n_seeds):
+    """Part of intervals of an analysis that hold the truth, 0, where cells have deviations of their own."""
+    runs, rng = facts(29), np.random.default_rng(8)
+    held = []
+    for _ in range(n_repeats):
+        cells = cell_means(repeated(runs, rng, n_seeds, 0.6))
+        found = presence_effects(
+            fit(presence_terms(cells.runs, MULTI_STRATEGIES, SOURCES), cells.values), SOURCES
+        )
+        held.append([e.low <= 0 <= e.high for e in found if e.family == "source"])
+    return np.mean(held)
+
+
+def test_intervals_hold_the_truth_with_two_seeds():
+    """800 intervals, whose binomial deviation is 0.8%; with each seed as a run of its own 86% hold it."""
+    assert 0.93 <= repeated_coverage(100, 2) <= 0.975
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_seeds", [2, 3])
+def test_over_many_repeats_95_percent_of_intervals_hold_the_truth_with_seeds(n_seeds):
+    assert 0.94 <= repeated_coverage(2000, n_seeds) <= 0.96
 
 
 def coverage(n_repeats, n_runs, n_tasks, slope_sd):

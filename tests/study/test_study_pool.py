@@ -10,10 +10,11 @@ import threading
 import time
 
 import pytest
-from made_study import make_study
+from made_study import make_study, write_outcomes
 
 from kerasrep.errors import RunError
 from kerasrep.study import pool
+from kerasrep.study.failures import note_failure, recorded_failures
 from kerasrep.study.live import Display, clock, seconds_left, summary
 from kerasrep.study.pool import Pool, Progress, Slot, Stopped, make_slots
 from kerasrep.study.recipe import WorkerSettings
@@ -94,6 +95,36 @@ def test_what_needs_a_failed_run_fails_with_the_reason(planned):
     progress = Pool(folder, [Slot()], 0, silent).run([*parts, needing], [])
     assert progress.reasons[needing.name] == f"needs {parts[0].name}, which failed"
     assert needing.name not in started
+
+
+def test_failures_are_remembered_until_the_run_is_done(planned):
+    runs, _, needing, folder, scripts, _ = planned
+    parts = [run for run in runs if run.name in needing.needs]
+    scripts[parts[0].name], scripts[parts[1].name] = [KILLED, FAILS], [FAILS, OK]
+    progress = Pool(folder, [Slot()], 1, silent).run([*parts, needing], [])
+    done = progress.names("done")
+    assert done == [part.name for part in parts[1:]]
+    found = recorded_failures(folder, runs, done)
+    assert found == progress.reasons | {
+        run.name: f"needs {parts[0].name}, which failed" for run in runs if parts[0].name in run.needs
+    }
+    assert found[parts[0].name] == "the disk is full"
+    assert recorded_failures(folder, runs, [*done, parts[0].name]) == {}
+    with folder.run(parts[0].name).failures.open("a") as file:
+        file.write('{"when": "20')  # cut off
+    assert "its record cannot be read" in recorded_failures(folder, runs, done)[parts[0].name]
+
+
+def test_a_report_alone_tells_what_failed_before(tmp_path, capsys):
+    from kerasrep.cli.study import main
+
+    _, _, runs, folder = make_study(tmp_path)
+    write_outcomes(folder, runs[1:4])
+    folder.run(runs[0].name).root.mkdir(parents=True)
+    note_failure(folder.run(runs[0].name), 1, "the disk is full")
+    assert main([str(tmp_path / "made.yaml"), "-o", str(folder.root), "--report-only"]) == 1
+    assert f"failed:  {runs[0].name}: the disk is full" in capsys.readouterr().out
+    assert "the disk is full" in folder.report.read_text()
 
 
 def test_what_is_done_is_not_started_again(planned):

@@ -34,6 +34,10 @@ DESIGN = "design: {kind: random, runs: 9}\n"
             HEAD + "design: {runs: 20, sources: [tag, year], interactions: ['strategy:bpm']}\n",
             r"design\.interactions: 'strategy:bpm' names a source that the design has not",
         ),
+        (
+            HEAD + "design: {runs: 20, interactions: ['tag:tag']}\n",
+            r":2: design\.interactions: 'tag:tag' crosses a source with itself",
+        ),
         (HEAD + "design: {runs: 9, strategies: [ss-r]}\n", r"design\.strategies\[0\]: 'ss-r' is not allowed"),
         (HEAD + DESIGN + "seeds: [1, 1]\n", r":3: seeds: each may stand once"),
         (HEAD + DESIGN + "retires: 2\n", r":3: retires: unknown key; did you mean 'retries'\?"),

@@ -7,7 +7,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from made_study import TASKS, make_study, write_outcomes
+from made_study import RECIPE, TASKS, make_study, write_outcomes
 
 from kerasrep import constants
 from kerasrep.study.collect import collect, learning_curves, score_table
@@ -35,6 +35,11 @@ def test_the_page_says_what_was_planted(written):
     assert "and ms-sr@fc lowest (-" in text
     assert "29 of 29 runs lie above random and 29 of 29 runs lie above mfcc" in text
     assert "Alone, tag scores highest on average" in text
+
+
+def test_where_mss_cr_is_compared_the_page_says_that_its_runs_share_networks(written):
+    *_, text = written
+    assert 'class="note">All mss-cr runs of a seed are made of the same single-source networks' in text
 
 
 def test_every_figure_has_a_picture_its_data_and_its_sentence(written):
@@ -107,6 +112,17 @@ def test_curves_start_at_one_and_a_concatenation_has_the_mean_of_its_parts(writt
     np.testing.assert_allclose(concatenated.mean, single.mean)
 
 
+def test_pairs_of_sources_that_the_design_names_have_a_figure(tmp_path):
+    design = "{kind: full, sources: [self, bpm, year, tag], strategies: [mss-cr, ms-cr@2], interactions: "
+    design += "['bpm:tag', 'year:sources']}\nbaselines: []"
+    text = RECIPE.replace("{kind: d-optimal, runs: 24, starts: 2}", design)
+    study, design, runs, folder = make_study(tmp_path, text)
+    write_outcomes(folder, runs)
+    write_study_report(folder, study, design, runs, {}, ["kerasrep-study"])
+    names = {row["effect"] for row in rows_of(folder.root / "plots" / "source-pairs.csv")}
+    assert names == {"bpm with tag", "year with self", "year with bpm", "year with tag"}
+
+
 def test_an_unfinished_study_has_a_report_that_says_so(tmp_path):
     study, design, runs, folder = make_study(tmp_path)
     write_outcomes(folder, runs[:9])
@@ -114,6 +130,17 @@ def test_an_unfinished_study_has_a_report_that_says_so(tmp_path):
     assert "No analysis yet: 0 multi-source runs have scores on all tasks" in page
     assert "30 of 39 runs are not done" in page
     assert "D-efficiency" in page
+
+
+def test_a_study_in_which_no_source_varies_has_a_report(tmp_path):
+    design = "{kind: full, sources: [tag, year]}"
+    text = RECIPE.replace("{kind: d-optimal, runs: 24, starts: 2}", design)
+    study, design, runs, folder = make_study(tmp_path, text + "seeds: [0, 1, 2]\n")
+    write_outcomes(folder, runs)
+    page = write_study_report(folder, study, design, runs, {}, ["kerasrep-study"]).read_text()
+    assert "What a score costs" in page
+    assert "Effect of each source" not in page
+    assert "are made of the same single-source networks" not in page  # nothing is compared
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
