@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -259,6 +260,33 @@ class Recipe(Settings):
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any setting."""
         return fingerprint(self.as_dict())
+
+
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], may_differ: Sequence[tuple[str, ...]] = ()
+) -> Iterator[tuple[str, Any, Any]]:
+    """Settings that are not the same in two recipes, in alphabetical order.
+
+    Args:
+        old: Nested plain values, as `Recipe.as_dict` gives them.
+        new: The same.
+        may_differ: Settings, or whole sections, that are passed over.
+
+    Yields:
+        The setting such as `training.epochs`, its old value and its new one; `None` where there is none.
+    """
+    before, now = _flat(old), _flat(new)
+    for key in sorted({*before, *now}):
+        if any(key[: len(free)] == free for free in may_differ):
+            continue
+        if before.get(key) != now.get(key):
+            yield ".".join(key), before.get(key), now.get(key)
+
+
+def _flat(value: Any, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    return {k: v for name, inner in value.items() for k, v in _flat(inner, (*prefix, name)).items()}
 
 
 def fingerprint(value: Any) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kerasrep import constants, strict_yaml
 from kerasrep.errors import RecipeError
-from kerasrep.recipe import Recipe
+from kerasrep.recipe import Recipe, differences
 from kerasrep.recipe_base import Settings, SourceName, StrategyName
 from kerasrep.recipe_draft import MAX_BYTES
 from kerasrep.recipe_file import read_recipe, write_recipe
@@ -441,3 +441,16 @@ def test_fingerprint_is_the_same_in_another_process_and_changes_with_a_setting(m
     assert printed.stdout.strip() == recipe.fingerprint()
     assert make_recipe(seed=1).fingerprint() != recipe.fingerprint()
     assert make_recipe(sources=["year", "tag"]).fingerprint() != recipe.fingerprint()
+
+
+def test_differences_are_settings_in_order_whatever_the_order_they_stand_in():
+    old = {"b": {"y": 1, "x": [1, 2]}, "a": 0, "tables": {"tag": "t.csv"}, "same": {}}
+    new = {"a": 0, "same": {}, "tables": {}, "b": {"x": [2, 1], "y": 2}, "c": {"d": True}}
+    assert list(differences(old, new)) == [
+        ("b.x", [1, 2], [2, 1]),
+        ("b.y", 1, 2),
+        ("c.d", None, True),
+        ("tables.tag", "t.csv", None),
+    ]
+    assert [key for key, *_ in differences(old, new, [("b",), ("tables", "tag")])] == ["c.d"]
+    assert not list(differences(old, {**old}))

@@ -10,6 +10,7 @@ from kerasrep.cli import command
 
 if TYPE_CHECKING:
     from kerasrep.study.design import Design
+    from kerasrep.study.plan import PlannedRun
     from kerasrep.study.recipe import Study
     from kerasrep.study_job import StudyFolder
 
@@ -86,6 +87,8 @@ def _run(
         begin(folder, study, design, runs)
         if not report_only:
             slots = make_slots(study.recipe.workers)
+            for line in _notes(design, runs):
+                print(line)
             done = len(finished(folder, runs))
             print(
                 f"{study.recipe.name}: {len(runs)} runs, {done} done already, {len(slots)} at once",
@@ -117,11 +120,23 @@ def _show(study: Study, design: Design) -> None:
         f"runs:    {len(runs)}: {kinds['multi']} with several sources, {kinds['single']} with one, "
         f"{kinds['baseline']} baselines; {trained} are trained, the others use what those learnt"
     )
-    counts = balance_of(design.cells, design.factors)
-    width = max(map(len, design.factors.sources))
-    print(" " * (9 + width) + "".join(f"{name:>10}" for name in design.factors.strategies))
-    for source, row in zip(design.factors.sources, counts.by_source, strict=True):
+    for line in _notes(design, runs):
+        print(line)
+    factors = design.factors
+    counts = balance_of(design.cells, factors)
+    width = max(map(len, factors.sources))
+    print(" " * (9 + width) + "".join(f"{name:>10}" for name in factors.strategies))
+    for source, row in zip(factors.sources, counts.by_source, strict=True):
         print(f"         {source:<{width}}" + "".join(f"{count:>10}" for count in row))
+
+
+def _notes(design: Design, runs: list[PlannedRun]) -> list[str]:
+    """What the analysis will not tell, as lines."""
+    from kerasrep.study.analysis import shortcomings
+
+    factors, facts = design.factors, [run.facts for run in runs]
+    found = shortcomings(facts, factors.strategies, factors.sources, design.interactions)
+    return [f"note:    {text}" for text in found]
 
 
 def entry() -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from kerasrep.study.anova import AnovaRow, Residuals, anova
 from kerasrep.study.compactness import Compactness, compactness_of
 from kerasrep.study.effects import Effect, number_effects, presence_effects
 from kerasrep.study.mixed import Fit, fit
-from kerasrep.study.scores import CONCATENATED, ScoreTable, Standardised, standardise
+from kerasrep.study.scores import CONCATENATED, RunFacts, ScoreTable, Standardised, cell_means, standardise
 from kerasrep.study.terms import Terms, number_terms, presence_terms
 
 SHARED_NETWORKS = (
@@ -105,6 +107,26 @@ def analyse(
     return Analysis(scores, number, presence, compactness_of(scores.table), tuple(notes))
 
 
+def shortcomings(
+    runs: Sequence[RunFacts], strategies: Sequence[str], sources: Sequence[str], interactions: Sequence[str]
+) -> list[str]:
+    """What the models will not tell even when all runs are done, in sentences; to be known before they start.
+
+    Args:
+        runs: All that are planned.
+        strategies: Levels, in order.
+        sources: In order.
+        interactions: Of the design.
+    """
+    multi = tuple(run for run in runs if run.kind == "multi")
+    cells = cell_means(ScoreTable(multi, (), (), np.zeros((len(multi), 0)))).runs
+    found = []
+    for terms in (number_terms(cells, strategies), presence_terms(cells, strategies, sources, interactions)):
+        text = terms.left_out if _enough(terms, len(cells)) else _why_not(terms, len(cells))
+        found += [text] if text else []
+    return found
+
+
 def _outcome(terms: Terms, scores: Standardised, effects: Callable[[Fit], list[Effect]]) -> ModelOutcome:
     values = scores.cells.values
     found = fit(terms, values)
@@ -119,4 +141,4 @@ def _enough(terms: Terms, n_runs: int) -> bool:
 def _why_not(terms: Terms, n_runs: int) -> str:
     if terms.aliased and n_runs > len(terms.names) + 1:
         return terms.left_out
-    return f"The model '{terms.title}' was not fitted: {n_runs} runs for {len(terms.names)} terms."
+    return f"The model '{terms.title}' is not fitted: {n_runs} runs for {len(terms.names)} terms."

@@ -28,11 +28,11 @@ class AnovaRow:
         f: F value.
         p_value: As it is.
         p_holm: Corrected for the number of terms.
-        omega: Partial omega squared: part of the variance that the other terms leave, corrected for chance,
-            at least 0.
-        low: Lower end of its 90% interval, by inversion of the noncentral F distribution. 90%, because an
-            effect that is significant at 5% has then a lower end above 0 (Steiger 2004).
-        high: Upper end.
+        omega: Partial omega squared, variance of the effect / (that + residual variance), 0 to 1; estimated
+            by df (F - 1) / (df (F - 1) + runs), and 0 where F is below 1.
+        low: Lower end of the 90% interval of the same quantity, see `effect_interval`. 90%, because an
+            effect that is significant at 5% before correction has then a lower end above 0 (Steiger 2004).
+        high: Upper end. Where F is far below 1, it may be 0 as well.
     """
 
     term: str
@@ -96,7 +96,7 @@ def anova(terms: Terms, scores: NDArray[np.float64]) -> tuple[list[AnovaRow], Re
         reduced = [0, *(column for block in kept for column in block)]
         sum_of_squares = _rss(x[:, reduced], y) - _rss(x[:, sorted([*reduced, *columns])], y)
         f = (sum_of_squares / len(columns)) / (error / residual_df)
-        low, high = effect_interval(f, len(columns), residual_df)
+        low, high = effect_interval(f, len(columns), residual_df, len(y))
         p_value = float(stats.f.sf(f, len(columns), residual_df))
         gain = len(columns) * (f - 1.0)
         omega = gain / (gain + len(y)) if gain > 0 else 0.0
@@ -116,8 +116,26 @@ def term_blocks(terms: Terms) -> dict[str, list[int]]:
     return blocks
 
 
-def effect_interval(f: float, df: int, residual_df: int, level: float = 0.90) -> tuple[float, float]:
-    """Interval of the part of variance that a term explains, from the noncentrality of F."""
+def effect_interval(
+    f: float, df: int, residual_df: int, n_runs: int, level: float = 0.90
+) -> tuple[float, float]:
+    """Interval of partial omega squared (Steiger 2004).
+
+    The noncentralities L under which F would be as large, or as small, as it is in half of 1 - `level` of
+    repetitions are the ends of an interval of the noncentrality; L / (L + runs) is the effect's variance as
+    part of itself and the residual variance. The point estimate is not made from L and lies a little off the
+    middle.
+
+    Args:
+        f: F value.
+        df: Of the term.
+        residual_df: Of the residuals.
+        n_runs: Rows of the model.
+        level: Part of such intervals that hold the truth.
+
+    Returns:
+        Both ends, 0 to 1.
+    """
 
     def noncentrality(probability: float) -> float:
         def miss(value: float) -> float:
@@ -131,8 +149,7 @@ def effect_interval(f: float, df: int, residual_df: int, level: float = 0.90) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ends = [noncentrality(0.5 + level / 2), noncentrality(0.5 - level / 2)]
-    total = df + residual_df + 1
-    return ends[0] / (ends[0] + total), ends[1] / (ends[1] + total)
+    return ends[0] / (ends[0] + n_runs), ends[1] / (ends[1] + n_runs)
 
 
 def _contains(term: str, part: str) -> bool:

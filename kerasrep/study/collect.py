@@ -19,6 +19,8 @@ from kerasrep.study_job import StudyFolder
 
 #: Validation losses in units of that before training, at so many points from beginning to end.
 CURVE_POINTS = 21
+#: What a training took, beside seconds of each stage.
+COSTS = ("steps", "updates_a_source", "segments", "training_seconds")
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,31 @@ def collect(folder: StudyFolder, runs: Sequence[PlannedRun]) -> list[Outcome]:
         if not isinstance(values, dict) or values.get("key") != run.job.key:
             continue
         try:
-            facts = replace(
-                run.facts, dimension=int(values["dimension"]), parameters=int(values.get("parameters", 0))
-            )
-            dict(values["tasks"])
-        except (KeyError, TypeError, ValueError) as error:
+            found.append(_outcome(run, values))
+        except KeyError as error:
+            raise DataError(f"{path}: lacks {error}; delete it and start the study again") from error
+        except (AttributeError, TypeError, ValueError) as error:
             raise DataError(f"{path}: is damaged ({error}); delete it and start the study again") from error
-        found.append(Outcome(replace(run, facts=facts), values))
     return found
+
+
+def _outcome(run: PlannedRun, values: Mapping[str, Any]) -> Outcome:
+    """A run with what it turned out to be; everything that a report reads of it is looked at.
+
+    Raises:
+        KeyError, AttributeError, TypeError, ValueError: Where something is missing or of another type.
+    """
+    facts = replace(
+        run.facts, dimension=int(values["dimension"]), parameters=int(values.get("parameters", 0))
+    )
+    for task in values["tasks"].values():
+        str(task["metric"]), str(task["probe"])
+        for name in ("score", "low", "high", "chance"):
+            float(task[name])
+    for name in COSTS:
+        float(values.get(name, 0))
+    sum(values.get("seconds", {}).values())
+    return Outcome(replace(run, facts=facts), values)
 
 
 def score_table(outcomes: Sequence[Outcome]) -> ScoreTable:

@@ -50,18 +50,18 @@ def model_matrix(cells: Sequence[Cell], factors: Factors, interactions: Sequence
 
 
 def expand(interactions: Sequence[str], sources: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of factors that the interactions name, each once; `sources` is each source in turn."""
-    pairs: dict[tuple[str, str], None] = {}
+    """Pairs of factors that the interactions name, each once, in the order of strategy and sources.
+
+    `sources` is each source in turn. In which order they are named, and which of two stands first, is no
+    matter.
+    """
+    named: set[frozenset[str]] = set()
     for name in interactions:
         one, other = name.split(":")
-        if (one, other) == ("sources", "sources"):
-            pairs |= dict.fromkeys(combinations(sources, 2))
-            continue
         for first in sources if one == "sources" else [one]:
             for second in sources if other == "sources" else [other]:
-                if first != second and (second, first) not in pairs:
-                    pairs[first, second] = None
-    return list(pairs)
+                named.add(frozenset((first, second)))
+    return [pair for pair in combinations(("strategy", *sources), 2) if frozenset(pair) in named]
 
 
 def _contrasts(n_levels: int) -> NDArray[np.float64]:

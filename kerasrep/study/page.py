@@ -11,7 +11,7 @@ import numpy as np
 
 from kerasrep.downstream.report.drawing import Picture
 from kerasrep.downstream.report.markup import Markup, element, folded, image, table
-from kerasrep.downstream.report.page import POLICY
+from kerasrep.downstream.report.page import POLICY, flat_lines
 from kerasrep.downstream.report.style import CSS
 from kerasrep.downstream.report.wording import decimals_for, number, p_text
 from kerasrep.study.analysis import Analysis, ModelOutcome
@@ -208,15 +208,5 @@ def _provenance(provenance: Mapping[str, Any]) -> Iterator[Markup]:
     yield element("h2", "Where the numbers come from")
     yield element("p", "To run it again:")
     yield element("pre", element("code", shlex.join(map(str, provenance["command"]))))
-    rows = [[name, value] for name, value in _flat(provenance) if name != "command"]
+    rows = [[name, value] for name, value in flat_lines(provenance) if name != "command"]
     yield folded("Settings and versions", table(["what", "value"], rows, n_names=2))
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, inner in value.items():
-        if isinstance(inner, Mapping) and inner:
-            yield from _flat(inner, f"{prefix}{name}.")
-        elif isinstance(inner, list | tuple):
-            yield f"{prefix}{name}", ", ".join(map(str, inner))
-        else:
-            yield f"{prefix}{name}", str(inner)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kerasrep import constants
 from kerasrep.errors import RecipeError
-from kerasrep.recipe import Recipe, fingerprint
+from kerasrep.recipe import Recipe, differences, fingerprint
 from kerasrep.recipe_file import read_recipe
 from kerasrep.study.cells import Cell
 from kerasrep.study.design import Design
@@ -70,13 +70,11 @@ def check_trained(folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
         path = folder.run(run.name).recipe
         if run.recipe is None or not path.is_file():
             continue
-        old, new = _flat(read_recipe(path).as_dict()), _flat(run.recipe.as_dict())
-        for key in old.keys() | new.keys():
-            if old.get(key) != new.get(key) and not key.startswith("export."):
-                raise RecipeError(
-                    f"{folder.root}: its runs have {key} {old.get(key)!r}, the recipe now says "
-                    f"{new.get(key)!r}; choose another --output, or remove that folder"
-                )
+        for key, old, new in differences(read_recipe(path).as_dict(), run.recipe.as_dict()):
+            raise RecipeError(
+                f"{folder.root}: its runs have {key} {old!r}, the recipe now says {new!r}; choose another "
+                "--output, or remove that folder"
+            )
 
 
 def _single(study: Study, source: str, seed: int) -> PlannedRun:
@@ -102,7 +100,7 @@ def _multi(
 
 def _trained(study: Study, facts: RunFacts) -> PlannedRun:
     recipe = study.run_recipe(facts.run_id, facts.strategy, facts.sources, facts.seed)
-    recipe = recipe.model_copy(update={"export": type(recipe.export)()})
+    recipe = recipe.model_copy(update={"tasks": ()})  # they judge a network and change nothing in it
     job = _job(study, facts.run_id, "train", [recipe.fingerprint()], export=study.recipe.export)
     return PlannedRun(facts, job, recipe)
 
@@ -144,12 +142,3 @@ def _job(
 def _dimension(branches: int) -> int:
     """Means and deviations of so many embeddings."""
     return 2 * constants.EMBEDDING_SIZE * branches
-
-
-def _flat(values: object, prefix: str = "") -> dict[str, object]:
-    if not isinstance(values, dict):
-        return {prefix: values}
-    found: dict[str, object] = {}
-    for key, value in values.items():
-        found |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return found

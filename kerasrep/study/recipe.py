@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kerasrep import constants
 from kerasrep.errors import RecipeError
@@ -18,8 +18,8 @@ from kerasrep.study_job import EvaluationSettings
 
 MultiStrategy = Literal["mss-cr", "ms-cr@2", "ms-cr@4", "ms-cr@6", "ms-sr@fc"]
 MULTI_STRATEGIES: tuple[str, ...] = constants.STRATEGIES[1:]
-#: What each run has of its own.
-OF_THE_RUN = ("name", "strategy", "sources", "seed")
+#: What each run has of its own, and what the study says for all.
+OF_THE_RUN = ("name", "strategy", "sources", "seed", "export")
 _NEEDS, _EXAMPLE = "'recipe' and 'design'", "recipe: mss.yaml"
 
 Interaction = Annotated[
@@ -44,8 +44,9 @@ class DesignSettings(Settings):
         kind: `full` takes every combination, `random` and `d-optimal` so many of them, `file` those of a
             table.
         runs: Multi-source runs of a random or D-optimal design.
-        sources: Factors: each is in a run or not.
-        strategies: Levels of the other factor.
+        sources: Factors: each is in a run or not. Kept in the order of `constants`, whatever that of the
+            recipe, so that the same names give the same runs.
+        strategies: Levels of the other factor; ordered likewise.
         min_sources: Of a multi-source run.
         interactions: Terms of the model that a D-optimal design is made for, beside main effects; the
             analysis has them too, whatever the design.
@@ -63,6 +64,11 @@ class DesignSettings(Settings):
     starts: Annotated[int, Field(ge=1, le=1000)] = 10
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     file: PathText | None = None
+
+    @field_validator("sources", "strategies")
+    @classmethod
+    def _in_one_order(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(names, key=(*constants.SOURCES, *constants.STRATEGIES).index))
 
     @model_validator(mode="after")
     def _possible(self) -> DesignSettings:
@@ -87,6 +93,10 @@ class DesignSettings(Settings):
             one, other = name.split(":")
             if one == other and one != "sources":
                 raise ImpossibleSetting(f"'{name}' crosses a source with itself", "design.interactions")
+            if one == "strategy" and len(self.strategies) < 2:
+                raise ImpossibleSetting(
+                    f"'{name}' needs two strategies or more", "design.interactions", "design.strategies"
+                )
             for factor in (one, other):
                 if factor not in {"strategy", "sources", *self.sources}:
                     raise ImpossibleSetting(
@@ -115,7 +125,7 @@ class StudyRecipe(Settings):
     Attributes:
         name: Of its folder, `studies/NAME`.
         recipe: Of all runs; a file, beside the study recipe or in the current folder, or the sections of one.
-            Its name, strategy, sources and seed give way to those of each run.
+            Its name, strategy, sources, seed and export give way to those of each run.
         settings: Replace those of `recipe`.
         design: Which runs.
         evaluation: Tasks and probes.

@@ -16,7 +16,7 @@ from kerasrep.run_directory import atomic_file, write_text
 from kerasrep.study import design_figures, effect_figures, score_figures
 from kerasrep.study.analysis import Analysis, ModelOutcome, analyse
 from kerasrep.study.balance import aliasing_of, balance_of, efficiency_of
-from kerasrep.study.collect import Outcome, collect, learning_curves, score_table
+from kerasrep.study.collect import COSTS, Outcome, collect, learning_curves, score_table
 from kerasrep.study.design import Design
 from kerasrep.study.page import Contents, build_study_page
 from kerasrep.study.pictures import EFFECT_HEADER, effect_row
@@ -208,7 +208,7 @@ def budget_row(outcome: Outcome) -> tuple[Any, ...]:
     """What a run took; a concatenation has the sums of its single networks, which other runs share."""
     facts, values = outcome.run.facts, outcome.values
     about = (facts.run_id, facts.kind, facts.strategy, len(facts.sources), facts.seed, int(facts.in_design))
-    trained = [values.get(key, 0) for key in ("steps", "updates_a_source", "segments", "training_seconds")]
+    trained = [values.get(key, 0) for key in COSTS]
     total = sum(values.get("seconds", {}).values())
     return (*about, facts.dimension, facts.parameters, *trained, round(float(total), 1))
 

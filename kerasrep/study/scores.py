@@ -28,7 +28,8 @@ class RunFacts:
         sources: None for a baseline.
         seed: Of training.
         dimension: Values of a track's embedding.
-        parameters: Trained, heads included; 0 where nothing is trained or it is not known.
+        parameters: Values that the training fits, heads included; of a concatenation the sum over its
+            single-source networks. 0 for a baseline, and for a run that is not done.
         in_design: Whether the design names it; all-source runs may be there beside it.
     """
 

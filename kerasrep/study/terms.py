@@ -111,7 +111,7 @@ def _terms(
     left_out = ""
     if aliased:
         left_out = (
-            f"The model '{title}' was not fitted: in these runs {listing(aliased)} vary together, so that "
+            f"The model '{title}' is not fitted: in these runs {listing(aliased)} vary together, so that "
             "their effects cannot be told apart."
         )
     else:
@@ -147,6 +147,7 @@ def _interactions(
         }
 
     every = products([*((STRATEGY, name) for name in main), *named])
+    fixed = [f"{one}:{other}" for one, other in named if not products([(one, other)])]
     n_runs = len(columns["intercept"])
     crossed: dict[str, NDArray[np.float64]] = {}
     for tried in (every, products(named)):
@@ -154,14 +155,17 @@ def _interactions(
         if n_runs >= whole.shape[1] + SPARE_RUNS and np.linalg.matrix_rank(whole) == whole.shape[1]:
             crossed = tried
             break
+    missing = ""
+    if fixed:
+        missing = f" {listing(fixed)} cannot be estimated, as one of the two is the same in all runs."
     if len(crossed) == len(every):
-        return crossed, ""
+        return crossed, missing.strip()
     which = "The interactions of the strategy"
     if named:
         which = "Interactions that the design does not name" if crossed else "All interactions"
     return crossed, (
         f"{which} are left out: {n_runs} runs cannot tell {len(columns) + len(every)} terms apart with "
-        f"{SPARE_RUNS} runs to spare."
+        f"{SPARE_RUNS} runs to spare.{missing}"
     )
 
 

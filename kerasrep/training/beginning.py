@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from kerasrep.errors import RecipeError, RunError
-from kerasrep.recipe import Recipe
+from kerasrep.recipe import Recipe, differences
 from kerasrep.recipe_file import read_recipe, write_recipe
 from kerasrep.run_directory import PreparedDirectory, RunDirectory, read_json, write_json
 
@@ -49,18 +47,8 @@ def write_beginning(recipe: Recipe, prepared: PreparedDirectory, run: RunDirecto
 
 
 def _check_same(recipe: Recipe, before: Recipe, run: RunDirectory) -> None:
-    new, old = _flat(recipe.as_dict()), _flat(before.as_dict())
-    for key in sorted(set(new) | set(old)):
-        if any(key[: len(free)] == free for free in _MAY_CHANGE):
-            continue
-        if new.get(key) != old.get(key):
-            raise RecipeError(
-                f"{'.'.join(key)}: {new.get(key)!r}, but the run in {run.root} has {old.get(key)!r}; "
-                "only epochs and paths may change on --resume"
-            )
-
-
-def _flat(value: Any, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {k: v for name, inner in value.items() for k, v in _flat(inner, (*prefix, name)).items()}
+    for key, old, new in differences(before.as_dict(), recipe.as_dict(), _MAY_CHANGE):
+        raise RecipeError(
+            f"{key}: {new!r}, but the run in {run.root} has {old!r}; only epochs and paths may change on "
+            "--resume"
+        )

@@ -12,6 +12,7 @@ from typing import Any
 from kerasrep import strict_yaml
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.folder_lock import exclusive
+from kerasrep.recipe import differences
 from kerasrep.recipe_draft import read_draft
 from kerasrep.run_directory import write_text
 from kerasrep.tuning.directory import TuningDirectory
@@ -97,14 +98,13 @@ def check_tuning(tuning: Tuning, directory: TuningDirectory, resume: bool) -> No
         return
     if not resume:
         raise RunError(f"{directory.root}: holds a tuning already; add --resume, or choose another --run-dir")
-    before = _flat(read_draft(directory.tuning, *FOR_MESSAGES).values)
-    now = _flat(strict_yaml.load(strict_yaml.dump(tuning.as_dict()))[0])
-    for key in sorted(set(before) | set(now)):
-        if key[0] not in MAY_CHANGE and before.get(key) != now.get(key):
-            raise RecipeError(
-                f"{'.'.join(key)}: {now.get(key)!r}, but the tuning in {directory.root} has "
-                f"{before.get(key)!r}; only max_trials may change on --resume"
-            )
+    before = read_draft(directory.tuning, *FOR_MESSAGES).values
+    now = strict_yaml.load(strict_yaml.dump(tuning.as_dict()))[0]
+    for key, old, new in differences(before, now, [(name,) for name in MAY_CHANGE]):
+        raise RecipeError(
+            f"{key}: {new!r}, but the tuning in {directory.root} has {old!r}; only max_trials may change on "
+            "--resume"
+        )
 
 
 def _search(
@@ -154,9 +154,3 @@ def _plan(tuning: Tuning, oracle: Any) -> list[float]:
     goes_on = tuning.base.training.decay == "constant"
     plan = [float(after - (before if goes_on else 0)) for before, after in oracle.plan()]
     return plan[: tuning.settings.max_trials]
-
-
-def _flat(value: Any, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {k: v for name, inner in value.items() for k, v in _flat(inner, (*prefix, name)).items()}

@@ -35,7 +35,11 @@ def test_a_dry_run_refuses_tasks_and_probes_that_are_not_there(recipe, override,
 
 def test_a_dry_run_shows_design_and_runs_and_writes_nothing(recipe, tmp_path, capsys):
     assert main([recipe, "--dry-run", "-o", str(tmp_path / "out")]) == 0
-    assert "9 of 1,235 possible runs" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "9 of 1,235 possible runs" in out
+    assert (
+        "note:    The model 'strategy × presence of each source' is not fitted: 14 runs for 13 terms." in out
+    )
     assert not (tmp_path / "out").exists()
 
 

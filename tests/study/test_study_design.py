@@ -57,6 +57,7 @@ def test_interactions_name_pairs_of_factors_once():
         ("strategy", "b"),
         ("a", "b"),
     ]
+    assert expand(["c:sources", "b:a"], "abc") == [("a", "b"), ("a", "c"), ("b", "c")]
     names = model_matrix(all_cells(PAPER), PAPER, ["strategy:sources"]).names
     assert len(names) == len(set(names)) == 1 + 8 + 4 + 32
 
@@ -119,7 +120,7 @@ def test_the_same_seed_gives_the_same_design_and_another_one_another():
 def test_full_and_random_designs():
     full = make_design(settings(kind="full", sources=["tag", "year", "bpm"], strategies=["ms-sr@fc"]))
     assert sorted(cell.sources for cell in full.cells) == sorted(
-        [("tag", "year"), ("tag", "bpm"), ("year", "bpm"), ("tag", "year", "bpm")]
+        [("year", "tag"), ("bpm", "tag"), ("bpm", "year"), ("bpm", "year", "tag")]
     )
     drawn = make_design(settings(kind="random", runs=50, min_sources=4))
     assert len(set(drawn.cells)) == 50

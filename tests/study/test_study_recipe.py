@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from made_study import make_study, write_recipe_file
+from made_study import RECIPE, make_study, write_recipe_file
 
 from kerasrep.errors import RecipeError
 from kerasrep.recipe_file import write_recipe
@@ -38,6 +38,10 @@ DESIGN = "design: {kind: random, runs: 9}\n"
             HEAD + "design: {runs: 20, interactions: ['tag:tag']}\n",
             r":2: design\.interactions: 'tag:tag' crosses a source with itself",
         ),
+        (
+            HEAD + "design: {runs: 20, strategies: [ms-cr@2], interactions: ['strategy:tag']}\n",
+            r":2: design\.interactions: 'strategy:tag' needs two strategies or more",
+        ),
         (HEAD + "design: {runs: 9, strategies: [ss-r]}\n", r"design\.strategies\[0\]: 'ss-r' is not allowed"),
         (HEAD + DESIGN + "seeds: [1, 1]\n", r":3: seeds: each may stand once"),
         (HEAD + DESIGN + "retires: 2\n", r":3: retires: unknown key; did you mean 'retries'\?"),
@@ -50,6 +54,7 @@ DESIGN = "design: {kind: random, runs: 9}\n"
         ),
         ("recipe: nowhere.yaml\n" + DESIGN, r"nowhere\.yaml: no such file"),
         (HEAD + DESIGN + "settings: {seed: 2}\n", r":3: settings\.seed: is set by the study"),
+        (HEAD + DESIGN + "settings: {export: {name: a}}\n", r":3: settings\.export: is set by the study"),
         (HEAD + DESIGN + "settings:\n  model: {dropout: 2}\n", r":4: model\.dropout: 2 is not allowed"),
         (
             "recipe: {batches: {size: 10, crops_per_visit: 1}, training: {schedule: joint}}\n" + DESIGN,
@@ -64,6 +69,19 @@ def test_faults_are_one_line_with_file_and_line(write_yaml, text, words):
     message = str(raised.value)
     assert len(message.splitlines()) == 1
     assert message.startswith(str(path)) or "nowhere" in message
+
+
+def test_the_order_of_names_in_a_recipe_changes_nothing(tmp_path):
+    def made(design):
+        text = RECIPE.replace("{kind: d-optimal, runs: 24, starts: 2}", design)
+        _, design, runs, _ = make_study(tmp_path, text)
+        return design, [(run.name, run.job.key) for run in runs]
+
+    design = "{runs: 20, sources: [%s], strategies: [%s], interactions: [%s]}"
+    one = made(design % ("bpm, tag, year, self", "ms-sr@fc, mss-cr, ms-cr@2", "'tag:bpm', 'strategy:self'"))
+    other = made(design % ("self, bpm, year, tag", "mss-cr, ms-cr@2, ms-sr@fc", "'strategy:self', 'bpm:tag'"))
+    assert one[0].cells == other[0].cells
+    assert one[1] == other[1]
 
 
 def test_overrides_reach_the_study_and_its_runs(write_yaml):
@@ -137,3 +155,21 @@ def test_a_study_does_not_go_on_with_other_training_settings(tmp_path):
         RecipeError, match=r"training\.epochs 3, the recipe now says 4; choose another --output"
     ):
         check_trained(folder, other)
+
+
+def test_exports_and_tasks_are_no_settings_of_a_training(tmp_path):
+    _, design, runs, folder = make_study(tmp_path)
+    for run in runs:
+        if run.recipe is not None:
+            write_recipe(folder.run(run.name).recipe, run.recipe)
+    base = tmp_path / "base.yaml"
+    (tmp_path / "mood.tsv").write_text("path\tlabel\n")
+    base.write_text(
+        base.read_text()
+        + "export: {directory: elsewhere}\n"
+        + f"tasks: [{{name: mood, table: {tmp_path / 'mood.tsv'}, kind: classification}}]\n"
+    )
+    other = plan_runs(read_study(tmp_path / "made.yaml"), design)
+    check_trained(folder, other)
+    assert [run.recipe for run in other] == [run.recipe for run in runs]
+    assert not {run.job.key for run in other} & {run.job.key for run in runs}  # scores of a task are missing

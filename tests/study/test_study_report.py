@@ -10,6 +10,8 @@ import pytest
 from made_study import RECIPE, TASKS, make_study, write_outcomes
 
 from kerasrep import constants
+from kerasrep.errors import DataError
+from kerasrep.run_directory import read_json, write_json
 from kerasrep.study.collect import collect, learning_curves, score_table
 from kerasrep.study.report import write_study_report
 
@@ -92,6 +94,27 @@ def test_scores_are_those_of_the_runs_and_stale_ones_are_left_out(written):
         path.write_text(whole)
 
 
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda values: values["tasks"]["demo_metre"].pop("score"), "lacks 'score'"),
+        (lambda values: values["tasks"]["demo_metre"].update(low="little"), "is damaged"),
+        (lambda values: values.update(tasks=[1]), "is damaged"),
+        (lambda values: values.update(seconds={"train": "long"}), "is damaged"),
+        (lambda values: values.pop("dimension"), "lacks 'dimension'"),
+    ],
+)
+def test_a_damaged_file_of_scores_is_one_line(tmp_path, damage, words):
+    _, _, runs, folder = make_study(tmp_path)
+    write_outcomes(folder, runs[:2])
+    path = folder.run(runs[1].name).scores
+    values = read_json(path)
+    damage(values)
+    write_json(path, values)
+    with pytest.raises(DataError, match=f"scores.json: {words}.*; delete it and start the study again"):
+        collect(folder, runs)
+
+
 def test_curves_start_at_one_and_a_concatenation_has_the_mean_of_its_parts(written):
     design, runs, folder, _ = written
     outcomes = collect(folder, runs)
@@ -120,7 +143,7 @@ def test_pairs_of_sources_that_the_design_names_have_a_figure(tmp_path):
     write_outcomes(folder, runs)
     write_study_report(folder, study, design, runs, {}, ["kerasrep-study"])
     names = {row["effect"] for row in rows_of(folder.root / "plots" / "source-pairs.csv")}
-    assert names == {"bpm with tag", "year with self", "year with bpm", "year with tag"}
+    assert names == {"bpm with tag", "self with year", "bpm with year", "year with tag"}
 
 
 def test_an_unfinished_study_has_a_report_that_says_so(tmp_path):

@@ -249,15 +249,16 @@ def _provenance(provenance: Mapping[str, Any]) -> Iterator[Markup]:
         yield element("p", "To run it again:")
         line = command if isinstance(command, str) else shlex.join(map(str, command))
         yield element("pre", element("code", line))
-    rows = [[name, value] for name, value in _flat(provenance) if name != "command"]
+    rows = [[name, value] for name, value in flat_lines(provenance) if name != "command"]
     if rows:
         yield table(["what", "value"], rows, n_names=2)
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat_lines(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested values as lines: `section.key` and what it holds."""
     for name, inner in value.items():
         if isinstance(inner, Mapping) and inner:
-            yield from _flat(inner, f"{prefix}{name}.")
+            yield from flat_lines(inner, f"{prefix}{name}.")
         elif isinstance(inner, list | tuple):
             yield f"{prefix}{name}", ", ".join(map(str, inner))
         else:
