@@ -30,6 +30,7 @@ LAYERS = (
         "tables",
         "run_directory",
         "export_directory",
+        "cluster",
     },
     {"sources", "data", "model", "downstream"},
     {"corpora", "training", "serving", "embedding", "suite_options", "study", "tuning"},
@@ -51,7 +52,8 @@ ONLY_HERE = {
     "keras_tuner": {"tuning"},
     "torch": {"model.reference_checkpoint"},
     "tensorflow_serving": {"serving"},
-    "grpc": {"serving"},
+    "grpc": {"serving", "cluster"},
+    "ray": {"cluster"},
     "onnx": {"serving.runtimes.onnx_file"},
     "tf2onnx": {"serving.runtimes.onnx_file"},
     "onnxruntime": {"serving.runtimes.onnx_file"},
@@ -61,6 +63,7 @@ EXTRA = {
     "corpora.demo": "demo",
     "model.reference_checkpoint": "torch",
     "serving.runtimes.onnx_file": "onnx",
+    "cluster": "scale",
 }
 DISTRIBUTION = {
     "google": "protobuf",
@@ -156,7 +159,7 @@ def test_every_import_is_declared(path):
 
 def test_every_import_of_the_tests_is_declared():
     extras = declared()
-    known = extras[""] | extras["demo"] | extras["torch"] | extras["test"]
+    known = extras[""] | extras["demo"] | extras["torch"] | extras["scale"] | extras["test"]
     for path in sorted((ROOT / "tests").rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}

@@ -41,6 +41,16 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_ray_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--ray`."""
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="work on a Ray cluster: HOST:PORT of its head, auto (the cluster of this machine), or local "
+        "(this machine as a cluster of its own); needs the extra scale, and files that all nodes see",
+    )
+
+
 def prepare_environment(verbose: bool) -> None:
     """Set what TensorFlow and Keras read when they are imported.
 

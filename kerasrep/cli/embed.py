@@ -72,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--restart", action="store_true", help="forget what an interrupted call with this OUT has done"
     )
+    command.add_ray_argument(parser)
     command.add_common_arguments(parser)
     return parser
 
@@ -101,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
         raise RecipeError(f"--model {error}" if arguments.model else str(error)) from error
     try:
         summary = job.embed_catalogue(
-            model, arguments.inputs, arguments.output, settings, arguments.restart, PROG
+            model, arguments.inputs, arguments.output, settings, arguments.restart, PROG, arguments.ray
         )
     except KeyboardInterrupt:
         print(f"{PROG}: what is done is kept; the same command goes on", file=sys.stderr, flush=True)

@@ -5,23 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 import kerasrep
+from kerasrep.cluster.connection import connect
 from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue import writing
 from kerasrep.embedding.catalogue.journal import BAD, DONE, WAITING, Journal
-from kerasrep.embedding.catalogue.layout import NONE, About, Layout, make_layout
-from kerasrep.embedding.decoding import Cutting, Failure, decode_parts
+from kerasrep.embedding.catalogue.layout import About, Layout, make_layout
+from kerasrep.embedding.catalogue.on_ray import Work, embed_on
+from kerasrep.embedding.catalogue.work import embed_into
 from kerasrep.embedding.files import iterate_audio
-from kerasrep.embedding.models import SegmentModel, find_model
+from kerasrep.embedding.models import find_model
 from kerasrep.embedding.representations import model_fingerprint
-from kerasrep.embedding.segments import SegmentStatistics
-from kerasrep.embedding.stream import Rows, embed_parts
 from kerasrep.errors import RecipeError, RunError, one_line
 from kerasrep.run_directory import atomic_file
 
@@ -108,6 +108,7 @@ def embed_catalogue(
     settings: Settings,
     restart: bool = False,
     label: str | None = None,
+    ray: str | None = None,
 ) -> Summary:
     """Embed files and folders into one table.
 
@@ -121,9 +122,11 @@ def embed_catalogue(
         settings: What shall be in it.
         restart: Forget what an earlier call has done.
         label: Of a progress bar in a terminal; none by default.
+        ray: Address of a Ray cluster that does the work (see `cluster.connection.connect`).
 
     Raises:
         RecipeError: Where settings or output cannot be, or differ from those of the work that was begun.
+        RunError: Where the cluster cannot be reached, a node lacks something, or none is left.
         ExportError: Where the model cannot be loaded.
         DataError: Where work cannot be kept beside the output.
 
@@ -131,26 +134,51 @@ def embed_catalogue(
         What came of it; where not one file is good, nothing but the table of skipped files is written.
     """
     check_output(output, settings.shard_rows)
-    load_model, found = find_model(model_path)
-    fingerprint = model_fingerprint(found)
-    model = load_model(found)
-    layout = make_layout(
-        model.branches,
-        model.sample_rate_hz,
-        model.segment_samples,
-        settings.pool,
-        settings.hop_seconds,
-        settings.sources,
-    )
-    about = _about(layout, found.absolute(), fingerprint, settings.decoder)
-    summary = Summary(dimension=layout.dimension)
-    with Journal(output, about, restart) as journal:
-        journal.list_files(iterate_audio(inputs))
-        summary.kept = journal.count(DONE)
-        _embed(journal, model, layout, settings, summary, label)
-        _write(journal, output, layout, about, settings.shard_rows, summary)
-        journal.remove()
+    with contextlib.ExitStack() as joined:
+        cluster = None if ray is None else joined.enter_context(connect(ray))
+        if cluster is not None:
+            _leave_gpus()
+        load_model, found = find_model(model_path)
+        fingerprint = model_fingerprint(found)
+        model = load_model(found)
+        layout = make_layout(
+            model.branches,
+            model.sample_rate_hz,
+            model.segment_samples,
+            settings.pool,
+            settings.hop_seconds,
+            settings.sources,
+        )
+        about = _about(layout, found.absolute(), fingerprint, settings.decoder)
+        summary = Summary(dimension=layout.dimension)
+        with Journal(output, about, restart) as journal:
+            journal.list_files(iterate_audio(inputs))
+            summary.kept = journal.count(DONE)
+
+            def embed(ended: Callable[[float | None], object]) -> None:
+                if cluster is None:
+                    files = journal.todo()
+                    embed_into(journal, files, model, layout, settings.decoder, settings.workers, ended)
+                    return
+                folder, what = journal.folder.absolute(), about.to_json()
+                work = Work(
+                    found.absolute(), fingerprint, layout, settings.decoder, settings.workers, what, folder
+                )
+                embed_on(cluster, journal, work, inputs, ended)
+
+            _embed(journal, embed, summary, label)
+            joined.close()  # others may want the cluster while the table is written
+            _write(journal, output, layout, about, settings.shard_rows, summary)
+            journal.remove()
     return summary
+
+
+def _leave_gpus() -> None:
+    """The workers' GPUs are theirs; this process looks at the model alone."""
+    import tensorflow as tf
+
+    with contextlib.suppress(RuntimeError):  # TensorFlow has begun in this process
+        tf.config.set_visible_devices([], "GPU")
 
 
 def read_skipped(output: Path) -> list[tuple[str, str]]:
@@ -181,54 +209,26 @@ def _about(layout: Layout, model: Path, fingerprint: str, decoder: str) -> About
 
 def _embed(
     journal: Journal,
-    model: SegmentModel,
-    layout: Layout,
-    settings: Settings,
+    embed: Callable[[Callable[[float | None], object]], None],
     summary: Summary,
     label: str | None,
 ) -> None:
     """Embed what is not done; results go to the journal as they come."""
-    cutting = Cutting(layout.sample_rate_hz, layout.segment_samples, layout.hop_samples, settings.decoder)
-    parts = decode_parts(journal.todo(), cutting, settings.workers)
     start_seconds = time.monotonic()
     hidden = True if label is None else None  # None: unless standard error is a terminal
-    begun: dict[int, SegmentStatistics | int] = {}  # statistics, or without pooling the segments so far
     todo = journal.count(WAITING)
     with silenced() as loud, tqdm(total=todo, desc=label, unit="file", disable=hidden, file=loud) as bar:
-        try:
-            for event in embed_parts(parts, model.embed_segments):
-                if isinstance(event, Rows):
-                    _add(journal, layout, begun, event)
-                    continue
-                held = begun.pop(event.key, None)
-                if isinstance(event, Failure):
-                    journal.fail(event.key, event.bad.reason)
-                else:
-                    if isinstance(held, SegmentStatistics):
-                        journal.add(event.key, 0, layout.pooled(held)[None])
-                    seconds = event.samples / layout.sample_rate_hz
-                    journal.finish(event.key, seconds)
-                    summary.audio_seconds += seconds
-                    elapsed = max(time.monotonic() - start_seconds, 1e-9)
-                    speed = f"{summary.audio_seconds / elapsed:.0f} times real time"
-                    bar.set_postfix_str(speed, refresh=False)
-                bar.update()
-        finally:
-            parts.close()
+
+        def ended(seconds: float | None) -> None:
+            if seconds is not None:
+                summary.audio_seconds += seconds
+                elapsed = max(time.monotonic() - start_seconds, 1e-9)
+                speed = f"{summary.audio_seconds / elapsed:.0f} times real time"
+                bar.set_postfix_str(speed, refresh=False)
+            bar.update()
+
+        embed(ended)
     summary.elapsed_seconds = time.monotonic() - start_seconds
-
-
-def _add(journal: Journal, layout: Layout, begun: dict[int, SegmentStatistics | int], rows: Rows) -> None:
-    values = layout.keep(rows.values)
-    if layout.pool == NONE:
-        first = begun.get(rows.key, 0)
-        assert isinstance(first, int)
-        journal.add(rows.key, first, values)
-        begun[rows.key] = first + len(values)
-        return
-    statistics = begun.setdefault(rows.key, layout.new_statistics())
-    assert isinstance(statistics, SegmentStatistics)
-    statistics.add(values)
 
 
 def _write(

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.embedding.catalogue.layout import About
+from kerasrep.embedding.catalogue.parts import Finished, Listed, parts_in
 from kerasrep.embedding.files import BadFile
 from kerasrep.errors import DataError, RecipeError
 
@@ -147,6 +148,36 @@ class Journal:
         for key, path, _, _ in self._files(WAITING):
             yield key, path
 
+    def waiting(self) -> Iterator[Listed]:
+        """The files that are not done, in the order of the list, as they were listed."""
+        for key, path, _, _ in self._files(WAITING):
+            with self._errors():
+                query = "SELECT size, modified FROM files WHERE id = ?"
+                yield Listed(path, *self._connection.execute(query, (key,)).fetchone())
+
+    def take(self, finished: Finished) -> bool:
+        """Keep what was done elsewhere; False where the file is done, has changed or is not of the list."""
+        file = finished.file
+        with self._errors():
+            found = self._connection.execute(
+                "SELECT id FROM files WHERE path = ? AND size = ? AND modified = ? AND state = ? "
+                "AND position IS NOT NULL",
+                (_bytes(file.path), file.size, file.modified_ns, WAITING),
+            ).fetchone()
+            if found is None:
+                return False
+            rows = (((found[0] << _SEGMENT_BITS) | first, blob) for first, blob in finished.rows)
+            self._connection.executemany("INSERT INTO vectors VALUES (?, ?)", rows)
+        if finished.seconds is None:
+            self.fail(found[0], finished.reason or "")
+        else:
+            self.finish(found[0], finished.seconds)
+        return True
+
+    def commit(self) -> None:
+        """Keep everything so far, whatever comes."""
+        self._commit()
+
     def add(self, key: int, first: int, values: NDArray[np.float32]) -> None:
         """Keep rows of a file: [rows, dimension], the first of which is that of segment `first`."""
         with self._errors():
@@ -235,6 +266,8 @@ class Journal:
         self._commit()
 
     def _drop(self) -> None:
+        for path in parts_in(self.folder):
+            path.unlink(missing_ok=True)
         execute = self._connection.execute
         tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
         for (name,) in execute(tables).fetchall():

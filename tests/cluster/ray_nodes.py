@@ -1,0 +1,69 @@
+"""A Ray cluster of several nodes on this machine, and one node's death; for tests and benchmarks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+#: Of each node's object store; Ray takes no smaller one.
+STORE_BYTES = 80 << 20
+
+
+class Nodes:
+    """The cluster.
+
+    Attributes:
+        address: Of its head, which offers no processor.
+        nodes: Its other nodes.
+    """
+
+    def __init__(self, cluster: Any, nodes: list[Any]) -> None:
+        self._cluster, self.nodes = cluster, nodes
+        self.address: str = cluster.address
+
+    def kill(self, number: int) -> int:
+        """SIGKILL the daemon of a node and all processes that it started; says how many those were."""
+        raylet = self.nodes[number].all_processes["raylet"][0].process.pid
+        killed = [*children(raylet), raylet]
+        for pid in killed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return len(killed)
+
+    def kill_head(self) -> None:
+        """SIGKILL what the whole cluster depends on."""
+        os.kill(self._cluster.head_node.all_processes["gcs_server"][0].process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def cluster_of(n_nodes: int, cpus: float = 1) -> Iterator[Nodes]:
+    """Start a head without processors, and nodes; end all of them."""
+    from ray.cluster_utils import Cluster
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )  # which the nodes' workers inherit
+    options = {"object_store_memory": STORE_BYTES, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options})
+    try:
+        nodes = [cluster.add_node(num_cpus=cpus, **options) for _ in range(n_nodes)]
+        yield Nodes(cluster, nodes)
+    finally:
+        with contextlib.suppress(Exception):  # nodes that are dead already
+            cluster.shutdown()
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started, and those that these have."""
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    direct = [int(line) for line in found.stdout.split()]
+    return [one for child in direct for one in (*children(child), child)]

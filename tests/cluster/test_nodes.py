@@ -1,0 +1,60 @@
+import os
+from importlib import metadata
+
+import numpy
+import pytest
+
+from kerasrep.cluster.nodes import check_facts, facts_function, shared_with
+from kerasrep.errors import RunError
+
+
+def test_a_node_that_sees_the_same_files_works_in_the_same_folder(tmp_path, monkeypatch):
+    token = tmp_path / "token"
+    token.write_text("x1")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("KERASREP_HOME", "home")
+    shared = shared_with((token, "x1"), [tmp_path / "missing"])
+    monkeypatch.chdir("/")
+    shared.enter("other")
+    assert os.getcwd() == str(tmp_path / "here")  # noqa: PTH109
+    assert os.environ["KERASREP_HOME"] == str(tmp_path / "here" / "home")
+
+
+@pytest.mark.parametrize("lack", ["token", "stale token", "folder", "input"])
+def test_a_node_without_the_same_file_system_is_named_with_what_it_lacks(tmp_path, monkeypatch, lack):
+    token, folder, audio = tmp_path / "out" / "token", tmp_path / "here", tmp_path / "audio"
+    for path in (token.parent, folder, audio):
+        path.mkdir()
+    token.write_text("x1")
+    monkeypatch.chdir(folder)
+    shared = shared_with((token, "x1"), [audio])
+    monkeypatch.chdir("/")
+    if lack == "token":
+        token.unlink()
+    elif lack == "stale token":
+        token.write_text("of another machine, at the same place")
+    else:
+        {"folder": folder, "input": audio}[lack].rmdir()
+    with pytest.raises(RunError) as caught:
+        shared.enter("node7")
+    assert str(caught.value).startswith("--ray: node node7 does not see ")
+    assert str(audio if lack == "input" else token.parent) in str(caught.value)
+
+
+def test_facts_are_those_of_the_installed_packages():
+    facts = facts_function()()
+    assert facts["numpy"] == numpy.__version__
+    assert facts["tensorflow"] == metadata.version("tensorflow")
+    assert facts["kerasrep"].startswith("with files ")
+
+
+def test_a_node_with_other_packages_is_named_with_the_first_that_differs():
+    here = facts_function()()
+    check_facts("other", here, dict(here))
+    for name, other, said in (
+        ("kerasrep", "", "node other has no kerasrep, this process kerasrep with files"),
+        ("soxr", "0.0.1", "node other has soxr 0.0.1, this process soxr"),
+    ):
+        with pytest.raises(RunError, match=said):
+            check_facts("other", here, here | {name: other})

@@ -1,0 +1,157 @@
+"""A catalogue on a real Ray cluster of three nodes, one of which is killed."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from kerasrep.embedding.catalogue.journal import journal_folder
+from kerasrep.embedding.catalogue.reading import read_embeddings
+
+ray = pytest.importorskip("ray")
+from ray_nodes import ROOT, cluster_of  # noqa: E402
+
+CODE = "import sys; from kerasrep.cli.embed import entry; sys.exit(entry())"
+RATE_HZ = 22_050
+
+
+@pytest.fixture(scope="module")
+def tones_folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("catalogue")
+    rng = np.random.default_rng(0)
+    for number in range(240):
+        path = root / "audio" / f"d{number % 7}" / f"{number:04d}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        seconds = np.arange(int(rng.uniform(1, 3) * RATE_HZ)) / RATE_HZ
+        tone = 0.3 * np.sin(2 * np.pi * rng.uniform(80, 2000) * seconds)
+        soundfile.write(path, tone + 0.01 * rng.normal(size=len(tone)), RATE_HZ)
+    (root / "audio" / "d3" / "0000a.wav").write_text("no audio")
+    return root
+
+
+def start(folder, output, *options):
+    return subprocess.Popen(
+        [sys.executable, "-c", CODE, "audio", "-o", str(output), *map(str, options)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end(process, timeout=300):
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err
+
+
+def wait_for_parts(output, process, n_files):
+    """Until so many files are done, as a reader of the journal sees it from outside: by its size."""
+    journal = journal_folder(output) / "journal.sqlite"
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if journal.stat().st_size > n_files * 2048:
+                return
+        time.sleep(0.01)
+    raise AssertionError(end(process))
+
+
+def same_tables(found_path, expected_path):
+    found, expected = read_embeddings(found_path), read_embeddings(expected_path)
+    assert found.paths == expected.paths
+    np.testing.assert_array_equal(found.seconds, expected.seconds)
+    np.testing.assert_allclose(found.embeddings, expected.embeddings, rtol=1e-5, atol=1e-5)
+    skipped = [path.with_name(f"{path.name}.skipped.csv").read_text() for path in (found_path, expected_path)]
+    assert skipped[0] == skipped[1]
+
+
+@pytest.fixture(scope="module")
+def alone(tones_folder, small_export):
+    """The table of one process without Ray."""
+    output = tones_folder / "alone.parquet"
+    code, _, err = end(start(tones_folder, output, "--model", small_export))
+    assert (code, err.count("\n")) == (1, 1)  # one file is no audio
+    return output
+
+
+@pytest.mark.slow
+def test_a_node_is_killed_and_the_table_is_that_of_one_process(tones_folder, alone, small_export):
+    output = tones_folder / "killed.parquet"
+    with cluster_of(3) as nodes:
+        process = start(tones_folder, output, "--model", small_export, "--ray", nodes.address)
+        wait_for_parts(output, process, 100)
+        assert nodes.kill(1) >= 2
+        code, out, err = end(process)
+    assert (code, err.count("\n")) == (1, 1), err
+    assert "240 files" in out and "1 skipped" in out
+    same_tables(output, alone)
+    assert not journal_folder(output).exists()
+
+
+@pytest.mark.slow
+def test_stopped_or_killed_commands_go_on_with_or_without_ray(tones_folder, alone, small_export):
+    output = tones_folder / "stopped.parquet"
+    with cluster_of(2) as nodes:
+        options = ("--model", small_export, "--ray", nodes.address)
+        process = start(tones_folder, output, *options)
+        wait_for_parts(output, process, 50)
+        process.send_signal(signal.SIGINT)
+        code, _, err = end(process, timeout=60)
+        assert code == 130 and "the same command goes on" in err
+        process = start(tones_folder, output, *options)
+        wait_for_parts(output, process, 120)
+        process.kill()
+        process.communicate()
+    code, out, _ = end(start(tones_folder, output, "--model", small_export))
+    assert code == 1 and "of them done before" in out
+    same_tables(output, alone)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_dies_ends_the_command_with_one_line(tones_folder, small_export):
+    output = tones_folder / "dead.parquet"
+    with cluster_of(2) as nodes:
+        process = start(tones_folder, output, "--model", small_export, "--ray", nodes.address)
+        wait_for_parts(output, process, 50)
+        nodes.kill_head()
+        nodes.kill(0)
+        nodes.kill(1)
+        code, _, err = end(process, timeout=120)
+    assert code == 1
+    assert err.startswith("kerasrep-embed: error: --ray: ") and err.count("\n") == 1
+    assert journal_folder(output).is_dir()
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_over_one_file_leaves_that_file_out(tones_folder, alone, small_export, tmp_path):
+    hook = tmp_path / "sitecustomize.py"  # stands for a file that makes the decoder's library crash
+    hook.write_text(
+        "import os\n"
+        "from pathlib import Path\n"
+        "import kerasrep.embedding.decoding as decoding\n"
+        "real = decoding.decode_blocks\n"
+        "def decode_blocks(path, *rest):\n"
+        "    if Path(path).name == '0005.wav': os.kill(os.getpid(), 11)\n"
+        "    return real(path, *rest)\n"
+        "decoding.decode_blocks = decode_blocks\n"
+    )
+    output = tones_folder / "poison.parquet"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+        with cluster_of(2) as nodes:
+            process = start(tones_folder, output, "--model", small_export, "--ray", nodes.address)
+            code, _, err = end(process)
+    assert code == 1 and "0005.wav: every worker that embedded it died" in err, err
+    found, expected = read_embeddings(output), read_embeddings(alone)
+    kept = [number for number, path in enumerate(expected.paths) if Path(path).name != "0005.wav"]
+    assert len(kept) == 239
+    assert found.paths == [expected.paths[number] for number in kept]
+    np.testing.assert_allclose(found.embeddings, expected.embeddings[kept], rtol=1e-5, atol=1e-5)
