@@ -139,6 +139,8 @@ class TrainingSettings(Settings):
         validation_crops: Fixed crops of each validation track; an even number, as they are paired.
         validate_every_epochs: How often the held-out tracks are evaluated; always after the last epoch.
         checkpoint_every_epochs: How often the last state is saved.
+        damaged_shards: What becomes of a shard that is not as it was written, by its checksum: `refuse` ends
+            the run before its first step, `skip` trains without the shard's tracks, `unchecked` reads none.
         tensorboard: `full`, or `scalars` for losses and the like alone, without graph, pictures, histograms
             and projector: what many short runs have no use for.
     """
@@ -154,6 +156,7 @@ class TrainingSettings(Settings):
     validation_crops: Annotated[int, Field(ge=2, le=100, multiple_of=2)] = 2
     validate_every_epochs: Annotated[int, Field(ge=1)] = 1
     checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 1
+    damaged_shards: Literal["refuse", "skip", "unchecked"] = "refuse"
     tensorboard: Literal["full", "scalars"] = "full"
 
 

@@ -1,18 +1,19 @@
-"""Every file name that two stages agree on, and how files are written: whole or not at all."""
+"""Every file name that two stages agree on, and how JSON, text and arrays are written and read."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
-import tempfile
+import re
 import time
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerasrep.atomic import atomic_directory as atomic_directory  # noqa: PLC0414 (for others to import)
+from kerasrep.atomic import atomic_file as atomic_file  # noqa: PLC0414
 from kerasrep.errors import DataError, RunError
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 #: Where runs go unless told otherwise, under the current folder.
 RUNS = Path("runs")
 
+_STAMP = r"\d{8}-\d{6}"
+
 
 def home() -> Path:
     """Where corpora and prepared data are kept: `KERASREP_HOME`, or `kerasrep` in the user's cache."""
@@ -30,59 +33,6 @@ def home() -> Path:
         return Path(named).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache).expanduser() / "kerasrep"
-
-
-@contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it to `path` when the block ends well.
-
-    The temporary name keeps the suffix of `path`, because writers such as NumPy look at it.
-
-    Raises:
-        RunError: Where the folder cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
-        reason = f"cannot write there ({error.strerror}); choose another folder"
-        raise RunError(f"{path.parent}: {reason}") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; rename it to `path` when the block ends well.
-
-    Raises:
-        RunError: Where the parent cannot be written, or `path` exists by then.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    except OSError as error:
-        reason = f"cannot write there ({error.strerror}); choose another folder"
-        raise RunError(f"{path.parent}: {reason}") from error
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        try:
-            temporary.rename(path)
-        except OSError as error:
-            raise RunError(f"{path}: exists already and is never overwritten") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -113,9 +63,13 @@ def read_json(path: Path) -> Any:
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write an uncompressed NPZ file, whole or not at all; the same arrays give the same bytes."""
     import numpy as np
+    from numpy.lib import format as npy
 
-    with atomic_file(path) as temporary:
-        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+    # `np.savez` leaves its archive open where the disk is full, and Python then complains when it is collected.
+    with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                npy.write_array(file, np.asanyarray(array), allow_pickle=False)  # type: ignore[no-untyped-call]
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -264,10 +218,15 @@ class RunDirectory:
 def new_run(runs: Path, name: str) -> RunDirectory:
     """Make `runs`/`name`/TIME, a folder of this process's own.
 
+    TIME is later than that of all runs there, whatever the clock says: the last one is the one to resume.
+
     Raises:
         RunError: Where the folder cannot be made.
     """
     stamp, number = time.strftime("%Y%m%d-%H%M%S"), 1
+    before = max((_started(path) for path in (runs / name).glob("*")), default=("", 0))
+    if before[0] >= stamp and re.fullmatch(_STAMP, before[0]):  # the clock was put back
+        stamp, number = before[0], before[1] + 1
     while True:
         root = runs / name / (stamp if number == 1 else f"{stamp}-{number}")
         try:
@@ -293,7 +252,13 @@ def latest_run(runs: Path, name: str, file: str = "recipe.yaml", what: str = "ru
     Raises:
         RunError: Where there is none.
     """
-    found = sorted(path.parent for path in (runs / name).glob(f"*/{file}"))
+    found = sorted((path.parent for path in (runs / name).glob(f"*/{file}")), key=_started)
     if not found:
         raise RunError(f"{runs / name}: holds no {what} to resume; start one without --resume")
     return RunDirectory(found[-1])
+
+
+def _started(root: Path) -> tuple[str, int]:
+    """Time and number of a run, by which runs are in order; other folders by their name."""
+    found = re.fullmatch(rf"({_STAMP})(?:-(\d{{1,9}}))?", root.name)
+    return (found[1], int(found[2] or 1)) if found else (root.name, 0)

@@ -28,6 +28,7 @@ LAYERS = (
         "recipe_faults",
         "strict_yaml",
         "tables",
+        "atomic",
         "run_directory",
         "export_directory",
         "cluster",

@@ -100,7 +100,9 @@ def main(argv: list[str] | None = None) -> int:
         own = tasks_of_tables(read_tasks(arguments.recipe))
     tasks = with_split_lists(named_tasks(_words("--tasks", arguments.tasks), own), arguments.split_list)
 
+    from kerasrep.atomic import remove_all_temporaries
     from kerasrep.embedding.representations import open_representations
+    from kerasrep.folder_lock import exclusive
     from kerasrep.suite import Suite, check_output
     from kerasrep.suite_options import Options, check_probes, has_probe
 
@@ -125,10 +127,12 @@ def main(argv: list[str] | None = None) -> int:
     for task in tasks:
         if task not in chosen:
             print(f"note: {task.name}: is left out, --probes names none for {task.kind}", flush=True)
-    suite = Suite(arguments.output, options, representations, arguments.verbose)
-    for task in chosen:
-        suite.run(task, roots[task.name])
-    return command.EXIT_FAILURE if suite.finish(PROG) else 0
+    with exclusive(arguments.output, "another process evaluates there", "-o"):
+        remove_all_temporaries(arguments.output)
+        suite = Suite(arguments.output, options, representations, arguments.verbose)
+        for task in chosen:
+            suite.run(task, roots[task.name])
+        return command.EXIT_FAILURE if suite.finish(PROG) else 0
 
 
 def _words(option: str, given: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -21,6 +21,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quiet", action="store_true", help="no progress bars, notes or summary, only the folder's name"
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="compare every shard with its checksum, and decode damaged ones again",
+    )
     command.add_common_arguments(parser)
     return parser
 
@@ -33,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     from kerasrep.recipe_file import read_recipe
 
     recipe = read_recipe(arguments.recipe, arguments.overrides)
-    prepared = prepare(recipe, progress=not arguments.quiet)
+    prepared = prepare(recipe, not arguments.quiet, arguments.check)
     if arguments.quiet:
         print(prepared.root)
     return 0

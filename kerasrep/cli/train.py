@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kerasrep.cli import command
 from kerasrep.run_directory import RUNS
@@ -92,13 +93,27 @@ def _given_run(recipe: Recipe, run_dir: Path | None, resume: bool) -> RunDirecto
 
 
 def _is_complete(recipe: Recipe, run: RunDirectory) -> bool:
-    """Whether the run has ended well with as many epochs as the recipe has."""
+    """Whether the run has ended well with as many epochs as the recipe has, and was exported."""
     from kerasrep.run_directory import read_json
 
     if not run.card.is_file():
         return False
     card = read_json(run.card)
-    return bool(card.get("ended") == "done" and card.get("recipe") == recipe.as_dict())
+    done = card.get("ended") == "done" and card.get("recipe") == recipe.as_dict()
+    return done and _is_exported(recipe, card)
+
+
+def _is_exported(recipe: Recipe, run_card: dict[str, Any]) -> bool:
+    """Whether a version comes from the run; a kill may have fallen between its end and the export's."""
+    from kerasrep.errors import ExportError
+    from kerasrep.export_directory import read_card, version_numbers
+
+    export = Path(recipe.export.directory) / recipe.export_name
+    for number in version_numbers(export):
+        with contextlib.suppress(ExportError):
+            if read_card(export / str(number)).run == run_card:
+                return True
+    return False
 
 
 def _check_writable(folder: Path) -> None:

@@ -11,12 +11,11 @@ all the rest is there.
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import fcntl
 import io
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from typing import Any
 from kerasrep import constants
 from kerasrep.corpora import open_corpus
 from kerasrep.corpora.base import Corpus
+from kerasrep.corpora.mending import mend
 from kerasrep.corpora.report import (
     LabelsInUse,
     describe,
@@ -36,7 +36,8 @@ from kerasrep.corpora.stored_labels import StoredLabels
 from kerasrep.corpora.target_parts import remove_target_parts, targets_by_source
 from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
 from kerasrep.data.shard_writer import AudioItem, WrittenShards, remove_temporary, write_shards
-from kerasrep.errors import DataError, RunError
+from kerasrep.errors import DataError
+from kerasrep.folder_lock import in_turn
 from kerasrep.recipe import Recipe, fingerprint
 from kerasrep.run_directory import PreparedDirectory, home, write_json, write_text
 from kerasrep.sources.targets import build_targets, save_targets
@@ -45,12 +46,13 @@ from kerasrep.sources.topics import write_topics
 FORMAT_VERSION = 4
 
 
-def prepare(recipe: Recipe, progress: bool = True) -> PreparedDirectory:
+def prepare(recipe: Recipe, progress: bool = True, check: bool = False) -> PreparedDirectory:
     """Make the folder that `recipe` trains from, or return it at once where it is complete.
 
     Args:
         recipe: Its `corpus`, `audio`, `targets` and `seed` decide what is made.
         progress: Show bars, notices and a summary.
+        check: Compare the shards with their checksums, and decode damaged ones again.
 
     Raises:
         DataError: Where the corpus cannot be used, no track is left in training or validation, or a
@@ -69,6 +71,9 @@ def prepare(recipe: Recipe, progress: bool = True) -> PreparedDirectory:
             if not directory.manifest.exists():  # another process may have made it meanwhile
                 remove_temporary(directory)
                 _build(recipe, corpus, directory, settings, progress)
+    if check:
+        with _lock(directory.root, progress), _lock(_store(recipe, corpus).root, progress):
+            mend(directory, _store(recipe, corpus), _items(corpus), recipe.audio, progress)
     if progress:
         print(describe(directory), flush=True)
     _check_sources(recipe, directory)
@@ -132,25 +137,12 @@ def _directory(corpus: Corpus, settings: Mapping[str, Any]) -> PreparedDirectory
     return PreparedDirectory(home() / "prepared" / digits)
 
 
-@contextlib.contextmanager
-def _lock(root: Path, progress: bool) -> Iterator[None]:
-    """Hold the folder's lock file; the system releases it when the process ends, however it ends."""
-    path = root.with_name(f".{root.name}.lock")
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    except OSError as error:
-        reason = f"cannot write there ({error.strerror}); set KERASREP_HOME to another folder"
-        raise RunError(f"{root}: {reason}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if progress:
-                print(f"waiting for another process that prepares {root}", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        root.mkdir(exist_ok=True)
-        yield
+def _lock(root: Path, progress: bool) -> AbstractContextManager[None]:
+    def waiting() -> None:
+        if progress:
+            print(f"waiting for another process that prepares {root}", flush=True)
+
+    return in_turn(root, waiting)
 
 
 def _build(
@@ -225,18 +217,12 @@ def _shards(recipe: Recipe, corpus: Corpus, directory: PreparedDirectory, progre
     Raises:
         DataError: Where no track is left in training or validation; `directory` is removed then.
     """
-    digits = fingerprint([FORMAT_VERSION, corpus.audio_fingerprint or corpus.fingerprint, _decoding(recipe)])
-    store = PreparedDirectory(home() / "shards" / digits)
+    store = _store(recipe, corpus)
     with _lock(store.root, progress):
         shards = read_shards(store)
         if shards is None:
             remove_temporary(store)
-            items = [
-                AudioItem(track.track_id, track.path, track.split)
-                for track in corpus.tracks
-                if track.split != "evaluation"
-            ]
-            shards = write_shards(store, items, recipe.audio, progress=progress)
+            shards = write_shards(store, _items(corpus), recipe.audio, progress=progress)
             for split in ("train", "validation"):
                 if not len(shards.index.rows(split)):
                     shutil.rmtree(store.root, ignore_errors=True)
@@ -245,6 +231,20 @@ def _shards(recipe: Recipe, corpus: Corpus, directory: PreparedDirectory, progre
             finish_shards(store, shards)
         link_shards(store, directory, shards.index)
     return shards
+
+
+def _store(recipe: Recipe, corpus: Corpus) -> PreparedDirectory:
+    audio = corpus.audio_fingerprint or corpus.fingerprint
+    return PreparedDirectory(home() / "shards" / fingerprint([FORMAT_VERSION, audio, _decoding(recipe)]))
+
+
+def _items(corpus: Corpus) -> list[AudioItem]:
+    """What is decoded."""
+    return [
+        AudioItem(track.track_id, track.path, track.split)
+        for track in corpus.tracks
+        if track.split != "evaluation"
+    ]
 
 
 def _none_left(corpus: Corpus, shards: WrittenShards, split: str) -> str:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 
-from kerasrep.data.shard_writer import WrittenShards, remove_parts
+from kerasrep.data.shard_writer import WrittenShards
 from kerasrep.data.shards import ShardIndex, load_index, save_index
 from kerasrep.errors import DataError
 from kerasrep.run_directory import PreparedDirectory, read_json, write_json
 
 
 def finish_shards(store: PreparedDirectory, shards: WrittenShards) -> None:
-    """Save the index and, last, what else `write_shards` said: then the store is complete."""
+    """Save the index and, last, what else `write_shards` said: then the store is complete.
+
+    The part files stay: with them, a shard that is damaged later is decoded again alone.
+    """
     save_index(store, shards.index)
     about = {"checksums": shards.checksums, "skipped": shards.skipped, "shortened": shards.shortened}
     write_json(store.manifest, about)
-    remove_parts(store)
 
 
 def read_shards(store: PreparedDirectory) -> WrittenShards | None:

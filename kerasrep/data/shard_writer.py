@@ -118,12 +118,6 @@ def remove_temporary(directory: PreparedDirectory) -> None:
         path.unlink(missing_ok=True)
 
 
-def remove_parts(directory: PreparedDirectory) -> None:
-    """Remove the part files, once the index is saved."""
-    for path in directory.root.glob("shard-*.part.json"):
-        path.unlink(missing_ok=True)
-
-
 def _available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux; respects taskset and containers
         return len(os.sched_getaffinity(0))

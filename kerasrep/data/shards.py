@@ -20,7 +20,8 @@ a track takes them from there, without parsing the record.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from kerasrep.run_directory import PreparedDirectory, read_arrays, write_arrays
 
 FULL_SCALE = 32_768  # int16 value of amplitude 1.0
 FRAME_BYTES = 2 * constants.N_CHANNELS  # one sample of each channel
+MEND_ADVICE = "mend it with kerasrep-prepare --check, or delete the folder and prepare again"
 
 #: Name -> (kinds of dtype, dimensions) of every array in the index.
 _ARRAYS = {
@@ -55,7 +57,7 @@ class ShardIndex:
     Attributes:
         root: Folder of the shards.
         track_ids: str [n].
-        split: int8 [n], position in `constants.SPLITS`.
+        split: int8 [n], position in `constants.SPLITS`; -1 where a track is left out.
         shard: int32 [n], position in `shard_files`.
         offset_bytes: int64 [n], of the first sample in the shard file.
         samples: int64 [n], a channel.
@@ -86,6 +88,11 @@ class ShardIndex:
         """Rows of the tracks in `split`, ascending."""
         return np.flatnonzero(self.split == constants.SPLITS.index(split)).astype(np.int64)
 
+    def without(self, shard_files: Collection[str]) -> ShardIndex:
+        """The same index, with the tracks of some shards in no split."""
+        lost = np.isin(self.shard_files[self.shard], list(shard_files))
+        return replace(self, split=np.where(lost, np.int8(-1), self.split))
+
     def read(self, row: int) -> NDArray[np.int16]:
         """All samples of one track, int16 [samples, 2]."""
         path = self.shard_paths[int(self.shard[row])]
@@ -111,8 +118,12 @@ def save_index(directory: PreparedDirectory, index: ShardIndex) -> None:
     )
 
 
-def load_index(directory: PreparedDirectory) -> ShardIndex:
+def load_index(directory: PreparedDirectory, check_files: bool = True) -> ShardIndex:
     """Read the index and check it against the shard files.
+
+    Args:
+        directory: Index and shards.
+        check_files: Whether the shards must be there, and have the length that they were written with.
 
     Raises:
         DataError: Where the index or a shard is missing, truncated or malformed; names the file.
@@ -131,7 +142,11 @@ def load_index(directory: PreparedDirectory) -> ShardIndex:
         shard_bytes=arrays["shard_bytes"].astype(np.int64),
         sample_rate_hz=int(arrays["sample_rate_hz"]),
     )
-    _check_files(index)
+    if check_files:
+        for path, n_bytes in zip(index.shard_paths, index.shard_bytes.tolist(), strict=True):
+            fault = fault_of_file(path, n_bytes)
+            if fault is not None:
+                raise DataError(f"{path}: {fault}; {MEND_ADVICE}")
     return index
 
 
@@ -164,15 +179,10 @@ def _check_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
         raise refuse("a track lies outside its shard")
 
 
-def _check_files(index: ShardIndex) -> None:
-    for path, expected in zip(index.shard_paths, index.shard_bytes.tolist(), strict=True):
-        try:
-            found = path.stat().st_size
-        except OSError as error:
-            raise DataError(
-                f"{path}: cannot be read ({error.strerror}); delete {index.root} and prepare again"
-            ) from error
-        if found != expected:
-            raise DataError(
-                f"{path}: has {found} bytes instead of {expected}; delete {index.root} and prepare again"
-            )
+def fault_of_file(path: Path, n_bytes: int) -> str | None:
+    """What is wrong with a shard, without reading it."""
+    try:
+        found = path.stat().st_size
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if found == n_bytes else f"has {found} bytes instead of {n_bytes}"

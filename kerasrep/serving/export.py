@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from kerasrep import constants
-from kerasrep.errors import ExportError
+from kerasrep.atomic import storage_faults
+from kerasrep.errors import ExportError, storage_reason
 from kerasrep.export_directory import (
     EMBED_TRACK,
     SERVING_DEFAULT,
@@ -200,7 +202,7 @@ def write_saved_model(path: Path, network: Network, segment_samples: int) -> Non
     try:
         archive.write_out(str(path), verbose=False)
     except (OSError, tf.errors.OpError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = storage_reason(error) or " ".join(str(error).split())[:200]
         raise ExportError(f"{path.parent.parent}: the model cannot be written there ({reason})") from error
 
 
@@ -210,13 +212,18 @@ def _temporary_beside(export: Path) -> Iterator[Path]:
     made = [folder for folder in (export, export.parent) if not folder.exists()]
     try:
         export.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(prefix=".export-", dir=export)
+        with _held(export):  # nobody sweeps between making a folder and holding it
+            _remove_abandoned(export)
+            temporary = tempfile.TemporaryDirectory(prefix=".export-", dir=export)
+            held = contextlib.ExitStack()
+            held.enter_context(_held(Path(temporary.name)))
     except OSError as error:
         raise ExportError(
-            f"{export}: cannot write there ({error.strerror}); choose another export directory"
+            f"{export}: cannot write there ({storage_reason(error) or error.strerror}); choose another "
+            "export directory"
         ) from error
     try:
-        with temporary as name:
+        with held, temporary as name, storage_faults(export):
             yield Path(name)
     finally:
         for folder in made:
@@ -224,12 +231,28 @@ def _temporary_beside(export: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
+@contextlib.contextmanager
+def _held(folder: Path, wait: bool = True) -> Iterator[None]:
+    """Hold a folder; the system lets go of it when the process ends."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove_abandoned(export: Path) -> None:
+    """Remove what killed exports left; only for the process that holds `export`."""
+    for left in export.glob(".export-*"):
+        with contextlib.suppress(OSError), _held(left, wait=False):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def _claim(folder: ServingFolder, saved: Path | None, runtimes: Path | None) -> Path:
     """Rename what was written to the next free number, which others may be claiming as well."""
     try:
-        handle = os.open(folder.root, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with _held(folder.root):
             number = folder.next_number()
             version, others = folder.root / str(number), folder.runtimes(number)
             if runtimes is not None:
@@ -237,8 +260,6 @@ def _claim(folder: ServingFolder, saved: Path | None, runtimes: Path | None) -> 
                 runtimes.rename(others)
             if saved is not None:
                 saved.rename(version)
-        finally:
-            os.close(handle)
     except OSError as error:
         raise ExportError(f"{folder.root}: cannot write there ({error.strerror})") from error
     return version if saved is not None else others

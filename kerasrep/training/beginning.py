@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.recipe import Recipe, differences
 from kerasrep.recipe_file import read_recipe, write_recipe
@@ -10,6 +13,7 @@ from kerasrep.run_directory import PreparedDirectory, RunDirectory, read_json, w
 #: Parts of a recipe that may change between a run and its resumption.
 _MAY_CHANGE = (
     ("training", "epochs"),
+    ("training", "damaged_shards"),
     ("export",),
     ("corpus", "root"),
     ("corpus", "tables"),
@@ -19,8 +23,21 @@ _MAY_CHANGE = (
 )
 
 
-def check_run(recipe: Recipe, prepared: PreparedDirectory, run: RunDirectory, resume: bool) -> None:
+def check_run(
+    recipe: Recipe,
+    prepared: PreparedDirectory,
+    run: RunDirectory,
+    resume: bool,
+    damaged: Collection[str] = (),
+) -> None:
     """Compare a recipe with the one that the run was started with; nothing is written.
+
+    Args:
+        recipe: What shall be trained.
+        prepared: Its data.
+        run: Where.
+        resume: Whether a run is there to go on with.
+        damaged: Shards that are left out.
 
     Raises:
         RecipeError: Where anything but epochs and paths differs on resume.
@@ -31,7 +48,14 @@ def check_run(recipe: Recipe, prepared: PreparedDirectory, run: RunDirectory, re
     if not resume:
         raise RunError(f"{run.root}: holds a run already; add --resume, or choose another --run-dir")
     _check_same(recipe, read_recipe(run.recipe), run)
-    if read_json(run.prepared).get("fingerprint") != prepared.root.name:
+    began = read_json(run.prepared)
+    if sorted(began.get("damaged_shards", [])) != sorted(damaged):
+        raise RunError(
+            f"{run.root}: was begun {_without(began.get('damaged_shards', []))}, and would go on "
+            f"{_without(damaged)}; mend the shards with kerasrep-prepare --check, or start again without "
+            "--resume"
+        )
+    if began.get("fingerprint") != prepared.root.name:
         raise RunError(f"{run.root}: the corpus or its targets changed since; start again without --resume")
     if run.best.exists() and not run.last.exists():
         raise RunError(
@@ -40,10 +64,19 @@ def check_run(recipe: Recipe, prepared: PreparedDirectory, run: RunDirectory, re
         )
 
 
-def write_beginning(recipe: Recipe, prepared: PreparedDirectory, run: RunDirectory) -> None:
-    """Write the recipe and where its data lie."""
-    write_json(run.prepared, {"root": str(prepared.root), "fingerprint": prepared.root.name})
+def write_beginning(
+    recipe: Recipe, prepared: PreparedDirectory, run: RunDirectory, damaged: Collection[str] = ()
+) -> None:
+    """Write the recipe, where its data lie, and which shards were left out."""
+    about: dict[str, Any] = {"root": str(prepared.root), "fingerprint": prepared.root.name}
+    if damaged:
+        about["damaged_shards"] = sorted(damaged)
+    write_json(run.prepared, about)
     write_recipe(run.recipe, recipe)
+
+
+def _without(shards: Collection[str]) -> str:
+    return f"without {', '.join(sorted(shards))}" if shards else "with all shards"
 
 
 def _check_same(recipe: Recipe, before: Recipe, run: RunDirectory) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from kerasrep.data.batches import SplitExamples, split_examples
-from kerasrep.data.shards import ShardIndex, load_index
+from kerasrep.data.shard_check import sound_index
+from kerasrep.data.shards import ShardIndex
 from kerasrep.errors import DataError, RecipeError
 from kerasrep.recipe import Recipe
 from kerasrep.run_directory import PreparedDirectory
@@ -21,21 +23,28 @@ class TrainingData:
         train: Training tracks and targets.
         validation: Held-out tracks and targets.
         fingerprint: Of the prepared data.
+        damaged: Shards whose tracks are left out: name -> what is wrong.
     """
 
     index: ShardIndex
     train: SplitExamples
     validation: SplitExamples
     fingerprint: str
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, recipe: Recipe, prepared: PreparedDirectory) -> TrainingData:
-        """Read index and targets.
+    def open(cls, recipe: Recipe, prepared: PreparedDirectory, check: bool = True) -> TrainingData:
+        """Read index and targets, and the shards as far as `training.damaged_shards` says.
+
+        Args:
+            recipe: What shall be trained.
+            prepared: Shards and targets.
+            check: Whether shards are compared with their checksums.
 
         Raises:
-            DataError: Where files are missing or malformed, or the recipe asks for what they lack.
+            DataError: Where files are missing, malformed or damaged, or the recipe asks for what they lack.
         """
-        index = load_index(prepared)
+        index, damaged = sound_index(prepared, recipe.training.damaged_shards if check else "unchecked")
         if index.sample_rate_hz != recipe.audio.sample_rate_hz:
             raise DataError(
                 f"{prepared.root}: shards are at {index.sample_rate_hz} Hz, "
@@ -45,7 +54,7 @@ class TrainingData:
         train, validation = (
             split_examples(index, targets, split, recipe.sources) for split in ("train", "validation")
         )
-        return cls(index, train, validation, prepared.root.name)
+        return cls(index, train, validation, prepared.root.name, damaged)
 
     @property
     def sizes(self) -> dict[str, int]:

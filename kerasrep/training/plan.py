@@ -39,7 +39,7 @@ def describe_plan(recipe: Recipe, prepared: PreparedDirectory | None, expected_t
     sizes: dict[str, int] = {source: recipe.targets.size_of(source) for source in recipe.sources}
     epoch_steps = None
     if prepared is not None:
-        data = TrainingData.open(recipe, prepared)
+        data = TrainingData.open(recipe, prepared, check=False)
         sizes, epoch_steps = data.sizes, steps_per_epoch(recipe, data)
         tracks = f"{len(data.train.rows)} to train on, {len(data.validation.rows)} for validation"
     elif expected_tracks is not None:

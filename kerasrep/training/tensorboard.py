@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from kerasrep.atomic import storage_faults
 from kerasrep.data.crops import read_crops
 from kerasrep.data.shards import FULL_SCALE, ShardIndex
 from kerasrep.model.strategies import Network
@@ -28,7 +29,8 @@ class Board:
     def __init__(self, folder: Path, suffix: str = "") -> None:
         """Open an event file; `suffix` tells files of one run apart."""
         self._folder = folder
-        self._writer = tf.summary.create_file_writer(str(folder), filename_suffix=suffix or ".train")
+        with storage_faults(folder):
+            self._writer = tf.summary.create_file_writer(str(folder), filename_suffix=suffix or ".train")
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Write scalars."""
@@ -94,11 +96,13 @@ class Board:
 
     def flush(self) -> None:
         """Write what is pending."""
-        self._writer.flush()
+        with storage_faults(self._folder):
+            self._writer.flush()
 
     def close(self) -> None:
         """Write what is pending and close the file."""
-        self._writer.close()
+        with storage_faults(self._folder):
+            self._writer.close()
 
 
 def _hparams(recipe: Recipe) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Callable, Mapping
@@ -10,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasrep.atomic import remove_all_temporaries
 from kerasrep.data.schedule import Schedule
-from kerasrep.errors import RecipeError, RunError
+from kerasrep.errors import KerasrepError, RecipeError, RunError, StorageError
 from kerasrep.folder_lock import exclusive
 from kerasrep.model.picture import describe_network, draw_strategy
 from kerasrep.model.restore import load_scaler, load_weights, save_scaler
@@ -62,12 +64,15 @@ def train(
     steps_per_epoch(recipe, data)
     execution = choose_execution(recipe)
     with exclusive(run.root, "is being trained by another process", "--run-dir"), data_faults():
-        check_run(recipe, prepared, run, resume)
+        remove_all_temporaries(run.root)
+        check_run(recipe, prepared, run, resume, data.damaged)
+        for name, reason in data.damaged.items():
+            say(f"note: {name} is left out: {reason}")
         network = _network(recipe, data, run, execution, resume)
         trainer = Trainer(recipe, data, run, network, execution, show_progress, say)
         if resume:
             trainer.restore()
-        write_beginning(recipe, prepared, run)
+        write_beginning(recipe, prepared, run, data.damaged)
         return trainer.run(prepared)
 
 
@@ -149,7 +154,11 @@ class Trainer:
             card.write(self.run_directory.card, "interrupted", self.progress)
             raise
         except BaseException as error:
-            card.write(self.run_directory.card, f"failed: {type(error).__name__}: {error}", self.progress)
+            ended = f"failed: {type(error).__name__}: {error}"
+            if isinstance(error, StorageError):  # going on from the last state is right once there is room
+                ended = "interrupted"
+            with contextlib.suppress(KerasrepError):  # the first fault is the one to tell
+                card.write(self.run_directory.card, ended, self.progress)
             raise
         finally:
             self.board.close()

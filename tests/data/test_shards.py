@@ -11,7 +11,7 @@ import soundfile
 
 from kerasrep.data import shard_writer
 from kerasrep.data.audio import decode
-from kerasrep.data.shard_writer import AudioItem, remove_parts, to_int16, write_shards
+from kerasrep.data.shard_writer import AudioItem, to_int16, write_shards
 from kerasrep.data.shards import load_index, save_index
 from kerasrep.data.tfrecord import example_head, write_record
 from kerasrep.errors import DataError
@@ -157,15 +157,6 @@ def test_a_finished_shard_of_other_tracks_or_of_another_size_is_written_anew(tmp
     whole = contents(tmp_path / "whole")
     now = contents(tmp_path / "p")
     assert {name: now[name] for name in whole} == whole
-
-
-def test_parts_are_removed_when_asked(tmp_path, items):
-    directory, _ = write(tmp_path / "p", items)
-    remove_parts(directory)
-    assert sorted(path.name for path in directory.root.iterdir()) == [
-        "index.npz",
-        "shard-00000-of-00001.tfrecord",
-    ]
 
 
 def test_long_tracks_are_shortened_and_counted(tmp_path, items, monkeypatch):

@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import kerasrep
+from kerasrep.atomic import remove_temporaries
 from kerasrep.cluster.connection import connect
 from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue import writing
@@ -22,7 +23,7 @@ from kerasrep.embedding.catalogue.work import embed_into
 from kerasrep.embedding.files import iterate_audio
 from kerasrep.embedding.models import find_model
 from kerasrep.embedding.representations import model_fingerprint
-from kerasrep.errors import RecipeError, RunError, one_line
+from kerasrep.errors import RecipeError, RunError, StorageError, one_line, storage_reason
 from kerasrep.run_directory import atomic_file
 
 
@@ -152,6 +153,8 @@ def embed_catalogue(
         about = _about(layout, found.absolute(), fingerprint, settings.decoder)
         summary = Summary(dimension=layout.dimension)
         with Journal(output, about, restart) as journal:
+            for path in (output, writing.skipped_path(output)):
+                remove_temporaries(path)
             journal.list_files(iterate_audio(inputs))
             summary.kept = journal.count(DONE)
 
@@ -263,10 +266,13 @@ def _write(
 def _told(path: Path) -> Iterator[None]:
     try:
         yield
+    except StorageError as error:
+        raise StorageError(f"{error}: what is done is kept, and the same command goes on") from error
     except OSError as error:
+        reason = storage_reason(error) or error.strerror or error
         raise RunError(
-            f"{path}: cannot be written ({error.strerror or error}); what is done is kept: make room and "
-            "give the same command again"
+            f"{path}: cannot be written ({reason}); what is done is kept: make room and give the same "
+            "command again"
         ) from error
 
 
