@@ -80,8 +80,9 @@ def one_line(message: str) -> str:
 def machine_message(error: Exception) -> str | None:
     """One line for a machine that has run out of something; None for anything else."""
     reason = storage_reason(error)
-    if reason is not None and not getattr(error, "filename", None):
-        return f"{reason}: free some space, or write elsewhere"
+    if reason is not None:
+        file = getattr(error, "filename", None)
+        return f"{file}: {reason}" if file else f"{reason}: free some space, or write elsewhere"
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return "out of memory: lower batches.size, or close other programs"
     if isinstance(error, OSError) and error.errno in _MACHINE_ERRNOS:

@@ -65,7 +65,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     import numpy as np
     from numpy.lib import format as npy
 
-    # `np.savez` leaves its archive open where the disk is full, and Python then complains when it is collected.
+    # `np.savez` leaves its archive open where the disk is full, and Python complains when it is collected.
     with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:

@@ -75,9 +75,9 @@ def test_an_interrupt_exits_with_130(capsys):
         (MemoryError(), "out of memory"),
         (
             OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/shard"),
-            "/data/shard: No space left on device",
+            "/data/shard: the disk is full",
         ),
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "the disk is full"),
         (PermissionError(errno.EACCES, "Permission denied", "/data"), "/data: Permission denied"),
     ],
 )
