@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from kerasrep.downstream.report.wording import p_equation
 from kerasrep.downstream.significance import holm
 from kerasrep.study.terms import Terms
 
@@ -71,10 +72,11 @@ class Residuals:
         """What the numbers say."""
         normal = "no sign of" if self.normality_p >= 0.05 else "signs of"
         equal = "no sign of" if self.equal_variance_p >= 0.05 else "signs of"
+        shapiro, breusch = p_equation(self.normality_p), p_equation(self.equal_variance_p)
         return (
             f"The model explains {self.r_squared:.0%} of the variance of the runs' means. Residuals show "
-            f"{normal} departure from a normal distribution (Shapiro-Wilk p = {self.normality_p:.3f}) and "
-            f"{equal} unequal variance (Breusch-Pagan p = {self.equal_variance_p:.3f}); {self.n_outliers} of "
+            f"{normal} departure from a normal distribution (Shapiro-Wilk {shapiro}) and "
+            f"{equal} unequal variance (Breusch-Pagan {breusch}); {self.n_outliers} of "
             f"{len(self.fitted)} lie beyond three deviations."
         )
 

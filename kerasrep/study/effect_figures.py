@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from kerasrep.downstream.report.drawing import PALETTE, Picture, drawing, new_figure
-from kerasrep.downstream.report.wording import counted, listing
+from kerasrep.downstream.report.wording import counted, listing, p_equation
 from kerasrep.study.analysis import Analysis, ModelOutcome
-from kerasrep.study.effects import Effect, source_by_task
+from kerasrep.study.effects import LEVEL, Effect, source_by_task
 from kerasrep.study.pictures import (
     EFFECT_HEADER,
     MARKERS,
@@ -24,7 +24,8 @@ from kerasrep.study.pictures import (
     plain,
 )
 
-UNIT = "deviations of a task's scores"
+#: Standard deviations of a task's scores over the multi-source runs.
+UNIT = "SD"
 
 
 def draw_strategies(analysis: Analysis, outcome: ModelOutcome) -> Picture:
@@ -72,14 +73,15 @@ def draw_number(analysis: Analysis, outcome: ModelOutcome) -> Picture:
     verdict = "significant" if effect.significant else "not significant"
     sentence = (
         f"One source more changes the score by {plain(effect)} {UNIT} on average, which is {verdict} "
-        f"(p = {effect.p_holm:.3f})."
+        f"({p_equation(effect.p_holm)})."
     )
     by_strategy = outcome.family("number of sources by strategy")
     if by_strategy:
         most = max(by_strategy, key=lambda one: one.value)
         least = min(by_strategy, key=lambda one: one.value)
         sentence += (
-            f" It is most for {most.name} ({plain(most)}) and least for {least.name} ({plain(least)})."
+            f" It is most for {most.name} ({plain(most)}) and least for {least.name} ({plain(least)})"
+            f"{_whether_slopes_differ(outcome)}."
         )
     rows = []
     ends = np.array([number.min(), number.max()])
@@ -97,7 +99,7 @@ def draw_number(analysis: Analysis, outcome: ModelOutcome) -> Picture:
             axes.plot(ends, line, color=colour(place), linewidth=1.6)
             rows += [(multi.runs[r].run_id, strategy, int(number[r]), float(means[r])) for r in at]
         axes.set_xlabel("number of sources")
-        axes.set_ylabel("mean score, deviations")
+        axes.set_ylabel("mean score, SD")
         axes.set_xticks(sorted(set(number.tolist())))
         grid(axes, "y")
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
@@ -137,13 +139,13 @@ def effect_sentence(effects: list[Effect], what: str) -> str:
     """How many effects are significant, which, and the largest of all."""
     found = sorted((e for e in effects if e.significant), key=lambda e: -abs(e.value))
     largest = max(effects, key=lambda e: abs(e.value))
-    tail = f"of {counted(len(effects), 'effect')} after Holm's correction"
+    of, after = f"of {counted(len(effects), 'effect')}", "after Holm's correction"
     if not found:
-        return f"None {tail} is significant; the largest is that of {largest.name}, {plain(largest)}."
-    named = listing([f"{e.name} ({plain(e)})" for e in found[:4]])
+        return f"None {of} is significant {after}; the largest is that of {largest.name}, {plain(largest)}."
+    named = listing([f"{e.name.replace(' - ', ' − ')} ({plain(e)})" for e in found[:4]])
     more = f" and {len(found) - 4} more" if len(found) > 4 else ""
     are = "is" if len(found) == 1 else "are"
-    return f"{len(found)} {tail} {are} significant: {named}{more}."
+    return f"{len(found)} {of} {are} significant {after}: {named}{more}."
 
 
 def draw_source_by_task(analysis: Analysis, outcome: ModelOutcome, sources: tuple[str, ...]) -> Picture:
@@ -154,7 +156,7 @@ def draw_source_by_task(analysis: Analysis, outcome: ModelOutcome, sources: tupl
     worst = np.unravel_index(int(np.nanargmin(values)), values.shape)
     sentence = (
         f"On single tasks, having {sources[best[0]]} goes with the largest gain on {cells.tasks[best[1]]} "
-        f"({values[best]:+.2f} deviations) and having {sources[worst[0]]} with the largest loss on "
+        f"({values[best]:+.2f} {UNIT}) and having {sources[worst[0]]} with the largest loss on "
         f"{cells.tasks[worst[1]]} ({values[worst]:+.2f}); these {values.size} numbers are descriptive, no "
         "test "
         "was made of each."
@@ -244,6 +246,14 @@ def _baseline_sentence(means: NDArray[np.float64], baselines: dict[str, float]) 
         for name, value in baselines.items()
     ]
     return f" {listing(parts)}." if parts else ""
+
+
+def _whether_slopes_differ(outcome: ModelOutcome) -> str:
+    row = next((row for row in outcome.anova if row.term == "strategy × number of sources"), None)
+    if row is None:
+        return ""
+    differ = "differ" if row.p_holm < LEVEL else "do not differ"
+    return f"; the slopes of the strategies {differ} significantly ({p_equation(row.p_holm)})"
 
 
 def _normal_scores(count: int) -> NDArray[np.float64]:

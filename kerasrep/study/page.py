@@ -34,6 +34,13 @@ METHODS = (
     "II). P values are corrected by Holm's method within each family of effects."
 )
 
+SCALE = (
+    "Scores are standardised within each task: 0 is the mean of the runs of several sources, 1 SD their "
+    "standard deviation. Brackets hold 95% intervals, each by itself; whether an effect is significant is "
+    "told after Holm's correction for the number of effects, so that an interval may leave out 0 where the "
+    "effect is not significant."
+)
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -97,6 +104,7 @@ def _summary(figures: Mapping[str, Sequence[Picture]]) -> Iterator[Markup]:
     shown = [*figures["strategies"], *figures["sources"], *figures["costs"], *figures["design"][:1]]
     if shown:
         yield element("h2", "In short")
+        yield element("p", SCALE)
         items = (element("li", element("strong", f"{one.title}: "), one.sentence) for one in shown)
         yield element("ul", *items)
 
@@ -122,8 +130,11 @@ def _model(outcome: ModelOutcome | None) -> Iterator[Markup]:
             row.term,
             f"{row.df:.0f}",
             f"{row.f:.2f}",
-            element("strong", p_text(row.p_holm)) if row.p_holm < 0.05 else p_text(row.p_holm),
-            p_text(row.p_value),
+            element(
+                "span",
+                element("strong", p_text(row.p_holm)) if row.p_holm < 0.05 else p_text(row.p_holm),
+                element("span", p_text(row.p_value), class_="interval"),
+            ),
             element(
                 "span",
                 f"{row.omega:.2f}",
@@ -133,7 +144,7 @@ def _model(outcome: ModelOutcome | None) -> Iterator[Markup]:
         for row in outcome.anova
     ]
     yield element("h3", f"Analysis of variance: {outcome.fit.terms.title}")
-    yield table(["term", "df", "F", "p (Holm)", "p", "partial ω² [90%]"], rows)
+    yield table(["term", "df", "F", "p (Holm; raw)", "partial ω² [90%]"], rows)
     variances = ", ".join(f"{name} {value:.3f}" for name, value in outcome.fit.variances.items())
     yield element("p", f"Fitted: {outcome.fit.how}. Variances: {variances}.", class_="quiet")
     effects = [
@@ -164,14 +175,14 @@ def _budgets(contents: Contents) -> Iterator[Markup]:
         for key in ("steps", "updates_a_source", "training_seconds"):
             values = [float(one.values.get(key, 0)) for one in found]
             low, high = f"{min(values):,.0f}", f"{max(values):,.0f}"
-            cells.append(low if low == high else f"{low} to {high}")
+            cells.append(low if low == high else f"{low}–{high}")
         rows.append(cells)
     yield element("h3", "Training budget")
-    yield table(["strategy", "runs", "steps", "updates a source", "seconds in steps"], rows)
+    yield table(["strategy", "runs", "steps", "updates a source", "s"], rows)
     text = (
-        "An mss-cr run is the concatenation of the single-source networks of its seed, each trained once "
-        "and used "
-        "by all such runs: its steps and seconds are the sums of theirs, and no training of its own was done."
+        "Seconds (s) are those of the training steps. An mss-cr run is the concatenation of the "
+        "single-source networks of its seed, each trained once and used by all such runs: its steps and "
+        "seconds are the sums of theirs, and no training of its own was done."
     )
     yield element("p", text, class_="quiet")
 

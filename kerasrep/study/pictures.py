@@ -93,7 +93,7 @@ def forest(axes: Axes, effects: Sequence[Effect], label: str) -> None:
             markerfacecolor=tone if effect.significant else "white",
         )
     axes.axvline(0.0, color="#555555", linewidth=0.9)
-    axes.set_yticks(list(places), [effect.name for effect in effects])
+    axes.set_yticks(list(places), [effect.name.replace(" - ", " − ") for effect in effects])
     axes.set_ylim(len(effects) - 0.5, -0.5)
     axes.set_xlabel(label)
     grid(axes)

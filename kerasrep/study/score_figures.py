@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kerasrep.downstream.report.drawing import Picture, drawing, new_figure
-from kerasrep.downstream.report.wording import listing
+from kerasrep.downstream.report.wording import listing, p_equation
 from kerasrep.study.analysis import Analysis
 from kerasrep.study.collect import Curve
 from kerasrep.study.pictures import MARKERS, ROW_INCHES, WIDTH_INCHES, colour, grid, heat, picture
@@ -28,12 +28,12 @@ def draw_singles(analysis: Analysis) -> Picture | None:
     means = values.mean(axis=1)
     order = np.argsort(-np.where(np.isfinite(means), means, -np.inf))
     singles = [place for place in order if not names[place].startswith("(") and np.isfinite(means[place])]
-    sentence = "Scores are in deviations of the multi-source runs, whose mean is 0."
+    sentence = "Scores are in standard deviations of the multi-source runs, whose mean is 0."
     if singles:
         best, worst = singles[0], singles[-1]
         above = sum(bool(means[place] > 0) for place in singles)
         sentence = (
-            f"Alone, {names[best]} scores highest on average ({means[best]:+.2f} deviations of the "
+            f"Alone, {names[best]} scores highest on average ({means[best]:+.2f} SD of the "
             "multi-source "
             f"runs, whose mean is 0) and {names[worst]} lowest ({means[worst]:+.2f}); {above} of "
             f"{len(singles)} "
@@ -62,7 +62,7 @@ def draw_compactness(analysis: Analysis, strategies: Sequence[str]) -> Picture:
         f"{first.dimension:,} values {first.run_id} reaches {found.scores[fronts[0][0]]:+.2f}. Among "
         "multi-source "
         f"runs, score and dimension have a rank correlation of {found.rank_correlation:+.2f} ({sign}, "
-        f"p = {found.p_value:.3f})."
+        f"{p_equation(found.p_value)})."
     )
     with drawing():
         figure = new_figure(WIDTH_INCHES, 5.6)
@@ -92,7 +92,7 @@ def draw_compactness(analysis: Analysis, strategies: Sequence[str]) -> Picture:
             axes.set_xticks(ticks, [_short(tick) for tick in ticks], rotation=45, ha="right")
             axes.minorticks_off()
             axes.set_xlabel(label)
-            axes.set_ylabel("mean score, deviations")
+            axes.set_ylabel("mean score, SD")
             grid(axes, "y")
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
         rows = [
@@ -150,7 +150,7 @@ def draw_curves(curves: Sequence[Curve]) -> Picture | None:
                 100 * curve.progress, 100 * curve.low, 100 * curve.high, color=tone, alpha=0.08, lw=0
             )
         axes.set_xlabel("part of the training, %")
-        axes.set_ylabel("validation loss, % of that before")
+        axes.set_ylabel("validation loss, % of that untrained")
         grid(axes, "y")
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
         rows = [

@@ -32,7 +32,7 @@ def rows_of(path):
 
 def test_the_page_says_what_was_planted(written):
     *_, text = written
-    assert "1 of 8 effects after Holm&#x27;s correction is significant: tag (+" in text
+    assert "1 of 8 effects is significant after Holm&#x27;s correction: tag (+" in text
     assert "4 of 10 pairs differ significantly" in text
     assert "and ms-sr@fc lowest (-" in text
     assert "29 of 29 runs lie above random and 29 of 29 runs lie above mfcc" in text
