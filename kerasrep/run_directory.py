@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasrep.errors import DataError, RunError
+from kerasrep.run_log import LOG_NAME
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -195,6 +196,11 @@ class PreparedDirectory:
         """Text: tracks a source and their overlaps, and what was skipped."""
         return self.root / "report.txt"
 
+    @property
+    def log(self) -> Path:
+        """JSON lines: what happened while the folder was made (see `run_log`)."""
+        return self.root / LOG_NAME
+
     def shard(self, number: int, count: int) -> Path:
         """TFRecord file `number` of `count`."""
         return self.root / f"shard-{number:05d}-of-{count:05d}.tfrecord"
@@ -259,6 +265,11 @@ class RunDirectory:
     def card(self) -> Path:
         """JSON: versions, devices, recipe, data, time, scores, and how the run ended."""
         return self.root / "card.json"
+
+    @property
+    def log(self) -> Path:
+        """JSON lines: what happened, sitting after sitting (see `run_log`)."""
+        return self.root / LOG_NAME
 
 
 def new_run(runs: Path, name: str) -> RunDirectory:

@@ -18,9 +18,6 @@ def build_parser() -> argparse.ArgumentParser:
         "is done; continues where it was interrupted.",
     )
     command.add_recipe_arguments(parser)
-    parser.add_argument(
-        "--quiet", action="store_true", help="no progress bars, notes or summary, only the folder's name"
-    )
     command.add_common_arguments(parser)
     return parser
 

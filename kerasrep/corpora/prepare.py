@@ -39,6 +39,7 @@ from kerasrep.data.shard_writer import AudioItem, WrittenShards, remove_temporar
 from kerasrep.errors import DataError, RunError
 from kerasrep.recipe import Recipe, fingerprint
 from kerasrep.run_directory import PreparedDirectory, home, write_json, write_text
+from kerasrep.run_log import event, run_log
 from kerasrep.sources.targets import build_targets, save_targets
 from kerasrep.sources.topics import write_topics
 
@@ -68,7 +69,9 @@ def prepare(recipe: Recipe, progress: bool = True) -> PreparedDirectory:
         with _lock(directory.root, progress):
             if not directory.manifest.exists():  # another process may have made it meanwhile
                 remove_temporary(directory)
-                _build(recipe, corpus, directory, settings, progress)
+                with run_log("prepare", directory.log, corpus=corpus.name, tracks=len(corpus.tracks)):
+                    _build(recipe, corpus, directory, settings, progress)
+    event("prepared", folder=directory.root)
     if progress:
         print(describe(directory), flush=True)
     _check_sources(recipe, directory)
@@ -148,6 +151,7 @@ def _lock(root: Path, progress: bool) -> Iterator[None]:
         except BlockingIOError:
             if progress:
                 print(f"waiting for another process that prepares {root}", flush=True)
+            event("waiting", folder=root)
             fcntl.flock(file, fcntl.LOCK_EX)
         root.mkdir(exist_ok=True)
         yield
@@ -158,7 +162,9 @@ def _build(
 ) -> None:
     """Write every file of `directory`, the manifest last."""
     skipped_labels, notices = _read_labels(corpus, progress)
+    event("labels_read", skipped=skipped_labels, notices=notices)
     shards = _shards(recipe, corpus, directory, progress)
+    event("decoded", **_decoded(shards))
     _write_skipped(directory, corpus, shards)
     _write_tracks(directory, corpus, shards)
     train_ids = shards.index.track_ids[shards.index.rows("train")].tolist()
@@ -204,6 +210,16 @@ def _about_shards(corpus: Corpus, shards: WrittenShards) -> dict[str, Any]:
             str(name): {"bytes": int(size), "sha256": shards.checksums[str(name)]}
             for name, size in zip(index.shard_files, index.shard_bytes, strict=True)
         },
+    }
+
+
+def _decoded(shards: WrittenShards) -> dict[str, Any]:
+    return {
+        "training_tracks": len(shards.index.rows("train")),
+        "validation_tracks": len(shards.index.rows("validation")),
+        "skipped": len(shards.skipped),
+        "shortened": shards.shortened,
+        "shards": len(shards.index.shard_files),
     }
 
 
