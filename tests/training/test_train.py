@@ -247,7 +247,7 @@ def test_a_run_stopped_within_an_epoch_and_given_more_epochs_equals_one_long_tra
     with terminate_once_the_loop_listens(), pytest.raises(RunError, match=message) as stopped:
         quiet_train(short, prepared_tones, run.root)
     assert stopped.value.exit_code == 128 + signal.SIGTERM
-    assert json.loads(run.card.read_text())["ended"] == "interrupted"
+    assert json.loads(run.card.read_text())["ended"] == "stopped by SIGTERM"
     assert meta_of(run)["step"] == 3
     assert read_arrays(run.last)["sums"][2].sum() == (3 if schedule == "alternating" else 6)  # open epoch
     quiet_train(exact_recipe(tiny_recipe, schedule), prepared_tones, run.root, resume=True)
@@ -287,7 +287,7 @@ def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_reci
         r"error: stopped by SIGINT after step \d+ of 20000, state saved; add --resume", last_line
     )
     assert meta_of(run)["step"] == int(re.search(r"after step (\d+)", last_line)[1]) > 0
-    assert json.loads(run.card.read_text())["ended"] == "interrupted"
+    assert json.loads(run.card.read_text())["ended"] == "stopped by SIGINT"
 
 
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])
