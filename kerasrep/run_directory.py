@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Where runs go unless told otherwise, under the current folder.
 RUNS = Path("runs")
+#: An NPZ archive may unpack to this many bytes, or to this many times its size, whichever is more.
+MAX_UNPACKED_BYTES, MAX_UNPACKED_RATIO = 256 << 20, 4
 
 
 def home() -> Path:
@@ -119,6 +122,22 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         np.savez(temporary, **arrays)  # type: ignore[arg-type]
 
 
+def _check_unpacked_size(path: Path) -> None:
+    """Refuse an archive that unpacks to far more than it takes on disk; our own are not compressed.
+
+    Raises:
+        DataError: Where it does; `zipfile` reads no more of a member than it says.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > max(MAX_UNPACKED_BYTES, MAX_UNPACKED_RATIO * path.stat().st_size):
+        raise DataError(
+            f"{path}: unpacks to {unpacked} bytes, which a file of its size must not; take one you trust"
+        )
+
+
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read every array of an NPZ file; nothing in it is ever executed.
 
@@ -128,6 +147,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     import numpy as np
 
     try:
+        _check_unpacked_size(path)
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             raise ValueError("one array without a name")
@@ -135,6 +155,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             return {name: loaded[name] for name in loaded.files}
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except DataError:
+        raise
     # Damaged archives raise many kinds (BadZipFile, zlib.error, EOFError, struct.error, MemoryError...).
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
