@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasrep.console import say
 from kerasrep.recipe import Recipe
 from kerasrep.run_directory import RUNS, PreparedDirectory, RunDirectory, latest_run, new_run
+from kerasrep.run_log import event, run_log
 
 if TYPE_CHECKING:
     from kerasrep.embedding.files import BadFile
@@ -49,28 +51,32 @@ def train(
     Raises:
         KerasrepError: Where recipe, corpus, run or export cannot be used; one line says why.
     """
-    from kerasrep.corpora.prepare import prepare
     from kerasrep.training.devices import choose_execution
-
-    def say(line: str) -> None:
-        if progress:
-            print(line, flush=True)
 
     run = None if run_dir is None else RunDirectory(Path(run_dir))
     if run is None and resume:
         run = latest_run(RUNS, recipe.name)
     choose_execution(recipe)  # before the corpus is made: devices may refuse the batch
+    with run_log("train"):  # the training gives it the run's folder
+        return _train(recipe, run, resume, progress)
+
+
+def _train(recipe: Recipe, run: RunDirectory | None, resume: bool, progress: bool) -> Trained:
+    from kerasrep.corpora.prepare import prepare
+
     prepared = prepare(recipe, progress)
 
     from kerasrep.model.restore import restore_run
     from kerasrep.serving.export import export_run
     from kerasrep.training.train import train as train_prepared
 
+    tell: Callable[[str], None] = say if progress else lambda line: None
     run = run or new_run(RUNS, recipe.name)
-    say(f"run directory: {run.root}")
-    summary = train_prepared(recipe, prepared, run, resume, show_progress=progress, say=say)
-    say("exporting the best state ...")
+    tell(f"run directory: {run.root}")
+    summary = train_prepared(recipe, prepared, run, resume, show_progress=progress, say=tell)
+    tell("exporting the best state ...")
     version = export_run(restore_run(run.root), Path(recipe.export.directory), recipe.export_name)
+    event("exported", folder=version)
     return Trained(run, summary, version)
 
 
@@ -146,9 +152,9 @@ def tune(
     def prepare_base_aloud(recipe: Recipe) -> PreparedDirectory:
         prepared = prepare(recipe, progress=recipe is tuning.base)
         if recipe is tuning.base:
-            print(f"tuning:  {directory.root}", flush=True)
+            say(f"tuning:  {directory.root}")
         return prepared
 
     tuned = search.tune(tuning, directory, prepare_base_aloud, resume, verbose)
-    print(f"\n{trials_table(tuning, tuned.results)}\n")
+    say(f"\n{trials_table(tuning, tuned.results)}\n")
     return tuned

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kerasrep.atomic import atomic_directory as atomic_directory  # noqa: PLC0414 (for others to import)
 from kerasrep.atomic import atomic_file as atomic_file  # noqa: PLC0414
 from kerasrep.errors import DataError, RunError
+from kerasrep.run_log import LOG_NAME
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Where runs go unless told otherwise, under the current folder.
 RUNS = Path("runs")
+#: An NPZ archive may unpack to this many bytes, or to this many times its size, whichever is more.
+MAX_UNPACKED_BYTES, MAX_UNPACKED_RATIO = 256 << 20, 4
 
 _STAMP = r"\d{8}-\d{6}"
 
@@ -72,6 +75,22 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
                 npy.write_array(file, np.asanyarray(array), allow_pickle=False)  # type: ignore[no-untyped-call]
 
 
+def _check_unpacked_size(path: Path) -> None:
+    """Refuse an archive that unpacks to far more than it takes on disk; our own are not compressed.
+
+    Raises:
+        DataError: Where it does; `zipfile` reads no more of a member than it says.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > max(MAX_UNPACKED_BYTES, MAX_UNPACKED_RATIO * path.stat().st_size):
+        raise DataError(
+            f"{path}: unpacks to {unpacked} bytes, which a file of its size must not; take one you trust"
+        )
+
+
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read every array of an NPZ file; nothing in it is ever executed.
 
@@ -81,6 +100,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     import numpy as np
 
     try:
+        _check_unpacked_size(path)
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             raise ValueError("one array without a name")
@@ -88,6 +108,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             return {name: loaded[name] for name in loaded.files}
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except DataError:
+        raise
     # Damaged archives raise many kinds (BadZipFile, zlib.error, EOFError, struct.error, MemoryError...).
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -148,6 +170,11 @@ class PreparedDirectory:
     def report(self) -> Path:
         """Text: tracks a source and their overlaps, and what was skipped."""
         return self.root / "report.txt"
+
+    @property
+    def log(self) -> Path:
+        """JSON lines: what happened while the folder was made (see `run_log`)."""
+        return self.root / LOG_NAME
 
     def shard(self, number: int, count: int) -> Path:
         """TFRecord file `number` of `count`."""
@@ -213,6 +240,11 @@ class RunDirectory:
     def card(self) -> Path:
         """JSON: versions, devices, recipe, data, time, scores, and how the run ended."""
         return self.root / "card.json"
+
+    @property
+    def log(self) -> Path:
+        """JSON lines: what happened, sitting after sitting (see `run_log`)."""
+        return self.root / LOG_NAME
 
 
 def new_run(runs: Path, name: str) -> RunDirectory:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as requests, so that long work ends where its state can be kept."""
+"""SIGINT and SIGTERM as requests, so that long work ends where its state can be kept; else as exceptions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, where nothing waits for a request: it unwinds as Ctrl-C does, so that files are tidied up."""
+
+    number = signal.SIGTERM
 
 
 @dataclass
@@ -43,3 +49,22 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def termination_unwinds() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated`, unless somebody handles or ignores it already."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

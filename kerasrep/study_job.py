@@ -12,6 +12,7 @@ STUDY/runs/RUN/         one folder a run:
     scores.json         the outcome, written last
     failures.jsonl      one line a failed attempt
     log.txt             what the process printed
+    log.jsonl           what happened, as JSON lines
 STUDY/report.html, plots/, tables/
 """
 
@@ -27,6 +28,7 @@ from kerasrep.errors import DataError
 from kerasrep.recipe_base import Fraction, PathText, Settings
 from kerasrep.recipe_tasks import TableTasks
 from kerasrep.run_directory import read_json, write_json
+from kerasrep.run_log import LOG_NAME
 
 #: Where studies go unless told otherwise, under the current folder.
 STUDIES = Path("studies")
@@ -129,6 +131,11 @@ class RunFolder:
     def log(self) -> Path:
         """What the process printed, attempt after attempt."""
         return self.root / "log.txt"
+
+    @property
+    def events(self) -> Path:
+        """JSON lines: what happened, attempt after attempt (see `run_log`)."""
+        return self.root / LOG_NAME
 
     def sibling(self, name: str) -> RunFolder:
         """Another run of the same study."""

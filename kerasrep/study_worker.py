@@ -23,6 +23,7 @@ from kerasrep.recipe import Recipe, fingerprint
 from kerasrep.recipe_file import read_recipe
 from kerasrep.recipe_tasks import TableTask
 from kerasrep.run_directory import RunDirectory, read_json, write_json
+from kerasrep.run_log import event, run_log
 from kerasrep.study_job import EvaluationSettings, Job, RunFolder, read_job
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def work(root: Path, cores: Sequence[int] = ()) -> None:
     if cores:
         os.sched_setaffinity(0, cores)  # before TensorFlow counts them
     folder = RunFolder(root)
-    with _alone(folder):
+    with _alone(folder), run_log("run", folder.events):
         job = read_job(folder.job)
         if job.kind == "check":
             _check(job)
@@ -87,6 +88,7 @@ def _stage(folder: RunFolder, stage: str, key: str, do: Callable[[], object]) ->
     if folder.done(stage, key):
         return
     print(f"--- {stage}", flush=True)
+    event("stage", stage=stage)
     started = time.monotonic()
     do()
     folder.mark(stage, key, time.monotonic() - started)
@@ -216,6 +218,7 @@ def _evaluate(folder: RunFolder, job: Job, representation: Representation) -> tu
 
     started = time.monotonic()
     print("--- evaluate", flush=True)
+    event("stage", stage="evaluate")
     run_all()
     folder.mark("evaluate", job.key, time.monotonic() - started)
     return suite.evaluations

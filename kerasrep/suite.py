@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 import shutil
 import sys
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kerasrep
+from kerasrep.console import result, say
 from kerasrep.downstream.base import (
     Comparison,
     Evaluation,
@@ -42,6 +44,7 @@ from kerasrep.errors import (
     machine_message,
     one_line,
 )
+from kerasrep.run_log import event
 from kerasrep.suite_options import FITTED_BY, Options, probes_of_kind, result_key
 
 if TYPE_CHECKING:
@@ -134,7 +137,7 @@ class Suite:
             self._note(task.name, error)
             return
         for notice in data.notices:
-            print(f"note: {task.name}: {one_line(notice)}", flush=True)
+            say(f"note: {task.name}: {one_line(notice)}")
         embedded = self._embed_all(task, data)
         common = _common_rows(embedded)
         done = []
@@ -160,16 +163,17 @@ class Suite:
         if self._evaluations:
             width = max(80, shutil.get_terminal_size((100, 24)).columns)
             table = terminal_report(self._evaluations, self._comparisons, self._verbose, width)
-            print(f"\n{table}")
+            say(f"\n{table}")
             notes = [DEMO_NOTE] if any(name.startswith("demo_") for name in self._tasks) else []
             if self._options.shuffle_labels:
                 notes.append("A control: labels were permuted, so scores above chance would show a leak.")
             provenance = self._provenance(prog)
             written = write_report(self._output, self._evaluations, self._comparisons, provenance, notes)
             page = next(path for path in written if path.suffix == ".html")
-            print(f"report:       {one_line(str(page))} (pictures and their data: plots/)")
-            print(f"scores:       {one_line(str(self._output / 'scores.csv'))}, summary.csv, scores.json")
-            print(f"TensorBoard:  tensorboard --logdir {one_line(str(self._output / 'tensorboard'))}")
+            event("report", page=page, evaluations=len(self._evaluations), failures=len(self._failures))
+            result(page, f"report:       {one_line(str(page))} (pictures and their data: plots/)")
+            say(f"scores:       {one_line(str(self._output / 'scores.csv'))}, summary.csv, scores.json")
+            say(f"TensorBoard:  tensorboard --logdir {one_line(str(self._output / 'tensorboard'))}")
         for failure in self._failures:
             print(f"{prog}: failed: {one_line(failure)}", file=sys.stderr, flush=True)
         return len(self._failures)
@@ -181,6 +185,7 @@ class Suite:
             line = f"this is a fault in kerasrep {kerasrep.__version__}: {type(error).__name__}: {error}"
         self._failures.append(line if line.startswith(where) else f"{where}: {line}")
         print(f"failed: {one_line(self._failures[-1])}", file=sys.stderr, flush=True)
+        event("failed", logging.ERROR, reason=self._failures[-1])
 
     def _embed_all(self, task: Task, data: TaskData) -> list[_Embedded]:
         found = []
@@ -234,7 +239,9 @@ class Suite:
             )
             save_evaluation(folder, found, key)
         found = replace(found, left_out=left_out, counts=found_counts)  # which scores do not depend on
-        print(_line(found, embedded.seconds + time.monotonic() - started), flush=True)
+        seconds = embedded.seconds + time.monotonic() - started
+        say(_line(found, seconds))
+        event("evaluated", **_facts(found), seconds=round(seconds, 3))
         return found
 
     def _probe(self, task: Task, data: TaskData, matrix: NDArray[np.float32]) -> tuple[ProbeResult, ...]:
@@ -326,5 +333,21 @@ def _line(evaluation: Evaluation, seconds: float) -> str:
     )
 
 
+def _facts(evaluation: Evaluation) -> dict[str, Any]:
+    headline, chance = evaluation.probes[0], evaluation.probes[-1]
+    return {
+        "task": evaluation.task,
+        "representation": evaluation.representation,
+        "probe": headline.probe,
+        "metric": evaluation.metric,
+        "mean": headline.mean,
+        "low": headline.low,
+        "high": headline.high,
+        "chance": chance.mean,
+        "items": evaluation.n_items,
+    }
+
+
 def _notify(message: str) -> None:
-    print(f"note: {one_line(message)}", flush=True)
+    say(f"note: {one_line(message)}")
+    event("note", message=message)

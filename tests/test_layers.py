@@ -24,6 +24,8 @@ LAYERS = (
         "study_job",
         "folder_lock",
         "stop_requests",
+        "console",
+        "run_log",
         "recipe_file",
         "recipe_faults",
         "strict_yaml",
@@ -46,6 +48,7 @@ ALLOWED_BESIDE = {("tuning", "training"), ("tuning", "suite_options"), ("serving
 WITHOUT_TENSORFLOW = {"errors", "constants", "downstream", "study"} | LAYERS[1]
 ONLY_HERE = {
     "kapre": {"model.frontend"},
+    "tqdm": {"console"},
     "tensorflow_io": {"data.audio"},
     "music21": {"corpora.demo"},
     "symusic": {"corpora.demo"},

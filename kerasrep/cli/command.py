@@ -18,16 +18,27 @@ import traceback
 from collections.abc import Callable, Sequence
 
 import kerasrep
+from kerasrep import console
 from kerasrep.errors import KerasrepError, machine_message, one_line
+from kerasrep.stop_requests import Terminated, termination_unwinds
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
+EXIT_TERMINATED = 143  # 128 + SIGTERM
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add `--version` and `--verbose`."""
+def add_common_arguments(
+    parser: argparse.ArgumentParser, verbose: str = "show TensorFlow's own messages as well"
+) -> None:
+    """Add `--version`, `--verbose` and `--quiet`."""
     parser.add_argument("--version", action="version", version=f"kerasrep {kerasrep.__version__}")
-    parser.add_argument("--verbose", action="store_true", help="show TensorFlow's own messages as well")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("--verbose", action="store_true", help=verbose)
+    loudness.add_argument(
+        "--quiet",
+        action="store_true",
+        help="no progress, notes or summaries: only errors, and the path of what was made",
+    )
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,12 +82,15 @@ def run(main: Callable[[list[str]], int], prog: str, argv: Sequence[str] | None 
         argv: Arguments; by default those of the process.
 
     Returns:
-        0: done; 1: failed; 2: wrong command line or recipe; 130: interrupted; or what `main` returns.
+        0: done; 1: failed; 2: wrong command line or recipe; 130: interrupted; 143: terminated; or what
+        `main` returns.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    prepare_environment("--verbose" in arguments)
+    verbose = "--verbose" in arguments
+    prepare_environment(verbose)
     try:
-        code = _run(main, prog, arguments)
+        with console.verbosity("--quiet" in arguments, verbose), termination_unwinds():
+            code = _run(main, prog, arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader (head, less) has left. Python would complain when it flushes at exit.
@@ -92,9 +106,10 @@ def _run(main: Callable[[list[str]], int], prog: str, arguments: list[str]) -> i
     except KerasrepError as error:
         _complain(prog, str(error))
         return error.exit_code
-    except KeyboardInterrupt:
-        _complain(prog, "interrupted")
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as error:
+        terminated = isinstance(error, Terminated)
+        _complain(prog, "stopped by SIGTERM" if terminated else "interrupted")
+        return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
     except SystemExit as error:  # argparse ends so: 0 after --help, 2 after a usage error
         if error.code is None or isinstance(error.code, int):
             return error.code or 0

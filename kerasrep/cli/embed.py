@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kerasrep import console
 from kerasrep.cli import command
 from kerasrep.errors import DataError, ExportError, RecipeError, one_line
 
@@ -136,7 +137,7 @@ def _default_model() -> Path:
     from kerasrep.embedding.starter import default_model
 
     model = default_model()
-    print(f"model: {one_line(str(model))}, the small trunk that comes with kerasrep", flush=True)
+    console.say(f"model: {one_line(str(model))}, the small trunk that comes with kerasrep")
     return model
 
 
@@ -145,12 +146,13 @@ def _summarise(summary: Summary, output: Path, skipped: Path) -> None:
     rows = "" if summary.rows == summary.files else f", {summary.rows} rows"
     kept = f" ({summary.kept} of them done before)" if summary.kept else ""
     speed = summary.audio_seconds / max(summary.elapsed_seconds, 1e-9)
-    print(
+    line = (
         f"{files}{kept}{rows}, {summary.audio_seconds:.1f} s of audio in {summary.elapsed_seconds:.1f} s "
         f"({speed:.0f} times real time), {summary.dimension} values each: {one_line(str(output))}"
     )
+    console.result(output, line)
     if summary.bad:
-        print(f"{summary.bad} skipped: {one_line(str(skipped))}")
+        console.say(f"{summary.bad} skipped: {one_line(str(skipped))}")
 
 
 def entry() -> int:

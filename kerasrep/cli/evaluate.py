@@ -6,8 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kerasrep import console
 from kerasrep.cli import command
 from kerasrep.errors import RecipeError
+from kerasrep.run_log import LOG_NAME, run_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=0.02,
         help="fail a task where more of its items have no usable audio (default: 0.02)",
     )
-    command.add_common_arguments(parser)
+    command.add_common_arguments(parser, "show every probe, and TensorFlow's own messages as well")
     return parser
 
 
@@ -126,8 +128,9 @@ def main(argv: list[str] | None = None) -> int:
     roots = data_roots(chosen, arguments.data)
     for task in tasks:
         if task not in chosen:
-            print(f"note: {task.name}: is left out, --probes names none for {task.kind}", flush=True)
-    with exclusive(arguments.output, "another process evaluates there", "-o"):
+            console.say(f"note: {task.name}: is left out, --probes names none for {task.kind}")
+    log = run_log("evaluate", arguments.output / LOG_NAME, models=arguments.models)
+    with exclusive(arguments.output, "another process evaluates there", "-o"), log:
         remove_all_temporaries(arguments.output)
         suite = Suite(arguments.output, options, representations, arguments.verbose)
         for task in chosen:

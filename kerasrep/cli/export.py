@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerasrep import console
 from kerasrep.cli import command
 from kerasrep.constants import EXPORT_FORMATS, SAVED_MODEL
 from kerasrep.errors import DataError, ExportError, RecipeError
@@ -78,9 +79,10 @@ def main(argv: list[str] | None = None) -> int:
     written = sorted(path for path in others.glob("*") if path.suffix != ".json")
     if SAVED_MODEL in formats:
         written = [version, *written]
-    print("\n".join(f"exported {path}" for path in written))
+    for path in written:
+        console.result(path, f"exported {path}")
     if SAVED_MODEL in formats:
-        print(f"\n{next_steps(version)}")
+        console.say(f"\n{next_steps(version)}")
     return 0
 
 

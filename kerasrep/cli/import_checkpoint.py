@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerasrep import console
 from kerasrep.cli import command
 from kerasrep.errors import DataError, RecipeError
 
@@ -76,8 +77,9 @@ def main(argv: list[str] | None = None) -> int:
     version = export_imported(network, imported, output.parent, output.name)
     n_parameters = sum(network.parameters().values())
     sources = ", ".join(network.sources)
-    print(f"imported {version}: {network.strategy}, {n_parameters:,} parameters, sources {sources}")
-    print(f"\n{next_steps(version)}")
+    line = f"imported {version}: {network.strategy}, {n_parameters:,} parameters, sources {sources}"
+    console.result(version, line)
+    console.say(f"\n{next_steps(version)}")
     return 0
 
 

@@ -19,9 +19,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_recipe_arguments(parser)
     parser.add_argument(
-        "--quiet", action="store_true", help="no progress bars, notes or summary, only the folder's name"
-    )
-    parser.add_argument(
         "--check",
         action="store_true",
         help="compare every shard with its checksum, and decode damaged ones again",

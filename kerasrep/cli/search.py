@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kerasrep import console
 from kerasrep.cli import command
 from kerasrep.errors import DataError, RecipeError, one_line
 
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         from kerasrep.embedding.search_picture import draw_search
 
         draw_search(picture, table, queries)
-        print(f"picture: {one_line(str(picture))}")
+        console.say(f"picture: {one_line(str(picture))}")
     return 0
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kerasrep import console
 from kerasrep.cli import command
+from kerasrep.run_log import LOG_NAME, event, run_log
 
 if TYPE_CHECKING:
     from kerasrep.study.design import Design
@@ -83,27 +86,26 @@ def _run(
     from kerasrep.study.running import begin, finished, make_runs
 
     runs = plan_runs(study, design)
-    with exclusive(folder.root, "another process runs this study", "--output"):
+    log = run_log("study", folder.root / LOG_NAME, study=study.recipe.name, runs=len(runs))
+    with exclusive(folder.root, "another process runs this study", "--output"), log:
         begin(folder, study, design, runs)
         if not report_only:
             slots = make_slots(study.recipe.workers)
             for line in _notes(design, runs):
                 print(line)
             done = len(finished(folder, runs))
-            print(
-                f"{study.recipe.name}: {len(runs)} runs, {done} done already, {len(slots)} at once",
-                flush=True,
-            )
+            console.say(f"{study.recipe.name}: {len(runs)} runs, {done} done already, {len(slots)} at once")
             with Display() as display:
                 progress = make_runs(folder, study, runs, slots, display)
-            print(summary(progress))
+            console.say(summary(progress))
         from kerasrep.study.report import write_study_report
 
         failures = recorded_failures(folder, runs, finished(folder, runs))
         page = write_study_report(folder, study, design, runs, failures, [PROG, *command_line])
-    print(f"report:  {one_line(str(page))} (figures and their data: plots/, tables: tables/)")
+        event("report", page=page, failures=len(failures))
+    console.result(page, f"report:  {one_line(str(page))} (figures and their data: plots/, tables: tables/)")
     for name, reason in failures.items():
-        print(f"failed:  {one_line(f'{name}: {reason}')}")
+        print(f"failed:  {one_line(f'{name}: {reason}')}", file=sys.stderr if console.is_quiet() else None)
     return command.EXIT_FAILURE if failures else 0
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerasrep import console
 from kerasrep.cli import command
 from kerasrep.run_directory import RUNS
 
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     run = _given_run(recipe, arguments.run_dir, arguments.resume)
     if run is not None and _is_complete(recipe, run):
-        print(f"{run.root}: is complete; raise training.epochs to train longer, or use kerasrep-export")
+        console.say(f"{run.root}: is complete; raise training.epochs to train longer, or use kerasrep-export")
         return 0
     for folder in (RUNS if run is None else run.root, Path(recipe.export.directory)):
         _check_writable(folder)
@@ -65,14 +66,13 @@ def _train(recipe: Recipe, run: RunDirectory | None, resume: bool) -> None:
     from kerasrep import api
     from kerasrep.serving.export import next_steps
 
-    done = api.train(recipe, None if run is None else run.root, resume)
-    print(
+    done = api.train(recipe, None if run is None else run.root, resume, progress=not console.is_quiet())
+    console.say(
         f"\n{done.summary.table()}\n\n"
-        f"run:          {done.run.root} (card.json, history.csv, strategy.png)\n"
-        f"export:       {done.export}\n"
-        f"TensorBoard:  tensorboard --logdir {done.run.tensorboard}\n"
-        f"{next_steps(done.export)}"
+        f"run:          {done.run.root} (card.json, log.jsonl, history.csv, strategy.png)"
     )
+    console.result(done.export, f"export:       {done.export}")
+    console.say(f"TensorBoard:  tensorboard --logdir {done.run.tensorboard}\n{next_steps(done.export)}")
 
 
 def _given_run(recipe: Recipe, run_dir: Path | None, resume: bool) -> RunDirectory | None:

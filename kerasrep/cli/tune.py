@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kerasrep import console
 from kerasrep.cli import command
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="go on with the tuning in --run-dir, or with the latest of that name; failed trials run again, "
         "and max_trials may be raised",
     )
-    command.add_common_arguments(parser)
+    command.add_common_arguments(parser, "show each training's progress, and TensorFlow's own messages")
     return parser
 
 
@@ -50,8 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _say(tuned: Tuned) -> None:
     directory = tuned.directory
-    print(
-        f"best recipe:  {directory.best} (trial {tuned.best.trial}, score {tuned.best.score:.4f})\n"
+    best = f"best recipe:  {directory.best} (trial {tuned.best.trial}, score {tuned.best.score:.4f})"
+    console.result(directory.best, best)
+    console.say(
         f"trials:       {directory.table}, {directory.picture}\n"
         f"TensorBoard:  tensorboard --logdir {directory.tensorboard}   (tab HParams)\n"
         f"next:         kerasrep-train {directory.best}"

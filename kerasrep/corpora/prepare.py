@@ -40,6 +40,7 @@ from kerasrep.errors import DataError
 from kerasrep.folder_lock import in_turn
 from kerasrep.recipe import Recipe, fingerprint
 from kerasrep.run_directory import PreparedDirectory, home, write_json, write_text
+from kerasrep.run_log import event, run_log
 from kerasrep.sources.targets import build_targets, save_targets
 from kerasrep.sources.topics import write_topics
 
@@ -70,10 +71,12 @@ def prepare(recipe: Recipe, progress: bool = True, check: bool = False) -> Prepa
         with _lock(directory.root, progress):
             if not directory.manifest.exists():  # another process may have made it meanwhile
                 remove_temporary(directory)
-                _build(recipe, corpus, directory, settings, progress)
+                with run_log("prepare", directory.log, corpus=corpus.name, tracks=len(corpus.tracks)):
+                    _build(recipe, corpus, directory, settings, progress)
     if check:
         with _lock(directory.root, progress), _lock(_store(recipe, corpus).root, progress):
             mend(directory, _store(recipe, corpus), _items(corpus), recipe.audio, progress)
+    event("prepared", folder=directory.root)
     if progress:
         print(describe(directory), flush=True)
     _check_sources(recipe, directory)
@@ -141,6 +144,7 @@ def _lock(root: Path, progress: bool) -> AbstractContextManager[None]:
     def waiting() -> None:
         if progress:
             print(f"waiting for another process that prepares {root}", flush=True)
+        event("waiting", folder=root)
 
     return in_turn(root, waiting)
 
@@ -150,7 +154,9 @@ def _build(
 ) -> None:
     """Write every file of `directory`, the manifest last."""
     skipped_labels, notices = _read_labels(corpus, progress)
+    event("labels_read", skipped=skipped_labels, notices=notices)
     shards = _shards(recipe, corpus, directory, progress)
+    event("decoded", **_decoded(shards))
     _write_skipped(directory, corpus, shards)
     _write_tracks(directory, corpus, shards)
     train_ids = shards.index.track_ids[shards.index.rows("train")].tolist()
@@ -196,6 +202,16 @@ def _about_shards(corpus: Corpus, shards: WrittenShards) -> dict[str, Any]:
             str(name): {"bytes": int(size), "sha256": shards.checksums[str(name)]}
             for name, size in zip(index.shard_files, index.shard_bytes, strict=True)
         },
+    }
+
+
+def _decoded(shards: WrittenShards) -> dict[str, Any]:
+    return {
+        "training_tracks": len(shards.index.rows("train")),
+        "validation_tracks": len(shards.index.rows("validation")),
+        "skipped": len(shards.skipped),
+        "shortened": shards.shortened,
+        "shards": len(shards.index.shard_files),
     }
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep import constants
+from kerasrep.console import Progress
 from kerasrep.data.audio import decode, read_header
 from kerasrep.data.native_messages import silenced
 from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE, ShardIndex
@@ -86,14 +87,12 @@ def write_shards(
     Raises:
         RunError: Where the folder cannot be written.
     """
-    from tqdm import tqdm
-
     n_threads = n_threads or _available_cores()
     parts = []
     with silenced() as loud:
         plan, skipped = _plan(items, audio, n_threads)
         n_planned = sum(map(len, plan))
-        with tqdm(total=n_planned, desc="decoding", unit="track", file=loud, disable=not progress) as bar:
+        with Progress(n_planned, "decoding", "track", progress, file=loud) as bar:
             for number, group in enumerate(plan):
                 path = directory.shard(number, len(plan))
                 part = _finished_part(path, group, audio)

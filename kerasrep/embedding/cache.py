@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from kerasrep.console import Progress
 from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.embedding.representations import Representation
 from kerasrep.embedding.store import EmbeddingStore, HashStore
@@ -110,7 +110,7 @@ def cached_embeddings(
     with (
         closing(EmbeddingStore(folder / f"{representation.fingerprint}.sqlite")) as store,
         closing(HashStore(folder / "files.sqlite")) as hashes,
-        tqdm(total=len(paths), desc=representation.name, unit="file", disable=not progress) as bar,
+        Progress(len(paths), representation.name, "file", progress) as bar,
     ):
         for start in range(0, len(paths), GROUP_FILES):
             group = range(start, min(start + GROUP_FILES, len(paths)))
@@ -130,7 +130,7 @@ def _embed_group(
     table: _Table,
     store: EmbeddingStore,
     hashes: HashStore,
-    bar: tqdm[None],
+    bar: Progress,
 ) -> None:
     """Fill some rows: from the store, then by embedding the first file of each content."""
     files = known_files([paths[row] for row in rows], hashes)
@@ -170,7 +170,7 @@ def _embed_rows(
     known: dict[int, KnownFile | None],
     table: _Table,
     keeper: _Keeper,
-    bar: tqdm[None],
+    bar: Progress,
 ) -> None:
     results = representation.embed_files([paths[row] for row in rows])
     for row, result in zip(rows, _checked(results), strict=True):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from kerasrep.console import Progress
 from kerasrep.embedding.catalogue.layout import Layout
 from kerasrep.embedding.decoding import Cutting, End, Failure, Part, Segments, decode_parts
 from kerasrep.embedding.embedder import Embedder
@@ -160,14 +160,15 @@ def embed_all(
         embedder: The model.
         paths: Audio files.
         decoder: `soundfile`, or `tensorflow-io`.
-        label: Of a progress bar in a terminal; none by default.
+        label: Of the progress that is shown; by default none is.
     """
     embedded, bad = [], []
     results = embed_files(embedder, paths, decoder)
-    hidden = True if label is None else None  # None: unless standard error is a terminal
-    for result in tqdm(results, desc=label, total=len(paths), unit="file", disable=hidden):
-        if isinstance(result, BadFile):
-            bad.append(result)
-        else:
-            embedded.append(result)
+    with Progress(len(paths), label, "file", shown=label is not None) as bar:
+        for result in results:
+            if isinstance(result, BadFile):
+                bad.append(result)
+            else:
+                embedded.append(result)
+            bar.update()
     return embedded, bad

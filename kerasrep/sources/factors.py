@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from kerasrep.console import Progress
 from kerasrep.errors import DataError
 from kerasrep.sources.passes import RowUpdates, threads
 
@@ -182,17 +183,15 @@ def _iterate(
                 break
             terms.terms(term_topic, doc_topic)
             doc_topic, new_doc_topic = new_doc_topic, doc_topic
-            bar.set_postfix_str(f"log-likelihood {log_likelihoods[-1]:.6g}", refresh=False)
+            bar.set_postfix(f"log-likelihood {log_likelihoods[-1]:.6g}")
             bar.update()
         else:
             log_likelihoods.append(documents.documents(doc_topic, term_topic, new_doc_topic, n_updates=0))
     return doc_topic, log_likelihoods
 
 
-def _bar(total: int, label: str, progress: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=total, desc=label, disable=not progress)
+def _bar(total: int, label: str, progress: bool) -> Progress:
+    return Progress(total, label, "update", progress)
 
 
 def _check_limits(n_iterations: int, tolerance: float, n_threads: int | None) -> None:

@@ -7,23 +7,12 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from kerasrep.console import LINE_SECONDS, clock, is_quiet, say
 from kerasrep.study.pool import Progress
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
-
-#: Where there is no terminal, how often a line says how far it is when nothing else happens.
-LINE_SECONDS = 60.0
-
-
-def clock(seconds: float) -> str:
-    """`1 h 05 min`, `4 min`, `20 s`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def seconds_left(progress: Progress) -> float | None:
@@ -51,7 +40,7 @@ class Display:
 
     def __init__(self, terminal: bool | None = None) -> None:
         """Choose the form; by default as standard output is."""
-        self._terminal = sys.stdout.isatty() if terminal is None else terminal
+        self._terminal = (sys.stdout.isatty() and not is_quiet()) if terminal is None else terminal
         self._live: Live | None = None
         self._last = time.monotonic()
 
@@ -79,7 +68,7 @@ class Display:
             self._live.update(_table(progress))
         elif text or time.monotonic() - self._last > LINE_SECONDS:
             self._last = time.monotonic()
-            print(f"{text} ({summary(progress)})" if text else summary(progress), flush=True)
+            say(f"{text} ({summary(progress)})" if text else summary(progress))
 
 
 def _table(progress: Progress) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from kerasrep.errors import RunError
+from kerasrep.run_log import event
 from kerasrep.stop_requests import stop_requests
 from kerasrep.study.failures import failure_of, note_failure
 from kerasrep.study.plan import PlannedRun
@@ -181,6 +183,7 @@ class Pool:
         self._running[run.name] = start_worker(folder, slot), slot
         progress.states[run.name] = "running"
         progress.began[run.name] = time.monotonic()
+        event("run_began", run=run.name)
         self._listener(progress, "")
 
     def _poll(self, run: PlannedRun, queue: list[PlannedRun], free: list[Slot], progress: Progress) -> None:
@@ -194,6 +197,7 @@ class Pool:
         seconds = time.monotonic() - progress.began.pop(run.name)
         if code == 0:
             progress.seconds[run.name] = seconds
+            event("run_done", run=run.name, seconds=round(seconds, 1))
             self._settle(run, "done", f"{run.name}: done in {seconds:.0f} s", progress)
             return
         reason = failure_of(self._folder.run(run.name), code)
@@ -202,6 +206,7 @@ class Pool:
         if attempts <= self._retries:
             queue.append(run)
             progress.states[run.name] = "waiting"
+            event("run_tried_again", logging.WARNING, run=run.name, reason=reason)
             self._listener(progress, f"{run.name}: failed, is tried again: {reason}")
         else:
             self._settle(run, "failed", reason, progress)
@@ -210,6 +215,7 @@ class Pool:
         progress.states[run.name] = state
         if state == "failed":
             progress.reasons[run.name] = text
+            event("run_failed", logging.ERROR, run=run.name, reason=text)
             text = f"{run.name}: failed: {text}"
         self._listener(progress, text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import platform
 from collections.abc import Mapping
@@ -10,22 +11,43 @@ from pathlib import Path
 from typing import Any
 
 import kerasrep
+from kerasrep.errors import DataError
 from kerasrep.recipe import Recipe
-from kerasrep.run_directory import write_json
+from kerasrep.run_directory import read_json, write_json
+from kerasrep.run_log import peak_memory_mib
 from kerasrep.training.checkpoint import Progress
 from kerasrep.training.devices import Execution
 from kerasrep.training.summary import Summary
 
+#: What a card says until its run has ended: it is under way, or was killed.
+UNFINISHED = "unfinished"
 PACKAGES = ("tensorflow", "keras", "kapre", "numpy", "scikit-learn", "librosa", "soundfile", "soxr")
 
 
 class RunCard:
-    """Writes the card at the beginning and at the end of a run."""
+    """Writes the card at the beginning and at the end of a run.
+
+    `sittings` says for each time that the run was begun or resumed: when, how it ended, how far it came.
+    """
 
     def __init__(
-        self, recipe: Recipe, execution: Execution, data_fingerprint: str, parameters: Mapping[str, int]
+        self,
+        recipe: Recipe,
+        execution: Execution,
+        data_fingerprint: str,
+        parameters: Mapping[str, int],
+        earlier: Path,
     ) -> None:
-        """Collect what is known before training."""
+        """Collect what is known before training.
+
+        Args:
+            recipe: What is trained.
+            execution: Where.
+            data_fingerprint: Of the prepared data.
+            parameters: Of each part of the network.
+            earlier: The card of the sitting before, where there is one.
+        """
+        self._earlier = _sittings_before(earlier)
         self._fixed: dict[str, Any] = {
             "kerasrep": kerasrep.__version__,
             "recipe": recipe.as_dict(),
@@ -39,21 +61,41 @@ class RunCard:
             "started": _now(),
         }
 
-    def write(self, path: Path, ended: str, progress: Progress, summary: Summary | None = None) -> None:
+    def write(
+        self, path: Path, progress: Progress, ended: str = UNFINISHED, summary: Summary | None = None
+    ) -> None:
         """Write the card.
 
         Args:
             path: Where.
-            ended: `running`, `done`, `interrupted`, or `failed: ...`.
             progress: Steps and seconds so far.
+            ended: `unfinished`, `done`, `stopped by SIGNAL`, or `failed: ...`.
             summary: Scores, once there are any.
         """
         card = dict(self._fixed)
         card |= {"ended": ended, "written": _now(), "steps": progress.step}
         card["training_seconds"] = round(progress.seconds, 1)
+        card["peak_memory_mib"] = peak_memory_mib()
+        sitting = {key: card[key] for key in ("started", "written", "ended", "steps", "peak_memory_mib")}
+        card["sittings"] = [*self._earlier, sitting]
         if summary is not None:
             card["scores"] = summary.as_dict()
         write_json(path, card)
+
+
+def _sittings_before(path: Path) -> list[dict[str, Any]]:
+    """Of an earlier card; one that did not say its end was killed, as this process holds the run now."""
+    found: Any = None
+    with contextlib.suppress(DataError):
+        found = read_json(path) if path.is_file() else None
+    sittings = found.get("sittings") if isinstance(found, dict) else None
+    if not isinstance(sittings, list):
+        return []
+    before = [dict(sitting) for sitting in sittings if isinstance(sitting, dict)]
+    for sitting in before:
+        if sitting.get("ended") == UNFINISHED:
+            sitting["ended"] = "killed"
+    return before
 
 
 def _versions() -> dict[str, str]:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from kerasrep.console import Progress as Display
 from kerasrep.data.batches import Batch, training_dataset
 from kerasrep.data.schedule import JOINT, Schedule
 from kerasrep.data.shards import ShardIndex
@@ -137,17 +137,15 @@ class Loop:
         dataset = training_dataset(schedule, self._index, progress.step)
         distribution = self._execution.distribution
         iterator = iter(distribution.distribute_datasets_from_function(lambda context: dataset))
-        bar = tqdm(
-            total=schedule.n_steps, initial=progress.step, unit="step", disable=not show, dynamic_ncols=True
-        )
+        bar = Display(schedule.n_steps, "training", "step", show, progress.step)
         epoch = _Throughput()
         with stop_requests() as request, bar:
             while progress.step < schedule.n_steps:
                 left = self._epoch_steps - progress.step % self._epoch_steps
                 call = self._call(iterator, min(self._execution.steps_per_call, left), progress)
                 epoch = epoch + call
+                bar.set_postfix(_losses(schedule, progress.sums, call.rate))
                 bar.update(call.steps)
-                bar.set_postfix_str(_losses(schedule, progress.sums, call.rate), refresh=False)
                 if progress.step % self._epoch_steps == 0:
                     finished, progress.sums = progress.sums, np.zeros_like(progress.sums)
                     keeper.epoch_done(progress.step // self._epoch_steps, finished, epoch.rate)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kerasrep.atomic import remove_all_temporaries
 from kerasrep.data.schedule import Schedule
-from kerasrep.errors import KerasrepError, RecipeError, RunError, StorageError
+from kerasrep.errors import KerasrepError, RecipeError, RunError
 from kerasrep.folder_lock import exclusive
 from kerasrep.model.picture import describe_network, draw_strategy
 from kerasrep.model.restore import load_scaler, load_weights, save_scaler
@@ -21,13 +21,14 @@ from kerasrep.model.strategies import Network, network_of
 from kerasrep.recipe import Recipe
 from kerasrep.recipe_file import read_recipe
 from kerasrep.run_directory import PreparedDirectory, RunDirectory, atomic_file, write_text
+from kerasrep.run_log import event, how_it_ended, run_log
 from kerasrep.training.beginning import check_run, write_beginning
 from kerasrep.training.best import choice_of, improved, keep
 from kerasrep.training.card import RunCard
 from kerasrep.training.checkpoint import Progress, restore_state, save_state
 from kerasrep.training.devices import Execution, choose_execution
 from kerasrep.training.inputs import TrainingData, steps_per_epoch
-from kerasrep.training.loop import Interrupted, Loop, data_faults, mean_scores
+from kerasrep.training.loop import Loop, data_faults, mean_scores
 from kerasrep.training.scaling import fit_scaler
 from kerasrep.training.step import Step, learning_rate
 from kerasrep.training.summary import Summary, SummaryRow
@@ -63,17 +64,18 @@ def train(
     data = TrainingData.open(recipe, prepared)
     steps_per_epoch(recipe, data)
     execution = choose_execution(recipe)
-    with exclusive(run.root, "is being trained by another process", "--run-dir"), data_faults():
+    with exclusive(run.root, "is being trained by another process", "--run-dir"):
         remove_all_temporaries(run.root)
         check_run(recipe, prepared, run, resume, data.damaged)
         for name, reason in data.damaged.items():
             say(f"note: {name} is left out: {reason}")
-        network = _network(recipe, data, run, execution, resume)
-        trainer = Trainer(recipe, data, run, network, execution, show_progress, say)
-        if resume:
-            trainer.restore()
-        write_beginning(recipe, prepared, run, data.damaged)
-        return trainer.run(prepared)
+        with run_log("train", run.log, recipe=recipe.name, prepared=prepared.root), data_faults():
+            network = _network(recipe, data, run, execution, resume)
+            trainer = Trainer(recipe, data, run, network, execution, show_progress, say)
+            if resume:
+                trainer.restore()
+            write_beginning(recipe, prepared, run, data.damaged)
+            return trainer.run(prepared)
 
 
 def _network(
@@ -133,14 +135,16 @@ class Trainer:
                 f"{done // self.epoch_steps}; give that many or more"
             )
         self._say(f"resuming {self.run_directory.root} after step {done} of {self.n_steps}")
+        event("resumed", step=done, steps=self.n_steps)
         before = read_recipe(self.run_directory.recipe).training.epochs
         if self.recipe.training.decay == "cosine" and before != epochs:
             self._say(f"note: the learning rate now falls over {epochs} epochs instead of {before}")
 
     def run(self, prepared: PreparedDirectory) -> Summary:
         """Train to the end, whatever is left to do."""
-        card = RunCard(self.recipe, self.execution, self.data.fingerprint, self.network.parameters())
-        card.write(self.run_directory.card, "running", self.progress)
+        path, data = self.run_directory.card, self.data.fingerprint
+        card = RunCard(self.recipe, self.execution, data, self.network.parameters(), path)
+        card.write(path, self.progress)
         draw_strategy(self.network, self.run_directory.picture)
         self.board = Board(self.run_directory.tensorboard)
         try:
@@ -148,17 +152,13 @@ class Trainer:
                 self._before_training()
             self._train()
             summary = self._finish(prepared)
-            card.write(self.run_directory.card, "done", self.progress, summary)
+            card.write(path, self.progress, "done", summary)
             return summary
-        except Interrupted:
-            card.write(self.run_directory.card, "interrupted", self.progress)
-            raise
         except BaseException as error:
-            ended = f"failed: {type(error).__name__}: {error}"
-            if isinstance(error, StorageError):  # going on from the last state is right once there is room
-                ended = "interrupted"
-            with contextlib.suppress(KerasrepError):  # the first fault is the one to tell
-                card.write(self.run_directory.card, ended, self.progress)
+            with contextlib.suppress(
+                OSError, KerasrepError
+            ):  # a full disk may be why
+                card.write(path, self.progress, how_it_ended(error))
             raise
         finally:
             self.board.close()
@@ -168,6 +168,13 @@ class Trainer:
             f"{self.recipe.name}: {len(self.data.train.rows)} training and "
             f"{len(self.data.validation.rows)} validation tracks, {self.n_steps} steps "
             f"on {', '.join(self.execution.devices)}\n{describe_network(self.network)}"
+        )
+        event(
+            "training",
+            training_tracks=len(self.data.train.rows),
+            validation_tracks=len(self.data.validation.rows),
+            steps=self.n_steps,
+            **self.execution.as_dict(),
         )
         scores = self.validator()
         self._record(0, {}, scores)
@@ -188,6 +195,7 @@ class Trainer:
     def save(self) -> None:
         """Write the whole state."""
         save_state(self.run_directory.last, self.states, self.progress)
+        event("state_saved", step=self.progress.step)
 
     def epoch_done(self, epoch: int, sums: NDArray[np.float64], segments_per_second: float) -> None:
         """Record an epoch, validate, and keep what has to be kept."""
@@ -218,6 +226,7 @@ class Trainer:
         if better:
             keep(self.run_directory.best, self.network, self._fill_network, better)
             self.progress.best |= better
+            event("best_so_far", epoch=epoch, sources=list(better))
 
     def _record(
         self,
@@ -241,6 +250,7 @@ class Trainer:
         if scores:
             row["validation_loss/mean"] = float(np.mean([score.loss for score in scores.values()]))
         self.progress.history.append(row)
+        event("epoch", **row)
         self.board.scalars({k: v for k, v in row.items() if k not in ("step", "seconds")}, step)
         write_text(self.run_directory.history, _csv(self.progress.history))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kerasrep.run_directory import RunDirectory
+from kerasrep.run_log import LOG_NAME
 
 #: Folder in which keras-tuner keeps its state and one folder a trial.
 TRIALS = "trials"
@@ -75,6 +76,11 @@ class TuningDirectory:
     def picture(self) -> Path:
         """PNG: scores by trial and by setting."""
         return self.root / "trials.png"
+
+    @property
+    def log(self) -> Path:
+        """JSON lines: what happened, sitting after sitting (see `run_log`)."""
+        return self.root / LOG_NAME
 
     @property
     def tensorboard(self) -> Path:

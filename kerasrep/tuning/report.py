@@ -9,6 +9,7 @@ from typing import Any
 
 import kerasrep
 from kerasrep import strict_yaml
+from kerasrep.console import say
 from kerasrep.downstream.report.files import write_table
 from kerasrep.errors import one_line
 from kerasrep.recipe import Recipe
@@ -139,7 +140,7 @@ class Lines:
         """Print the first half of a trial's line."""
         number = len(self._results) + 1
         start = f"trial {trial} ({number} of {len(self._plan)}): {settings_text(values)} ..."
-        print(start, end="", flush=True)
+        say(start, end="")
         self._open = True
 
     def ended(self, result: TrialResult) -> None:
@@ -153,12 +154,12 @@ class Lines:
         if best is not None:
             parts.append("the best" if best is result else f"best {best.score:.4f} (trial {best.trial})")
         parts += [f"{result.seconds:.0f} s", self._left()]
-        print(", ".join(filter(None, parts)), flush=True)
+        say(", ".join(filter(None, parts)))
 
     def close(self) -> None:
         """End the line of a trial that was cut short."""
         if self._open:
-            print(flush=True)
+            say("")
         self._open = False
 
     def _left(self) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kerasrep import strict_yaml
+from kerasrep.console import say
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.folder_lock import exclusive
 from kerasrep.recipe import differences
 from kerasrep.recipe_draft import read_draft
 from kerasrep.run_directory import write_text
+from kerasrep.run_log import event, run_log
 from kerasrep.tuning.directory import TuningDirectory
 from kerasrep.tuning.event_files import write_experiment, write_trial
 from kerasrep.tuning.oracles import HyperbandOracle
@@ -64,11 +67,13 @@ def tune(
     """
     with exclusive(directory.root, "another process tunes there", "--run-dir"):
         check_tuning(tuning, directory, resume)
-        _prepare_base(tuning, directory, prepare)
-        write_text(directory.tuning, strict_yaml.dump(tuning.as_dict()))
-        write_experiment(directory, tuning)
-        results = _search(tuning, directory, prepare, verbose)
-        best = write_best(directory, tuning, results)
+        with run_log("tune", name=tuning.settings.name):
+            _prepare_base(tuning, directory, prepare)
+            write_text(directory.tuning, strict_yaml.dump(tuning.as_dict()))
+            write_experiment(directory, tuning)
+            with run_log("tune", directory.log):
+                results = _search(tuning, directory, prepare, verbose)
+                best = write_best(directory, tuning, results)
     if best is None:
         first = f"; the first: {results[0].reason}" if results else ""
         raise RunError(f"{directory.root}: none of {len(results)} trials has a score{first}")
@@ -122,10 +127,16 @@ def _search(
         write_best(directory, tuning, results)
         draw(directory.picture, tuning, results)
         lines.ended(result)
+        event("trial_ended", **dataclasses.asdict(result))
 
     for result in before:  # a kill may have come before all of it was written
         write_trial(directory, tuning, result)
-    tuner.tell(lines.began, ended)
+
+    def began(trial: str, values: Mapping[str, Any]) -> None:
+        lines.began(trial, values)
+        event("trial_began", trial=trial, values=values)
+
+    tuner.tell(began, ended)
     logger = logging.getLogger("tensorflow")
     logger.addFilter(_is_news)
     try:
@@ -138,7 +149,7 @@ def _search(
     draw(directory.picture, tuning, results)
     planned = tuning.settings.max_trials
     if planned is not None and not isinstance(tuner.oracle, HyperbandOracle) and len(results) < planned:
-        print(f"note: the space holds no more than {len(results)} settings to try")
+        say(f"note: the space holds no more than {len(results)} settings to try")
     return results
 
 

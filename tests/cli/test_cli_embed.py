@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -41,7 +42,8 @@ def run_embed(small_export, capsys):
 
 
 def entries(folder):
-    return sorted(path.name for path in folder.iterdir())
+    """All that lies there but for logs, which every call that begins leaves."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".log.jsonl"))
 
 
 def test_a_folder_becomes_an_npz_table(audio, tmp_path, run_embed, small_export):
@@ -226,3 +228,18 @@ def test_help_answers_at_once():
     assert "AUDIO_OR_FOLDER" in done.stdout
     # The rule is half a second; a busy machine gets some more.
     assert time.monotonic() - start_seconds < 2
+
+
+def test_quiet_prints_the_path_alone_and_the_log_tells_what_happened(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "a.wav", rng.normal(0, 0.1, (22_050, 2)), 22_050)
+    (tmp_path / "b.wav").write_text("no audio")
+    output = tmp_path / "x.npz"
+    inputs = [str(tmp_path / "a.wav"), str(tmp_path / "b.wav")]
+    assert command.run(embed.main, embed.PROG, [*inputs, "-o", str(output), "--quiet"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == f"{output}\n"
+    assert captured.err.count("\n") == 1
+    lines = [json.loads(line) for line in (tmp_path / "x.npz.log.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["started", "listed", "skipped", "written", "ended"]
+    assert (lines[2]["path"], lines[3]["files"], lines[4]["ended"]) == (inputs[1], 1, "done")

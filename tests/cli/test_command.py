@@ -1,6 +1,7 @@
 import argparse
 import ast
 import errno
+import importlib
 import os
 import re
 import subprocess
@@ -232,3 +233,15 @@ def test_commands_refuse_a_wrong_override_before_any_work(name, tmp_path):
     )
     assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_can_be_verbose_or_quiet_but_not_both(name, capsys):
+    module = importlib.import_module(f"kerasrep.cli.{name}")
+    with pytest.raises(SystemExit):
+        module.build_parser().parse_args(["--help"])
+    shown = capsys.readouterr().out
+    assert "--verbose" in shown
+    assert "--quiet" in shown
+    assert command.run(module.main, "kerasrep", ["x", "--verbose", "--quiet"]) == 2
+    assert "not allowed with" in capsys.readouterr().err

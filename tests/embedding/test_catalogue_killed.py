@@ -85,7 +85,9 @@ def test_killed_work_goes_on_to_what_a_clean_run_gives(tmp_path, small_run):
     # No file is done twice: the batches are those of what was left.
     assert said.count("batch") == -(-(40 - kept) * 4 // 16)
     same_table(tmp_path / "x.parquet", tmp_path / "clean.parquet")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["audio", "clean.parquet", "x.parquet"]
+    logs = ["clean.parquet.log.jsonl", "x.parquet.log.jsonl"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == sorted(["audio", "clean.parquet", "x.parquet", *logs])
 
 
 def same_table(found_path, expected_path):

@@ -1,6 +1,7 @@
 """Training as a whole, on the tones: what it writes, how it stops, and that it goes on exactly."""
 
 import contextlib
+import csv
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from kerasrep.model.restore import restore_run
 from kerasrep.model.strategies import Scaler, network_of
 from kerasrep.recipe_file import write_recipe
 from kerasrep.run_directory import PreparedDirectory, RunDirectory, read_arrays, write_arrays
+from kerasrep.training.card import _sittings_before
 from kerasrep.training.devices import choose_execution
 from kerasrep.training.inputs import TrainingData
 from kerasrep.training.loop import MultiStep
@@ -36,6 +38,8 @@ TRAIN = (
     " RunDirectory(Path(a[2]))), 0)[1];"
     "sys.exit(run(main, 'train'))"
 )
+
+SITTING = ("started", "written", "ended", "steps", "peak_memory_mib")
 
 
 def start(recipe_path, prepared, run, *overrides):
@@ -81,11 +85,19 @@ def test_a_run_leaves_everything_it_promises(trained):
         assert path.stat().st_size > 0
     card = json.loads(run.card.read_text())
     assert card["ended"] == "done"
+    assert card["sittings"] == [{key: card[key] for key in SITTING}]
+    assert card["peak_memory_mib"] > 100
     assert card["recipe"] == recipe.as_dict()
     assert card["scores"]["sources"]["tag"]["after"] == pytest.approx(summary.rows[1].after)
     assert card["steps"] == 12 * (32 // 8)
     lines = run.history.read_text().splitlines()
     assert len(lines) == 1 + 13  # header, before training, 12 epochs
+    events = [json.loads(line) for line in run.log.read_text().splitlines()]
+    assert [events[0]["event"], events[-1]["event"], events[-1]["ended"]] == ["started", "ended", "done"]
+    epochs = [line for line in events if line["event"] == "epoch"]
+    assert [line["epoch"] for line in epochs] == list(range(13))
+    rows = list(csv.DictReader(lines))
+    assert epochs[-1]["validation_loss/tag"] == pytest.approx(float(rows[-1]["validation_loss/tag"]))
     assert not list(run.root.rglob(".*"))
 
 
@@ -144,6 +156,18 @@ def test_resuming_with_another_setting_is_refused_and_named(trained, prepared_to
     other = recipe.model_copy(update={"model": recipe.model.model_copy(update={"dropout": 0.1})})
     with pytest.raises(RecipeError, match=r"model\.dropout: 0\.1, but the run in .* has 0\.5"):
         quiet_train(other, prepared_tones, run.root, resume=True)
+
+
+def sittings_of(run):
+    return [(one["ended"], one["steps"]) for one in json.loads(run.card.read_text())["sittings"]]
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"sittings": 3}', '{"sittings": [1, {"ended": "unfinished"}]}']
+)
+def test_a_card_that_somebody_spoilt_does_not_stop_a_run(tmp_path, content):
+    (tmp_path / "card.json").write_text(content)
+    assert _sittings_before(tmp_path / "card.json") == ([{"ended": "killed"}] if "{" in content[5:] else [])
 
 
 EPOCHS, EPOCH_STEPS = 4, 4
@@ -223,12 +247,15 @@ def test_a_run_stopped_within_an_epoch_and_given_more_epochs_equals_one_long_tra
     with terminate_once_the_loop_listens(), pytest.raises(RunError, match=message) as stopped:
         quiet_train(short, prepared_tones, run.root)
     assert stopped.value.exit_code == 128 + signal.SIGTERM
-    assert json.loads(run.card.read_text())["ended"] == "interrupted"
+    assert json.loads(run.card.read_text())["ended"] == "stopped by SIGTERM"
     assert meta_of(run)["step"] == 3
     assert read_arrays(run.last)["sums"][2].sum() == (3 if schedule == "alternating" else 6)  # open epoch
     quiet_train(exact_recipe(tiny_recipe, schedule), prepared_tones, run.root, resume=True)
     assert_same_state(run, whole[schedule])
     assert len(run.history.read_text().splitlines()) == 1 + 1 + EPOCHS
+    assert sittings_of(run) == [("stopped by SIGTERM", 3), ("done", EPOCHS * EPOCH_STEPS)]
+    ends = [json.loads(line).get("ended") for line in run.log.read_text().splitlines()]
+    assert [end for end in ends if end] == ["stopped by SIGTERM", "done"]
 
 
 def test_killed_in_mid_training_then_resumed_equals_an_uninterrupted_run(
@@ -240,10 +267,11 @@ def test_killed_in_mid_training_then_resumed_equals_an_uninterrupted_run(
     wait_for(lambda: run.last.exists() and meta_of(run)["step"] > 0, process)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    assert json.loads(run.card.read_text())["ended"] == "running"
+    assert json.loads(run.card.read_text())["ended"] == "unfinished"
     assert meta_of(run)["step"] in (2 * EPOCH_STEPS, EPOCHS * EPOCH_STEPS)  # the latter if the kill was late
     quiet_train(recipe, prepared_tones, run.root, resume=True)
     assert_same_state(run, whole["alternating"])
+    assert sittings_of(run) == [("killed", 0), ("done", EPOCHS * EPOCH_STEPS)]
 
 
 def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_recipe, prepared_tones, tmp_path):
@@ -259,7 +287,7 @@ def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_reci
         r"error: stopped by SIGINT after step \d+ of 20000, state saved; add --resume", last_line
     )
     assert meta_of(run)["step"] == int(re.search(r"after step (\d+)", last_line)[1]) > 0
-    assert json.loads(run.card.read_text())["ended"] == "interrupted"
+    assert json.loads(run.card.read_text())["ended"] == "stopped by SIGINT"
 
 
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])
@@ -324,7 +352,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_source_and_batch
     message = rf"step {EPOCHS * EPOCH_STEPS}: the loss of source '?tag'? is not finite.*t\d\d\.wav"
     with pytest.raises(RunError, match=message):
         quiet_train(exact_recipe(tiny_recipe, "joint", EPOCHS + 1), prepared_tones, run.root, resume=True)
-    assert json.loads(run.card.read_text())["ended"].startswith("failed: RunError")
+    assert json.loads(run.card.read_text())["ended"].startswith(
+        "failed: step 16: the loss of source 'tag' is not finite"
+    )
     assert np.isnan(read_arrays(run.last)["tag.weights"][5])  # nothing was saved over it
 
 

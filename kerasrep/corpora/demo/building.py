@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from kerasrep.console import Progress
 from kerasrep.constants import N_CHANNELS, SAMPLE_RATE_HZ
 from kerasrep.corpora.demo import labels, pieces, selection
 from kerasrep.corpora.demo.catalogue import COLLECTIONS, choose
@@ -87,11 +88,9 @@ def _record_all(
     plan: list[tuple[selection.Stratum, int]], studio: Studio, progress: bool, workers: int
 ) -> list[Outcome]:
     """Record what each stratum is asked for; a take that fails is replaced by the stratum's next piece."""
-    from tqdm import tqdm
-
     outcomes: list[Outcome] = []
     wanted = {index: count for index, (_, count) in enumerate(plan) if count}
-    with tqdm(total=sum(wanted.values()), unit="track", desc="demo corpus", disable=not progress) as bar:
+    with Progress(sum(wanted.values()), "demo corpus", "track", progress) as bar:
         while wanted:
             takes = [(index, take) for index, count in wanted.items() for take in plan[index][0].take(count)]
             wanted = {}

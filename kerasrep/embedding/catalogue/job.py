@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 import kerasrep
 from kerasrep.atomic import remove_temporaries
 from kerasrep.cluster.connection import connect
+from kerasrep.console import Progress
 from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue import writing
 from kerasrep.embedding.catalogue.journal import BAD, DONE, WAITING, Journal
@@ -25,6 +26,7 @@ from kerasrep.embedding.models import find_model
 from kerasrep.embedding.representations import model_fingerprint
 from kerasrep.errors import RecipeError, RunError, StorageError, one_line, storage_reason
 from kerasrep.run_directory import atomic_file
+from kerasrep.run_log import event, run_log
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def embed_catalogue(
         output: `.npz`, `.parquet`, or a new folder for shards.
         settings: What shall be in it.
         restart: Forget what an earlier call has done.
-        label: Of a progress bar in a terminal; none by default.
+        label: Of the progress that is shown; by default none is.
         ray: Address of a Ray cluster that does the work (see `cluster.connection.connect`).
 
     Raises:
@@ -152,11 +154,13 @@ def embed_catalogue(
         )
         about = _about(layout, found.absolute(), fingerprint, settings.decoder)
         summary = Summary(dimension=layout.dimension)
-        with Journal(output, about, restart) as journal:
+        log = writing.log_path(output)
+        with Journal(output, about, restart) as journal, run_log("embed", log, **dataclasses.asdict(about)):
             for path in (output, writing.skipped_path(output)):
                 remove_temporaries(path)
             journal.list_files(iterate_audio(inputs))
             summary.kept = journal.count(DONE)
+            event("listed", waiting=journal.count(WAITING), done_before=summary.kept)
 
             def embed(ended: Callable[[float | None], object]) -> None:
                 if cluster is None:
@@ -173,6 +177,7 @@ def embed_catalogue(
             joined.close()  # others may want the cluster while the table is written
             _write(journal, output, layout, about, settings.shard_rows, summary)
             journal.remove()
+            event("written", output=output, **dataclasses.asdict(summary))
     return summary
 
 
@@ -218,16 +223,15 @@ def _embed(
 ) -> None:
     """Embed what is not done; results go to the journal as they come."""
     start_seconds = time.monotonic()
-    hidden = True if label is None else None  # None: unless standard error is a terminal
     todo = journal.count(WAITING)
-    with silenced() as loud, tqdm(total=todo, desc=label, unit="file", disable=hidden, file=loud) as bar:
+    with silenced() as loud, Progress(todo, label, "file", label is not None, file=loud) as bar:
 
         def ended(seconds: float | None) -> None:
             if seconds is not None:
                 summary.audio_seconds += seconds
                 elapsed = max(time.monotonic() - start_seconds, 1e-9)
                 speed = f"{summary.audio_seconds / elapsed:.0f} times real time"
-                bar.set_postfix_str(speed, refresh=False)
+                bar.set_postfix(speed)
             bar.update()
 
         embed(ended)
@@ -241,6 +245,8 @@ def _write(
     summary.files, summary.bad = journal.count(DONE), journal.count(BAD)
     with _told(writing.skipped_path(output)):
         writing.write_skipped(output, journal.bad())
+    for bad in journal.bad():
+        event("skipped", logging.WARNING, path=bad.path, reason=bad.reason)
     longest = 0
     for path, n_bytes in journal.paths():
         longest = max(longest, len(writing.path_text(path)))

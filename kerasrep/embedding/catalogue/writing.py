@@ -19,6 +19,7 @@ from kerasrep.embedding.catalogue.journal import Stored
 from kerasrep.embedding.catalogue.layout import NONE, About, Layout
 from kerasrep.embedding.files import BadFile
 from kerasrep.run_directory import atomic_directory, atomic_file
+from kerasrep.run_log import LOG_NAME
 
 NPZ, PARQUET = ".npz", ".parquet"
 SUFFIXES = (NPZ, PARQUET)
@@ -227,6 +228,11 @@ def _write_array(
 def skipped_path(output: Path) -> Path:
     """Where the table of files that could not be used lies: a table's own, whatever else has its stem."""
     return output.with_name(f"{output.name}.skipped.csv")
+
+
+def log_path(output: Path) -> Path:
+    """Where the log lies: JSON lines, call after call (see `run_log`)."""
+    return output.with_name(f"{output.name}.{LOG_NAME}")
 
 
 def write_skipped(output: Path, bad: Iterable[BadFile]) -> None:

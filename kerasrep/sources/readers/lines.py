@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from kerasrep.console import Progress
 from kerasrep.errors import DataError
 from kerasrep.sources.readers.reading import shown
 
@@ -47,13 +48,9 @@ def read_lines(path: Path, member: str, progress: bool = False) -> Iterator[tupl
 
 def read_blocks(path: Path, member: str, progress: bool = False) -> Iterator[tuple[int, list[bytes]]]:
     """Yield the number of a block's first line, from 1, and its lines; arguments as in `read_lines`."""
-    from tqdm import tqdm
-
     number, rest = 1, b""
     with _opened(path, member) as (file, n_bytes):
-        bar = tqdm(
-            total=n_bytes, desc=f"reading {path.name}", unit="B", unit_scale=True, disable=not progress
-        )
+        bar = Progress(n_bytes, f"reading {path.name}", "B", progress, unit_scale=True)
         with bar:
             while block := file.read(BLOCK_BYTES):
                 bar.update(len(block))

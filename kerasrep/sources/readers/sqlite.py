@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from kerasrep.console import Progress
 from kerasrep.errors import DataError
 from kerasrep.sources.readers.reading import shown
 
@@ -45,12 +46,8 @@ class Database:
         Raises:
             DataError: Where the file is damaged.
         """
-        from tqdm import tqdm
-
         number = 1
-        bar = tqdm(
-            desc=f"reading {self.path.name}: {table}", unit="row", unit_scale=True, disable=not progress
-        )
+        bar = Progress(None, f"reading {self.path.name}: {table}", "row", progress, unit_scale=True)
         with bar, _told(self.path):
             names = ", ".join(f'"{column}"' if column != "rowid" else column for column in columns)
             cursor = self._connection.execute(f'SELECT {names} FROM "{table}" NOT INDEXED')
