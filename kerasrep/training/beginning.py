@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import kerasrep
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.recipe import Recipe
 from kerasrep.recipe_file import read_recipe, write_recipe
 from kerasrep.run_directory import PreparedDirectory, RunDirectory, read_json, write_json
+from kerasrep.training.workers import Workers
 
 #: Parts of a recipe that may change between a run and its resumption.
 _MAY_CHANGE = (
@@ -18,6 +20,8 @@ _MAY_CHANGE = (
     ("corpus", "groups"),
     ("corpus", "files"),
     ("corpus", "audio"),
+    ("distribution", "connect_seconds"),
+    ("distribution", "prepare_seconds"),
 )
 
 
@@ -46,6 +50,46 @@ def write_beginning(recipe: Recipe, prepared: PreparedDirectory, run: RunDirecto
     """Write the recipe and where its data lie."""
     write_json(run.prepared, {"root": str(prepared.root), "fingerprint": prepared.root.name})
     write_recipe(run.recipe, recipe)
+
+
+def agree(workers: Workers, recipe: Recipe, prepared: PreparedDirectory, run: RunDirectory) -> None:
+    """Compare recipe, data and folder of all workers before any of them does anything.
+
+    Raises:
+        RecipeError: Where recipes differ; names the setting.
+        RunError: Where versions, data or folders differ.
+    """
+    mine = {"version": kerasrep.__version__, "data": prepared.root.name, "recipe": recipe.as_dict()}
+    for rank, theirs in enumerate(workers.exchange("recipe", mine)):
+        for key in sorted(set(_flat(mine)) | set(_flat(theirs))):
+            own, other = _flat(mine).get(key), _flat(theirs).get(key)
+            if own != other and ("recipe", *key[1:]) == key:
+                raise RecipeError(
+                    f"{'.'.join(key[1:])}: {other!r} on {_who(rank)}, {own!r} on {_who(workers.rank)}; start "
+                    "all workers with the same recipe"
+                )
+            if own != other:
+                here = _who(workers.rank)
+                raise RunError(f"{_who(rank)} has {key[0]} {other}, {here} {own}; all workers need the same")
+    workers.check_shared(run.root, "run directory")
+
+
+def agree_on_step(workers: Workers, step: int) -> None:
+    """Make sure that all workers go on from the same step.
+
+    Raises:
+        RunError: Where they would not.
+    """
+    for rank, theirs in enumerate(workers.exchange("first step", step)):
+        if theirs != step:
+            raise RunError(
+                f"{_who(rank)} would go on after step {theirs}, {_who(workers.rank)} after step {step}; they "
+                "do not see the same checkpoint"
+            )
+
+
+def _who(rank: int) -> str:
+    return "the chief" if rank == 0 else f"worker {rank}"
 
 
 def _check_same(recipe: Recipe, before: Recipe, run: RunDirectory) -> None:
