@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 
 from kerasrep.console import say
 from kerasrep.recipe import Recipe
-from kerasrep.run_directory import RUNS, PreparedDirectory, RunDirectory, latest_run, new_run
+from kerasrep.run_directory import RUNS, PreparedDirectory, RunDirectory, home, latest_run, new_run
 from kerasrep.run_log import event, run_log
 
 if TYPE_CHECKING:
     from kerasrep.embedding.files import BadFile
     from kerasrep.training.summary import Summary
+    from kerasrep.training.workers import Workers
     from kerasrep.tuning.reading import Tuning
     from kerasrep.tuning.tune import Tuned
 
@@ -30,11 +32,13 @@ class Trained:
         run: The run directory.
         summary: Scores of all sources before and after, beside those of the mean target.
         export: The version that was exported, `EXPORT.DIRECTORY/NAME/VERSION`.
+        worker: Number of this process among those that trained together; 0, the chief, wrote it all.
     """
 
     run: RunDirectory
     summary: Summary
     export: Path
+    worker: int = 0
 
 
 def train(
@@ -53,31 +57,65 @@ def train(
     """
     from kerasrep.training.devices import choose_execution
 
-    run = None if run_dir is None else RunDirectory(Path(run_dir))
-    if run is None and resume:
-        run = latest_run(RUNS, recipe.name)
-    choose_execution(recipe)  # before the corpus is made: devices may refuse the batch
-    with run_log("train"):  # the training gives it the run's folder
-        return _train(recipe, run, resume, progress)
+    workers = choose_execution(recipe).workers  # before the corpus is made: devices may refuse the batch
+    # The training gives the log the run's folder; the chief writes for all.
+    with run_log("train") if workers.chief else contextlib.nullcontext():
+        return _train(recipe, run_dir, resume, progress and workers.chief, workers)
 
 
-def _train(recipe: Recipe, run: RunDirectory | None, resume: bool, progress: bool) -> Trained:
-    from kerasrep.corpora.prepare import prepare
+def _train(
+    recipe: Recipe, run_dir: str | Path | None, resume: bool, progress: bool, workers: Workers
+) -> Trained:
+    with workers.faults():
+        prepared = _prepared(recipe, progress, workers)
+        run = _run_directory(recipe, run_dir, resume, workers)
 
-    prepared = prepare(recipe, progress)
-
-    from kerasrep.model.restore import restore_run
-    from kerasrep.serving.export import export_run
     from kerasrep.training.train import train as train_prepared
 
     tell: Callable[[str], None] = say if progress else lambda line: None
-    run = run or new_run(RUNS, recipe.name)
     tell(f"run directory: {run.root}")
     summary = train_prepared(recipe, prepared, run, resume, show_progress=progress, say=tell)
     tell("exporting the best state ...")
-    version = export_run(restore_run(run.root), Path(recipe.export.directory), recipe.export_name)
-    event("exported", folder=version)
-    return Trained(run, summary, version)
+    with workers.faults():
+        version = _export(recipe, run, workers)
+        event("exported", folder=version)
+        workers.leave()
+        return Trained(run, summary, version, workers.rank)
+
+
+def _prepared(recipe: Recipe, progress: bool, workers: Workers) -> PreparedDirectory:
+    """The corpus: the chief prepares it, where all workers can read it."""
+    from kerasrep.corpora.prepare import prepare
+
+    name = prepare(recipe, progress).root.name if workers.chief else ""
+    name = workers.from_chief("prepared", name, recipe.distribution.prepare_seconds)
+    prepared = PreparedDirectory(home() / "prepared" / name)
+    workers.check_shared(prepared.root, "KERASREP_HOME")
+    return prepared
+
+
+def _run_directory(
+    recipe: Recipe, run_dir: str | Path | None, resume: bool, workers: Workers
+) -> RunDirectory:
+    """The run directory: the chief's choice, wherever the others were started."""
+    chosen = ""
+    if workers.chief:
+        run = None if run_dir is None else RunDirectory(Path(run_dir))
+        if run is None:
+            run = latest_run(RUNS, recipe.name) if resume else new_run(RUNS, recipe.name)
+        chosen = str(run.root if workers.size == 1 else run.root.absolute())
+    return RunDirectory(Path(workers.from_chief("run directory", chosen)))
+
+
+def _export(recipe: Recipe, run: RunDirectory, workers: Workers) -> Path:
+    """Export the best state: the chief does, and the others wait for it."""
+    from kerasrep.model.restore import restore_run
+    from kerasrep.serving.export import export_run
+
+    version = ""
+    if workers.chief:
+        version = str(export_run(restore_run(run.root), Path(recipe.export.directory), recipe.export_name))
+    return Path(workers.from_chief("exported", version, recipe.distribution.prepare_seconds))
 
 
 @dataclass(frozen=True)

@@ -161,17 +161,24 @@ class TrainingSettings(Settings):
 
 
 class DistributionSettings(Settings):
-    """Devices.
+    """Devices; `distribution: multi_worker` alone is short for its name.
 
     Attributes:
-        devices: Replicas; `auto` takes every visible GPU, or the CPU. A number above 1 on a machine
-            without a GPU makes that many logical CPU devices.
+        name: `mirrored` trains in one process, on the devices of one machine; `multi_worker` in several
+            processes, on one machine or many, that the environment's `TF_CONFIG` names.
+        devices: Replicas of a process; `auto` takes every visible GPU, or the CPU. A number above 1 on a
+            machine without a GPU makes that many logical CPU devices (`mirrored` only).
         batch_norm: `averaged` averages the moving statistics of the replicas (fast); `synchronised`
             computes batch statistics over all replicas (one replica of batch 2B equals two of B).
+        connect_seconds: How long a worker waits until it reaches all others, `multi_worker` only.
+        prepare_seconds: How long workers wait for the chief to prepare the corpus, or to export.
     """
 
+    name: Literal["mirrored", "multi_worker"] = "mirrored"
     devices: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
     batch_norm: Literal["averaged", "synchronised"] = "averaged"
+    connect_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300
+    prepare_seconds: Annotated[float, Field(gt=0, le=30 * 86_400)] = 86_400
 
 
 class ExportSettings(Settings):
@@ -208,6 +215,12 @@ class Recipe(Settings):
     def _demo_by_default(cls, corpus: Any) -> Any:
         """Let `corpus: {tracks: 60}` mean the embedded corpus."""
         return {"name": "demo", **corpus} if isinstance(corpus, dict) else corpus
+
+    @field_validator("distribution", mode="before")
+    @classmethod
+    def _name_alone(cls, distribution: Any) -> Any:
+        """Let `distribution: multi_worker` name it."""
+        return {"name": distribution} if isinstance(distribution, str) else distribution
 
     @model_validator(mode="after")
     def _possible(self) -> Recipe:

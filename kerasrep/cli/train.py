@@ -35,8 +35,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dry-run", action="store_true", help="check the recipe, print the plan, and train nothing"
     )
+    parser.add_argument(
+        "--workers", metavar="N", type=_count, help="train with N processes on this machine (multi_worker)"
+    )
+    parser.add_argument(
+        "--restarts", metavar="N", type=int, default=3, help="of --workers when one of them dies (default: 3)"
+    )
     command.add_common_arguments(parser)
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"{text}: takes a number from 1 to 1024")
+    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,8 +70,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     for folder in (RUNS if run is None else run.root, Path(recipe.export.directory)):
         _check_writable(folder)
+    if arguments.workers:
+        return _launch(arguments, recipe, run)
     _train(recipe, run, arguments.resume)
     return 0
+
+
+def _launch(arguments: argparse.Namespace, recipe: Recipe, run: RunDirectory | None) -> int:
+    from kerasrep.errors import RecipeError
+    from kerasrep.run_directory import new_run
+    from kerasrep.training.launch import launch
+
+    try:
+        recipe.check_replicas(arguments.workers)
+    except ValueError as error:
+        raise RecipeError(f"recipe '{recipe.name}': {error}") from error
+    words = [arguments.recipe, *arguments.overrides]
+    if recipe.distribution.name != "multi_worker":
+        words.append("distribution.name=multi_worker")
+    if arguments.verbose:
+        words.append("--verbose")
+    run = run or new_run(RUNS, recipe.name)
+    return launch(words, run, arguments.resume, arguments.workers, max(0, arguments.restarts))
 
 
 def _train(recipe: Recipe, run: RunDirectory | None, resume: bool) -> None:
@@ -67,6 +99,9 @@ def _train(recipe: Recipe, run: RunDirectory | None, resume: bool) -> None:
     from kerasrep.serving.export import next_steps
 
     done = api.train(recipe, None if run is None else run.root, resume, progress=not console.is_quiet())
+    if done.worker:
+        console.say(f"worker {done.worker}: done; the chief has written {done.run.root}")
+        return
     console.say(
         f"\n{done.summary.table()}\n\n"
         f"run:          {done.run.root} (card.json, log.jsonl, history.csv, strategy.png)"

@@ -103,27 +103,34 @@ def split_examples(
     return SplitExamples(rows, by_source)
 
 
-def training_dataset(schedule: Schedule, index: ShardIndex, first_step: int) -> tf.data.Dataset:
+def training_dataset(
+    schedule: Schedule, index: ShardIndex, first_step: int, own: range | None = None
+) -> tf.data.Dataset:
     """Batches of all steps from `first_step` on.
 
     Args:
         schedule: What each step uses.
         index: Where the tracks lie.
         first_step: Where to begin.
+        own: Replicas of this process, whose parts alone are read; all by default.
 
     Returns:
-        A dataset of `Batch`, `schedule.replicas` elements a step, in order.
+        A dataset of `Batch`, an element a replica in each step, in order. With `own` it says that it has no
+        end, so that workers need not agree in each step that all of them have one more.
     """
-    replicas, samples = schedule.replicas, schedule.segment_samples
+    mine, samples = range(schedule.replicas) if own is None else own, schedule.segment_samples
     read = _reader(index, samples)
 
     def load(number: NDArray[np.int64]) -> list[NDArray[Any]]:
-        step, replica = divmod(int(number), replicas)
-        plan = schedule.plan(step, replica)
+        step, place = divmod(int(number), len(mine))
+        plan = schedule.plan(step, mine[place])
         return _arrays(plan, int(schedule.uses_before[step]), read)
 
-    numbers = tf.data.Dataset.range(first_step * replicas, schedule.n_steps * replicas)
-    return _read(numbers, load, schedule.sizes, samples).prefetch(2 * replicas)
+    numbers = tf.data.Dataset.range(first_step * len(mine), schedule.n_steps * len(mine))
+    dataset = _read(numbers, load, schedule.sizes, samples).prefetch(2 * len(mine))
+    if own is None:
+        return dataset
+    return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY))
 
 
 def plans_dataset(

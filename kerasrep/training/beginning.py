@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import kerasrep
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.recipe import Recipe, differences
 from kerasrep.recipe_file import read_recipe, write_recipe
 from kerasrep.run_directory import PreparedDirectory, RunDirectory, read_json, write_json
+from kerasrep.training.workers import Workers
 
 #: Parts of a recipe that may change between a run and its resumption.
 _MAY_CHANGE = (
@@ -20,6 +22,8 @@ _MAY_CHANGE = (
     ("corpus", "groups"),
     ("corpus", "files"),
     ("corpus", "audio"),
+    ("distribution", "connect_seconds"),
+    ("distribution", "prepare_seconds"),
 )
 
 
@@ -77,6 +81,45 @@ def write_beginning(
 
 def _without(shards: Collection[str]) -> str:
     return f"without {', '.join(sorted(shards))}" if shards else "with all shards"
+
+
+def agree(workers: Workers, recipe: Recipe, prepared: PreparedDirectory, run: RunDirectory) -> None:
+    """Compare recipe, data and folder of all workers before any of them does anything.
+
+    Raises:
+        RecipeError: Where recipes differ; names the setting.
+        RunError: Where versions, data or folders differ.
+    """
+    mine = {"version": kerasrep.__version__, "data": prepared.root.name, "recipe": recipe.as_dict()}
+    for rank, theirs in enumerate(workers.exchange("recipe", mine)):
+        for key, own, other in differences(mine, theirs, ()):
+            part, _, setting = key.partition(".")
+            if part == "recipe":
+                raise RecipeError(
+                    f"{setting}: {other!r} on {_who(rank)}, {own!r} on {_who(workers.rank)}; start all "
+                    "workers with the same recipe"
+                )
+            here = _who(workers.rank)
+            raise RunError(f"{_who(rank)} has {part} {other}, {here} {own}; all workers need the same")
+    workers.check_shared(run.root, "run directory")
+
+
+def agree_on_step(workers: Workers, step: int) -> None:
+    """Make sure that all workers go on from the same step.
+
+    Raises:
+        RunError: Where they would not.
+    """
+    for rank, theirs in enumerate(workers.exchange("first step", step)):
+        if theirs != step:
+            raise RunError(
+                f"{_who(rank)} would go on after step {theirs}, {_who(workers.rank)} after step {step}; they "
+                "do not see the same checkpoint"
+            )
+
+
+def _who(rank: int) -> str:
+    return "the chief" if rank == 0 else f"worker {rank}"
 
 
 def _check_same(recipe: Recipe, before: Recipe, run: RunDirectory) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import tensorflow as tf
 
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.recipe import Recipe
+from kerasrep.training.cluster import read_cluster
+from kerasrep.training.workers import Workers, join_workers
 
 STEPS_PER_CALL_CPU, STEPS_PER_CALL_GPU = 4, 50
 BFLOAT16_CAPABILITY = (8, 0)  # Ampere
@@ -26,14 +28,22 @@ class Execution:
         xla: Whether steps are compiled.
         deterministic: Whether TensorFlow's determinism is on.
         steps_per_call: Steps in one call into TensorFlow.
+        workers: The processes that train together.
     """
 
-    distribution: tf.distribute.MirroredStrategy
+    distribution: tf.distribute.Strategy
     devices: tuple[str, ...]
     precision: str
     xla: bool
     deterministic: bool
     steps_per_call: int
+    workers: Workers = field(default_factory=Workers)
+
+    @property
+    def own_replicas(self) -> range:
+        """Numbers of the replicas of this process, among all."""
+        count = self.replicas // self.workers.size
+        return range(self.workers.rank * count, (self.workers.rank + 1) * count)
 
     @property
     def replicas(self) -> int:
@@ -48,6 +58,8 @@ class Execution:
             "xla": self.xla,
             "deterministic": self.deterministic,
             "steps_per_call": self.steps_per_call,
+            "workers": self.workers.size,
+            "replicas": self.replicas,
         }
 
 
@@ -63,9 +75,12 @@ def choose_execution(recipe: Recipe) -> Execution:
         # Too late where TensorFlow has started already; then whoever started it has chosen.
         with contextlib.suppress(RuntimeError):
             tf.config.experimental.set_memory_growth(gpu, True)
-    devices = _devices(recipe, len(gpus))
+    several = recipe.distribution.name == "multi_worker"
+    devices = _worker_devices(recipe, gpus) if several else _devices(recipe, len(gpus))
+    size = read_cluster().size if several else 1
+    replicas = size * len(devices)
     try:
-        recipe.check_replicas(len(devices))
+        recipe.check_replicas(replicas)
     except ValueError as error:
         raise RecipeError(f"recipe '{recipe.name}': {error}") from error
     training = recipe.training
@@ -76,7 +91,7 @@ def choose_execution(recipe: Recipe) -> Execution:
             "XLA; set training.xla=false"
         )
     deterministic = not xla if training.deterministic == "auto" else training.deterministic
-    if xla and recipe.distribution.batch_norm == "synchronised" and len(devices) > 1:
+    if xla and recipe.distribution.batch_norm == "synchronised" and replicas > 1:
         if training.xla is True:
             raise RecipeError(
                 "training.xla: true cannot be compiled with distribution.batch_norm 'synchronised'; "
@@ -86,14 +101,19 @@ def choose_execution(recipe: Recipe) -> Execution:
     if deterministic:
         tf.keras.utils.set_random_seed(recipe.seed)
         tf.config.experimental.enable_op_determinism()
+    workers, distribution = Workers(), None
+    if several:
+        workers, distribution = join_workers(recipe.distribution.connect_seconds)
+        devices = _all_devices(workers, devices)
     calls = STEPS_PER_CALL_GPU if gpus else STEPS_PER_CALL_CPU
     return Execution(
-        distribution=_mirrored(tuple(devices)),
+        distribution=distribution or _mirrored(tuple(devices)),
         devices=tuple(devices),
         precision=_precision(recipe, gpus),
         xla=xla,
         deterministic=deterministic,
         steps_per_call=calls if training.steps_per_call == "auto" else training.steps_per_call,
+        workers=workers,
     )
 
 
@@ -114,6 +134,38 @@ def _devices(recipe: Recipe, n_gpus: int) -> list[str]:
     if count > 1:
         _make_logical_cpus(count)
     return [f"CPU:{number}" for number in range(count)]
+
+
+def _worker_devices(recipe: Recipe, gpus: list[tf.config.PhysicalDevice]) -> list[str]:
+    """This worker's devices: the first GPUs, or the CPU, which TensorFlow does not divide here."""
+    wanted = recipe.distribution.devices
+    if not gpus:
+        if wanted not in ("auto", 1):
+            raise RecipeError(
+                f"distribution.devices: {wanted} wanted, but a worker without a GPU has one device; start "
+                "more workers instead"
+            )
+        return ["CPU:0"]
+    devices = _devices(recipe, len(gpus))
+    with contextlib.suppress(RuntimeError):  # TensorFlow has started: they were chosen before
+        tf.config.set_visible_devices(gpus[: len(devices)], "GPU")
+    return devices
+
+
+def _all_devices(workers: Workers, devices: list[str]) -> list[str]:
+    """Devices of all workers, which must have equally many.
+
+    Raises:
+        RunError: Where they have not.
+    """
+    found = workers.exchange("devices", devices)
+    for rank, theirs in enumerate(found):
+        if len(theirs) != len(found[0]):
+            raise RunError(
+                f"worker {rank} has {', '.join(theirs)}, the chief {', '.join(found[0])}; set "
+                "distribution.devices to what all of them have"
+            )
+    return [f"worker:{rank}/{device}" for rank, theirs in enumerate(found) for device in theirs]
 
 
 def _make_logical_cpus(count: int) -> None:

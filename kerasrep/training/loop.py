@@ -54,6 +54,8 @@ class MultiStep:
         self._n_sources = len(schedule.sources)
         self._distribution = execution.distribution
         self._call = tf.function(self._steps)
+        self._several = execution.workers.size > 1
+        self._sum = tf.function(self._sum_of_flags)
 
     def __call__(
         self, iterator: Iterator[Batch], n_steps: int
@@ -73,6 +75,17 @@ class MultiStep:
         if int(bad) >= 0:
             fault = NotFinite(int(bad), tuple(np.flatnonzero(~np.isfinite(bad_losses.numpy())).tolist()))
         return sums.numpy().astype(np.float64), fault
+
+    def anybody(self, flag: bool) -> bool:
+        """Whether the flag is set on any worker; all of them have to ask at the same step."""
+        return bool(self._sum(tf.constant(float(flag))) > 0) if self._several else flag
+
+    def _sum_of_flags(self, flag: tf.Tensor) -> tf.Tensor:
+        def reduce(value: tf.Tensor) -> tf.Tensor:
+            placed = 1.0 * value  # on the replica's device, which the reduction asks for
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, placed)
+
+        return self._first(self._distribution.run(reduce, args=(flag,)))
 
     def _steps(self, iterator: Iterator[Batch], n_steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         sums, bad = tf.zeros((3, self._n_sources)), tf.constant(-1, tf.int64)
@@ -134,7 +147,8 @@ class Loop:
             DataError: Where a shard cannot be read.
         """
         schedule = self._schedule
-        dataset = training_dataset(schedule, self._index, progress.step)
+        own = self._execution.own_replicas if self._execution.workers.size > 1 else None
+        dataset = training_dataset(schedule, self._index, progress.step, own)
         distribution = self._execution.distribution
         iterator = iter(distribution.distribute_datasets_from_function(lambda context: dataset))
         bar = Display(schedule.n_steps, "training", "step", show, progress.step)
@@ -150,9 +164,10 @@ class Loop:
                     finished, progress.sums = progress.sums, np.zeros_like(progress.sums)
                     keeper.epoch_done(progress.step // self._epoch_steps, finished, epoch.rate)
                     epoch = _Throughput()
-                if request.number:
+                if self._multi_step.anybody(request.number > 0):
                     keeper.save()
-                    raise _interrupted(request.number, progress.step, schedule.n_steps)
+                    number = request.number or signal.SIGTERM  # or another worker was asked to
+                    raise _interrupted(number, progress.step, schedule.n_steps)
 
     def _call(self, iterator: Iterator[Batch], count: int, progress: Progress) -> _Throughput:
         """Make `count` steps and add them to `progress`."""

@@ -47,6 +47,10 @@ def describe_plan(recipe: Recipe, prepared: PreparedDirectory | None, expected_t
         tracks = f"about {expected_tracks} to train on (the corpus is not prepared yet)"
     else:
         tracks = "unknown until the corpus is prepared"
+    several = recipe.distribution.name == "multi_worker"
+    if several:  # nobody waits for a plan: it is measured as if this worker were alone
+        alone = recipe.distribution.model_copy(update={"name": "mirrored"})
+        recipe = recipe.model_copy(update={"distribution": alone})
     execution = choose_execution(recipe)
     scaler = Scaler.identity(recipe.audio.n_mels)
     network = network_of(recipe, sizes, scaler, execution.precision, execution.replicas)
@@ -54,7 +58,8 @@ def describe_plan(recipe: Recipe, prepared: PreparedDirectory | None, expected_t
     lines = [
         f"recipe:  {recipe.name}, strategy {recipe.strategy}, sources {', '.join(recipe.sources)}",
         f"tracks:  {tracks}",
-        f"devices: {', '.join(execution.devices)}, {execution.precision}, "
+        f"devices: {', '.join(execution.devices)}{' a worker, if it were alone' if several else ''}, "
+        f"{execution.precision}, "
         f"XLA {'on' if execution.xla else 'off'}, determinism {'on' if execution.deterministic else 'off'}",
         describe_network(network),
     ]

@@ -22,7 +22,7 @@ from kerasrep.recipe import Recipe
 from kerasrep.recipe_file import read_recipe
 from kerasrep.run_directory import PreparedDirectory, RunDirectory, atomic_file, write_text
 from kerasrep.run_log import event, how_it_ended, run_log
-from kerasrep.training.beginning import check_run, write_beginning
+from kerasrep.training.beginning import agree, agree_on_step, check_run, write_beginning
 from kerasrep.training.best import choice_of, improved, keep
 from kerasrep.training.card import RunCard
 from kerasrep.training.checkpoint import Progress, restore_state, save_state
@@ -35,6 +35,10 @@ from kerasrep.training.summary import Summary, SummaryRow
 from kerasrep.training.tensorboard import Board
 from kerasrep.training.validation import Score, Validator, mean_target_scores
 from kerasrep.training.vectors import GroupLayout, GroupState
+from kerasrep.training.workers import Workers
+
+#: What the chief says when the last state is written.
+_TRAINED = "training has ended"
 
 
 def train(
@@ -64,28 +68,49 @@ def train(
     data = TrainingData.open(recipe, prepared)
     steps_per_epoch(recipe, data)
     execution = choose_execution(recipe)
-    with exclusive(run.root, "is being trained by another process", "--run-dir"):
-        remove_all_temporaries(run.root)
+    workers = execution.workers
+    with workers.faults(), _own(run, workers), data_faults():
+        agree(workers, recipe, prepared, run)
         check_run(recipe, prepared, run, resume, data.damaged)
+        workers.exchange("run checked", None)  # before the chief changes anything that is checked
         for name, reason in data.damaged.items():
             say(f"note: {name} is left out: {reason}")
-        with run_log("train", run.log, recipe=recipe.name, prepared=prepared.root), data_faults():
+        with _log(recipe, prepared, run, workers):
             network = _network(recipe, data, run, execution, resume)
             trainer = Trainer(recipe, data, run, network, execution, show_progress, say)
             if resume:
                 trainer.restore()
-            write_beginning(recipe, prepared, run, data.damaged)
+            agree_on_step(workers, trainer.progress.step)
+            if workers.chief:
+                write_beginning(recipe, prepared, run, data.damaged)
             return trainer.run(prepared)
+
+
+def _log(
+    recipe: Recipe, prepared: PreparedDirectory, run: RunDirectory, workers: Workers
+) -> contextlib.AbstractContextManager[object]:
+    """The log of the run, which the chief writes."""
+    if not workers.chief:
+        return contextlib.nullcontext()
+    remove_all_temporaries(run.root)
+    return run_log("train", run.log, recipe=recipe.name, prepared=prepared.root)
+
+
+def _own(run: RunDirectory, workers: Workers) -> contextlib.AbstractContextManager[None]:
+    """Hold the run directory: the chief, for all workers."""
+    if not workers.chief:
+        return contextlib.nullcontext()
+    return exclusive(run.root, "is being trained by another process", "--run-dir")
 
 
 def _network(
     recipe: Recipe, data: TrainingData, run: RunDirectory, execution: Execution, resume: bool
 ) -> Network:
-    if resume and run.scaler.is_file():
-        scaler = load_scaler(run.scaler, recipe.audio.n_mels)
-    else:
-        scaler = fit_scaler(recipe, data.index, data.train.rows)
-        save_scaler(run.scaler, scaler)
+    workers = execution.workers
+    if workers.chief and not (resume and run.scaler.is_file()):
+        save_scaler(run.scaler, fit_scaler(recipe, data.index, data.train.rows))
+    workers.from_chief("scaler", None, recipe.distribution.prepare_seconds)
+    scaler = load_scaler(run.scaler, recipe.audio.n_mels)
     return network_of(recipe, data.sizes, scaler, execution.precision, execution.replicas)
 
 
@@ -114,7 +139,9 @@ class Trainer:
         }
         self.validator = Validator(recipe, network, self.states, data.validation, data.index)
         self.mean_target = mean_target_scores(data.train, data.validation)
-        self._show, self._say = show_progress, say
+        self._chief = execution.workers.chief
+        self._show = show_progress and self._chief
+        self._say = say if self._chief else _say_nothing
         self._full_board = recipe.training.tensorboard == "full"
 
     def restore(self) -> None:
@@ -141,7 +168,21 @@ class Trainer:
             self._say(f"note: the learning rate now falls over {epochs} epochs instead of {before}")
 
     def run(self, prepared: PreparedDirectory) -> Summary:
-        """Train to the end, whatever is left to do."""
+        """Train to the end, whatever is left to do; the chief alone writes anything."""
+        if not self._chief:
+            self._train()
+            return self._summary_of_the_chief()
+        summary = self._run_as_chief(prepared)
+        self.execution.workers.from_chief(_TRAINED, None)
+        return summary
+
+    def _summary_of_the_chief(self) -> Summary:
+        """Wait until it has written the last state, which has the scores."""
+        self.execution.workers.from_chief(_TRAINED, None, self.recipe.distribution.prepare_seconds)
+        self.progress = restore_state(self.run_directory.last, self.states, len(self.recipe.sources))
+        return self.summary()
+
+    def _run_as_chief(self, prepared: PreparedDirectory) -> Summary:
         path, data = self.run_directory.card, self.data.fingerprint
         card = RunCard(self.recipe, self.execution, data, self.network.parameters(), path)
         card.write(path, self.progress)
@@ -155,9 +196,7 @@ class Trainer:
             card.write(path, self.progress, "done", summary)
             return summary
         except BaseException as error:
-            with contextlib.suppress(
-                OSError, KerasrepError
-            ):  # a full disk may be why
+            with contextlib.suppress(OSError, KerasrepError):  # a full disk may be why
                 card.write(path, self.progress, how_it_ended(error))
             raise
         finally:
@@ -194,11 +233,14 @@ class Trainer:
 
     def save(self) -> None:
         """Write the whole state."""
-        save_state(self.run_directory.last, self.states, self.progress)
-        event("state_saved", step=self.progress.step)
+        if self._chief:
+            save_state(self.run_directory.last, self.states, self.progress)
+            event("state_saved", step=self.progress.step)
 
     def epoch_done(self, epoch: int, sums: NDArray[np.float64], segments_per_second: float) -> None:
-        """Record an epoch, validate, and keep what has to be kept."""
+        """Record an epoch, validate, and keep what has to be kept: the chief, while the others wait."""
+        if not self._chief:
+            return
         training, last = self.recipe.training, epoch == self.recipe.training.epochs
         scores = {}
         if last or epoch % training.validate_every_epochs == 0:
@@ -289,6 +331,10 @@ class Trainer:
             )
             rows.append(row)
         return Summary(rows, self.recipe.training.epochs, self.progress.seconds)
+
+
+def _say_nothing(line: str) -> None:
+    del line
 
 
 def _csv(history: list[dict[str, float]]) -> str:

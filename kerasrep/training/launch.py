@@ -1,0 +1,126 @@
+"""Several workers on this machine, started again from the last checkpoint when one dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from kerasrep.errors import RunError
+from kerasrep.run_directory import RunDirectory
+from kerasrep.stop_requests import StopRequest, stop_requests
+
+_COMMAND = "import sys; from kerasrep.cli.train import entry; sys.exit(entry())"
+_TRY_AGAIN = 75  # exit code of `WorkerLost`
+_GRACE_SECONDS = 15.0
+_POLL_SECONDS = 0.1
+
+
+def launch(
+    arguments: Sequence[str],
+    run: RunDirectory,
+    resume: bool,
+    workers: int,
+    restarts: int,
+    say: Callable[[str], None] = print,
+) -> int:
+    """Train with several processes on this machine.
+
+    Args:
+        arguments: Of `kerasrep-train`, without run directory, `--resume` and `--workers`.
+        run: Where the chief writes.
+        resume: Go on with the run there.
+        workers: Processes.
+        restarts: How often to start again after a process died.
+        say: Prints a line for people.
+
+    Returns:
+        The exit code: the chief's, who has printed its error.
+
+    Raises:
+        RunError: Where processes died more often than that.
+    """
+    for attempt in range(restarts + 1):
+        more = ["--run-dir", str(run.root)]
+        if resume or (attempt and run.recipe.is_file()):
+            more.append("--resume")
+        with stop_requests() as request:
+            codes = _run([*arguments, *more], workers, request)
+        died = _died(codes)
+        if died is None or request.number:
+            return next((code for code in codes if code not in (0, _TRY_AGAIN)), max(codes))
+        how = f"killed by {signal.Signals(-codes[died]).name}" if codes[died] < 0 else "cut off"
+        message = f"worker {died} of {workers} was {how}"
+        if attempt == restarts:
+            raise RunError(f"{message} {restarts + 1} times; see its messages, then go on with --resume")
+        say(f"{message}; starting all again from the last checkpoint ({attempt + 1} of {restarts})")
+    raise AssertionError("the loop returns or raises")
+
+
+def _died(codes: Sequence[int]) -> int | None:
+    """The worker whose death is worth another try; none where one failed with an error of its own."""
+    if any(code > 0 and code != _TRY_AGAIN for code in codes):
+        return None
+    order = sorted(range(len(codes)), key=lambda rank: codes[rank])  # killed before those it left behind
+    return next((rank for rank in order if codes[rank]), None)
+
+
+def _run(arguments: Sequence[str], workers: int, request: StopRequest) -> list[int]:
+    """Run all workers once; returns their exit codes, a kill of our own as 0."""
+    addresses = _free_addresses(workers)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _COMMAND, *arguments],
+            env=_environment(addresses, rank),
+            stdout=None if rank == 0 else subprocess.DEVNULL,
+            stderr=None if rank == 0 else subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C reaches them through us, once
+        )
+        for rank in range(workers)
+    ]
+    try:
+        return _wait(processes, request)
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def _wait(processes: list[subprocess.Popen[bytes]], request: StopRequest) -> list[int]:
+    passed_on, end = False, float("inf")
+    while any(process.poll() is None for process in processes) and time.monotonic() < end:
+        if request.number and not passed_on:
+            passed_on = True
+            for process in processes:
+                process.send_signal(request.number)
+        codes = [process.poll() for process in processes]
+        if any(code is not None and code < 0 for code in codes):
+            break  # the others would notice by missing heartbeats, later
+        if any(codes) and end == float("inf"):
+            end = time.monotonic() + _GRACE_SECONDS  # to print why
+        time.sleep(_POLL_SECONDS)
+    return [process.poll() or 0 for process in processes]
+
+
+def _environment(addresses: Sequence[str], rank: int) -> dict[str, str]:
+    config = {"cluster": {"worker": list(addresses)}, "task": {"type": "worker", "index": rank}}
+    environment = os.environ | {"TF_CONFIG": json.dumps(config)}
+    gpus = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    share = len(gpus) // len(addresses)
+    if share:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[rank * share : (rank + 1) * share])
+    return environment
+
+
+def _free_addresses(count: int) -> list[str]:
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in servers]
+    for server in servers:
+        server.close()
+    return [f"127.0.0.1:{port}" for port in ports]

@@ -1,0 +1,121 @@
+"""Workers as processes of this machine: what they learn together, and what happens when one dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kerasrep.recipe_file import write_recipe
+from kerasrep.run_directory import RunDirectory, read_arrays
+from kerasrep.training import launch as module
+from kerasrep.training.launch import launch
+
+TRAIN = "import sys; from kerasrep.cli.train import entry; sys.exit(entry())"
+
+
+def scripted(monkeypatch, *attempts):
+    """Replace the processes by their exit codes; returns the command lines."""
+    left, seen = list(attempts), []
+
+    def run(arguments, workers, request):
+        seen.append(list(arguments))
+        return list(left.pop(0))
+
+    monkeypatch.setattr(module, "_run", run)
+    return seen
+
+
+def test_a_worker_that_was_killed_is_started_again_and_resumes_where_there_is_a_run(monkeypatch, tmp_path):
+    run, said = RunDirectory(tmp_path), []
+    run.recipe.write_text("name: begun")
+    seen = scripted(monkeypatch, (module._TRY_AGAIN, -signal.SIGKILL), (0, 0))
+    assert launch(["r.yaml"], run, False, 2, 3, said.append) == 0
+    assert [line[-1] for line in seen] == [str(tmp_path), "--resume"]
+    assert said == [
+        "worker 1 of 2 was killed by SIGKILL; starting all again from the last checkpoint (1 of 3)"
+    ]
+
+
+def test_a_worker_with_an_error_of_its_own_is_not_started_again(monkeypatch, tmp_path):
+    seen = scripted(monkeypatch, (module._TRY_AGAIN, 2))
+    assert launch(["r.yaml"], RunDirectory(tmp_path), False, 2, 3) == 2
+    assert len(seen) == 1
+
+
+def test_restarts_come_to_an_end(monkeypatch, tmp_path):
+    scripted(monkeypatch, *[(-signal.SIGKILL, 0)] * 2)
+    with pytest.raises(module.RunError, match="worker 0 of 2 was killed by SIGKILL 2 times"):
+        launch(["r.yaml"], RunDirectory(tmp_path), False, 2, 1, lambda line: None)
+
+
+def recipe_file(tiny_recipe, folder, dropout=0.5):
+    recipe = tiny_recipe(
+        model={"width": 0.0625, "dropout": dropout},
+        training={"epochs": 6, "checkpoint_every_epochs": 2, "tensorboard": "scalars"},
+        export={"directory": str(folder / "exported")},
+    )
+    write_recipe(folder / "tones.yaml", recipe)
+    return folder / "tones.yaml"
+
+
+def start(path, run, *arguments):
+    command = [sys.executable, "-c", TRAIN, path, "--run-dir", run.root, *arguments]
+    return subprocess.Popen(
+        [str(a) for a in command], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def finish(process, seconds=400):
+    out, err = process.communicate(timeout=seconds)
+    assert process.returncode == 0, err
+    return out
+
+
+def vectors(run):
+    return {n: a for n, a in read_arrays(run.last).items() if n not in ("meta", "sums")}
+
+
+def losses(run):
+    history = json.loads(str(read_arrays(run.last)["meta"]))["history"]
+    return np.array([value for row in history for key, value in sorted(row.items()) if "loss/" in key])
+
+
+@pytest.mark.slow
+def test_two_workers_equal_two_replicas_and_a_killed_worker_changes_nothing(
+    tiny_recipe, prepared_tones, tmp_path
+):
+    path = recipe_file(tiny_recipe, tmp_path)
+    runs = {name: RunDirectory(tmp_path / name) for name in ("replicas", "workers", "killed")}
+    finish(start(path, runs["replicas"], "distribution.devices=2"))
+    finish(start(path, runs["workers"], "--workers", 2))
+    one, other = vectors(runs["replicas"]), vectors(runs["workers"])
+    worst = max(np.abs(one[n] - other[n]).max() / (np.abs(one[n]).max() + 1e-12) for n in one if one[n].size)
+    gap = np.abs(losses(runs["replicas"]) - losses(runs["workers"])).max()
+    print(f"largest relative difference of a vector {worst:.2e}, of a loss {gap:.2e} nats")
+    assert gap < 1e-3
+
+    process = start(path, runs["killed"], "--workers", 2)
+    end = time.monotonic() + 300
+    while not (
+        runs["killed"].last.exists() and read_arrays(runs["killed"].last)["sums"].size and epochs(runs)
+    ):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[1]), signal.SIGKILL)
+    out = finish(process)
+    assert "worker 1 of 2 was killed by SIGKILL; starting all again" in out
+    again = vectors(runs["killed"])
+    for name, expected in other.items():
+        np.testing.assert_array_equal(again[name], expected, err_msg=name)
+    np.testing.assert_array_equal(losses(runs["killed"]), losses(runs["workers"]))
+
+
+def epochs(runs):
+    return json.loads(str(read_arrays(runs["killed"].last)["meta"]))["step"]
