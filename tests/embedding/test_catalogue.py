@@ -358,7 +358,7 @@ def test_what_cannot_be_written_is_told_and_the_work_kept(folder, tmp_path, quic
 
     with monkeypatch.context() as patch:
         patch.setattr(writing, "write_npz", full)
-        with pytest.raises(RunError, match=r"No space left on device.*what is done is kept"):
+        with pytest.raises(RunError, match=r"the disk is full.*what is done is kept"):
             embed(folder, tmp_path / "x.npz")
     assert embed(folder, tmp_path / "x.npz").kept == 7
 
