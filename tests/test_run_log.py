@@ -45,7 +45,7 @@ def test_a_job_tells_its_beginning_its_events_and_its_end(tmp_path):
         (Interrupted("stopped after step 3", 15), "stopped by SIGTERM"),
         (KeyboardInterrupt(), "stopped by SIGINT"),
         (Terminated(), "stopped by SIGTERM"),
-        (OSError(errno.ENOSPC, "No space left on device", "/x"), "failed: /x: No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), "failed: /x: the disk is full"),
         (ZeroDivisionError("two\nlines"), "failed: ZeroDivisionError: two\\nlines"),
     ],
 )

@@ -328,7 +328,8 @@ def test_no_updates_give_the_start_and_its_likelihood():
     assert fitted.log_likelihoods == pytest.approx([(counts * np.log(start[0] @ start[1].T)).sum()])
 
 
-def test_a_bar_is_shown_only_where_it_is_asked_for(capsys):
+def test_a_bar_is_shown_only_where_it_is_asked_for(capsys, monkeypatch):
+    monkeypatch.setattr("kerasrep.console._is_terminal", lambda file: True)
     fit_plsa(random_counts(), 2, n_iterations=3)
     assert capsys.readouterr().err == ""
     fit_plsa(random_counts(), 2, n_iterations=3, tolerance=0, progress=True, label="topics of tag")

@@ -167,7 +167,8 @@ def test_counts_stay_as_they_were_and_stored_zeros_are_no_terms():
     np.testing.assert_array_equal(counts.data, before.data)
 
 
-def test_bars_name_the_source_and_are_off_by_default(capsys):
+def test_bars_name_the_source_and_are_off_by_default(capsys, monkeypatch):
+    monkeypatch.setattr("kerasrep.console._is_terminal", lambda file: True)
     build({"tag": tag_labels()}, size=3)
     assert capsys.readouterr().err == ""
     build_targets({"tag": tag_labels()}, TRAIN, TargetSettings(size=3), seed=9, progress=True)
