@@ -27,20 +27,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
         RunError: Where the folder cannot be written.
         StorageError: Where the disk is full, or fails, before the file is whole.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _beginning(path.parent):
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
-        reason = f"cannot write there ({error.strerror}); choose another folder"
-        raise _cannot_begin(path.parent, error, reason) from error
     os.close(handle)
     temporary = Path(name)
     try:
         with storage_faults(path):
             yield temporary
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
+            _open_up(temporary, 0o666)
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -53,18 +47,12 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     Raises:
         RunError: Where the parent cannot be written, or `path` exists by then.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _beginning(path.parent):
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    except OSError as error:
-        reason = f"cannot write there ({error.strerror}); choose another folder"
-        raise _cannot_begin(path.parent, error, reason) from error
     try:
         with storage_faults(path):
             yield temporary
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o777 & ~umask)
+            _open_up(temporary, 0o777)
             try:
                 temporary.rename(path)
             except OSError as error:
@@ -102,12 +90,25 @@ def _remove(path: Path) -> None:
             path.unlink()
 
 
-def _cannot_begin(folder: Path, error: OSError, reason: str) -> RunError:
-    """A temporary name could not be made."""
-    full = storage_reason(error)
-    if full is None:
-        return RunError(f"{folder}: {reason}")
-    return StorageError(f"{folder}: cannot write there: {full}; {STORAGE_ADVICE}")
+@contextlib.contextmanager
+def _beginning(folder: Path) -> Iterator[None]:
+    """Make `folder`, and say why nothing can be begun there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        full = storage_reason(error)
+        if full is None:
+            message = f"{folder}: cannot write there ({error.strerror}); choose another folder"
+            raise RunError(message) from error
+        raise StorageError(f"{folder}: cannot write there: {full}; {STORAGE_ADVICE}") from error
+
+
+def _open_up(path: Path, mode: int) -> None:
+    """Give a temporary name, which is for its owner alone, the rights that a new one has."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(mode & ~umask)
 
 
 @contextlib.contextmanager

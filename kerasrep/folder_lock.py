@@ -12,6 +12,26 @@ from kerasrep.errors import RunError, storage_reason
 
 
 @contextlib.contextmanager
+def held(folder: Path, wait: bool = True) -> Iterator[None]:
+    """Hold a folder that is there.
+
+    Args:
+        folder: The folder.
+        wait: Until no other process holds it.
+
+    Raises:
+        BlockingIOError: Where another process holds it, and nobody waits.
+        OSError: Where it cannot be opened.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
 def exclusive(folder: Path, busy: str, option: str) -> Iterator[None]:
     """Make a folder where there is none, and hold it.
 
@@ -23,19 +43,15 @@ def exclusive(folder: Path, busy: str, option: str) -> Iterator[None]:
     Raises:
         RunError: Where another process holds the folder, or it cannot be made.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        reason = storage_reason(error) or error.strerror
-        raise RunError(f"{folder}: cannot write there ({reason}); choose another {option}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(folder, wait=False))
+        except BlockingIOError as error:
+            raise RunError(f"{folder}: {busy}; wait for it or stop it") from error
+        except OSError as error:
+            raise _cannot_write(folder, error, f"choose another {option}") from error
         yield
-    except BlockingIOError as error:
-        raise RunError(f"{folder}: {busy}; wait for it or stop it") from error
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -51,14 +67,12 @@ def in_turn(root: Path, waiting: Callable[[], object]) -> Iterator[None]:
     Raises:
         RunError: Where it cannot be made.
     """
-    path = root.with_name(f".{root.name}.lock")
+    advice = "set KERASREP_HOME to another folder"
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
+        file = root.with_name(f".{root.name}.lock").open("w")
     except OSError as error:
-        reason = storage_reason(error) or error.strerror
-        message = f"{root}: cannot write there ({reason}); set KERASREP_HOME to another folder"
-        raise RunError(message) from error
+        raise _cannot_write(root, error, advice) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -68,7 +82,9 @@ def in_turn(root: Path, waiting: Callable[[], object]) -> Iterator[None]:
         try:
             root.mkdir(exist_ok=True)
         except OSError as error:
-            reason = storage_reason(error) or error.strerror
-            message = f"{root}: cannot write there ({reason}); set KERASREP_HOME to another folder"
-            raise RunError(message) from error
+            raise _cannot_write(root, error, advice) from error
         yield
+
+
+def _cannot_write(folder: Path, error: OSError, advice: str) -> RunError:
+    return RunError(f"{folder}: cannot write there ({storage_reason(error) or error.strerror}); {advice}")

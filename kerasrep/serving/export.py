@@ -7,8 +7,6 @@ back, compared with the trained model, its warm-up requests replayed, and only t
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,6 +25,7 @@ from kerasrep.export_directory import (
     card_path,
     warmup_path,
 )
+from kerasrep.folder_lock import held
 from kerasrep.model.folding import fold_batch_norm
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import Network
@@ -212,18 +211,18 @@ def _temporary_beside(export: Path) -> Iterator[Path]:
     made = [folder for folder in (export, export.parent) if not folder.exists()]
     try:
         export.mkdir(parents=True, exist_ok=True)
-        with _held(export):  # nobody sweeps between making a folder and holding it
+        with held(export):  # nobody sweeps between making a folder and holding it
             _remove_abandoned(export)
             temporary = tempfile.TemporaryDirectory(prefix=".export-", dir=export)
-            held = contextlib.ExitStack()
-            held.enter_context(_held(Path(temporary.name)))
+            stack = contextlib.ExitStack()
+            stack.enter_context(held(Path(temporary.name)))
     except OSError as error:
         raise ExportError(
             f"{export}: cannot write there ({storage_reason(error) or error.strerror}); choose another "
             "export directory"
         ) from error
     try:
-        with held, temporary as name, storage_faults(export):
+        with stack, temporary as name, storage_faults(export):
             yield Path(name)
     finally:
         for folder in made:
@@ -231,28 +230,17 @@ def _temporary_beside(export: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
-@contextlib.contextmanager
-def _held(folder: Path, wait: bool = True) -> Iterator[None]:
-    """Hold a folder; the system lets go of it when the process ends."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
-
-
 def _remove_abandoned(export: Path) -> None:
     """Remove what killed exports left; only for the process that holds `export`."""
     for left in export.glob(".export-*"):
-        with contextlib.suppress(OSError), _held(left, wait=False):
+        with contextlib.suppress(OSError), held(left, wait=False):
             shutil.rmtree(left, ignore_errors=True)
 
 
 def _claim(folder: ServingFolder, saved: Path | None, runtimes: Path | None) -> Path:
     """Rename what was written to the next free number, which others may be claiming as well."""
     try:
-        with _held(folder.root):
+        with held(folder.root):
             number = folder.next_number()
             version, others = folder.root / str(number), folder.runtimes(number)
             if runtimes is not None:
