@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,28 +33,34 @@ class Board:
         with storage_faults(folder):
             self._writer = tf.summary.create_file_writer(str(folder), filename_suffix=suffix or ".train")
 
+    @contextlib.contextmanager
+    def _at(self, step: int) -> Iterator[None]:
+        """Write at a step; TensorFlow writes to the file whenever its buffer is full."""
+        with storage_faults(self._folder), self._writer.as_default(step):
+            yield
+
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Write scalars."""
-        with self._writer.as_default(step):
+        with self._at(step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
     def mels(self, mels: NDArray[np.float32]) -> None:
         """Show standardised log-mels, [segments, frames, mels, 2], left channel, low bands below."""
         pictures = np.clip((mels[:SHOWN_MELS, :, ::-1, :1] + 3.0) / 6.0, 0.0, 1.0).transpose(0, 2, 1, 3)
-        with self._writer.as_default(0):
+        with self._at(0):
             tf.summary.image("log_mel", pictures, max_outputs=SHOWN_MELS)
 
     def graph(self, network: Network) -> None:
         """Show the graph of the trunk."""
         mel = tf.TensorSpec((None, *network.trunk.inputs[0].shape[1:]), tf.float32)
         traced = tf.function(lambda x: list(network.trunk(x).values())).get_concrete_function(mel)
-        with self._writer.as_default(0):
+        with self._at(0):
             tf.summary.graph(traced.graph)
 
     def histograms(self, network: Network, step: int) -> None:
         """Show the distribution of every weight; variable paths are unique."""
-        with self._writer.as_default(step):
+        with self._at(step):
             for group in network.groups:
                 for variable in network.variables(group):
                     tf.summary.histogram(f"weights/{group}/{variable.path}", variable.numpy())
@@ -62,7 +69,7 @@ class Board:
         """List the run among others by settings and final losses."""
         from tensorboard.plugins.hparams import api
 
-        with self._writer.as_default(0):
+        with self._at(0):
             api.hparams(_hparams(recipe), trial_id=recipe.fingerprint())
             for row in summary.rows:
                 tf.summary.scalar(f"final_loss/{row.source}", row.after)
