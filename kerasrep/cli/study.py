@@ -92,7 +92,7 @@ def _run(
         if not report_only:
             slots = make_slots(study.recipe.workers)
             for line in _notes(design, runs):
-                print(line)
+                console.say(line)
             done = len(finished(folder, runs))
             console.say(f"{study.recipe.name}: {len(runs)} runs, {done} done already, {len(slots)} at once")
             with Display() as display:

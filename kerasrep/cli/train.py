@@ -39,7 +39,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--workers", metavar="N", type=_count, help="train with N processes on this machine (multi_worker)"
     )
     parser.add_argument(
-        "--restarts", metavar="N", type=int, default=3, help="of --workers when one of them dies (default: 3)"
+        "--restarts",
+        metavar="N",
+        type=_restarts,
+        default=3,
+        help="of --workers when one of them dies (default: 3)",
     )
     command.add_common_arguments(parser)
     return parser
@@ -48,6 +52,12 @@ def build_parser() -> argparse.ArgumentParser:
 def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1024:
         raise argparse.ArgumentTypeError(f"{text}: takes a number from 1 to 1024")
+    return int(text)
+
+
+def _restarts(text: str) -> int:
+    if not text.isdecimal() or int(text) > 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text}: takes a number from 0 to 1000000")
     return int(text)
 
 
@@ -88,10 +98,9 @@ def _launch(arguments: argparse.Namespace, recipe: Recipe, run: RunDirectory | N
     words = [arguments.recipe, *arguments.overrides]
     if recipe.distribution.name != "multi_worker":
         words.append("distribution.name=multi_worker")
-    if arguments.verbose:
-        words.append("--verbose")
+    words += [option for option in ("--verbose", "--quiet") if getattr(arguments, option[2:])]
     run = run or new_run(RUNS, recipe.name)
-    return launch(words, run, arguments.resume, arguments.workers, max(0, arguments.restarts))
+    return launch(words, run, arguments.resume, arguments.workers, arguments.restarts, console.say)
 
 
 def _train(recipe: Recipe, run: RunDirectory | None, resume: bool) -> None:

@@ -83,14 +83,25 @@ def _without(shards: Collection[str]) -> str:
     return f"without {', '.join(sorted(shards))}" if shards else "with all shards"
 
 
-def agree(workers: Workers, recipe: Recipe, prepared: PreparedDirectory, run: RunDirectory) -> None:
+def agree(
+    workers: Workers,
+    recipe: Recipe,
+    prepared: PreparedDirectory,
+    run: RunDirectory,
+    damaged: Collection[str] = (),
+) -> None:
     """Compare recipe, data and folder of all workers before any of them does anything.
 
     Raises:
         RecipeError: Where recipes differ; names the setting.
-        RunError: Where versions, data or folders differ.
+        RunError: Where versions, data, damaged shards or folders differ.
     """
-    mine = {"version": kerasrep.__version__, "data": prepared.root.name, "recipe": recipe.as_dict()}
+    mine = {
+        "version": kerasrep.__version__,
+        "data": prepared.root.name,
+        "shards": _without(damaged),
+        "recipe": recipe.as_dict(),
+    }
     for rank, theirs in enumerate(workers.exchange("recipe", mine)):
         for key, own, other in differences(mine, theirs, ()):
             part, _, setting = key.partition(".")

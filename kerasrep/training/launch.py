@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,13 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from kerasrep.errors import RunError
+from kerasrep.errors import RunError, one_line
 from kerasrep.run_directory import RunDirectory
 from kerasrep.stop_requests import StopRequest, stop_requests
 
 _COMMAND = "import sys; from kerasrep.cli.train import entry; sys.exit(entry())"
 _TRY_AGAIN = 75  # exit code of `WorkerLost`
+_SIGNALLED = 128  # exit codes beyond say which signal it was
 _GRACE_SECONDS = 15.0
 _POLL_SECONDS = 0.1
 
@@ -43,21 +46,22 @@ def launch(
         The exit code: the chief's, who has printed its error.
 
     Raises:
-        RunError: Where processes died more often than that.
+        RunError: Where processes died more often than that, or another worker than the chief failed.
     """
     for attempt in range(restarts + 1):
         more = ["--run-dir", str(run.root)]
         if resume or (attempt and run.recipe.is_file()):
             more.append("--resume")
         with stop_requests() as request:
-            codes = _run([*arguments, *more], workers, request)
+            codes = _run([*arguments, *more], workers, request, run)
         died = _died(codes)
         if died is None or request.number:
-            return next((code for code in codes if code not in (0, _TRY_AGAIN)), max(codes))
+            return _exit_code(codes, run)
         how = f"killed by {signal.Signals(-codes[died]).name}" if codes[died] < 0 else "cut off"
         message = f"worker {died} of {workers} was {how}"
         if attempt == restarts:
-            raise RunError(f"{message} {restarts + 1} times; see its messages, then go on with --resume")
+            again = "see worker-N.txt there, then go on with --resume"
+            raise RunError(f"{run.root}: {message} {restarts + 1} times; {again}")
         say(f"{message}; starting all again from the last checkpoint ({attempt + 1} of {restarts})")
     raise AssertionError("the loop returns or raises")
 
@@ -70,20 +74,46 @@ def _died(codes: Sequence[int]) -> int | None:
     return next((rank for rank in order if codes[rank]), None)
 
 
-def _run(arguments: Sequence[str], workers: int, request: StopRequest) -> list[int]:
+def _exit_code(codes: Sequence[int], run: RunDirectory) -> int:
+    """The first that is an error of its own.
+
+    Raises:
+        RunError: Where that is not the chief's, who has said why: with the last line of the worker.
+    """
+    rank = next((rank for rank, code in enumerate(codes) if code not in (0, _TRY_AGAIN)), None)
+    if rank is None:
+        return max(codes)
+    if rank and codes[0] in (0, _TRY_AGAIN) and codes[rank] <= _SIGNALLED:
+        path = _messages(run, rank)
+        text = path.read_text(encoding="utf-8", errors="replace").strip() or f"exit code {codes[rank]}"
+        failure = RunError(f"worker {rank} failed: {one_line(text.splitlines()[-1])}; its messages: {path}")
+        failure.exit_code = codes[rank]
+        raise failure
+    return codes[rank]
+
+
+def _messages(run: RunDirectory, rank: int) -> Path:
+    """What a worker prints that is not the chief, whose messages are on the screen."""
+    return run.root / f"worker-{rank}.txt"
+
+
+def _run(arguments: Sequence[str], workers: int, request: StopRequest, run: RunDirectory) -> list[int]:
     """Run all workers once; returns their exit codes, a kill of our own as 0."""
     addresses = _free_addresses(workers)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", _COMMAND, *arguments],
-            env=_environment(addresses, rank),
-            stdout=None if rank == 0 else subprocess.DEVNULL,
-            stderr=None if rank == 0 else subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C reaches them through us, once
-        )
-        for rank in range(workers)
-    ]
+    processes = []
+    run.root.mkdir(parents=True, exist_ok=True)
     try:
+        for rank in range(workers):
+            with contextlib.ExitStack() as stack:
+                file = stack.enter_context(_messages(run, rank).open("ab")) if rank else None
+                process = subprocess.Popen(
+                    [sys.executable, "-c", _COMMAND, *arguments],
+                    env=_environment(addresses, rank),
+                    stdout=file,
+                    stderr=file,
+                    start_new_session=True,  # Ctrl-C reaches them through us, once
+                )
+            processes.append(process)
         return _wait(processes, request)
     finally:
         for process in processes:

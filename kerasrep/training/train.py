@@ -70,7 +70,7 @@ def train(
     execution = choose_execution(recipe)
     workers = execution.workers
     with workers.faults(), _own(run, workers), data_faults():
-        agree(workers, recipe, prepared, run)
+        agree(workers, recipe, prepared, run, data.damaged)
         check_run(recipe, prepared, run, resume, data.damaged)
         workers.exchange("run checked", None)  # before the chief changes anything that is checked
         for name, reason in data.damaged.items():

@@ -23,7 +23,7 @@ def scripted(monkeypatch, *attempts):
     """Replace the processes by their exit codes; returns the command lines."""
     left, seen = list(attempts), []
 
-    def run(arguments, workers, request):
+    def run(arguments, workers, request, directory):
         seen.append(list(arguments))
         return list(left.pop(0))
 
@@ -42,10 +42,21 @@ def test_a_worker_that_was_killed_is_started_again_and_resumes_where_there_is_a_
     ]
 
 
-def test_a_worker_with_an_error_of_its_own_is_not_started_again(monkeypatch, tmp_path):
+def test_a_worker_with_an_error_of_its_own_is_quoted_and_not_started_again(monkeypatch, tmp_path):
     seen = scripted(monkeypatch, (module._TRY_AGAIN, 2))
-    assert launch(["r.yaml"], RunDirectory(tmp_path), False, 2, 3) == 2
-    assert len(seen) == 1
+    (tmp_path / "worker-1.txt").write_text("note: ...\nkerasrep-train: error: no such key\n")
+    with pytest.raises(
+        module.RunError, match="worker 1 failed: kerasrep-train: error: no such key; its"
+    ) as told:
+        launch(["r.yaml"], RunDirectory(tmp_path), False, 2, 3)
+    assert told.value.exit_code == 2 and len(seen) == 1
+
+
+def test_the_chief_has_told_its_own_error(monkeypatch, tmp_path):
+    seen = scripted(monkeypatch, (2, module._TRY_AGAIN), (2, 1))
+    for _ in range(2):
+        assert launch(["r.yaml"], RunDirectory(tmp_path), False, 2, 3) == 2
+    assert len(seen) == 2
 
 
 def test_restarts_come_to_an_end(monkeypatch, tmp_path):
