@@ -1,6 +1,7 @@
 """Commands as processes that are killed, and file systems that run full."""
 
 import dataclasses
+import json
 import os
 import random
 import signal
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from kerasrep.run_log import LOG_NAME
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +35,13 @@ def run(command, arguments, log, before="", **environment):
     process = start(command, arguments, log, before, **environment)
     code = process.wait(timeout=900)
     return code, log.read_text()
+
+
+def content_of(path):
+    """What is in a file; of a log, which has times and earlier sittings, how the last one ended."""
+    if not path.name.endswith(LOG_NAME):
+        return path.read_bytes()
+    return json.loads(path.read_text().splitlines()[-1])["ended"].encode()
 
 
 def wait_until_ready(process, log):

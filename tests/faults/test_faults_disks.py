@@ -6,13 +6,14 @@ import time
 
 import numpy as np
 import pytest
-from fault_tools import run, start, told_in_one_line, wait_until_ready
+from fault_tools import content_of, run, start, told_in_one_line, wait_until_ready
 
 from kerasrep.embedding.catalogue.reading import read_embeddings
 from kerasrep.embedding.starter import default_model
 from kerasrep.folder_lock import exclusive
 from kerasrep.recipe_file import write_recipe
 from kerasrep.run_directory import RunDirectory, read_arrays, read_json
+from kerasrep.run_log import LOG_NAME
 
 pytestmark = pytest.mark.slow
 
@@ -50,8 +51,9 @@ def hidden(root):
 
 
 def all_bytes(root):
+    """Name -> content of all files; a log, which has times and earlier sittings, by its last word."""
     files = [path for path in root.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
-    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+    return {str(path.relative_to(root)): content_of(path) for path in files}
 
 
 def test_full_disks_in_preparation(make_disk, tmp_path, tiny_recipe, tally):
@@ -117,7 +119,11 @@ def test_full_disks_in_embedding(make_disk, tmp_path, tones, suffix, tally):
         expected, found = (read_embeddings(root / f"vectors{suffix}") for root in (whole, disk))
         assert found.paths == expected.paths
         np.testing.assert_array_equal(found.embeddings, expected.embeddings)
-        assert [path.name for path in disk.iterdir()] == [f"vectors{suffix}"]
+        assert sorted(path.name for path in disk.iterdir()) == [
+            f"vectors{suffix}",
+            f"vectors{suffix}.{LOG_NAME}",
+        ]
+        assert content_of(disk / f"vectors{suffix}.{LOG_NAME}") == b"done"
 
     tried, seconds = fill_again_and_again(
         make_disk,

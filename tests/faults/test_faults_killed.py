@@ -5,12 +5,13 @@ import time
 import numpy as np
 import pytest
 import soundfile
-from fault_tools import kill_again_and_again, run, start
+from fault_tools import content_of, kill_again_and_again, run, start
 
 from kerasrep.embedding.catalogue.reading import read_embeddings
 from kerasrep.embedding.starter import default_model
 from kerasrep.recipe_file import write_recipe
 from kerasrep.run_directory import RunDirectory, read_arrays, read_json
+from kerasrep.run_log import LOG_NAME
 
 pytestmark = pytest.mark.slow
 
@@ -105,7 +106,7 @@ def test_preparation_killed_at_random_moments_ends_with_the_same_bytes(tmp_path,
 
     def contents(place):
         kept = [path for path in place.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
-        return {str(path.relative_to(place)): path.read_bytes() for path in kept}
+        return {str(path.relative_to(place)): content_of(path) for path in kept}
 
     whole = tmp_path / "whole"
     seconds = unbroken("prepare", [tmp_path / "recipe.yaml"], log, PREPARING, KERASREP_HOME=whole)
@@ -148,7 +149,9 @@ def test_embedding_killed_at_random_moments_ends_with_the_same_table(tmp_path, k
         assert found.paths == expected.paths
         np.testing.assert_array_equal(found.embeddings, expected.embeddings)
         np.testing.assert_array_equal(found.seconds, expected.seconds)
-        assert [path.name for path in place.iterdir()] == ["vectors.parquet"]
+        names = sorted(path.name for path in place.iterdir())
+        assert names == ["vectors.parquet", f"vectors.parquet.{LOG_NAME}"]
+        assert content_of(place / names[1]) == b"done"
 
     recovery = kill_again_and_again(
         begin, lambda place: start("embed", arguments(place), log, EMBEDDING), check, seconds, kills, 3, log
