@@ -115,8 +115,8 @@ def embed_catalogue(
 ) -> Summary:
     """Embed files and folders into one table.
 
-    What is done is kept beside the output until all is: after a kill, the same call goes on. Memory grows
-    neither with the number of files nor with their length.
+    What is done is kept beside the output until all is: after a kill, the same call goes on. Memory hardly
+    grows with the number of files or with their length.
 
     Args:
         model_path: An export, a run directory or a `.keras` file.
@@ -162,16 +162,14 @@ def embed_catalogue(
             summary.kept = journal.count(DONE)
             event("listed", waiting=journal.count(WAITING), done_before=summary.kept)
 
+            decoder, threads, folder = settings.decoder, settings.workers, journal.folder.absolute()
+            work = Work(found.absolute(), fingerprint, layout, decoder, threads, about.to_json(), folder)
+
             def embed(ended: Callable[[float | None], object]) -> None:
                 if cluster is None:
-                    files = journal.todo()
-                    embed_into(journal, files, model, layout, settings.decoder, settings.workers, ended)
-                    return
-                folder, what = journal.folder.absolute(), about.to_json()
-                work = Work(
-                    found.absolute(), fingerprint, layout, settings.decoder, settings.workers, what, folder
-                )
-                embed_on(cluster, journal, work, inputs, ended)
+                    embed_into(journal, journal.todo(), model, layout, decoder, threads, ended)
+                else:
+                    embed_on(cluster, journal, work, inputs, ended)
 
             _embed(journal, embed, summary, label)
             joined.close()  # others may want the cluster while the table is written
