@@ -147,7 +147,8 @@ def plans_dataset(
 
 def _reader(index: ShardIndex, samples: int) -> _Read:
     """Crops of one dataset: rows and starts -> int16 [segments, samples, 2]."""
-    return partial(read_crops, index, samples=samples, buffers=Buffers(), files=OpenFiles())
+    buffers = Buffers(pinned=bool(tf.config.get_visible_devices("GPU")))
+    return partial(read_crops, index, samples=samples, buffers=buffers, files=OpenFiles())
 
 
 def _arrays(plan: Plan, uses: int, read: _Read) -> list[NDArray[Any]]:

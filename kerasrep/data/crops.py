@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep import constants
+from kerasrep.data.pinned import pin
 from kerasrep.data.shards import FRAME_BYTES, ShardIndex
 from kerasrep.errors import DataError
 
 ALIGNMENT_BYTES = 64  # of TensorFlow's tensors: it copies arrays that lie otherwise
 MAX_OPEN_FILES = 256
+MIN_PINNED_BYTES = 2**20  # smaller ones share their pages with other memory
 
 _Stamp = tuple[int, int, int]  # device, inode, time of change in ns
 
@@ -71,9 +73,10 @@ class Buffers:
     As many are kept as were ever in use at once: what the pipeline holds and the device has not yet taken.
     """
 
-    def __init__(self) -> None:
-        """Begin with none."""
+    def __init__(self, pinned: bool = False) -> None:
+        """Begin with none; `pinned` where GPUs fetch what it holds."""
         self._arrays: list[NDArray[np.uint8]] = []
+        self._pinned = pinned
         self._lock = threading.Lock()
 
     def take(self, size: int) -> NDArray[np.uint8]:
@@ -86,6 +89,8 @@ class Buffers:
                     break
             else:
                 array = np.empty(size + ALIGNMENT_BYTES, np.uint8)
+                if self._pinned and size >= MIN_PINNED_BYTES:
+                    pin(array)
                 self._arrays.append(array)
             first = -array.ctypes.data % ALIGNMENT_BYTES
             return array[first : first + size]

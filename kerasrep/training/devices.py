@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -71,6 +72,8 @@ def choose_execution(recipe: Recipe) -> Execution:
         RunError: Where logical CPU devices are asked for after TensorFlow has started.
     """
     gpus = tf.config.list_physical_devices("GPU")
+    if gpus:  # threads of their own launch the steps, so that none waits for those that read
+        os.environ.setdefault("TF_GPU_THREAD_MODE", "gpu_private")
     for gpu in gpus:
         # Too late where TensorFlow has started already; then whoever started it has chosen.
         with contextlib.suppress(RuntimeError):

@@ -56,6 +56,7 @@ class MultiStep:
         self._call = tf.function(self._steps)
         self._several = execution.workers.size > 1
         self._sum = tf.function(self._sum_of_flags)
+        self._tally = tf.function(_tally, jit_compile=True) if execution.xla else _tally
 
     def __call__(
         self, iterator: Iterator[Batch], n_steps: int
@@ -93,11 +94,7 @@ class MultiStep:
         for _ in tf.range(n_steps):
             batch = next(iterator)
             result = self._one(batch)
-            sums += tf.stack([result.loss * result.used, result.agreement * result.used, result.used])
-            number = self._first(batch.step)
-            first_fault = (bad < 0) & ~tf.reduce_all(tf.math.is_finite(result.loss))
-            bad = tf.where(first_fault, number, bad)
-            bad_losses = tf.where(first_fault, result.loss, bad_losses)
+            sums, bad, bad_losses = self._tally(sums, bad, bad_losses, result, self._first(batch.step))
         return sums, bad, bad_losses
 
     def _one(self, batch: Batch) -> StepResult:
@@ -115,6 +112,15 @@ class MultiStep:
 
     def _first(self, value: Any) -> tf.Tensor:
         return self._distribution.experimental_local_results(value)[0]
+
+
+def _tally(
+    sums: tf.Tensor, bad: tf.Tensor, bad_losses: tf.Tensor, result: StepResult, number: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Add a step's figures to the sums, and keep the first step that went wrong."""
+    sums += tf.stack([result.loss * result.used, result.agreement * result.used, result.used])
+    first_fault = (bad < 0) & ~tf.reduce_all(tf.math.is_finite(result.loss))
+    return sums, tf.where(first_fault, number, bad), tf.where(first_fault, result.loss, bad_losses)
 
 
 class Keeper(Protocol):

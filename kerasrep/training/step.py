@@ -7,7 +7,7 @@ and that source's branch, each with its own Adam moments. L2 is part of the grad
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -17,6 +17,9 @@ from kerasrep.data.batches import Batch, to_float
 from kerasrep.model.strategies import SHARED, Network
 from kerasrep.recipe import Recipe
 from kerasrep.training.vectors import PARTS, GroupState
+
+#: Vectors by part, for each group of a step.
+_Values = tuple[dict[str, tf.Tensor], ...]
 
 ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 
@@ -124,10 +127,9 @@ class Step:
         """Keep what all steps have in common; nothing is traced yet."""
         self._recipe, self._network, self._states = recipe, network, states
         self._sizes, self._n_steps = sizes, n_steps
-        self._gradients: dict[int, Callable[..., tuple[tf.Tensor, ...]]] = {}
+        self._functions: dict[tuple[str, int], Callable[..., Any]] = {}
         self._xla = xla
         self._synchronised = recipe.distribution.batch_norm == "synchronised"
-        self._adam = tf.function(adam, jit_compile=True) if xla else adam
 
     def groups(self, source: int) -> tuple[str, ...]:
         """Groups that a step of `source` updates; all of them for -1."""
@@ -143,22 +145,24 @@ class Step:
             source: Position of the source, known when the step is traced; -1 uses all.
             batch: This replica's part.
         """
-        groups = self.groups(source)
-        before = {group: self._states[group].local() for group in groups}
+        groups, twin = self.groups(source), self._twin(source)
+        before = tuple(self._states[group].local() for group in groups)
         places = range(len(self._sizes)) if source < 0 else (source,)
-        gradient, statistics, reported = self._gradient_function(self._twin(source))(
-            tuple(before[g]["weights"] for g in groups),
-            tuple(before[g]["statistics"] for g in groups),
-            self._dropout_seeds(batch.step, source),
+        data = (
+            batch.step,
+            self._first_seed(source),
             batch.waveform,
             tuple(batch.targets[place] for place in places),
             tuple(batch.weights[place] for place in places),
         )
-        gradient, statistics, reported = _reduce(gradient, statistics, reported)
-        result = self._result(source, reported)
-        rate = learning_rate(self._recipe, batch.step, self._n_steps)
-        self._update(source, groups, before, gradient, statistics, rate, result.used, batch)
-        return result
+        if tf.distribute.get_replica_context().num_replicas_in_sync == 1:
+            after, reported = self._whole(twin)(before, batch.uses, *data)
+        else:
+            slopes = _reduce(*self._gradient(twin)(before, *data))
+            after, reported = self._update(twin)(before, batch.step, batch.uses, *slopes), slopes[-1]
+        for group, values in zip(groups, after, strict=True):
+            self._states[group].update(values)
+        return self._result(source, reported)
 
     def _twin(self, source: int) -> int:
         """The first source whose branch and head have the same shapes.
@@ -180,67 +184,90 @@ class Step:
             figures = figures * tf.one_hot(source, len(self._sizes))
         return StepResult(*tf.unstack(figures))
 
-    def _update(
-        self,
-        source: int,
-        groups: tuple[str, ...],
-        before: Mapping[str, dict[str, tf.Tensor]],
-        gradient: tf.Tensor,
-        statistics: tf.Tensor,
-        rate: tf.Tensor,
-        used: tf.Tensor,
-        batch: Batch,
-    ) -> None:
-        layouts = [self._states[group].layout for group in groups]
-        gradients = tf.split(gradient, [layout.weights.total for layout in layouts])
-        statistics = tf.split(statistics, [layout.statistics.total for layout in layouts])
-        for group, slope, new_statistics in zip(groups, gradients, statistics, strict=True):
-            old = before[group]
-            count = batch.step if group == SHARED or source < 0 else batch.uses
-            regularised = slope + self._recipe.model.l2 * old["weights"]
-            weights, first, second = self._adam(
-                old["weights"], regularised, old["first_moment"], old["second_moment"], rate, count + 1
-            )
-            new = dict(zip(PARTS, (weights, first, second, new_statistics), strict=True))
-            if source < 0 and group != SHARED:
-                # No track of the batch may have this source; momentum alone must not move its branch.
-                has = used[self._network.sources.index(group)] > 0
-                new = {part: tf.where(has, value, old[part]) for part, value in new.items()}
-            self._states[group].update(new)
+    def _whole(self, source: int) -> Callable[..., Any]:
+        """A step that needs no other replica: one function, so that one call launches all of it."""
 
-    def _dropout_seeds(self, step: tf.Tensor, source: int) -> tf.Tensor:
-        """A seed pair for each dropout layer of the sources used, of this step and replica, [layers, 2]."""
-        names = self._network.sources
-        counts = [len(self._network.seed_states(name)) for name in names]
-        dtype = next((v.dtype for name in names for v in self._network.seed_states(name)), "int64")
-        first, count = (0, sum(counts)) if source < 0 else (sum(counts[:source]), counts[source])
+        def function(before: _Values, uses: tf.Tensor, step: tf.Tensor, *data: Any) -> Any:
+            slopes = self._plain_gradient(source)(before, step, *data)
+            return self._plain_update(source)(before, step, uses, *slopes), slopes[-1]
+
+        return self._once("whole", source, function)
+
+    def _gradient(self, source: int) -> Callable[..., Any]:
+        # The collectives of synchronised batch norm must stand in the replica's own graph.
+        function = self._plain_gradient(source)
+        return function if self._synchronised else self._once("gradient", source, function)
+
+    def _update(self, source: int) -> Callable[..., Any]:
+        return self._once("update", source, self._plain_update(source))
+
+    def _once(self, name: str, source: int, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, traced once and compiled where steps are."""
+        if (name, source) not in self._functions:
+            self._functions[name, source] = tf.function(function, jit_compile=self._xla)
+        return self._functions[name, source]
+
+    def _plain_update(self, source: int) -> Callable[..., Any]:
+        """Values of the groups after a step, out of those before it and the gradient."""
+
+        def function(
+            before: _Values,
+            step: tf.Tensor,
+            uses: tf.Tensor,
+            gradient: tf.Tensor,
+            statistics: tf.Tensor,
+            reported: tf.Tensor,
+        ) -> _Values:
+            groups = self.groups(source)
+            layouts = [self._states[group].layout for group in groups]
+            gradients = tf.split(gradient, [layout.weights.total for layout in layouts])
+            parts = tf.split(statistics, [layout.statistics.total for layout in layouts])
+            rate, used = learning_rate(self._recipe, step, self._n_steps), tf.reshape(reported, (3, -1))[2]
+            after = []
+            for group, old, slope, part in zip(groups, before, gradients, parts, strict=True):
+                count = step if group == SHARED or source < 0 else uses
+                regularised = slope + self._recipe.model.l2 * old["weights"]
+                moved = adam(
+                    old["weights"], regularised, old["first_moment"], old["second_moment"], rate, count + 1
+                )
+                new = dict(zip(PARTS, (*moved, part), strict=True))
+                if source < 0 and group != SHARED:
+                    # No track of the batch may have this source; momentum alone must not move its branch.
+                    has = used[self._network.sources.index(group)] > 0
+                    new = {name: tf.where(has, value, old[name]) for name, value in new.items()}
+                after.append(new)
+            return tuple(after)
+
+        return function
+
+    def _first_seed(self, source: int) -> tf.Tensor:
+        """What the dropout seeds of a source on this replica count from, int64 []."""
+        counts = [len(self._network.seed_states(name)) for name in self._network.sources]
+        first = 0 if source < 0 else sum(counts[:source])
         replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
-        layers = first + tf.range(count, dtype=tf.int64)
-        second = layers + replica * sum(counts) + self._recipe.seed * 4099
-        seeds = tf.stack([tf.fill((count,), step), second], axis=1)
-        return tf.cast(seeds % 2**31, dtype)
+        return first + replica * sum(counts) + self._recipe.seed * 4099
 
-    def _gradient_function(self, source: int) -> Callable[..., tuple[tf.Tensor, ...]]:
+    def _plain_gradient(self, source: int) -> Callable[..., Any]:
         """Gradient, new statistics and figures of a source, as a function of tensors alone."""
-        if source in self._gradients:
-            return self._gradients[source]
         layouts = [self._states[group].layout for group in self.groups(source)]
         names = self._network.sources if source < 0 else (self._network.sources[source],)
 
         def function(
-            weights: tuple[tf.Tensor, ...],
-            statistics: tuple[tf.Tensor, ...],
-            seeds: tf.Tensor,
+            before: _Values,
+            step: tf.Tensor,
+            first_seed: tf.Tensor,
             waveform: tf.Tensor,
             targets: tuple[tf.Tensor, ...],
             example_weights: tuple[tf.Tensor, ...],
-        ) -> tuple[tf.Tensor, ...]:
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            weights = tuple(values["weights"] for values in before)
             states = [state for name in names for state in self._network.seed_states(name)]
-            mapping = list(zip(states, tf.unstack(seeds, len(states)), strict=True))
+            mapping = list(zip(states, _seeds(states, step, first_seed), strict=True))
             with tf.GradientTape() as tape:
                 tape.watch(weights)
-                for layout, weight, statistic in zip(layouts, weights, statistics, strict=True):
-                    mapping += layout.weights.split(weight) + layout.statistics.split(statistic)
+                for layout, values in zip(layouts, before, strict=True):
+                    mapping += layout.weights.split(values["weights"])
+                    mapping += layout.statistics.split(values["statistics"])
                 with keras.StatelessScope(state_mapping=mapping) as scope:
                     logits = self._logits(source, waveform)
                 loss, reported = self._loss(names, logits, targets, example_weights)
@@ -251,10 +278,7 @@ class Step:
             ]
             return tf.concat(gradient, 0), tf.concat(new, 0), reported
 
-        # The collectives of synchronised batch norm must stand in the replica's own graph.
-        plain = self._synchronised and tf.distribute.get_strategy().num_replicas_in_sync > 1
-        self._gradients[source] = function if plain else tf.function(function, jit_compile=self._xla)
-        return self._gradients[source]
+        return function
 
     def _logits(self, source: int, waveform: tf.Tensor) -> Mapping[str, tf.Tensor]:
         mel = self._network.features(to_float(waveform))
@@ -277,6 +301,12 @@ class Step:
             loss += loss_scale(self._recipe, name, target.shape[-1]) * result.loss
             figures.append([result.loss, result.agreement, tf.reduce_sum(weight)])
         return loss, tf.reshape(tf.transpose(tf.convert_to_tensor(figures)), (-1,))
+
+
+def _seeds(states: Sequence[keras.Variable], step: tf.Tensor, first: tf.Tensor) -> list[tf.Tensor]:
+    """A seed pair of this step for each dropout layer."""
+    pairs = [tf.stack([step, first + number]) for number in range(len(states))]
+    return [tf.cast(pair % 2**31, state.dtype) for state, pair in zip(states, pairs, strict=True)]
 
 
 def _reduce(

@@ -1,0 +1,165 @@
+"""Where a training step's time goes on a GPU: kernels by time, and how long the GPU waits.
+
+    python benchmarks/timeline.py --batch 128 --precision float32
+    XLA_FLAGS="$XLA_FLAGS --xla_gpu_enable_command_buffer=" python benchmarks/timeline.py
+
+Prints JSON lines for what the host does, for the GPU's longest waits and for the kernels that take most, and
+one for the step. CUDA graphs hide their kernels from the profiler; the second command turns them off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Event(NamedTuple):
+    """One kernel or copy: name, operation that it belongs to, start and end in ms."""
+
+    name: str
+    operation: str
+    start: float
+    end: float
+
+
+def events(folder: Path) -> Iterator[Event]:
+    """All that ran on the GPU's streams during a profile."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    for path in folder.rglob("*.xplane.pb"):
+        space = xplane_pb2.XSpace()
+        space.ParseFromString(path.read_bytes())
+        for plane in space.planes:
+            if not plane.name.startswith("/device:GPU"):
+                continue
+            stats = {number: value.name for number, value in plane.stat_metadata.items()}
+            for line in plane.lines:
+                if not line.name.startswith("Stream"):
+                    continue
+                for one in line.events:
+                    values = {stats.get(stat.metadata_id, ""): stat for stat in one.stats}
+                    start = line.timestamp_ns / 1e6 + one.offset_ps / 1e9
+                    yield Event(
+                        plane.event_metadata[one.metadata_id].name,
+                        _text(values.get("hlo_op"), stats) or _text(values.get("tf_op"), stats),
+                        start,
+                        start + one.duration_ps / 1e9,
+                    )
+
+
+def waits(found: list[Event], steps: int, top: int) -> list[dict[str, Any]]:
+    """Where the GPU waits longest: what ran before and after; ms a step."""
+    found = sorted(found, key=lambda event: event.start)
+    sums: dict[tuple[str, str], list[float]] = defaultdict(list)
+    end = found[0].end if found else 0.0
+    last = found[0] if found else None
+    for event in found[1:]:
+        if event.start > end:
+            sums[_short(last), _short(event)].append(event.start - end)
+        if event.end > end:
+            end, last = event.end, event
+    return [
+        {"wait after": a, "before": b, "times": round(len(w) / steps, 2), "ms": round(sum(w) / steps, 4)}
+        for (a, b), w in sorted(sums.items(), key=lambda item: -sum(item[1]))[:top]
+    ]
+
+
+def _short(event: Event | None) -> str:
+    return "" if event is None else (event.operation[-40:] or event.name[:40])
+
+
+def host_calls(folder: Path, steps: int, top: int) -> list[dict[str, Any]]:
+    """What the host's threads spend their time in, nested calls counted in each; ms a step."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    sums: dict[str, list[float]] = defaultdict(list)
+    for path in folder.rglob("*.xplane.pb"):
+        space = xplane_pb2.XSpace()
+        space.ParseFromString(path.read_bytes())
+        for plane in space.planes:
+            if plane.name.startswith("/host:CPU"):
+                for line in plane.lines:
+                    for one in line.events:
+                        sums[plane.event_metadata[one.metadata_id].name[:80]].append(one.duration_ps / 1e9)
+    return [
+        {"host": name, "calls": round(len(times) / steps, 2), "ms": round(sum(times) / steps, 4)}
+        for name, times in sorted(sums.items(), key=lambda item: -sum(item[1]))[:top]
+    ]
+
+
+def _text(stat: Any, names: dict[int, str]) -> str:
+    if stat is None:
+        return ""
+    return str(stat.str_value or names.get(stat.ref_value, ""))
+
+
+def summarise(found: list[Event], steps: int, top: int) -> list[dict[str, Any]]:
+    """Lines to print; times are ms a step."""
+    found = sorted(found, key=lambda event: event.start)
+    sums: dict[tuple[str, str], list[float]] = defaultdict(list)
+    busy, end = 0.0, 0.0
+    for event in found:
+        sums[event.name, event.operation].append(event.end - event.start)
+        busy += max(0.0, event.end - max(event.start, end))
+        end = max(end, event.end)
+    lines = [
+        {
+            "kernel": re.sub(r"\s+", " ", name)[:110],
+            "operation": operation[-60:],
+            "calls": round(len(times) / steps, 2),
+            "ms": round(sum(times) / steps, 4),
+        }
+        for (name, operation), times in sorted(sums.items(), key=lambda item: -sum(item[1]))[:top]
+    ]
+    span = found[-1].end - found[0].start if found else 0.0
+    total = {
+        "kernels": round(len(found) / steps, 1),
+        "span_ms": round(span / steps, 4),
+        "busy_ms": round(busy / steps, 4),
+        "idle_share": round(1 - busy / span, 3) if span else None,
+    }
+    return [*lines, total]
+
+
+def main() -> None:
+    """Profile what the command line asks for."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--mels", action="store_true", help="from ready mels")
+    parser.add_argument("--corpus", help="from shards, which are made up there; a constant batch by default")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--top", type=int, default=30)
+    arguments = parser.parse_args()
+    import ours
+    import tensorflow as tf
+
+    options = {key: getattr(arguments, key) for key in ("batch", "precision", "mels", "corpus")}
+    measure = ours.from_shards(options) if arguments.corpus else ours.trainer(options)
+    measure(arguments.steps)
+    unwatched = measure(arguments.steps) / arguments.steps
+    with tempfile.TemporaryDirectory() as folder:
+        tf.profiler.experimental.start(folder)
+        measure(arguments.steps)
+        tf.profiler.experimental.stop()
+        found = list(events(Path(folder)))
+        lines = host_calls(Path(folder), arguments.steps, arguments.top)
+        lines += waits(found, arguments.steps, arguments.top)
+        lines += summarise(found, arguments.steps, arguments.top)
+    for line in lines:
+        print(json.dumps(line), flush=True)
+    print(json.dumps({**ours.facts(), **vars(arguments), "step_ms": round(1e3 * unwatched, 4)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
