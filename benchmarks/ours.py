@@ -58,7 +58,7 @@ def build(recipe: Recipe, mels: bool) -> tuple[MultiStep, Execution, Network]:
     """
     execution = choose_execution(recipe)
     sizes = {s: constants.SELF_CLASSES if s == "self" else constants.TARGET_SIZE for s in recipe.sources}
-    network = network_of(recipe, sizes, SCALER, execution.precision, execution.replicas)
+    network = network_of(recipe, sizes, SCALER, execution.precision, execution.replicas, execution.xla)
     if mels:  # undoes the scale of int16
         network = dataclasses.replace(network, features=lambda mel: mel * FULL_SCALE)
     states = {g: GroupState(g, GroupLayout.of(network, g), execution.distribution) for g in network.groups}

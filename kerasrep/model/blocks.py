@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from kerasrep import constants
+from kerasrep.model.compiled_layers import PairMaxPooling, PhaseConv2D
 
 Tensor = Any  # keras.KerasTensor while building, tf.Tensor while running
 
@@ -60,6 +61,7 @@ class BlockOptions:
         precision: Keras dtype policy of the layers.
         synchronised: Whether batch norm computes its statistics over all replicas.
         seed: Initial values depend on it and on the layer's name alone.
+        compiled: Whether XLA will compile the layers: they are then in the form that it fuses best.
     """
 
     width: float = 1.0
@@ -67,6 +69,7 @@ class BlockOptions:
     precision: str = "float32"
     synchronised: bool = False
     seed: int = 0
+    compiled: bool = False
 
     def layer_seed(self, name: str) -> int:
         """A seed for one weight, the same in every process."""
@@ -99,6 +102,23 @@ class BatchNorm(keras.layers.BatchNormalization):
         return outputs
 
 
+class OnePassBatchNorm(BatchNorm):
+    """Batch norm that takes mean and variance in one pass over memory.
+
+    Squares are of the distance to the first example's mean: without it, values far from 0 would lose digits.
+    """
+
+    def _moments(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        if self.synchronized or mask is not None:
+            return super()._moments(inputs, mask)  # type: ignore[no-any-return]
+        axes = list(range(len(inputs.shape) - 1))
+        about = keras.ops.stop_gradient(keras.ops.mean(inputs[:1], axes))  # neither result depends on it
+        distance = inputs - about
+        mean = keras.ops.mean(distance, axes)
+        variance = keras.ops.mean(keras.ops.square(distance), axes) - keras.ops.square(mean)
+        return about + mean, keras.ops.maximum(variance, 0.0)
+
+
 def _replicas() -> int:
     import tensorflow as tf
 
@@ -106,7 +126,8 @@ def _replicas() -> int:
 
 
 def _batch_norm(name: str, options: BlockOptions) -> keras.layers.Layer:
-    return BatchNorm(
+    kind = OnePassBatchNorm if options.compiled else BatchNorm
+    return kind(
         momentum=BATCH_NORM_MOMENTUM,
         epsilon=BATCH_NORM_EPSILON,
         synchronized=options.synchronised,
@@ -145,7 +166,8 @@ def conv_block(x: Tensor, number: int, prefix: str, options: BlockOptions) -> Te
         x = keras.layers.ZeroPadding2D(geometry.kernel // 2, name=f"{name}_pad", dtype=options.precision)(x)
         padding = "valid"
     fan_in = geometry.kernel**2 * x.shape[-1]
-    x = keras.layers.Conv2D(
+    kind = _conv_layer(geometry, options)
+    x = kind(
         options.filters(geometry),
         geometry.kernel,
         strides=geometry.strides,
@@ -158,8 +180,15 @@ def conv_block(x: Tensor, number: int, prefix: str, options: BlockOptions) -> Te
     x = _batch_norm(f"{name}_bn", options)(x)
     x = keras.layers.ReLU(name=f"{name}_relu", dtype=options.precision)(x)
     if geometry.pool:
-        x = keras.layers.MaxPooling2D(2, name=f"{name}_pool", dtype=options.precision)(x)
+        pooling = PairMaxPooling if options.compiled else keras.layers.MaxPooling2D
+        x = pooling(2, name=f"{name}_pool", dtype=options.precision)(x)
     return x
+
+
+def _conv_layer(geometry: BlockGeometry, options: BlockOptions) -> type[keras.layers.Conv2D]:
+    if options.compiled and geometry.strides == (2, 1):
+        return PhaseConv2D
+    return keras.layers.Conv2D  # type: ignore[no-any-return]
 
 
 def embedding_block(x: Tensor, prefix: str, options: BlockOptions) -> Tensor:

@@ -218,7 +218,12 @@ def _side_by_side(embeddings: Sequence[Tensor]) -> Tensor:
 
 
 def network_of(
-    recipe: Recipe, sizes: Mapping[str, int], scaler: Scaler, precision: str = "float32", replicas: int = 1
+    recipe: Recipe,
+    sizes: Mapping[str, int],
+    scaler: Scaler,
+    precision: str = "float32",
+    replicas: int = 1,
+    compiled: bool = False,
 ) -> Network:
     """Build the network that a recipe describes.
 
@@ -228,6 +233,7 @@ def network_of(
         scaler: Per-band standardisation.
         precision: Keras dtype policy of the trunk.
         replicas: With one, there is nothing to synchronise.
+        compiled: Whether XLA will compile it.
     """
     options = BlockOptions(
         width=recipe.model.width,
@@ -235,5 +241,6 @@ def network_of(
         precision=precision,
         synchronised=replicas > 1 and recipe.distribution.batch_norm == "synchronised",
         seed=recipe.seed,
+        compiled=compiled,
     )
     return build_network(recipe.strategy, recipe.sources, sizes, recipe.audio, options, scaler)

@@ -25,8 +25,8 @@ def make_recipe(strategy="ms-cr@2", **model):
     )
 
 
-def make_states(recipe, distribution=None):
-    network = network_of(recipe, SIZES, Scaler.identity(128))
+def make_states(recipe, distribution=None, compiled=False):
+    network = network_of(recipe, SIZES, Scaler.identity(128), compiled=compiled)
     distribution = distribution or tf.distribute.MirroredStrategy(["CPU:0"])
     states = {g: GroupState(g, GroupLayout.of(network, g), distribution) for g in network.groups}
     return network, states, distribution
@@ -54,7 +54,7 @@ def make_batch(source, examples=4, seed=0):
 
 
 def run_step(recipe, source, batch=None, xla=False):
-    network, states, distribution = make_states(recipe)
+    network, states, distribution = make_states(recipe, compiled=xla)
     before = {group: state.arrays() for group, state in states.items()}
     step = Step(recipe, network, states, tuple(SIZES.values()), 10, xla)
     batch = make_batch(source) if batch is None else batch
@@ -194,10 +194,11 @@ def test_dropout_depends_on_the_step_and_on_nothing_else():
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_fifty_steps_lose_what_a_plain_keras_loop_loses():
+@pytest.mark.parametrize("compiled", [False, True])
+def test_fifty_steps_lose_what_a_plain_keras_loop_loses(compiled):
     recipe, source = make_recipe("mss-cr", l2=1e-3), 1
     batches = [make_batch(source, seed=seed) for seed in range(5)]
-    network, states, distribution = make_states(recipe)
+    network, states, distribution = make_states(recipe, compiled=compiled)
     step = Step(recipe, network, states, tuple(SIZES.values()), 50, False)
     run = tf.function(lambda batch: distribution.run(step.run, args=(source, batch)).loss[source])
     twin = network_of(recipe, SIZES, Scaler.identity(128))
