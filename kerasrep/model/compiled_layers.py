@@ -33,12 +33,12 @@ def _pooled(x: Tensor) -> tuple[Tensor, Any]:
     frames, bands = int(x.shape[1]), int(x.shape[2])
     whole = x[:, : frames // 2 * 2, : bands // 2 * 2]
     squares = tf.reshape(whole, (shape[0], frames // 2, 2, bands // 2, 2, x.shape[3]))
-    largest, place = squares[:, :, 0, :, 0], None
+    largest = squares[:, :, 0, :, 0]
+    place = tf.zeros_like(largest, tf.int8)
     for number in range(1, 4):
         other = squares[:, :, number // 2, :, number % 2]
         better = other > largest
-        before = tf.zeros_like(largest, tf.int8) if place is None else place
-        place = tf.where(better, tf.constant(number, tf.int8), before)
+        place = tf.where(better, tf.constant(number, tf.int8), place)
         largest = tf.maximum(largest, other)
 
     def gradient(slope: Tensor) -> Tensor:
