@@ -67,6 +67,8 @@ class PhaseConv2D(keras.layers.Conv2D):
         frames, bands = (int(inputs.shape[axis]) for axis in (1, 2))
         blocks = size // 2 + 1
         outputs = ((frames - size) // 2 + 1, bands - size + 1)
+        inputs = tf.pad(inputs, ((0, 0), (0, frames % 2), (0, bands % 2), (0, 0)))  # whole squares
+        rows, columns = (frames + 1) // 2, (bands + 1) // 2
         phases = [
             tf.pad(kernel, ((0, 2 * blocks - size), (phase, 2 * blocks - size - phase), (0, 0), (0, 0)))
             for phase in range(2)
@@ -74,9 +76,10 @@ class PhaseConv2D(keras.layers.Conv2D):
         kernel = tf.reshape(tf.stack(phases, 3), (blocks, 2, blocks, 2, channels, 2 * filters))
         kernel = tf.transpose(kernel, (0, 2, 1, 3, 4, 5))
         kernel = tf.reshape(kernel, (blocks, blocks, 4 * channels, 2 * filters))
-        x = tf.reshape(inputs, (-1, frames // 2, 2, bands // 2, 2, channels))
+        x = tf.reshape(inputs, (-1, rows, 2, columns, 2, channels))
         x = tf.transpose(x, (0, 1, 3, 2, 4, 5))
-        x = tf.reshape(x, (-1, frames // 2, bands // 2, 4 * channels))
+        x = tf.reshape(x, (-1, rows, columns, 4 * channels))
         x = tf.nn.conv2d(x, kernel, 1, "VALID")
-        x = tf.reshape(x, (-1, *outputs, filters))
+        x = tf.reshape(x, (-1, rows - blocks + 1, 2 * (columns - blocks + 1), filters))
+        x = x[:, : outputs[0], : outputs[1]]
         return x + tf.cast(tf.convert_to_tensor(self.bias), self.compute_dtype)

@@ -28,8 +28,9 @@ def test_pairwise_pooling_equals_keras_with_its_gradient_ties_and_odd_sizes_incl
     np.testing.assert_array_equal(other[0], slope[0])
 
 
-def test_a_convolution_over_squares_equals_the_one_it_replaces():
-    inputs = np.random.default_rng(0).normal(size=(2, 20, 12, 2))
+@pytest.mark.parametrize("shape", [(2, 20, 12, 2), (2, 21, 12, 2), (2, 20, 13, 2), (20, 21, 13, 2)])
+def test_a_convolution_over_squares_equals_the_one_it_replaces_odd_sizes_included(shape):
+    inputs = np.random.default_rng(0).normal(size=shape)
     plain, squares = (kind(4, 5, strides=(2, 1)) for kind in (keras.layers.Conv2D, PhaseConv2D))
     for layer in (plain, squares):
         layer.build(inputs.shape)
