@@ -65,7 +65,7 @@ class Validator:
     def __call__(self) -> dict[str, Score]:
         """Evaluate all sources."""
         vectors = {
-            group: (state.first("weights").read_value(), state.first("statistics").read_value())
+            group: (state.first("weights"), state.first("statistics"))
             for group, state in self._states.items()
         }
         totals = np.zeros((3, len(self._network.sources)))

@@ -95,7 +95,8 @@ class GroupState:
     """Vectors of one group on every replica.
 
     The variables are read and written by each replica alone; all replicas compute the same values, so
-    that no copy needs to be sent.
+    that no copy needs to be sent. A part without values has no variable: a head alone has no statistics,
+    and TensorFlow dies sending an empty vector from one worker to the others.
     """
 
     def __init__(self, name: str, layout: GroupLayout, distribution: tf.distribute.Strategy) -> None:
@@ -117,21 +118,25 @@ class GroupState:
                     aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
                 )
                 for part in PARTS
+                if initial[part].size
             }
         self._distribution = distribution
 
     def local(self) -> dict[str, tf.Tensor]:
         """Values on the present replica."""
-        return {part: variable.read_value() for part, variable in self.variables.items()}
+        empty = {part: tf.zeros((0,)) for part in PARTS if part not in self.variables}
+        return empty | {part: variable.read_value() for part, variable in self.variables.items()}
 
-    def first(self, part: str) -> tf.Variable:
-        """The first replica's variable."""
-        return self._distribution.experimental_local_results(self.variables[part])[0]
+    def first(self, part: str) -> tf.Tensor:
+        """The first replica's values."""
+        if part not in self.variables:
+            return tf.zeros((0,))
+        return self._distribution.experimental_local_results(self.variables[part])[0].read_value()
 
     def update(self, values: dict[str, tf.Tensor]) -> None:
         """Write values on the present replica."""
-        for part, value in values.items():
-            self.variables[part].assign(value)
+        for part, variable in self.variables.items():
+            variable.assign(values[part])
 
     def arrays(self) -> dict[str, Vector]:
         """All vectors, named `GROUP.PART`."""
@@ -139,9 +144,9 @@ class GroupState:
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Write saved vectors to all replicas."""
-        for part in PARTS:
+        for part, everywhere in self.variables.items():
             value = arrays[f"{self.name}.{part}"]
-            for variable in self._distribution.experimental_local_results(self.variables[part]):
+            for variable in self._distribution.experimental_local_results(everywhere):
                 variable.assign(value)
 
     def fill_network(self) -> None:

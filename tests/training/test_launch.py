@@ -130,3 +130,14 @@ def test_two_workers_equal_two_replicas_and_a_killed_worker_changes_nothing(
 
 def epochs(runs):
     return json.loads(str(read_arrays(runs["killed"].last)["meta"]))["step"]
+
+
+@pytest.mark.slow
+def test_two_workers_train_heads_that_have_no_statistics(tiny_recipe, prepared_tones, tmp_path):
+    path = recipe_file(tiny_recipe, tmp_path)
+    runs = {name: RunDirectory(tmp_path / name) for name in ("replicas", "workers")}
+    finish(start(path, runs["replicas"], "strategy=ms-sr@fc", "distribution.devices=2"))
+    finish(start(path, runs["workers"], "strategy=ms-sr@fc", "--workers", 2))
+    assert np.abs(losses(runs["replicas"]) - losses(runs["workers"])).max() < 1e-3
+    saved = vectors(runs["workers"])
+    assert [name for name, vector in saved.items() if not vector.size and name != "shared.statistics"]
