@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,10 @@ WHAT_A_MODEL_IS = "an export (exported/NAME or a version in it), a run directory
 _SINGLE_PREFIX = "embedding_"
 
 
+#: float32 [segments, segment_samples, 2] -> float32 [segments, 256 x branches].
+EmbedSegments = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
 @dataclass(frozen=True)
 class SegmentModel:
     """A trained model.
@@ -32,12 +37,32 @@ class SegmentModel:
         sample_rate_hz: Of the segments.
         segment_samples: Samples a channel in one segment.
         branches: Names of the embeddings side by side.
+        embed_some: Makes `embed_segments` of some branches, which computes no others; without it, all are
+            computed.
     """
 
-    embed_segments: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    embed_segments: EmbedSegments
     sample_rate_hz: int
     segment_samples: int
     branches: tuple[str, ...]
+    embed_some: Callable[[tuple[str, ...]], EmbedSegments] | None = None
+
+    def only(self, branches: tuple[str, ...]) -> SegmentModel:
+        """The model of some of its branches, in the order given."""
+        if branches == self.branches:
+            return self
+        make = self.embed_some or self._cut_out
+        return replace(self, embed_segments=make(branches), branches=branches, embed_some=None)
+
+    def _cut_out(self, branches: tuple[str, ...]) -> EmbedSegments:
+        places = [self.branches.index(branch) for branch in branches]
+
+        def embed_segments(segments: NDArray[np.float32]) -> NDArray[np.float32]:
+            values = self.embed_segments(segments)
+            by_branch = values.reshape(len(values), len(self.branches), constants.EMBEDDING_SIZE)
+            return by_branch[:, places].reshape(len(values), -1)
+
+        return embed_segments
 
 
 def find_model(path: Path) -> tuple[Callable[[Path], SegmentModel], Path]:
@@ -93,14 +118,19 @@ def load_export(version: Path) -> SegmentModel:
             f"{constants.EMBEDDING_SIZE}; export the run again"
         )
 
-    def embed_segments(
-        segments: NDArray[np.float32],
-        _owner: Any = loaded,  # its variables die with it
-    ) -> NDArray[np.float32]:
-        embeddings: NDArray[np.float32] = function(waveform=tf.constant(segments))["embedding"].numpy()
+    def outputs(segments: Any, _owner: Any = loaded) -> Any:  # its variables die with it
+        return function(waveform=segments)
+
+    def embed_segments(segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        embeddings: NDArray[np.float32] = outputs(tf.constant(segments))["embedding"].numpy()
         return embeddings
 
-    return SegmentModel(embed_segments, card.sample_rate_hz, card.segment_samples, card.branches)
+    @functools.cache
+    def embed_some(branches: tuple[str, ...]) -> EmbedSegments:
+        return _of_outputs(outputs, card.segment_samples, branches)
+
+    samples = card.segment_samples
+    return SegmentModel(embed_segments, card.sample_rate_hz, samples, card.branches, embed_some)
 
 
 def load_run(root: Path) -> SegmentModel:
@@ -111,13 +141,11 @@ def load_run(root: Path) -> SegmentModel:
         RecipeError: Where its recipe is malformed.
         DataError: Where its weights are.
     """
-    from kerasrep.model.folding import fold_batch_norm
     from kerasrep.model.restore import restore_run
 
     trained = restore_run(root)
     audio, network = trained.recipe.audio, trained.network
-    function = keras_function(fold_batch_norm(network.embedder), audio.segment_samples)
-    return SegmentModel(function, audio.sample_rate_hz, audio.segment_samples, network.branches)
+    return model_of_keras(network.embedder, audio.sample_rate_hz, audio.segment_samples, network.branches)
 
 
 def load_keras_file(path: Path) -> SegmentModel:
@@ -156,11 +184,7 @@ def segment_model_of(path: Path, model: keras.Model) -> SegmentModel:
     Raises:
         ExportError: Where it is not the model of a run.
     """
-    from kerasrep.model.folding import fold_batch_norm
-
-    sample_rate_hz, segment_samples, branches = describe_model(path, model)
-    function = keras_function(fold_batch_norm(model), segment_samples)
-    return SegmentModel(function, sample_rate_hz, segment_samples, branches)
+    return model_of_keras(model, *describe_model(path, model))
 
 
 def describe_model(path: Path, model: keras.Model) -> tuple[int, int, tuple[str, ...]]:
@@ -188,17 +212,34 @@ def _sample_rate_hz(model: keras.Model) -> int:
     return int(mel.get_config()["filterbank_kwargs"]["sample_rate"])
 
 
-def keras_function(
-    model: keras.Model, segment_samples: int
-) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Make `embed_segments` of a Keras model: waveform -> dict with `embedding`."""
+def model_of_keras(
+    model: keras.Model, sample_rate_hz: int, segment_samples: int, branches: tuple[str, ...]
+) -> SegmentModel:
+    """Take a Keras model, waveform -> dict with `embedding` and each `embedding_BRANCH`, as a function."""
+    from kerasrep.model.folding import fold_batch_norm
+
+    folded = fold_batch_norm(model)
+
+    @functools.cache
+    def embed_some(names: tuple[str, ...] = ()) -> EmbedSegments:
+        return _of_outputs(lambda segments: folded(segments, training=False), segment_samples, names)
+
+    return SegmentModel(embed_some(), sample_rate_hz, segment_samples, branches, embed_some)
+
+
+def _of_outputs(
+    outputs: Callable[[Any], Any], segment_samples: int, branches: tuple[str, ...]
+) -> EmbedSegments:
+    """Some branches side by side, by default all; TensorFlow leaves out what the others alone need."""
     import tensorflow as tf
 
     signature = [tf.TensorSpec((None, segment_samples, constants.N_CHANNELS), tf.float32)]
+    names = [f"{_SINGLE_PREFIX}{branch}" for branch in branches] or ["embedding"]
 
     @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
     def forward(segments: Any) -> Any:
-        return model(segments, training=False)["embedding"]
+        found = outputs(segments)
+        return tf.concat([found[name] for name in names], -1)
 
     def embed_segments(segments: NDArray[np.float32]) -> NDArray[np.float32]:
         embeddings: NDArray[np.float32] = forward(tf.constant(segments)).numpy()

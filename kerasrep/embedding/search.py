@@ -103,7 +103,7 @@ def open_model(table: Table, model_path: Path | None) -> tuple[SegmentModel, Lay
             f"{path}: gives {layout.dimension} values, the index has {table.embeddings.shape[1]}; give the "
             "model that made it"
         )
-    return model, layout
+    return model.only(layout.branches), layout
 
 
 def _pool_of_width(table: Table, n_branches: int) -> str:

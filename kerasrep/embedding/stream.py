@@ -129,7 +129,7 @@ def embed_in_order(
     try:
         for event in embed_parts(parts, embed_segments):
             if isinstance(event, Rows):
-                open_files.setdefault(event.key, layout.new_statistics()).add(layout.keep(event.values))
+                open_files.setdefault(event.key, layout.new_statistics()).add(event.values)
                 continue
             statistics = open_files.pop(event.key, None)
             if isinstance(event, Failure):

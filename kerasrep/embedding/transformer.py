@@ -128,7 +128,7 @@ class AudioEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             self.hop_seconds,
             self.sources,
         )
-        return model, layout
+        return model.only(layout.branches), layout
 
 
 def _state(path: Path) -> tuple[Path, int]:

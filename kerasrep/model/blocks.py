@@ -83,12 +83,21 @@ class BlockOptions:
 
 @keras.saving.register_keras_serializable(package="kerasrep")
 class BatchNorm(keras.layers.BatchNormalization):
-    """Batch norm that keeps the unbiased running variance, as PyTorch does."""
+    """Batch norm that keeps the unbiased running variance, as PyTorch does.
+
+    Where it can, it trains through TensorFlow's fused kernel: Keras composes it of a dozen passes over
+    memory and their gradients, which took half of a training step on a CPU.
+    """
+
+    #: Whether the fused kernel is used where it can be.
+    fused = True
 
     def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor = None) -> Tensor:
         """Normalise; in training also update the running statistics."""
         if not training or not self.trainable:
             return super().call(inputs, training=training, mask=mask)
+        if self.fused and mask is None and len(inputs.shape) == 4 and not self.synchronized:
+            return self._call_fused(inputs)
         before = self.momentum * keras.ops.convert_to_tensor(self.moving_variance)
         outputs = super().call(inputs, training=training, mask=mask)
         biased = keras.ops.convert_to_tensor(self.moving_variance) - before
@@ -101,12 +110,30 @@ class BatchNorm(keras.layers.BatchNormalization):
         self.moving_variance.assign(before + biased * count / keras.ops.maximum(count - 1.0, 1.0))
         return outputs
 
+    def _call_fused(self, inputs: Tensor) -> Tensor:
+        """Normalise [batch, frames, bands, channels] over all but its last axis."""
+        import tensorflow as tf
+
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=tf.cast(inputs, self.compute_dtype),
+            scale=tf.convert_to_tensor(self.gamma),
+            offset=tf.convert_to_tensor(self.beta),
+            mean=tf.zeros([0]),
+            variance=tf.zeros([0]),
+            epsilon=self.epsilon,
+        )  # the variance is the unbiased one
+        for running, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            running.assign(self.momentum * running + (1.0 - self.momentum) * new)
+        return outputs
+
 
 class OnePassBatchNorm(BatchNorm):
     """Batch norm that takes mean and variance in one pass over memory.
 
     Squares are of the distance to the first example's mean: without it, values far from 0 would lose digits.
     """
+
+    fused = False  # XLA does not fuse into it
 
     def _moments(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         if self.synchronized or mask is not None:
@@ -149,7 +176,8 @@ def conv_block(x: Tensor, number: int, prefix: str, options: BlockOptions) -> Te
     """Apply block `number`, counted from 1: padding, convolution, batch norm, ReLU and pooling.
 
     Strided convolutions are padded by half a kernel on every side: TensorFlow's `same` would put one
-    row less in front.
+    row less in front. Pooling before ReLU gives the same numbers with less to do, but TensorFlow's pooling
+    turns NaN into the lowest number, and ReLU that into 0: a network gone wrong would look well.
 
     Args:
         x: [batch, frames, bands, channels].

@@ -165,7 +165,7 @@ def build_network(
     audio, options = audio or AudioSettings(), options or BlockOptions()
     scaler = scaler or Scaler.identity(audio.n_mels)
     # Layers
-    frontend = build_frontend(audio, audio.segment_samples)
+    frontend = build_frontend(audio, audio.segment_samples, options.compiled)
     per_band = (1, 1, audio.n_mels, 1)
     standardise = keras.layers.Normalization(
         axis=2,

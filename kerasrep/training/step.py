@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from kerasrep import constants
 from kerasrep.data.batches import Batch, to_float
+from kerasrep.model.frontend import in_chunks
 from kerasrep.model.strategies import SHARED, Network
 from kerasrep.recipe import Recipe
 from kerasrep.training.vectors import PARTS, GroupState
@@ -129,6 +130,7 @@ class Step:
         self._sizes, self._n_steps = sizes, n_steps
         self._functions: dict[tuple[str, int], Callable[..., Any]] = {}
         self._xla = xla
+        self._features = in_chunks(lambda waveform: network.features(to_float(waveform)))
         self._synchronised = recipe.distribution.batch_norm == "synchronised"
 
     def groups(self, source: int) -> tuple[str, ...]:
@@ -281,7 +283,7 @@ class Step:
         return function
 
     def _logits(self, source: int, waveform: tf.Tensor) -> Mapping[str, tf.Tensor]:
-        mel = self._network.features(to_float(waveform))
+        mel = self._features(waveform)
         if source < 0:
             return self._network.all_logits(mel, training=True)
         name = self._network.sources[source]

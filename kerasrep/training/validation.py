@@ -14,6 +14,7 @@ from kerasrep import constants
 from kerasrep.data.batches import Batch, SplitExamples, plans_dataset, to_float
 from kerasrep.data.schedule import validation_plans
 from kerasrep.data.shards import ShardIndex
+from kerasrep.model.frontend import in_chunks
 from kerasrep.model.strategies import SHARED, Network
 from kerasrep.recipe import Recipe
 from kerasrep.training.step import score
@@ -59,7 +60,7 @@ class Validator:
         self._cache: list[tuple[tf.Tensor, Batch]] | None = (
             [] if n_segments * mel_bytes <= CACHE_BYTES else None
         )
-        self._features = tf.function(lambda waveform: network.features(to_float(waveform)))
+        self._features = tf.function(in_chunks(lambda waveform: network.features(to_float(waveform))))
         self._sums = tf.function(self._batch_sums, reduce_retracing=True)
 
     def __call__(self) -> dict[str, Score]:

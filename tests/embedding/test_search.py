@@ -94,7 +94,7 @@ def test_of_segments_each_track_is_told_once_at_its_nearest(index, songs, run, m
     samples = np.pad(soundfile.read(songs / "02.wav", dtype="float32")[0], [(0, SEGMENT), (0, 0)])
     starts = range(0, 4 * RATE_HZ - SEGMENT + HOP, HOP)  # 4 s, and the last segment reaches their end
     segments = np.stack([samples[start : start + SEGMENT] for start in starts])
-    np.testing.assert_allclose(query.vector, model.embed_segments(segments)[:, 256:].mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(query.vector, model.embed_segments(segments).mean(axis=0), atol=1e-5)
     others = {path for path in table.paths if not path.endswith("02.wav")}
     assert {neighbour.path for neighbour in query.neighbours} == others
     similarities = cosine_similarity(query.vector[None], table.embeddings)[0]

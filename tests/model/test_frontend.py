@@ -5,12 +5,13 @@ import keras
 import librosa
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kerasrep import constants
 from kerasrep.corpora.demo.arrangement import Arrangement, Voice
 from kerasrep.corpora.demo.pieces import sound_font
 from kerasrep.corpora.demo.rendering import render
-from kerasrep.model.frontend import build_frontend
+from kerasrep.model.frontend import BandedFilterbank, build_frontend, in_chunks
 from kerasrep.recipe import AudioSettings
 
 SEGMENT, RATE_HZ = constants.SEGMENT_SAMPLES, constants.SAMPLE_RATE_HZ
@@ -126,6 +127,37 @@ def test_other_rates_and_geometries_equal_librosa_as_well():
     waveform = np.random.default_rng(1).normal(0, 0.1, (8000, 2)).astype(np.float32)
     found = build_frontend(audio)(waveform[None]).numpy()[0]
     np.testing.assert_allclose(found, librosa_log_mel(waveform, audio), atol=2e-3)
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("n_mels", [1, 15, 16, 64, 128, 300])
+def test_filters_applied_band_by_band_equal_kapres_dense_product(data_format, n_mels):
+    filters = {"sample_rate": RATE_HZ, "n_freq": 513, "n_mels": n_mels, "f_min": 0.0, "f_max": RATE_HZ / 2}
+    arguments = {"type": "mel", "filterbank_kwargs": filters | {"htk": False, "norm": "slaney"}}
+    shape = (2, 2, 7, 513) if data_format == "channels_first" else (2, 7, 513, 2)
+    power = np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
+    banded, dense = (
+        kind(**arguments, data_format=data_format) for kind in (BandedFilterbank, kapre.ApplyFilterbank)
+    )
+    np.testing.assert_allclose(banded(power), dense(power), rtol=1e-5, atol=1e-7)
+    again = BandedFilterbank.from_config(banded.get_config())
+    np.testing.assert_array_equal(again(power), banded(power))
+
+
+def test_a_compiled_front_end_equals_a_plain_one(frontend):
+    waveforms = np.stack(list(signals().values())[:3]).astype(np.float32)
+    compiled = build_frontend(compiled=True)
+    np.testing.assert_allclose(compiled(waveforms).numpy(), frontend(waveforms).numpy(), atol=5e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 8, 10])
+@pytest.mark.parametrize("static", [False, True])
+def test_in_chunks_each_example_gives_what_it_gives_alone(frontend, batch, static):
+    waveforms = np.random.default_rng(batch).normal(0, 0.1, (batch, 4000, 2)).astype(np.float32)
+    signature = [tf.TensorSpec((batch if static else None, 4000, 2), tf.float32)]
+    run = tf.function(in_chunks(frontend), input_signature=signature)
+    assert run.get_concrete_function().output_shapes.as_list()[0] == (batch if static else None)
+    np.testing.assert_allclose(run(waveforms).numpy(), frontend(waveforms).numpy(), atol=5e-5)
 
 
 def test_the_front_end_has_no_weights_to_train(frontend):

@@ -131,6 +131,31 @@ def test_batch_norm_keeps_the_unbiased_running_variance():
     np.testing.assert_allclose(outputs, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("centre", [0.0, 30.0])
+def test_the_fused_batch_norm_equals_keras_s_composed_one_with_its_gradients(centre):
+    inputs = np.random.default_rng(0).normal(centre, 0.5, (8, 9, 5, 3)).astype(np.float32)
+    results = []
+    for fused in (True, False):
+        layer = BatchNorm(momentum=0.9, epsilon=BATCH_NORM_EPSILON)
+        layer.build(inputs.shape)
+        layer.fused = fused
+        layer.gamma.assign([0.5, 1.0, 2.0])
+        layer.beta.assign([0.1, 0.0, -0.3])
+        x = tf.constant(inputs)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = layer(x, training=True)
+            total = tf.reduce_sum(outputs**3)
+        slopes = tape.gradient(total, [x, layer.gamma.value, layer.beta.value])
+        results.append([outputs, *slopes, layer.moving_mean.numpy(), layer.moving_variance.numpy()])
+    rows = inputs.reshape(-1, 3)
+    np.testing.assert_allclose(results[0][4], 0.1 * rows.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(results[0][5], 0.9 + 0.1 * rows.var(0, ddof=1), rtol=1e-4)
+    for found, expected in zip(*results, strict=True):
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(found, expected, atol=(1e-3 if centre else 2e-5) * scale)
+
+
 def test_standardisation_subtracts_the_mean_and_divides_by_the_deviation_of_each_band():
     rng = np.random.default_rng(0)
     scaler = Scaler(rng.normal(-30, 5, 128).astype(np.float32), rng.uniform(5, 20, 128).astype(np.float32))

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from kerasrep.data.batches import Batch
 from kerasrep.data.schedule import JOINT
+from kerasrep.model.blocks import BatchNorm
 from kerasrep.model.strategies import SHARED, Scaler, network_of
 from kerasrep.recipe import Recipe
 from kerasrep.training.step import Step, adam, learning_rate, loss_scale, score
@@ -202,6 +203,10 @@ def test_fifty_steps_lose_what_a_plain_keras_loop_loses(compiled):
     step = Step(recipe, network, states, tuple(SIZES.values()), 50, False)
     run = tf.function(lambda batch: distribution.run(step.run, args=(source, batch)).loss[source])
     twin = network_of(recipe, SIZES, Scaler.identity(128))
+    norms = [layer for layer in twin.encoders["tag"].layers if isinstance(layer, BatchNorm)]
+    assert len(norms) == 8
+    for norm in norms:
+        norm.fused = False
     weights = [v for v in twin.variables("tag") if v.trainable]
     optimizer = keras.optimizers.Adam(recipe.training.learning_rate, epsilon=1e-8)
     optimizer.build(weights)
@@ -223,4 +228,6 @@ def test_fifty_steps_lose_what_a_plain_keras_loop_loses(compiled):
         found.append(float(run(batch)))
         expected.append(float(plain(batch)))
     assert expected[-1] < 0.9 * expected[0]
-    np.testing.assert_allclose(found, expected, rtol=2e-3)
+    # Rounding grows from step to step: a maximum that moves in a pooling layer sends its gradient elsewhere.
+    np.testing.assert_allclose(found[:10], expected[:10], rtol=1e-4)
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)

@@ -18,9 +18,9 @@ from kerasrep.embedding.models import (
     SegmentModel,
     describe_model,
     find_model,
-    keras_function,
     load_export,
     load_run,
+    model_of_keras,
     read_keras_file,
     segment_model_of,
 )
@@ -86,14 +86,12 @@ def _recipe_of_export(version: Path) -> Recipe:
 
 
 def _build(recipe: Recipe, scaler: Scaler, seed: int) -> SegmentModel:
-    from kerasrep.model.folding import fold_batch_norm
     from kerasrep.model.strategies import network_of
 
     # Heads are not used, and their size does not change what the trunk draws.
     network = network_of(recipe.model_copy(update={"seed": seed}), dict.fromkeys(recipe.sources, 2), scaler)
-    samples = recipe.audio.segment_samples
-    function = keras_function(fold_batch_norm(network.embedder), samples)
-    return SegmentModel(function, recipe.audio.sample_rate_hz, samples, network.branches)
+    audio = recipe.audio
+    return model_of_keras(network.embedder, audio.sample_rate_hz, audio.segment_samples, network.branches)
 
 
 def draw_initial_weights(trunk: Any, options: BlockOptions) -> None:

@@ -152,6 +152,7 @@ def embed_catalogue(
             settings.hop_seconds,
             settings.sources,
         )
+        model = model.only(layout.branches)
         about = _about(layout, found.absolute(), fingerprint, settings.decoder)
         summary = Summary(dimension=layout.dimension)
         log = writing.log_path(output)

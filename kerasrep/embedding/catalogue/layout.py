@@ -67,14 +67,6 @@ class Layout:
         """From the beginning of a segment to that of the next one, as it is used."""
         return self.hop_samples / self.sample_rate_hz
 
-    def keep(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Of float32 [segments, 256 x model_branches] the kept branches."""
-        if self.branches == self.model_branches:
-            return values
-        by_branch = values.reshape(len(values), len(self.model_branches), constants.EMBEDDING_SIZE)
-        kept = [self.model_branches.index(branch) for branch in self.branches]
-        return by_branch[:, kept].reshape(len(values), -1)
-
     def row(
         self,
         blocks: Iterable[NDArray[np.float32]],
@@ -84,18 +76,18 @@ class Layout:
 
         Args:
             blocks: float32 [samples, 2] at `sample_rate_hz`, of any lengths.
-            embed_segments: Of the model.
+            embed_segments: Of the model, the kept branches alone.
 
         Returns:
             float32 [dimension].
         """
         statistics = self.new_statistics()
         for segments in segment_batches(blocks, self.segment_samples, hop_samples=self.hop_samples):
-            statistics.add(self.keep(embed_segments(segments)))
+            statistics.add(embed_segments(segments))
         return self.pooled(statistics)
 
     def new_statistics(self) -> SegmentStatistics:
-        """What `keep` gives for one recording is added to this."""
+        """Embeddings of the segments of one recording are added to this."""
         return SegmentStatistics(len(self.branches) * constants.EMBEDDING_SIZE)
 
     def pooled(self, statistics: SegmentStatistics) -> NDArray[np.float32]:

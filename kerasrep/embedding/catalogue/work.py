@@ -43,7 +43,7 @@ def embed_into(
     Args:
         sink: Where.
         files: Keys and paths.
-        model: Loaded.
+        model: Loaded, with the branches of the layout.
         layout: Of the rows.
         decoder: `soundfile`, or `tensorflow-io`.
         workers: Threads that decode; by default one a processor, eight at most.
@@ -72,13 +72,12 @@ def embed_into(
 
 
 def _add(sink: Sink, layout: Layout, begun: dict[int, SegmentStatistics | int], rows: Rows) -> None:
-    values = layout.keep(rows.values)
     if layout.pool == NONE:
         first = begun.get(rows.key, 0)
         assert isinstance(first, int)
-        sink.add(rows.key, first, values)
-        begun[rows.key] = first + len(values)
+        sink.add(rows.key, first, rows.values)
+        begun[rows.key] = first + len(rows.values)
         return
     statistics = begun.setdefault(rows.key, layout.new_statistics())
     assert isinstance(statistics, SegmentStatistics)
-    statistics.add(values)
+    statistics.add(rows.values)
