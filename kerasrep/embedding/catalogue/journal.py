@@ -145,15 +145,13 @@ class Journal:
 
     def todo(self) -> Iterator[tuple[int, Path]]:
         """Keys and paths of the files that are not done, in the order of the list."""
-        for key, path, _, _ in self._files(WAITING):
-            yield key, path
+        for key, file, _, _ in self._files(WAITING):
+            yield key, file.path
 
     def waiting(self) -> Iterator[Listed]:
         """The files that are not done, in the order of the list, as they were listed."""
-        for key, path, _, _ in self._files(WAITING):
-            with self._errors():
-                query = "SELECT size, modified FROM files WHERE id = ?"
-                yield Listed(path, *self._connection.execute(query, (key,)).fetchone())
+        for _, file, _, _ in self._files(WAITING):
+            yield file
 
     def take(self, finished: Finished) -> bool:
         """Keep what was done elsewhere; False where the file is done, has changed or is not of the list."""
@@ -210,26 +208,26 @@ class Journal:
 
     def bad(self) -> Iterator[BadFile]:
         """What could not be used, in the order of the list."""
-        for _, path, _, reason in self._files(BAD):
-            yield BadFile(path, reason)
+        for _, file, _, reason in self._files(BAD):
+            yield BadFile(file.path, reason)
 
     def paths(self) -> Iterator[tuple[Path, int]]:
         """Files that are done, in the order of the list, and how many bytes of rows each has."""
-        for key, path, _, _ in self._files(DONE):
+        for key, file, _, _ in self._files(DONE):
             with self._errors():
                 query = "SELECT COALESCE(SUM(LENGTH(vectors)), 0) FROM vectors WHERE id >= ? AND id < ?"
                 bounds = (key << _SEGMENT_BITS, (key + 1) << _SEGMENT_BITS)
-                yield path, int(self._connection.execute(query, bounds).fetchone()[0])
+                yield file.path, int(self._connection.execute(query, bounds).fetchone()[0])
 
     def rows(self, dimension: int) -> Iterator[Stored]:
         """All rows, in the order of the list."""
-        for key, path, seconds, _ in self._files(DONE):
+        for key, file, seconds, _ in self._files(DONE):
             bounds = (key << _SEGMENT_BITS, (key + 1) << _SEGMENT_BITS)
             query = "SELECT id, vectors FROM vectors WHERE id >= ? AND id < ? ORDER BY id"
             with self._errors():
                 for row, blob in self._connection.execute(query, bounds):
                     values = np.frombuffer(blob, np.float32).reshape(-1, dimension)
-                    yield Stored(path, seconds, row & ((1 << _SEGMENT_BITS) - 1), values)
+                    yield Stored(file.path, seconds, row & ((1 << _SEGMENT_BITS) - 1), values)
 
     def remove(self) -> None:
         """The output is complete."""
@@ -284,11 +282,11 @@ class Journal:
                 f"{now[other[0]]}); give the same settings, another -o, or --restart to begin anew"
             )
 
-    def _files(self, state: int) -> Iterator[tuple[int, Path, float, str]]:
+    def _files(self, state: int) -> Iterator[tuple[int, Listed, float, str]]:
         """Files of the list, page by page, as other statements run in between."""
         query = (
-            "SELECT position, id, path, seconds, reason FROM files WHERE position > ? AND state = ? "
-            f"ORDER BY position LIMIT {_PAGE_FILES}"
+            "SELECT position, id, path, size, modified, seconds, reason FROM files "
+            f"WHERE position > ? AND state = ? ORDER BY position LIMIT {_PAGE_FILES}"
         )
         last = -1
         while True:
@@ -296,9 +294,9 @@ class Journal:
                 page = self._connection.execute(query, (last, state)).fetchall()
             if not page:
                 return
-            for position, key, path, seconds, reason in page:
+            for position, key, path, size, modified_ns, seconds, reason in page:
                 last = position
-                yield key, Path(os.fsdecode(path)), seconds or 0.0, reason or ""
+                yield key, Listed(Path(os.fsdecode(path)), size, modified_ns), seconds or 0.0, reason or ""
 
     def _commit_at_times(self) -> None:
         if time.monotonic() - self._committed_seconds > COMMIT_SECONDS:
