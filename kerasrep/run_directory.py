@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import time
 import zipfile
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerasrep import limits
 from kerasrep.atomic import atomic_directory as atomic_directory  # noqa: PLC0414 (for others to import)
 from kerasrep.atomic import atomic_file as atomic_file  # noqa: PLC0414
 from kerasrep.errors import DataError, RunError
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
 #: Where runs go unless told otherwise, under the current folder.
 RUNS = Path("runs")
-#: An NPZ archive may unpack to this many bytes, or to this many times its size, whichever is more.
-MAX_UNPACKED_BYTES, MAX_UNPACKED_RATIO = 256 << 20, 4
+#: An NPZ archive may unpack to `limits.NPZ_BYTES`, or to this many times its size, whichever is more.
+MAX_UNPACKED_RATIO = 4
 
 _STAMP = r"\d{8}-\d{6}"
 
@@ -53,13 +55,21 @@ def read_json(path: Path) -> Any:
     """Read JSON.
 
     Raises:
-        DataError: Where the file is missing or is not JSON.
+        DataError: Where the file is missing, larger than `limits.JSON_BYTES`, or not JSON.
     """
+    most = limits.JSON_BYTES
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a fifo would wait for ever
+            raise DataError(f"{path}: is not a regular file; a JSON file was expected")
+        with path.open("rb") as file:
+            content = file.read(most.value + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    if len(content) > most.value:
+        raise DataError(f"{path}: is larger than {most.value:,} bytes; {most.advice}")
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not valid JSON ({error})") from error
 
 
@@ -85,9 +95,10 @@ def _check_unpacked_size(path: Path) -> None:
         return
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > max(MAX_UNPACKED_BYTES, MAX_UNPACKED_RATIO * path.stat().st_size):
+    if unpacked > max(limits.NPZ_BYTES.value, MAX_UNPACKED_RATIO * path.stat().st_size):
         raise DataError(
-            f"{path}: unpacks to {unpacked} bytes, which a file of its size must not; take one you trust"
+            f"{path}: unpacks to {unpacked} bytes, which a file of its size must not; "
+            f"{limits.NPZ_BYTES.advice}"
         )
 
 

@@ -73,7 +73,10 @@ def test_the_good_database_is_read(tmp_path):
         ("INSERT INTO tid_tag VALUES (1, 2, NULL)", "row 3: column 'val' has None, a number was expected"),
         ("INSERT INTO tid_tag VALUES (1, 2, -1)", "row 3: column 'val' has -1.0, a weight of at least 0"),
         ("INSERT INTO tid_tag VALUES (1, 2, 9e999)", "row 3: column 'val' has inf, a weight of at least 0"),
-        ("INSERT INTO tags VALUES (replace(hex(zeroblob(600000)), '0', 'x'))", "string or blob too big"),
+        (
+            "INSERT INTO tags VALUES (replace(hex(zeroblob(600000)), '0', 'x'))",
+            "string or blob too big); if it is right and you trust it, raise KERASREP_MAX_DATA",
+        ),
         ("DELETE FROM tid_tag", "labels no known track"),
     ],
     ids=lambda value: value[:60],
@@ -212,7 +215,10 @@ TEMPI = ("msd_tempo_est.txt", f"{A}\t120\n")
         ),
         ([TEMPI, ("copy/msd_tempo_est.txt", "x")], "must hold the file 'msd_tempo_est.txt' once"),
         ([], "holds nothing"),
-        ([("msd_tempo_est.txt", b"\n" * 70_000_000)], "more than 100 times; not read"),
+        (
+            [("msd_tempo_est.txt", b"\n" * 70_000_000)],
+            "more than 100 times; if it is right and you trust it, raise KERASREP_MAX_ZIP",
+        ),
     ],
     ids=lambda value: None if isinstance(value, list) else value[:40],
 )
