@@ -73,6 +73,25 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: is not valid JSON ({error})") from error
 
 
+def read_object(path: Path, **types: type | tuple[type, ...]) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: The file.
+        types: Key that it must have -> what its value must be.
+
+    Raises:
+        DataError: Where the file is missing, is not JSON, or holds something else.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: is no JSON object; delete it, or copy it again")
+    for key, wanted in types.items():
+        if not isinstance(found.get(key), wanted):
+            raise DataError(f"{path}: '{key}' is missing or malformed; delete the file, or copy it again")
+    return found
+
+
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write an uncompressed NPZ file, whole or not at all; the same arrays give the same bytes."""
     import numpy as np

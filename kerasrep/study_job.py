@@ -27,7 +27,7 @@ from pydantic import Field, ValidationError
 from kerasrep.errors import DataError
 from kerasrep.recipe_base import Fraction, PathText, Settings
 from kerasrep.recipe_tasks import TableTasks
-from kerasrep.run_directory import read_json, write_json
+from kerasrep.run_directory import read_json, read_object, write_json
 from kerasrep.run_log import LOG_NAME
 
 #: Where studies go unless told otherwise, under the current folder.
@@ -162,7 +162,7 @@ class RunFolder:
         for stage in STAGES:
             path = self.root / "done" / f"{stage}.json"
             if path.is_file():
-                found[stage] = float(read_json(path)["seconds"])
+                found[stage] = float(read_object(path, seconds=(int, float))["seconds"])
         return found
 
 
