@@ -122,6 +122,8 @@ def _told(path: Path) -> Iterator[None]:
     """SQLite's complaints as one line."""
     try:
         yield
+    except UnicodeDecodeError as error:  # Python reads SQLite's own messages so, which quote the file
+        raise DataError(f"{path}: cannot be read as a database (damaged names); fetch it again") from error
     except sqlite3.Error as error:
         reason = " ".join(str(error).split())[:100]
         advice = "fetch it again"
