@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep import constants, limits
-from kerasrep.errors import DataError
+from kerasrep.errors import DataError, one_line
 from kerasrep.model.reference import ReferenceNetwork, from_state_dict
 from kerasrep.model.restore import load_scaler
 from kerasrep.model.strategies import Scaler
@@ -166,7 +166,14 @@ def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     values: dict[str, Any] = {
         name: state.pop(name).tolist() for name in ("tasks", "branch_at", "n_outs") if name in state
     }
+    for key in state:
+        _check_key(path, key)
     return values, state
+
+
+def _check_key(path: Path, key: str) -> None:
+    if not key.isprintable():
+        raise DataError(f"{path}: key '{one_line(key)[:100]}' is no name of a weight")
 
 
 def _check_npz(path: Path) -> None:
@@ -272,7 +279,9 @@ def _tensor_arrays(path: Path, tensors: dict[Any, Any]) -> dict[str, NDArray[Any
     n_bytes = 0
     for key, tensor in tensors.items():
         if not isinstance(key, str) or not isinstance(tensor, torch.Tensor):
-            raise DataError(f"{path}: key '{key}' is a {type(tensor).__name__}, expected a tensor")
+            what = type(tensor).__name__
+            raise DataError(f"{path}: key '{one_line(str(key))[:100]}' is a {what}, expected a tensor")
+        _check_key(path, key)
         n_bytes += tensor.numel() * tensor.element_size()
         if n_bytes > limits.CHECKPOINT_BYTES.value:  # whatever the file's size: a view may repeat one value
             raise DataError(
@@ -290,7 +299,9 @@ def _tensor_arrays(path: Path, tensors: dict[Any, Any]) -> dict[str, NDArray[Any
 
 def _tasks(path: Path, values: Mapping[str, Any]) -> tuple[str, ...]:
     tasks = values.get("tasks")
-    if not isinstance(tasks, list | tuple) or not all(isinstance(task, str) for task in tasks):
+    if not isinstance(tasks, list | tuple) or not all(
+        isinstance(task, str) and task.isprintable() for task in tasks
+    ):
         raise DataError(f"{path}: 'tasks' is missing or no list of names; give {WHAT_A_CHECKPOINT_IS}")
     return tuple(tasks)
 

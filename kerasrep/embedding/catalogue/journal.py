@@ -14,11 +14,13 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasrep.embedding.catalogue.journal_tables import FILE_TYPES, SCHEMA, drop_tables, has_its_tables
 from kerasrep.embedding.catalogue.layout import About
 from kerasrep.embedding.catalogue.parts import Finished, Listed, parts_in
 from kerasrep.embedding.files import BadFile
@@ -35,13 +37,6 @@ _NO_DATABASE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _PAGE_FILES = 1000
 #: A row's number is that of its file, and below these bits that of its first segment.
 _SEGMENT_BITS = 32
-_SCHEMA = (
-    "CREATE TABLE about (settings TEXT NOT NULL)",
-    "CREATE TABLE files (id INTEGER PRIMARY KEY, path BLOB UNIQUE NOT NULL, position INTEGER, "
-    "size INTEGER NOT NULL, modified INTEGER NOT NULL, state INTEGER NOT NULL, seconds REAL, reason TEXT)",
-    "CREATE INDEX by_position ON files (position)",
-    "CREATE TABLE vectors (id INTEGER PRIMARY KEY, vectors BLOB NOT NULL)",
-)
 _LIST = (
     "INSERT INTO files (path, position, size, modified, state, reason) VALUES (?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (path) DO UPDATE SET position = COALESCE(position, excluded.position), state = CASE WHEN "
@@ -93,7 +88,7 @@ class Journal:
             with self._errors():
                 try:
                     self._open(restart)
-                except sqlite3.DatabaseError as error:
+                except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                     if not (restart and _code(error) in _NO_DATABASE):
                         raise
                     # No process works on what is no database.
@@ -226,6 +221,8 @@ class Journal:
             query = "SELECT id, vectors FROM vectors WHERE id >= ? AND id < ? ORDER BY id"
             with self._errors():
                 for row, blob in self._connection.execute(query, bounds):
+                    if type(blob) is not bytes or not blob or len(blob) % (4 * dimension):
+                        raise self._damaged(f"rows of {file.path}")
                     values = np.frombuffer(blob, np.float32).reshape(-1, dimension)
                     yield Stored(file.path, seconds, row & ((1 << _SEGMENT_BITS) - 1), values)
 
@@ -245,6 +242,7 @@ class Journal:
 
     def _open(self, restart: bool) -> None:
         execute = self._connection.execute
+        execute("PRAGMA trusted_schema = OFF")
         execute("PRAGMA locking_mode = EXCLUSIVE")
         if execute("PRAGMA user_version").fetchone()[0] == 0:
             execute("PRAGMA page_size = 16384")
@@ -253,27 +251,31 @@ class Journal:
             self._drop()
         found = execute("PRAGMA user_version").fetchone()[0]
         if found == 0:
-            for statement in _SCHEMA:
+            for statement in SCHEMA:
                 execute(statement)
             execute("INSERT INTO about VALUES (?)", (self._about.to_json(),))
             execute(f"PRAGMA user_version = {_FORMAT}")
         elif found != _FORMAT:
             raise sqlite3.DatabaseError(f"format {found}, not {_FORMAT}")
         else:
-            self._check(About.from_json(execute("SELECT settings FROM about").fetchone()[0]))
+            if not has_its_tables(self._connection):
+                raise self._damaged("its tables are others")
+            self._check(execute("SELECT settings FROM about").fetchone())
         self._commit()
 
     def _drop(self) -> None:
         for path in parts_in(self.folder):
             path.unlink(missing_ok=True)
-        execute = self._connection.execute
-        tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-        for (name,) in execute(tables).fetchall():
-            quoted = name.replace('"', '""')
-            execute(f'DROP TABLE "{quoted}"')
-        execute("PRAGMA user_version = 0")
+        drop_tables(self._connection)
 
-    def _check(self, begun: About) -> None:
+    def _damaged(self, what: str) -> DataError:
+        return DataError(f"{self.folder}: is damaged ({what}); begin anew with --restart")
+
+    def _check(self, settings: tuple[Any, ...] | None) -> None:
+        try:
+            begun = About.from_json(settings[0] if settings else "")
+        except DataError as error:
+            raise DataError(f"{self.folder}: {error}, with --restart") from error
         before, now = begun.settings(), self._about.settings()
         other = [key for key in now if before[key] != now[key]]
         if other:
@@ -294,7 +296,10 @@ class Journal:
                 page = self._connection.execute(query, (last, state)).fetchall()
             if not page:
                 return
-            for position, key, path, size, modified_ns, seconds, reason in page:
+            for row in page:
+                if tuple(map(type, row[:5])) != FILE_TYPES or type(row[5]) not in (float, NoneType):
+                    raise self._damaged(f"file {row[1]} of its list")
+                position, key, path, size, modified_ns, seconds, reason = row
                 last = position
                 yield key, Listed(Path(os.fsdecode(path)), size, modified_ns), seconds or 0.0, reason or ""
 
@@ -313,6 +318,8 @@ class Journal:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeDecodeError as error:  # Python reads names of tables so, and SQLite's messages
+            raise self._damaged("names are not UTF-8") from error
         except sqlite3.Error as error:
             if _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
                 raise DataError(f"{self.folder}: another process works on this output") from error
@@ -340,8 +347,10 @@ def _text(reason: str) -> str:
     return os.fsencode(reason).decode("utf-8", "backslashreplace")
 
 
-def _code(error: sqlite3.Error) -> int:
+def _code(error: sqlite3.Error | UnicodeDecodeError) -> int:
     """SQLite's primary code; 0 where the error is Python's own."""
+    if isinstance(error, UnicodeDecodeError):
+        return sqlite3.SQLITE_CORRUPT
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
