@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Where runs go unless told otherwise, under the current folder.
 RUNS = Path("runs")
+#: Environment variable: a folder in which processes that train on the same shards note that they are sound.
+CHECKED_SHARDS = "KERASREP_CHECKED_SHARDS"
 #: An NPZ archive may unpack to `limits.NPZ_BYTES`, or to this many times its size, whichever is more.
 MAX_UNPACKED_RATIO = 4
 

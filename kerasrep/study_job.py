@@ -137,6 +137,11 @@ class RunFolder:
         """JSON lines: what happened, attempt after attempt (see `run_log`)."""
         return self.root / LOG_NAME
 
+    @property
+    def checked(self) -> Path:
+        """Folder of the study, while it runs, in which its runs note that shards are sound."""
+        return self.root.parent.parent / ".checked"
+
     def sibling(self, name: str) -> RunFolder:
         """Another run of the same study."""
         return RunFolder(self.root.parent / name)
