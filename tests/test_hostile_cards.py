@@ -19,9 +19,7 @@ from kerasrep.study_worker import _facts, _is_spoilt
 from kerasrep.training.beginning import check_run
 from kerasrep.training.card import _sittings_before
 
-FUZZ = settings(
-    max_examples=150, deadline=60_000, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FUZZ = settings(max_examples=70, deadline=60_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SCALARS = [
     None,
     True,

@@ -19,7 +19,7 @@ from kerasrep.errors import KerasrepError
 
 ABOUT = About("m", "f", ("a",), ("a",), "none", 2.5, 2.5, 22_050, "soundfile", "1")
 DIMENSION = 4
-FUZZ = settings(max_examples=60, deadline=60_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=30, deadline=60_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_any_tables_and_values_are_told(tmp_path, begun, statements):
     check(tmp_path, begun[0])
 
 
-@settings(FUZZ, max_examples=25)
+@settings(FUZZ, max_examples=15)
 @given(
     st.dictionaries(
         st.sampled_from([*ABOUT.__dataclass_fields__]), st.sampled_from([None, 0, "x", [], {}, [1]])

@@ -15,7 +15,7 @@ from kerasrep.model.reference_checkpoint import read_checkpoint
 
 torch = pytest.importorskip("torch")
 
-FUZZ = settings(max_examples=60, deadline=60_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=40, deadline=60_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 changes = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=8)
 
 

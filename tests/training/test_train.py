@@ -280,7 +280,9 @@ def test_killed_in_mid_training_then_resumed_equals_an_uninterrupted_run(
 def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_recipe, prepared_tones, tmp_path):
     write_recipe(tmp_path / "tones.yaml", tiny_recipe())
     run = RunDirectory(tmp_path / "run")
-    process = start(tmp_path / "tones.yaml", prepared_tones, run, "training.epochs=5000")
+    process = start(
+        tmp_path / "tones.yaml", prepared_tones, run, "training.epochs=5000", "training.tensorboard=scalars"
+    )
     wait_for(run.best.exists, process)
     assert run.last.exists()  # killed here, the run could still be resumed
     process.send_signal(signal.SIGINT)
@@ -348,7 +350,7 @@ def test_replicas_that_average_their_statistics_hold_equal_vectors(tiny_recipe, 
 
 
 def test_bfloat16_trains_float32_weights_with_finite_losses(tiny_recipe, prepared_tones, tmp_path):
-    recipe = tiny_recipe(training={"epochs": 1, "precision": "mixed_bfloat16"})
+    recipe = tiny_recipe(training={"epochs": 1, "precision": "mixed_bfloat16", "tensorboard": "scalars"})
     run, summary = quiet_train(recipe, prepared_tones, tmp_path / "run")
     assert json.loads(run.card.read_text())["execution"]["precision"] == "mixed_bfloat16"
     assert all(np.isfinite(row.after) and row.after != row.before for row in summary.rows)
