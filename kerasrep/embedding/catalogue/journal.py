@@ -320,6 +320,8 @@ class Journal:
             yield
         except UnicodeDecodeError as error:  # Python reads names of tables so, and SQLite's messages
             raise self._damaged("names are not UTF-8") from error
+        except OverflowError as error:
+            raise self._damaged("a file has too large a number") from error
         except sqlite3.Error as error:
             if _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
                 raise DataError(f"{self.folder}: another process works on this output") from error
