@@ -102,6 +102,9 @@ def journal(folder: Path, entries: int) -> None:
         work.list_files(Path(f"/music/artist-{n // 100:07d}/track-{n:09d}.mp3") for n in range(entries))
         listed, size = time.process_time() - began, (work.folder / "journal.sqlite").stat().st_size
         began = time.process_time()
+        n_waiting = sum(1 for _ in work.waiting())
+        waited = time.process_time() - began
+        began = time.process_time()
         for key, _ in work.todo():
             work.add(key, 0, row)
             work.finish(key, 200.0)
@@ -114,6 +117,7 @@ def journal(folder: Path, entries: int) -> None:
                 "entries": entries,
                 "list_us": round(listed / entries * 1e6, 1),
                 "list_bytes": size // entries,
+                "wait_us": round(waited / n_waiting * 1e6, 1),
                 "keep_us": round(kept / entries * 1e6, 1),
                 "bytes_with_512_values": whole // entries,
             }

@@ -15,12 +15,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from kerasrep import recipe_faults, strict_yaml
+from kerasrep import limits, recipe_faults, strict_yaml
 from kerasrep.errors import RecipeError
 from kerasrep.recipe_base import Settings
 from kerasrep.recipe_faults import KeyPath
-
-MAX_BYTES = 100_000  # reading as much as this takes a second
 
 Checked = TypeVar("Checked", bound=Settings)
 
@@ -153,6 +151,7 @@ def read_draft(
 
 
 def _read_text(path: Path) -> str:
+    most = limits.RECIPE_BYTES.value
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -160,14 +159,16 @@ def _read_text(path: Path) -> str:
         if not stat.S_ISREG(mode):  # reading a fifo would wait for ever
             raise RecipeError(f"{path}: is not a regular file; name a recipe file")
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(most + 1)
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such file; {_nearest_file(path)}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise RecipeError(f"{path}: cannot be read ({reason})") from None
-    if len(content) > MAX_BYTES:
-        raise RecipeError(f"{path}: is larger than {MAX_BYTES:,} bytes and cannot be a recipe")
+    if len(content) > most:
+        raise RecipeError(
+            f"{path}: is larger than {most:,} bytes, as no recipe is; {limits.RECIPE_BYTES.advice}"
+        )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import time
 import zipfile
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerasrep import limits
 from kerasrep.atomic import atomic_directory as atomic_directory  # noqa: PLC0414 (for others to import)
 from kerasrep.atomic import atomic_file as atomic_file  # noqa: PLC0414
 from kerasrep.errors import DataError, RunError
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 
 #: Where runs go unless told otherwise, under the current folder.
 RUNS = Path("runs")
-#: An NPZ archive may unpack to this many bytes, or to this many times its size, whichever is more.
-MAX_UNPACKED_BYTES, MAX_UNPACKED_RATIO = 256 << 20, 4
+#: Environment variable: a folder in which processes that train on the same shards note that they are sound.
+CHECKED_SHARDS = "KERASREP_CHECKED_SHARDS"
+#: An NPZ archive may unpack to `limits.NPZ_BYTES`, or to this many times its size, whichever is more.
+MAX_UNPACKED_RATIO = 4
 
 _STAMP = r"\d{8}-\d{6}"
 
@@ -53,14 +57,41 @@ def read_json(path: Path) -> Any:
     """Read JSON.
 
     Raises:
-        DataError: Where the file is missing or is not JSON.
+        DataError: Where the file is missing, larger than `limits.JSON_BYTES`, or not JSON.
     """
+    most = limits.JSON_BYTES
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a fifo would wait for ever
+            raise DataError(f"{path}: is not a regular file; a JSON file was expected")
+        with path.open("rb") as file:
+            content = file.read(most.value + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    if len(content) > most.value:
+        raise DataError(f"{path}: is larger than {most.value:,} bytes; {most.advice}")
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not valid JSON ({error})") from error
+
+
+def read_object(path: Path, **types: type | tuple[type, ...]) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: The file.
+        types: Key that it must have -> what its value must be.
+
+    Raises:
+        DataError: Where the file is missing, is not JSON, or holds something else.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: is no JSON object; delete it, or copy it again")
+    for key, wanted in types.items():
+        if not isinstance(found.get(key), wanted):
+            raise DataError(f"{path}: '{key}' is missing or malformed; delete the file, or copy it again")
+    return found
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -85,9 +116,10 @@ def _check_unpacked_size(path: Path) -> None:
         return
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > max(MAX_UNPACKED_BYTES, MAX_UNPACKED_RATIO * path.stat().st_size):
+    if unpacked > max(limits.NPZ_BYTES.value, MAX_UNPACKED_RATIO * path.stat().st_size):
         raise DataError(
-            f"{path}: unpacks to {unpacked} bytes, which a file of its size must not; take one you trust"
+            f"{path}: unpacks to {unpacked} bytes, which a file of its size must not; "
+            f"{limits.NPZ_BYTES.advice}"
         )
 
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import yaml
 
-MAX_DEPTH = 20
-MAX_NUMBER_CHARACTERS = 100
+from kerasrep import limits
 
 KeyPath = tuple[str | int, ...]
 
@@ -48,6 +47,10 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (as in the base class)
     depth = 0
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.most_levels = limits.RECIPE_LEVELS.value
+
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         line = event.start_mark.line + 1
@@ -57,8 +60,9 @@ class _Loader(yaml.SafeLoader):
             )
         if event.tag is not None:
             raise StrictYamlError("tags (!) are not allowed; quote text that starts so", line)
-        if self.depth >= MAX_DEPTH:
-            raise StrictYamlError(f"is nested more than {MAX_DEPTH} deep", line)
+        if self.depth >= self.most_levels:
+            advice = limits.RECIPE_LEVELS.advice
+            raise StrictYamlError(f"is nested more than {self.most_levels} deep; {advice}", line)
         self.depth += 1
         node = super().compose_node(parent, index)  # type: ignore[arg-type]
         self.depth -= 1
@@ -151,10 +155,11 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         return None
     if kind == "bool":
         return text.lower() == "true"
-    if len(text) > MAX_NUMBER_CHARACTERS:
+    most = limits.RECIPE_NUMBER_CHARACTERS
+    if len(text) > most.value:
         line = node.start_mark.line + 1
         raise StrictYamlError(
-            f"a number has {len(text)} characters; {MAX_NUMBER_CHARACTERS} are allowed", line
+            f"a number has {len(text)} characters; {most.value} are allowed; {most.advice}", line
         )
     digits = text.replace("_", "")
     if kind == "int":

@@ -27,7 +27,7 @@ from pydantic import Field, ValidationError
 from kerasrep.errors import DataError
 from kerasrep.recipe_base import Fraction, PathText, Settings
 from kerasrep.recipe_tasks import TableTasks
-from kerasrep.run_directory import read_json, write_json
+from kerasrep.run_directory import read_json, read_object, write_json
 from kerasrep.run_log import LOG_NAME
 
 #: Where studies go unless told otherwise, under the current folder.
@@ -137,6 +137,11 @@ class RunFolder:
         """JSON lines: what happened, attempt after attempt (see `run_log`)."""
         return self.root / LOG_NAME
 
+    @property
+    def checked(self) -> Path:
+        """Folder of the study, while it runs, in which its runs note that shards are sound."""
+        return self.root.parent.parent / ".checked"
+
     def sibling(self, name: str) -> RunFolder:
         """Another run of the same study."""
         return RunFolder(self.root.parent / name)
@@ -162,7 +167,7 @@ class RunFolder:
         for stage in STAGES:
             path = self.root / "done" / f"{stage}.json"
             if path.is_file():
-                found[stage] = float(read_json(path)["seconds"])
+                found[stage] = float(read_object(path, seconds=(int, float))["seconds"])
         return found
 
 

@@ -22,7 +22,7 @@ from kerasrep.errors import DataError, RecipeError, RunError
 from kerasrep.recipe import Recipe, fingerprint
 from kerasrep.recipe_file import read_recipe
 from kerasrep.recipe_tasks import TableTask
-from kerasrep.run_directory import RunDirectory, read_json, write_json
+from kerasrep.run_directory import RunDirectory, read_object, write_json
 from kerasrep.run_log import event, run_log
 from kerasrep.study_job import EvaluationSettings, Job, RunFolder, read_job
 
@@ -118,7 +118,7 @@ def _is_spoilt(run: RunDirectory) -> bool:
     """Whether a training ended by itself and badly, so that going on from its state would end so again."""
     if not run.card.is_file():
         return run.root.is_dir() and not run.recipe.is_file()
-    return str(read_json(run.card).get("ended", "")).startswith("failed")
+    return str(read_object(run.card).get("ended", "")).startswith("failed")
 
 
 def _export(folder: RunFolder, recipe: Recipe) -> None:
@@ -226,17 +226,20 @@ def _evaluate(folder: RunFolder, job: Job, representation: Representation) -> tu
 
 def _facts(run: Path) -> dict[str, Any]:
     """What a training took, from its card."""
-    card = read_json(RunDirectory(run).card)
-    recipe, steps = card["recipe"], int(card["steps"])
-    joint = recipe["training"]["schedule"] == "joint"
-    n_sources = len(recipe["sources"])
-    return {
-        "parameters": int(card["parameters"]["total"]),
-        "steps": steps,
-        "updates_a_source": steps if joint else steps / n_sources,
-        "segments": steps * int(recipe["batches"]["size"]),
-        "training_seconds": float(card["training_seconds"]),
-    }
+    path = RunDirectory(run).card
+    card = read_object(path, recipe=dict, parameters=dict)
+    try:
+        recipe, steps = card["recipe"], int(card["steps"])
+        joint = recipe["training"]["schedule"] == "joint"
+        return {
+            "parameters": int(card["parameters"]["total"]),
+            "steps": steps,
+            "updates_a_source": steps if joint else steps / len(recipe["sources"]),
+            "segments": steps * int(recipe["batches"]["size"]),
+            "training_seconds": float(card["training_seconds"]),
+        }
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise DataError(f"{path}: is damaged ({error!r}); delete the run's folder and start again") from error
 
 
 def _sum(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

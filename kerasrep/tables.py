@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from kerasrep import limits
 from kerasrep.errors import DataError
 
-MAX_LINE_CHARACTERS = 1_000_000
 #: Endings of tables whose fields are separated by tabs; `.info` is that of published lists of splits.
 TAB_ENDINGS = frozenset({".tsv", ".txt", ".info"})
 
@@ -76,14 +76,14 @@ def read_unquoted(path: Path) -> Iterator[tuple[int, list[bytes]]]:
         Line number, from 1, and fields without the end of the line.
 
     Raises:
-        DataError: Where the file cannot be read, or a line is longer than `MAX_LINE_CHARACTERS` bytes.
+        DataError: Where the file cannot be read, or a line is longer than `limits.LINE_CHARACTERS` bytes.
     """
-    number = 0
+    number, most = 0, limits.LINE_CHARACTERS.value
     with _opened(path) as file:
-        while line := file.readline(MAX_LINE_CHARACTERS + 1):
+        while line := file.readline(most + 1):
             number += 1
-            if len(line) > MAX_LINE_CHARACTERS:
-                raise DataError(f"{path}, line {number}: is longer than {MAX_LINE_CHARACTERS} characters")
+            if len(line) > most:
+                raise too_long(f"{path}, line {number}")
             yield number, line.rstrip(b"\r\n").split(b"\t")
 
 
@@ -101,6 +101,12 @@ def parse_number(field: str, place: str, column: str, minimum: float = -math.inf
         what = "a number" if minimum == -math.inf else f"a number of at least {minimum:g}"
         raise DataError(f"{place}: column '{column}' has {field[:40]!r}, {what} was expected")
     return number
+
+
+def too_long(place: str) -> DataError:
+    """The error at a line longer than any table has."""
+    limit = limits.LINE_CHARACTERS
+    return DataError(f"{place}: is longer than {limit.value:,} characters; {limit.advice}")
 
 
 @contextlib.contextmanager
@@ -129,11 +135,11 @@ def _positions(
 
 def _lines(path: Path, file: TextIO) -> Iterator[str]:
     """Lines of bounded length, without NUL characters."""
-    number = 0
-    while line := file.readline(MAX_LINE_CHARACTERS + 1):
+    number, most = 0, limits.LINE_CHARACTERS.value
+    while line := file.readline(most + 1):
         number += 1
-        if len(line) > MAX_LINE_CHARACTERS:
-            raise DataError(f"{path}, line {number}: is longer than {MAX_LINE_CHARACTERS} characters")
+        if len(line) > most:
+            raise too_long(f"{path}, line {number}")
         if "\0" in line:
             raise DataError(f"{path}, line {number}: has a NUL character; this is no text table")
         yield line

@@ -30,6 +30,7 @@ LAYERS = (
         "recipe_faults",
         "strict_yaml",
         "tables",
+        "limits",
         "atomic",
         "run_directory",
         "export_directory",

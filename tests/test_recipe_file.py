@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasrep import constants, strict_yaml
+from kerasrep import constants, limits, strict_yaml
 from kerasrep.errors import RecipeError
 from kerasrep.recipe import Recipe, differences
 from kerasrep.recipe_base import Settings, SourceName, StrategyName
-from kerasrep.recipe_draft import MAX_BYTES
 from kerasrep.recipe_file import read_recipe, write_recipe
 
 BASE = "strategy: mss-cr\nsources: [tag, year]\n"  # two lines: what follows stands in line 3
@@ -80,7 +79,7 @@ def test_corpus_without_a_name_is_the_demo(write_yaml):
         (BASE.encode("utf-16"), "is not UTF-8"),
         (b"strategy: \x00", ":1: holds a NUL"),
         (b"\x89PNG\r\n\x1a\n", "is not UTF-8"),
-        (b"#" * (MAX_BYTES + 1), "larger than 100,000 bytes"),
+        (b"#" * (limits.RECIPE_BYTES.default + 1), "larger than 100,000 bytes"),
         (BASE + "a: &x [1]\nb: *x", ":3: anchors"),
         (BASE + "seed: [" + "[" * 50_000, ":3: is nested"),
         (BASE + "seed: 1\nseed: 2", ":4: the key 'seed' stands twice, first in line 3"),

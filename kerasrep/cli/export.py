@@ -135,14 +135,14 @@ def _check_scores(path: Path, run: RunDirectory, places: list[Path]) -> None:
         DataError: Where the evaluation has nothing of the run, or does not say what it is of.
     """
     from kerasrep.embedding.representations import model_fingerprint
-    from kerasrep.run_directory import read_json
+    from kerasrep.run_directory import read_json, read_object
 
     try:
         judged = set(read_json(path)["provenance"]["representations"].values())
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: is not the scores.json of kerasrep-evaluate ({error!r})") from error
     own = [run.root, *([run.model] if run.model.is_file() else [])]
-    run_card = read_json(run.card) if run.card.is_file() else None
+    run_card = read_object(run.card) if run.card.is_file() else None
     if run_card is not None:
         own += [model for model, card in _exports(places) if card.run == run_card]
     if not judged & set(map(model_fingerprint, own)):

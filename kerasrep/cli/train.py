@@ -138,11 +138,11 @@ def _given_run(recipe: Recipe, run_dir: Path | None, resume: bool) -> RunDirecto
 
 def _is_complete(recipe: Recipe, run: RunDirectory) -> bool:
     """Whether the run has ended well with as many epochs as the recipe has, and was exported."""
-    from kerasrep.run_directory import read_json
+    from kerasrep.run_directory import read_object
 
     if not run.card.is_file():
         return False
-    card = read_json(run.card)
+    card = read_object(run.card)
     done = card.get("ended") == "done" and card.get("recipe") == recipe.as_dict()
     return done and _is_exported(recipe, card)
 

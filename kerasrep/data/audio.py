@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep import constants
+from kerasrep import constants, limits
 from kerasrep.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 BLOCK_FRAMES = 1 << 16
 #: Samples of all channels in a block; a file of many channels is read in shorter blocks.
 BLOCK_SAMPLES = 1 << 19
-#: More frames than any codec packs into one byte of file: the header's count is false.
-MAX_FRAMES_PER_BYTE = 4096
-MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
+MIN_RATE_HZ = 1_000
 #: Full scale is 1, or 2**31 where integers were written as floats; powers of more overflow in float32.
 MAX_SAMPLE = 1e10
 #: A file that ends before this part of what its header promises is broken.
@@ -210,12 +208,15 @@ def _header(path: Path, file: soundfile.SoundFile) -> AudioHeader:
     header = AudioHeader(file.samplerate, file.frames, file.channels, file.format, file.subtype)
     if header.frames <= 0:
         raise DataError(f"{path}: holds no samples")
-    if not MIN_RATE_HZ <= header.sample_rate_hz <= MAX_RATE_HZ:
-        raise DataError(f"{path}: header claims a rate of {header.sample_rate_hz} Hz; convert the file again")
+    rates, packing = limits.SAMPLE_RATE_HZ, limits.FRAMES_PER_BYTE
+    if not MIN_RATE_HZ <= header.sample_rate_hz <= rates.value:
+        advice = "convert the file again" if header.sample_rate_hz < MIN_RATE_HZ else rates.advice
+        raise DataError(f"{path}: header claims a rate of {header.sample_rate_hz} Hz; {advice}")
     size = path.stat().st_size
-    if header.frames > size * MAX_FRAMES_PER_BYTE:
+    if header.frames > size * packing.value:  # more than any codec packs into a byte
         raise DataError(
-            f"{path}: header claims {header.frames} frames in {size} bytes, or none; convert the file again"
+            f"{path}: header claims {header.frames} frames in {size} bytes, or none; convert the file again, "
+            f"or {packing.advice}"
         )
     return header
 

@@ -2,11 +2,12 @@
 
 Training reads crops from known offsets, so nothing else would notice a flipped bit: the checksums of TFRecord
 cover whole records. Each shard is read once when a run begins; a process that trains again, as tuning does,
-reads only those that changed since.
+reads only those that changed since, and so do the processes of one study.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 
 from kerasrep.data.shards import MEND_ADVICE, ShardIndex, fault_of_file, load_index
 from kerasrep.errors import DataError
-from kerasrep.run_directory import PreparedDirectory, read_json
+from kerasrep.run_directory import CHECKED_SHARDS, PreparedDirectory, read_json
 
 _Stamp = tuple[int, int, int, int, int]  # device, inode, bytes, times of change of content and status in ns
 
@@ -63,9 +64,33 @@ def find_damage(paths: Sequence[Path], checksums: Mapping[str, tuple[int, str]])
     Returns:
         File name -> what is wrong, in the order of `paths`.
     """
+    note = _note(paths, checksums)
+    if note is not None and note.is_file():
+        return {}
     with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0))), thread_name_prefix="checksum") as pool:
         faults = list(pool.map(lambda path: _fault(path, *checksums.get(path.name, (-1, ""))), paths))
-    return {path.name: fault for path, fault in zip(paths, faults, strict=True) if fault is not None}
+    found = {path.name: fault for path, fault in zip(paths, faults, strict=True) if fault is not None}
+    if note is not None and not found:
+        with contextlib.suppress(OSError):  # then the next process reads them again
+            note.touch()
+    return found
+
+
+def _note(paths: Sequence[Path], checksums: Mapping[str, tuple[int, str]]) -> Path | None:
+    """File that says that these shards, unchanged since, were found sound; `None` where nobody keeps such."""
+    folder = os.environ.get(CHECKED_SHARDS)
+    if not folder:
+        return None
+    try:
+        stamps = [[str(path), *_stamp(path), *checksums.get(path.name, (-1, ""))] for path in paths]
+    except OSError:
+        return None
+    return Path(folder) / hashlib.sha256(repr(stamps).encode()).hexdigest()[:32]
+
+
+def _stamp(path: Path) -> _Stamp:
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def checksums_of(directory: PreparedDirectory) -> dict[str, tuple[int, str]]:
@@ -91,9 +116,7 @@ def _fault(path: Path, n_bytes: int, sha256: str) -> str | None:
     if fault is not None:
         return fault
     try:
-        status = path.stat()
-        times = status.st_mtime_ns, status.st_ctime_ns
-        found = _sha256(str(path), (status.st_dev, status.st_ino, status.st_size, *times))
+        found = _sha256(str(path), _stamp(path))
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return None if found == sha256 else "its bytes are not those that were written (SHA-256)"

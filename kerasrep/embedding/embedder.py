@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kerasrep.data.audio import BLOCK_FRAMES, MAX_RATE_HZ, MIN_RATE_HZ, convert_blocks, decode_blocks
+from kerasrep import limits
+from kerasrep.data.audio import BLOCK_FRAMES, MIN_RATE_HZ, convert_blocks, decode_blocks
 from kerasrep.embedding.catalogue.layout import make_layout
 from kerasrep.embedding.models import SegmentModel, find_model
 from kerasrep.errors import DataError
@@ -159,9 +160,10 @@ def _checked_waveform(waveform: ArrayLike) -> NDArray[Any]:
 def _checked_rate_hz(sample_rate_hz: object) -> float:
     is_number = isinstance(sample_rate_hz, numbers.Real) and not isinstance(sample_rate_hz, bool)
     rate_hz = float(sample_rate_hz) if is_number else math.nan  # type: ignore[arg-type]
-    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:  # NaN is refused too
+    most_hz = limits.SAMPLE_RATE_HZ.value
+    if not MIN_RATE_HZ <= rate_hz <= most_hz:  # NaN is refused too
         raise DataError(
-            f"sample_rate_hz: is {sample_rate_hz!r}; give a number from {MIN_RATE_HZ} to {MAX_RATE_HZ}"
+            f"sample_rate_hz: is {sample_rate_hz!r}; give a number from {MIN_RATE_HZ} to {most_hz}"
         )
     return rate_hz
 

@@ -7,7 +7,10 @@ authors trained: TensorFlow's defaults move the features visibly.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +149,57 @@ class OnePassBatchNorm(BatchNorm):
         return about + mean, keras.ops.maximum(variance, 0.0)
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which examples of a step's batch are here, where it is divided among replicas.
+
+    Attributes:
+        replica: Number of this one, int64 [].
+        replicas: How many there are.
+        paired: Whether the segments are two halves, left and right ones, each divided by itself.
+    """
+
+    replica: Tensor
+    replicas: int
+    paired: bool
+
+
+_SHARE: ContextVar[Share | None] = ContextVar("share", default=None)
+
+
+@contextlib.contextmanager
+def batch_share(share: Share) -> Iterator[None]:
+    """Let dropout inside know which examples it has."""
+    token = _SHARE.set(share)
+    try:
+        yield
+    finally:
+        _SHARE.reset(token)
+
+
+class GlobalDropout(keras.layers.Dropout):
+    """Dropout whose masks belong to the examples of the whole batch, however it is divided among replicas.
+
+    Each replica draws the masks of all and keeps its own: a few thousand values, for which nothing is sent.
+    """
+
+    #: Whether an example is a pair of segments.
+    of_pairs = False
+
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """Drop values in training, of a batch [examples, values]."""
+        share = _SHARE.get()
+        if share is None or share.replicas == 1 or not training or not self.rate:
+            return super().call(inputs, training=training)
+        n_examples, n_values = keras.ops.shape(inputs)
+        ones = keras.ops.ones((share.replicas * n_examples, n_values), inputs.dtype)
+        masks = keras.random.dropout(ones, self.rate, seed=self.seed_generator)
+        halves = 2 if share.paired and not self.of_pairs else 1
+        divided = keras.ops.reshape(masks, (halves, share.replicas, -1, n_values))
+        own = keras.ops.take(divided, share.replica, axis=1)
+        return inputs * keras.ops.reshape(own, (n_examples, n_values))
+
+
 def _replicas() -> int:
     import tensorflow as tf
 
@@ -257,7 +311,7 @@ def build_head(source: str, size: int, options: BlockOptions) -> keras.Model:
     """
     inputs = 2 * constants.EMBEDDING_SIZE if source == "self" else constants.EMBEDDING_SIZE
     embedding = keras.Input((inputs,), name=f"{source}_head_input")
-    x = _dropout(f"{source}_dropout", options)(embedding)
+    x = _dropout(source, f"{source}_dropout", options)(embedding)
     if source == "self":
         name = "self_hidden"
         x = keras.layers.Dense(
@@ -269,7 +323,7 @@ def build_head(source: str, size: int, options: BlockOptions) -> keras.Model:
         )(x)
         x = _batch_norm(f"{name}_bn", options)(x)
         x = keras.layers.ReLU(name=f"{name}_relu", dtype=options.precision)(x)
-        x = _dropout(f"{name}_dropout", options)(x)
+        x = _dropout(source, f"{name}_dropout", options)(x)
         inputs = SELF_HIDDEN_SIZE
     logits = keras.layers.Dense(
         size,
@@ -281,6 +335,8 @@ def build_head(source: str, size: int, options: BlockOptions) -> keras.Model:
     return keras.Model(embedding, logits, name=f"{source}_head")
 
 
-def _dropout(name: str, options: BlockOptions) -> keras.layers.Layer:
+def _dropout(source: str, name: str, options: BlockOptions) -> keras.layers.Layer:
     seed = options.layer_seed(name)
-    return keras.layers.Dropout(options.dropout, seed=seed, name=name, dtype=options.precision)
+    layer = GlobalDropout(options.dropout, seed=seed, name=name, dtype=options.precision)
+    layer.of_pairs = source == "self"
+    return layer

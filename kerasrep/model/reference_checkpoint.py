@@ -34,15 +34,13 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep import constants
-from kerasrep.errors import DataError
+from kerasrep import constants, limits
+from kerasrep.errors import DataError, one_line
 from kerasrep.model.reference import ReferenceNetwork, from_state_dict
 from kerasrep.model.restore import load_scaler
 from kerasrep.model.strategies import Scaler
 from kerasrep.run_directory import read_arrays
 
-#: Eight whole branches in float64 are 38 million bytes; what declares more than this is no checkpoint.
-MAX_BYTES = 2**28
 #: Releases before it can be made to run code even with `weights_only` (CVE-2025-32434).
 LEAST_TORCH = (2, 6)
 WHAT_A_CHECKPOINT_IS = (
@@ -168,15 +166,20 @@ def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     values: dict[str, Any] = {
         name: state.pop(name).tolist() for name in ("tasks", "branch_at", "n_outs") if name in state
     }
+    for key in state:
+        _check_key(path, key)
     return values, state
+
+
+def _check_key(path: Path, key: str) -> None:
+    if not key.isprintable():
+        raise DataError(f"{path}: key '{one_line(key)[:100]}' is no name of a weight")
 
 
 def _check_npz(path: Path) -> None:
     """Refuse an NPZ whose arrays are larger than it says, or than any network, or hold objects."""
     infos = _members(path)
-    declared = sum(info.file_size for info in infos)
-    if declared > MAX_BYTES:
-        raise DataError(f"{path}: declares {declared:,} bytes of arrays, more than any checkpoint has")
+    _check_size(path, sum(info.file_size for info in infos))
     try:
         with zipfile.ZipFile(path) as archive:
             for info in infos:
@@ -188,6 +191,13 @@ def _check_npz(path: Path) -> None:
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path}: is no usable NPZ file ({reason})") from None
+
+
+def _check_size(path: Path, n_bytes: int) -> None:
+    """Refuse what is larger than a checkpoint: eight whole branches in float64 are 38 million bytes."""
+    limit = limits.CHECKPOINT_BYTES
+    if n_bytes > limit.value:
+        raise DataError(f"{path}: holds {n_bytes:,} bytes, more than {limit.value:,}; {limit.advice}")
 
 
 def _check_npy(member: IO[bytes], info: zipfile.ZipInfo) -> None:
@@ -216,6 +226,7 @@ def _load_torch(path: Path, mapped: bool) -> dict[str, Any]:
         mapped: Map the file into memory instead of reading it: tensors can then not reach beyond it,
             whatever sizes it declares. Possible with archives only.
     """
+    _check_size(path, path.stat().st_size)
     torch = _import_torch(path)
     if mapped and sum(info.file_size for info in _members(path)) > path.stat().st_size:
         raise DataError(f"{path}: is damaged, its members declare more bytes than it has; save it again")
@@ -268,10 +279,15 @@ def _tensor_arrays(path: Path, tensors: dict[Any, Any]) -> dict[str, NDArray[Any
     n_bytes = 0
     for key, tensor in tensors.items():
         if not isinstance(key, str) or not isinstance(tensor, torch.Tensor):
-            raise DataError(f"{path}: key '{key}' is a {type(tensor).__name__}, expected a tensor")
+            what = type(tensor).__name__
+            raise DataError(f"{path}: key '{one_line(str(key))[:100]}' is a {what}, expected a tensor")
+        _check_key(path, key)
         n_bytes += tensor.numel() * tensor.element_size()
-        if n_bytes > MAX_BYTES:  # whatever the file's size: a view may repeat one value without end
-            raise DataError(f"{path}: up to key '{key}', {list(tensor.shape)}, it is larger than any network")
+        if n_bytes > limits.CHECKPOINT_BYTES.value:  # whatever the file's size: a view may repeat one value
+            raise DataError(
+                f"{path}: up to key '{key}', {list(tensor.shape)}, it is larger than any network; "
+                f"{limits.CHECKPOINT_BYTES.advice}"
+            )
         try:
             plain = tensor.detach()
             plain = plain.float() if plain.dtype == torch.bfloat16 else plain
@@ -283,7 +299,9 @@ def _tensor_arrays(path: Path, tensors: dict[Any, Any]) -> dict[str, NDArray[Any
 
 def _tasks(path: Path, values: Mapping[str, Any]) -> tuple[str, ...]:
     tasks = values.get("tasks")
-    if not isinstance(tasks, list | tuple) or not all(isinstance(task, str) for task in tasks):
+    if not isinstance(tasks, list | tuple) or not all(
+        isinstance(task, str) and task.isprintable() for task in tasks
+    ):
         raise DataError(f"{path}: 'tasks' is missing or no list of names; give {WHAT_A_CHECKPOINT_IS}")
     return tuple(tasks)
 

@@ -12,7 +12,7 @@ from kerasrep.export_directory import EMBED_TRACK, SERVING_DEFAULT, ExportCard
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import SHARED, Network
 from kerasrep.recipe import AudioSettings, Recipe
-from kerasrep.run_directory import RunDirectory, read_json
+from kerasrep.run_directory import RunDirectory, read_object
 from kerasrep.serving.check import TOLERANCE
 from kerasrep.serving.warmup_audio import prepared_directory
 
@@ -119,17 +119,18 @@ def _training_data(run: RunDirectory, recipe: Recipe) -> dict[str, Any] | None:
     """What the prepared folder says of itself, or at least which one it was."""
     prepared = prepared_directory(run)
     if prepared is not None:
-        manifest = read_json(prepared.manifest)
+        manifest = read_object(prepared.manifest, corpus=dict)
+        corpus = manifest["corpus"]
         return {
-            "corpus": manifest["corpus"]["name"],
-            "corpus_fingerprint": manifest["corpus"]["fingerprint"],
-            "fingerprint": manifest["fingerprint"],
-            "tracks": manifest["tracks"],
-            "hours": manifest["hours"],
-            "notices": manifest["corpus"]["notices"],
+            "corpus": corpus.get("name"),
+            "corpus_fingerprint": corpus.get("fingerprint"),
+            "fingerprint": manifest.get("fingerprint"),
+            "tracks": manifest.get("tracks"),
+            "hours": manifest.get("hours"),
+            "notices": corpus.get("notices"),
         }
     if run.prepared.is_file():
-        return {"corpus": recipe.corpus.name, "fingerprint": read_json(run.prepared).get("fingerprint")}
+        return {"corpus": recipe.corpus.name, "fingerprint": read_object(run.prepared).get("fingerprint")}
     return None
 
 

@@ -30,7 +30,7 @@ from kerasrep.model.folding import fold_batch_norm
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import Network
 from kerasrep.recipe import AudioSettings
-from kerasrep.run_directory import RunDirectory, read_json, write_json
+from kerasrep.run_directory import RunDirectory, read_object, write_json
 from kerasrep.serving.card import Described, Origin, imported_origin, make_card, run_origin
 from kerasrep.serving.check import largest_difference
 from kerasrep.serving.folder import check_folder, write_folder
@@ -85,7 +85,7 @@ def export_run(
             from the trained model; nothing is left behind.
         DataError: Where the run's card is malformed.
     """
-    run_card = read_json(trained.run.card) if trained.run.card.is_file() else None
+    run_card = read_object(trained.run.card) if trained.run.card.is_file() else None
     job = Job(trained.network, trained.recipe.audio, run_origin(trained, run_card, downstream), trained.run)
     return _export(job, directory / name, tuple(dict.fromkeys(formats)))
 

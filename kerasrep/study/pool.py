@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from kerasrep.errors import RunError
+from kerasrep.run_directory import CHECKED_SHARDS
 from kerasrep.run_log import event
 from kerasrep.stop_requests import stop_requests
 from kerasrep.study.failures import failure_of, note_failure
@@ -244,7 +245,7 @@ def start_worker(folder: RunFolder, slot: Slot) -> subprocess.Popen[bytes]:
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=slot.environment(),
+            env=slot.environment() | {CHECKED_SHARDS: str(folder.checked)},
             start_new_session=True,  # a terminal's Ctrl-C reaches the study alone, which ends its runs
         )
 

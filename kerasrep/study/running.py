@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from kerasrep import strict_yaml
 from kerasrep.errors import DataError, RunError
@@ -59,7 +60,21 @@ def make_runs(
     if len(done) < len(runs):
         _check_tasks(folder, runs[0].job)
         _prepare(folder, study, runs)
-    return Pool(folder, slots, study.recipe.retries, listener).run(runs, done)
+    with _shared_checks(folder, runs):
+        return Pool(folder, slots, study.recipe.retries, listener).run(runs, done)
+
+
+@contextlib.contextmanager
+def _shared_checks(folder: StudyFolder, runs: Sequence[PlannedRun]) -> Iterator[None]:
+    """Shards that one run has compared with their checksums are not read again by the others."""
+    checked = folder.run(runs[0].name).checked
+    shutil.rmtree(checked, ignore_errors=True)  # of a command that was killed
+    with contextlib.suppress(OSError):  # then each compares them by itself
+        checked.mkdir()
+    try:
+        yield
+    finally:
+        shutil.rmtree(checked, ignore_errors=True)
 
 
 def _prepare(folder: StudyFolder, study: Study, runs: Sequence[PlannedRun]) -> None:

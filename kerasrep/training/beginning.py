@@ -9,7 +9,7 @@ import kerasrep
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.recipe import Recipe, differences
 from kerasrep.recipe_file import read_recipe, write_recipe
-from kerasrep.run_directory import PreparedDirectory, RunDirectory, read_json, write_json
+from kerasrep.run_directory import PreparedDirectory, RunDirectory, read_object, write_json
 from kerasrep.training.workers import Workers
 
 #: Parts of a recipe that may change between a run and its resumption.
@@ -52,10 +52,12 @@ def check_run(
     if not resume:
         raise RunError(f"{run.root}: holds a run already; add --resume, or choose another --run-dir")
     _check_same(recipe, read_recipe(run.recipe), run)
-    began = read_json(run.prepared)
-    if sorted(began.get("damaged_shards", [])) != sorted(damaged):
+    began = read_object(run.prepared)
+    left_out = began.get("damaged_shards", [])
+    left_out = list(map(str, left_out)) if isinstance(left_out, list) else ["?"]
+    if sorted(left_out) != sorted(damaged):
         raise RunError(
-            f"{run.root}: was begun {_without(began.get('damaged_shards', []))}, and would go on "
+            f"{run.root}: was begun {_without(left_out)}, and would go on "
             f"{_without(damaged)}; mend the shards with kerasrep-prepare --check, or start again without "
             "--resume"
         )

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from kerasrep import constants
 from kerasrep.data.batches import Batch, to_float
+from kerasrep.model.blocks import Share, batch_share
 from kerasrep.model.frontend import in_chunks
 from kerasrep.model.strategies import SHARED, Network
 from kerasrep.recipe import Recipe
@@ -153,6 +154,7 @@ class Step:
         data = (
             batch.step,
             self._first_seed(source),
+            tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64),
             batch.waveform,
             tuple(batch.targets[place] for place in places),
             tuple(batch.weights[place] for place in places),
@@ -243,11 +245,10 @@ class Step:
         return function
 
     def _first_seed(self, source: int) -> tf.Tensor:
-        """What the dropout seeds of a source on this replica count from, int64 []."""
-        counts = [len(self._network.seed_states(name)) for name in self._network.sources]
-        first = 0 if source < 0 else sum(counts[:source])
-        replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
-        return first + replica * sum(counts) + self._recipe.seed * 4099
+        """What the dropout seeds of a source count from, int64 []; the same on all replicas."""
+        before = self._network.sources[: max(0, source)]
+        counts = [len(self._network.seed_states(name)) for name in before]
+        return tf.constant(sum(counts) + self._recipe.seed * 4099, tf.int64)
 
     def _plain_gradient(self, source: int) -> Callable[..., Any]:
         """Gradient, new statistics and figures of a source, as a function of tensors alone."""
@@ -258,6 +259,7 @@ class Step:
             before: _Values,
             step: tf.Tensor,
             first_seed: tf.Tensor,
+            replica: tf.Tensor,
             waveform: tf.Tensor,
             targets: tuple[tf.Tensor, ...],
             example_weights: tuple[tf.Tensor, ...],
@@ -271,7 +273,7 @@ class Step:
                     mapping += layout.weights.split(values["weights"])
                     mapping += layout.statistics.split(values["statistics"])
                 with keras.StatelessScope(state_mapping=mapping) as scope:
-                    logits = self._logits(source, waveform)
+                    logits = self._logits(source, waveform, replica)
                 loss, reported = self._loss(names, logits, targets, example_weights)
             gradient = tape.gradient(loss, weights, unconnected_gradients="zero")
             new = [
@@ -282,12 +284,15 @@ class Step:
 
         return function
 
-    def _logits(self, source: int, waveform: tf.Tensor) -> Mapping[str, tf.Tensor]:
+    def _logits(self, source: int, waveform: tf.Tensor, replica: tf.Tensor) -> Mapping[str, tf.Tensor]:
         mel = self._features(waveform)
-        if source < 0:
-            return self._network.all_logits(mel, training=True)
-        name = self._network.sources[source]
-        return {name: self._network.logits(name, mel, training=True)}
+        paired = source < 0 and "self" in self._network.sources
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        with batch_share(Share(replica, replicas, paired)):
+            if source < 0:
+                return self._network.all_logits(mel, training=True)
+            name = self._network.sources[source]
+            return {name: self._network.logits(name, mel, training=True)}
 
     def _loss(
         self,

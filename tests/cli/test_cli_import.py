@@ -353,7 +353,7 @@ HOSTILE = [
     (
         "bomb.npz",
         lambda path, mark: zip_of(path, {"a.npy": bytes(2**28 + 1)}, compression=zipfile.ZIP_DEFLATED),
-        "more than any checkpoint has",
+        "raise KERASREP_MAX_CHECKPOINT_BYTES",
     ),
     (
         "header.npz",

@@ -23,8 +23,8 @@ class Nodes:
         nodes: Its other nodes.
     """
 
-    def __init__(self, cluster: Any, nodes: list[Any]) -> None:
-        self._cluster, self.nodes = cluster, nodes
+    def __init__(self, cluster: Any, nodes: list[Any], options: dict[str, Any]) -> None:
+        self._cluster, self.nodes, self._options = cluster, nodes, options
         self.address: str = cluster.address
 
     def kill(self, number: int) -> int:
@@ -35,6 +35,11 @@ class Nodes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return len(killed)
+
+    def replace(self, number: int) -> None:
+        """Start a node in the place of one that was killed."""
+        self._cluster.remove_node(self.nodes[number], allow_graceful=False)
+        self.nodes[number] = self._cluster.add_node(**self._options)
 
     def kill_head(self) -> None:
         """SIGKILL what the whole cluster depends on."""
@@ -53,8 +58,9 @@ def cluster_of(n_nodes: int, cpus: float = 1) -> Iterator[Nodes]:
     options = {"object_store_memory": STORE_BYTES, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options})
     try:
-        nodes = [cluster.add_node(num_cpus=cpus, **options) for _ in range(n_nodes)]
-        yield Nodes(cluster, nodes)
+        options["num_cpus"] = cpus
+        nodes = [cluster.add_node(**options) for _ in range(n_nodes)]
+        yield Nodes(cluster, nodes, options)
     finally:
         with contextlib.suppress(Exception):  # nodes that are dead already
             cluster.shutdown()

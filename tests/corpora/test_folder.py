@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kerasrep import limits
 from kerasrep.corpora.folder import open_folder, split_groups
 from kerasrep.errors import DataError
 from kerasrep.recipe_corpora import FolderCorpus, LabelTable
-from kerasrep.tables import MAX_LINE_CHARACTERS, read_rows
+from kerasrep.tables import read_rows
 
 TRACKS = ["a/one.wav", "a/two.flac", "b/deep/three.MP3", "b/two.wav", "four.ogg"]
 
@@ -102,7 +103,7 @@ def test_unknown_ambiguous_and_repeated_tracks_are_counted(root):
         ('track,item\nfour,"x\n', "tag", "is no valid table row"),
         ("track,item\nfour,\0\n", "tag", "line 2: has a NUL character"),
         (b"track,item\nfour,\xff\xfe\n", "tag", "is not UTF-8 text"),
-        ("track,item\nfour," + "x" * MAX_LINE_CHARACTERS, "tag", "line 2: is longer than"),
+        ("track,item\nfour," + "x" * limits.LINE_CHARACTERS.default, "tag", "line 2: is longer than"),
         ("track,item\nfour," + "x" * 200_000, "tag", "line 2: is no valid table row (field larger"),
         ("track,item\nfour,x\n", "self", "source 'self' needs no table"),
     ],

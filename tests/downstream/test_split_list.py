@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kerasrep import limits
 from kerasrep.downstream import play_list
 from kerasrep.downstream.items import path_below
 from kerasrep.downstream.play_list import ItemTable, PlayCounter, read_play_list
 from kerasrep.downstream.split_list import is_plain, read_split_list
 from kerasrep.errors import DataError
-from kerasrep.tables import MAX_LINE_CHARACTERS, read_fields, read_unquoted
+from kerasrep.tables import read_fields, read_unquoted
 
 AUDIO = Path("/music")
 
@@ -366,7 +367,7 @@ def test_unquoted_lines_keep_quotes_and_bytes_that_are_no_text(tmp_path):
         (3, [b""]),
         (4, [b"last"]),
     ]
-    table.write_bytes(b"x" * (MAX_LINE_CHARACTERS + 1))
+    table.write_bytes(b"x" * (limits.LINE_CHARACTERS.default + 1))
     with pytest.raises(DataError, match="line 1: is longer than"):
         list(read_unquoted(table))
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fault_tools import content_of, run, start, told_in_one_line, wait_until_ready
 
+from kerasrep import strict_yaml
 from kerasrep.embedding.catalogue.reading import read_embeddings
 from kerasrep.embedding.starter import default_model
 from kerasrep.folder_lock import exclusive
@@ -170,6 +171,53 @@ def test_full_disks_in_evaluation(make_disk, tmp_path, tasks, tally):
         assert scores[0] == scores[1]
         assert hidden(disk.root) == []
     tally("full disk in kerasrep-evaluate", N_DISKS, N_DISKS, seconds)
+
+
+def test_full_disks_in_a_study(make_disk, tmp_path, tone_values, tasks, tally):
+    """Two sources alone and together, a baseline; what fails is told, and the same command makes it."""
+    settings = {"epochs": 1, "tensorboard": "scalars"}
+    base = tone_values("ms-sr@fc", sources=["self", "tag"], model={"width": 0.0625}, training=settings)
+    base = {key: value for key, value in base.items() if key not in {"name", "strategy", "sources", "seed"}}
+    study = {
+        "recipe": base | {"tasks": strict_yaml.load(tasks.read_text())[0]["tasks"]},
+        "design": {"kind": "full", "sources": ["self", "tag"], "strategies": ["ms-sr@fc"]},
+        "evaluation": {"tasks": ["octaves"], "probes": ["linear_svm"], "folds": 2},
+        "baselines": ["mfcc"],
+        "retries": 0,
+    }
+    (tmp_path / "study.yaml").write_text(strict_yaml.dump(study))
+    log, rng, seconds = tmp_path / "log", random.Random(10), []
+
+    def make(disk):
+        home = {"KERASREP_HOME": disk.root / "home", "CUDA_VISIBLE_DEVICES": ""}
+        return run("study", [tmp_path / "study.yaml", "-o", disk.root / "study"], log, **home)
+
+    def scores(disk):
+        found = {
+            path.parent.name: read_json(path) for path in (disk.root / "study/runs").glob("*/scores.json")
+        }
+        return {name: {task: one["score"] for task, one in of["tasks"].items()} for name, of in found.items()}
+
+    whole = make_disk(PLENTY)
+    code, said = make(whole)
+    assert code == 0, said
+    expected, most = scores(whole), whole.used()
+    assert len(expected) == 4
+    for _ in range(N_DISKS):
+        disk = make_disk(max(1 << 16, int(most * rng.uniform(0.02, 0.95))))
+        code, said = make(disk)
+        print(said.splitlines()[-1])
+        assert code == 1 and "Traceback" not in said, said
+        assert "the disk is full" in said and str(disk.root) in said, said
+        disk.resize(PLENTY)
+        started = time.perf_counter()
+        code, said = make(disk)
+        assert code == 0, said
+        seconds.append(time.perf_counter() - started)
+        assert scores(disk) == expected
+        assert (disk.root / "study" / "report.html").is_file()
+        assert hidden(disk.root / "study") == [str(disk.root / "study/runs/.check")]  # the look at the tasks
+    tally("full disk in kerasrep-study", N_DISKS, N_DISKS, seconds)
 
 
 def test_read_only_disks(make_disk, tmp_path, tiny_recipe, small_run, tones, tasks, tally):

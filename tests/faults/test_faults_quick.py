@@ -1,10 +1,12 @@
 """Faults that take no process of their own: full disks, clocks that go back, corpora that change."""
 
+import hashlib
 import os
 import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +16,13 @@ from fault_tools import ROOT
 from kerasrep.atomic import remove_all_temporaries, remove_temporaries
 from kerasrep.cli import evaluate as evaluate_command
 from kerasrep.corpora.prepare import prepare
+from kerasrep.data import shard_check
 from kerasrep.data.shards import load_index
 from kerasrep.embedding import cache
 from kerasrep.errors import DataError, RunError, StorageError, machine_message
 from kerasrep.folder_lock import exclusive
 from kerasrep.run_directory import (
+    CHECKED_SHARDS,
     RunDirectory,
     atomic_directory,
     atomic_file,
@@ -210,6 +214,39 @@ def test_a_flipped_bit_ends_a_run_before_its_first_step_or_leaves_the_shard_out(
     check_run(recipe, prepared, run, True, left.damaged)
     prepare(recipe, progress=False, check=True)
     assert opened("refuse").train.rows.tolist() == index.rows("train").tolist()
+
+
+def test_processes_of_a_group_read_shards_once_and_again_where_one_changed(
+    folder_recipe, tmp_path, monkeypatch
+):
+    _, recipe = folder_recipe
+    prepared = prepare(recipe, progress=False)
+    (shard,) = prepared.root.glob("*.tfrecord")
+    read = []
+    monkeypatch.setattr(shard_check, "_sha256", lambda path, stamp: read.append(path) or sha256(path))
+
+    def sha256(path):
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+    def check():  # as the next process would
+        read.clear()
+        return shard_check.sound_index(prepared, "skip")[1], read.copy()
+
+    assert [check(), check()] == [({}, [str(shard)])] * 2
+    monkeypatch.setenv(CHECKED_SHARDS, str(tmp_path / "missing"))
+    assert [check(), check()] == [({}, [str(shard)])] * 2
+    (tmp_path / "notes").mkdir()
+    monkeypatch.setenv(CHECKED_SHARDS, str(tmp_path / "notes"))
+    assert [check(), check(), check()] == [({}, [str(shard)]), ({}, []), ({}, [])]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    for _ in range(2):  # damage is never noted
+        with pytest.raises(DataError, match="its bytes are not those that were written"):
+            shard_check.sound_index(prepared, "refuse")
+    os.truncate(shard, 100)
+    with pytest.raises(DataError, match="has 100 bytes instead of"):
+        shard_check.sound_index(prepared, "refuse")
 
 
 def test_an_evaluation_of_another_process_keeps_its_folder(tmp_path, capsys):

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kerasrep import limits
 from kerasrep.errors import DataError
 from kerasrep.sources.readers.echonest import read_mismatches, read_plays
 from kerasrep.sources.readers.genres import read_genres
 from kerasrep.sources.readers.lastfm_tags import read_lastfm_tags
-from kerasrep.sources.readers.lines import BLOCK_BYTES, MAX_LINE_BYTES, read_lines
+from kerasrep.sources.readers.lines import BLOCK_BYTES, read_lines
 from kerasrep.sources.readers.metadata import read_track_metadata, read_unique_tracks
 from kerasrep.sources.readers.musixmatch import read_lyrics, read_lyrics_text
 from kerasrep.sources.readers.tempo import read_tempi
@@ -259,8 +260,8 @@ def test_a_wrong_line_is_refused_in_one_line_that_names_it(tmp_path, reader, tex
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"x" * 10_000_000, "line 1: is longer than 1,000,000 bytes"),
-        (b"# a\n" + b"x" * 1_000_001 + b"\n", "line 2: is longer than 1,000,000 bytes"),
+        (b"x" * 10_000_000, "line 1: is longer than 1,000,000 characters"),
+        (b"# a\n" + b"x" * 1_000_001 + b"\n", "line 2: is longer than 1,000,000 characters"),
         (b"# a\n# b\0\n", "line 2: has a NUL byte; UTF-8 text was expected"),
         ("1999\n".encode("utf-16"), "line 1: has a NUL byte"),
     ],
@@ -322,5 +323,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert reading.labels.counts.sum() == sum(n % 7 + 1 for n in range(n_lines))
-    assert peak < 12 * n_lines * 2.5 + 12 * BLOCK_BYTES + MAX_LINE_BYTES  # arrays, matrix, one block of lines
+    assert (
+        peak < 12 * n_lines * 2.5 + 12 * BLOCK_BYTES + limits.LINE_CHARACTERS.default
+    )  # arrays, matrix, one block of lines
     assert np.issubdtype(reading.labels.counts.dtype, np.float32)

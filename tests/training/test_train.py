@@ -173,20 +173,23 @@ def test_a_card_that_somebody_spoilt_does_not_stop_a_run(tmp_path, content):
 EPOCHS, EPOCH_STEPS = 4, 4
 
 
-def exact_recipe(tiny_recipe, schedule, epochs=EPOCHS):
+KINDS = ("alternating", "joint", "two replicas")
+
+
+def exact_recipe(tiny_recipe, kind, epochs=EPOCHS):
     """Saves every second epoch; a call makes 3 of the 4 steps of an epoch, so that the first ends within."""
-    training = {"epochs": epochs, "schedule": schedule, "checkpoint_every_epochs": 2, "steps_per_call": 3}
-    return tiny_recipe(training=training)
+    training = {"epochs": epochs, "checkpoint_every_epochs": 2, "steps_per_call": 3, "tensorboard": "scalars"}
+    if kind == "two replicas":
+        return tiny_recipe("ss-r", training=training, distribution={"devices": 2})
+    return tiny_recipe(training=training | {"schedule": kind})
 
 
 @pytest.fixture(scope="module")
 def whole(tiny_recipe, prepared_tones, tmp_path_factory):
-    """Runs that nothing interrupted, by schedule."""
+    """Runs that nothing interrupted, by kind."""
+    root = tmp_path_factory.mktemp("whole")
     return {
-        schedule: quiet_train(
-            exact_recipe(tiny_recipe, schedule), prepared_tones, tmp_path_factory.mktemp("whole") / schedule
-        )[0]
-        for schedule in ("alternating", "joint")
+        kind: quiet_train(exact_recipe(tiny_recipe, kind), prepared_tones, root / kind)[0] for kind in KINDS
     }
 
 
@@ -237,11 +240,11 @@ def terminate_once_the_loop_listens():
     assert not missed
 
 
-@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_run_stopped_within_an_epoch_and_given_more_epochs_equals_one_long_training(
-    schedule, whole, tiny_recipe, prepared_tones, tmp_path
+    kind, whole, tiny_recipe, prepared_tones, tmp_path
 ):
-    short = exact_recipe(tiny_recipe, schedule, epochs=1)
+    short = exact_recipe(tiny_recipe, kind, epochs=1)
     run = RunDirectory(tmp_path / "run")
     message = rf"stopped by SIGTERM after step 3 of {EPOCH_STEPS}, state saved; add --resume"
     with terminate_once_the_loop_listens(), pytest.raises(RunError, match=message) as stopped:
@@ -249,9 +252,9 @@ def test_a_run_stopped_within_an_epoch_and_given_more_epochs_equals_one_long_tra
     assert stopped.value.exit_code == 128 + signal.SIGTERM
     assert json.loads(run.card.read_text())["ended"] == "stopped by SIGTERM"
     assert meta_of(run)["step"] == 3
-    assert read_arrays(run.last)["sums"][2].sum() == (3 if schedule == "alternating" else 6)  # open epoch
-    quiet_train(exact_recipe(tiny_recipe, schedule), prepared_tones, run.root, resume=True)
-    assert_same_state(run, whole[schedule])
+    assert read_arrays(run.last)["sums"][2].sum() == (6 if kind == "joint" else 3)  # open epoch
+    quiet_train(exact_recipe(tiny_recipe, kind), prepared_tones, run.root, resume=True)
+    assert_same_state(run, whole[kind])
     assert len(run.history.read_text().splitlines()) == 1 + 1 + EPOCHS
     assert sittings_of(run) == [("stopped by SIGTERM", 3), ("done", EPOCHS * EPOCH_STEPS)]
     ends = [json.loads(line).get("ended") for line in run.log.read_text().splitlines()]
@@ -277,7 +280,9 @@ def test_killed_in_mid_training_then_resumed_equals_an_uninterrupted_run(
 def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_recipe, prepared_tones, tmp_path):
     write_recipe(tmp_path / "tones.yaml", tiny_recipe())
     run = RunDirectory(tmp_path / "run")
-    process = start(tmp_path / "tones.yaml", prepared_tones, run, "training.epochs=5000")
+    process = start(
+        tmp_path / "tones.yaml", prepared_tones, run, "training.epochs=5000", "training.tensorboard=scalars"
+    )
     wait_for(run.best.exists, process)
     assert run.last.exists()  # killed here, the run could still be resumed
     process.send_signal(signal.SIGINT)
@@ -291,12 +296,19 @@ def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_reci
 
 
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])
-def test_two_replicas_equal_one_with_synchronised_batch_norm(schedule, tiny_recipe, prepared_tones, tmp_path):
+def test_two_replicas_equal_one_with_synchronised_batch_norm_and_dropout(
+    schedule, tiny_recipe, prepared_tones, tmp_path
+):
     def recipe(devices):
         return tiny_recipe(
-            model={"width": 0.0625, "dropout": 0.0},
+            model={"width": 0.0625, "dropout": 0.5},
             # A rate at which rounding cannot grow: Adam makes full steps of even the smallest gradients.
-            training={"epochs": 1, "schedule": schedule, "learning_rate": 1e-7},
+            training={
+                "epochs": 1,
+                "schedule": schedule,
+                "learning_rate": 1e-7,
+                "tensorboard": "scalars",
+            },
             distribution={"devices": devices, "batch_norm": "synchronised"},
         )
 
@@ -304,10 +316,17 @@ def test_two_replicas_equal_one_with_synchronised_batch_norm(schedule, tiny_reci
     two, _ = quiet_train(recipe(2), prepared_tones, tmp_path / "two")
     assert json.loads(two.card.read_text())["execution"]["devices"] == ["CPU:0", "CPU:1"]
     first, second = read_arrays(one.last), read_arrays(two.last)
-    for name in first:
-        if name.endswith((".first_moment", ".statistics")):
-            scale = np.abs(first[name]).max() + 1e-12
-            np.testing.assert_allclose(second[name] / scale, first[name] / scale, atol=0.02, err_msg=name)
+    # Gradients of a convolution before a batch norm nearly cancel: 0.4% is what rounding was seen to leave.
+    bounds = {"weights": 2e-6, "statistics": 2e-5, "first_moment": 0.01, "second_moment": 0.01}
+    for name in first.keys() - {"meta", "sums"}:
+        scale = np.abs(first[name]).max(initial=1e-12)
+        bound = bounds[name.rpartition(".")[2]]
+        np.testing.assert_allclose(second[name] / scale, first[name] / scale, atol=bound, err_msg=name)
+    losses = [json.loads(str(arrays["meta"]))["history"][-1] for arrays in (first, second)]
+    for source in ("self", "tag"):
+        for kind in ("train_loss", "validation_loss"):
+            name = f"{kind}/{source}"
+            assert losses[1][name] == pytest.approx(losses[0][name], abs=1e-5), name
 
 
 def test_replicas_that_average_their_statistics_hold_equal_vectors(tiny_recipe, prepared_tones, tmp_path):
@@ -331,7 +350,7 @@ def test_replicas_that_average_their_statistics_hold_equal_vectors(tiny_recipe, 
 
 
 def test_bfloat16_trains_float32_weights_with_finite_losses(tiny_recipe, prepared_tones, tmp_path):
-    recipe = tiny_recipe(training={"epochs": 1, "precision": "mixed_bfloat16"})
+    recipe = tiny_recipe(training={"epochs": 1, "precision": "mixed_bfloat16", "tensorboard": "scalars"})
     run, summary = quiet_train(recipe, prepared_tones, tmp_path / "run")
     assert json.loads(run.card.read_text())["execution"]["precision"] == "mixed_bfloat16"
     assert all(np.isfinite(row.after) and row.after != row.before for row in summary.rows)

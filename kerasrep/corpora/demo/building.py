@@ -25,6 +25,8 @@ MANIFEST = "manifest.json"
 
 _SPARE_BYTES = 50_000_000
 _MOST_WORKERS = 8
+#: Deaths of processes, one after the other without a track between them, after which building ends.
+_MOST_DEATHS = 3
 
 
 def package_versions() -> dict[str, str]:
@@ -113,11 +115,33 @@ def _in_processes(takes: list[selection.Take], studio: Studio, workers: int) -> 
     """
     if workers == 1 or len(takes) == 1:
         return (record(take, studio) for take in takes)
-    from joblib import Parallel, delayed  # type: ignore[import-untyped]
+    return _outliving_processes(takes, studio, workers)
 
-    parallel = Parallel(n_jobs=workers, return_as="generator", batch_size=4)
-    results: Iterator[Outcome] = parallel(delayed(record)(take, studio) for take in takes)
-    return results
+
+def _outliving_processes(takes: list[selection.Take], studio: Studio, workers: int) -> Iterator[Outcome]:
+    """Where a process dies, those that are left start anew with what is not done.
+
+    Raises:
+        DataError: Where processes die again and again.
+    """
+    from joblib import Parallel, delayed  # type: ignore[import-untyped]
+    from joblib.externals.loky import BrokenProcessPool  # type: ignore[import-untyped]
+
+    done = deaths = 0
+    while done < len(takes):
+        parallel = Parallel(n_jobs=workers, return_as="generator", batch_size=4)
+        results: Iterator[Outcome] = parallel(delayed(record)(take, studio) for take in takes[done:])
+        try:
+            for outcome in results:
+                done, deaths = done + 1, 0
+                yield outcome
+        except BrokenProcessPool as error:
+            deaths += 1
+            if deaths > _MOST_DEATHS:
+                raise DataError(
+                    f"{studio.audio}: processes that render died {deaths} times, near "
+                    f"{takes[done].piece.source}; is memory short? start again"
+                ) from error
 
 
 def _manifest(settings: DemoCorpus, outcomes: list[Outcome]) -> dict[str, Any]:

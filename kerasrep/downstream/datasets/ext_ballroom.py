@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
+from kerasrep import limits
 from kerasrep.downstream.base import LabelledData, Task
 from kerasrep.downstream.datasets.layout import locator, required, split_list_of
 from kerasrep.downstream.items import LabelledItems
@@ -36,7 +37,6 @@ AUDIO = ("", "data")
 REPEATS = ("version", "exact", "time", "karaoke")
 N_LISTED = 3_390
 N_WHOLE = 4_180
-MAX_XML_BYTES = 32 << 20
 
 
 def read(folder: Path, split_list: Path | None = None) -> LabelledData:
@@ -84,11 +84,14 @@ def _tracks(metadata: Path) -> Iterator[tuple[str, str, str, list[str]]]:
 
 def _parsed(metadata: Path) -> ElementTree.Element:
     """Root of the XML file; one that defines entities is not read."""
+    most = limits.XML_BYTES
     try:
         with metadata.open("rb") as file:
-            content = file.read(MAX_XML_BYTES + 1)
-        if len(content) > MAX_XML_BYTES or b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-            raise DataError(f"{metadata}: is too large or defines entities; it is not the published file")
+            content = file.read(most.value + 1)
+        if len(content) > most.value:
+            raise DataError(f"{metadata}: is larger than {most.value:,} bytes; {most.advice}")
+        if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+            raise DataError(f"{metadata}: defines entities; it is not the published file")
         return ElementTree.fromstring(content)
     except OSError as error:
         raise DataError(f"{metadata}: cannot be read ({error.strerror})") from error

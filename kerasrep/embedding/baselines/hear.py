@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.data.audio import MAX_RATE_HZ, MIN_RATE_HZ
+from kerasrep import limits
+from kerasrep.data.audio import MIN_RATE_HZ
 from kerasrep.embedding.recordings import RecordingRepresentation
 from kerasrep.errors import DataError
 from kerasrep.recipe import fingerprint
@@ -62,7 +63,7 @@ class Hear(RecordingRepresentation):
     @property
     def sample_rate_hz(self) -> int:
         """Rate that the model asks for; loads it."""
-        return self._whole_number("sample_rate", MIN_RATE_HZ, MAX_RATE_HZ)
+        return self._whole_number("sample_rate", MIN_RATE_HZ, limits.SAMPLE_RATE_HZ.value)
 
     @property
     def dimension(self) -> int:

@@ -14,11 +14,13 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasrep.embedding.catalogue.journal_tables import FILE_TYPES, SCHEMA, drop_tables, has_its_tables
 from kerasrep.embedding.catalogue.layout import About
 from kerasrep.embedding.catalogue.parts import Finished, Listed, parts_in
 from kerasrep.embedding.files import BadFile
@@ -35,13 +37,6 @@ _NO_DATABASE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _PAGE_FILES = 1000
 #: A row's number is that of its file, and below these bits that of its first segment.
 _SEGMENT_BITS = 32
-_SCHEMA = (
-    "CREATE TABLE about (settings TEXT NOT NULL)",
-    "CREATE TABLE files (id INTEGER PRIMARY KEY, path BLOB UNIQUE NOT NULL, position INTEGER, "
-    "size INTEGER NOT NULL, modified INTEGER NOT NULL, state INTEGER NOT NULL, seconds REAL, reason TEXT)",
-    "CREATE INDEX by_position ON files (position)",
-    "CREATE TABLE vectors (id INTEGER PRIMARY KEY, vectors BLOB NOT NULL)",
-)
 _LIST = (
     "INSERT INTO files (path, position, size, modified, state, reason) VALUES (?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (path) DO UPDATE SET position = COALESCE(position, excluded.position), state = CASE WHEN "
@@ -93,7 +88,7 @@ class Journal:
             with self._errors():
                 try:
                     self._open(restart)
-                except sqlite3.DatabaseError as error:
+                except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                     if not (restart and _code(error) in _NO_DATABASE):
                         raise
                     # No process works on what is no database.
@@ -145,15 +140,13 @@ class Journal:
 
     def todo(self) -> Iterator[tuple[int, Path]]:
         """Keys and paths of the files that are not done, in the order of the list."""
-        for key, path, _, _ in self._files(WAITING):
-            yield key, path
+        for key, file, _, _ in self._files(WAITING):
+            yield key, file.path
 
     def waiting(self) -> Iterator[Listed]:
         """The files that are not done, in the order of the list, as they were listed."""
-        for key, path, _, _ in self._files(WAITING):
-            with self._errors():
-                query = "SELECT size, modified FROM files WHERE id = ?"
-                yield Listed(path, *self._connection.execute(query, (key,)).fetchone())
+        for _, file, _, _ in self._files(WAITING):
+            yield file
 
     def take(self, finished: Finished) -> bool:
         """Keep what was done elsewhere; False where the file is done, has changed or is not of the list."""
@@ -210,26 +203,28 @@ class Journal:
 
     def bad(self) -> Iterator[BadFile]:
         """What could not be used, in the order of the list."""
-        for _, path, _, reason in self._files(BAD):
-            yield BadFile(path, reason)
+        for _, file, _, reason in self._files(BAD):
+            yield BadFile(file.path, reason)
 
     def paths(self) -> Iterator[tuple[Path, int]]:
         """Files that are done, in the order of the list, and how many bytes of rows each has."""
-        for key, path, _, _ in self._files(DONE):
+        for key, file, _, _ in self._files(DONE):
             with self._errors():
                 query = "SELECT COALESCE(SUM(LENGTH(vectors)), 0) FROM vectors WHERE id >= ? AND id < ?"
                 bounds = (key << _SEGMENT_BITS, (key + 1) << _SEGMENT_BITS)
-                yield path, int(self._connection.execute(query, bounds).fetchone()[0])
+                yield file.path, int(self._connection.execute(query, bounds).fetchone()[0])
 
     def rows(self, dimension: int) -> Iterator[Stored]:
         """All rows, in the order of the list."""
-        for key, path, seconds, _ in self._files(DONE):
+        for key, file, seconds, _ in self._files(DONE):
             bounds = (key << _SEGMENT_BITS, (key + 1) << _SEGMENT_BITS)
             query = "SELECT id, vectors FROM vectors WHERE id >= ? AND id < ? ORDER BY id"
             with self._errors():
                 for row, blob in self._connection.execute(query, bounds):
+                    if type(blob) is not bytes or not blob or len(blob) % (4 * dimension):
+                        raise self._damaged(f"rows of {file.path}")
                     values = np.frombuffer(blob, np.float32).reshape(-1, dimension)
-                    yield Stored(path, seconds, row & ((1 << _SEGMENT_BITS) - 1), values)
+                    yield Stored(file.path, seconds, row & ((1 << _SEGMENT_BITS) - 1), values)
 
     def remove(self) -> None:
         """The output is complete."""
@@ -247,6 +242,7 @@ class Journal:
 
     def _open(self, restart: bool) -> None:
         execute = self._connection.execute
+        execute("PRAGMA trusted_schema = OFF")
         execute("PRAGMA locking_mode = EXCLUSIVE")
         if execute("PRAGMA user_version").fetchone()[0] == 0:
             execute("PRAGMA page_size = 16384")
@@ -255,27 +251,31 @@ class Journal:
             self._drop()
         found = execute("PRAGMA user_version").fetchone()[0]
         if found == 0:
-            for statement in _SCHEMA:
+            for statement in SCHEMA:
                 execute(statement)
             execute("INSERT INTO about VALUES (?)", (self._about.to_json(),))
             execute(f"PRAGMA user_version = {_FORMAT}")
         elif found != _FORMAT:
             raise sqlite3.DatabaseError(f"format {found}, not {_FORMAT}")
         else:
-            self._check(About.from_json(execute("SELECT settings FROM about").fetchone()[0]))
+            if not has_its_tables(self._connection):
+                raise self._damaged("its tables are others")
+            self._check(execute("SELECT settings FROM about").fetchone())
         self._commit()
 
     def _drop(self) -> None:
         for path in parts_in(self.folder):
             path.unlink(missing_ok=True)
-        execute = self._connection.execute
-        tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-        for (name,) in execute(tables).fetchall():
-            quoted = name.replace('"', '""')
-            execute(f'DROP TABLE "{quoted}"')
-        execute("PRAGMA user_version = 0")
+        drop_tables(self._connection)
 
-    def _check(self, begun: About) -> None:
+    def _damaged(self, what: str) -> DataError:
+        return DataError(f"{self.folder}: is damaged ({what}); begin anew with --restart")
+
+    def _check(self, settings: tuple[Any, ...] | None) -> None:
+        try:
+            begun = About.from_json(settings[0] if settings else "")
+        except DataError as error:
+            raise DataError(f"{self.folder}: {error}, with --restart") from error
         before, now = begun.settings(), self._about.settings()
         other = [key for key in now if before[key] != now[key]]
         if other:
@@ -284,11 +284,11 @@ class Journal:
                 f"{now[other[0]]}); give the same settings, another -o, or --restart to begin anew"
             )
 
-    def _files(self, state: int) -> Iterator[tuple[int, Path, float, str]]:
+    def _files(self, state: int) -> Iterator[tuple[int, Listed, float, str]]:
         """Files of the list, page by page, as other statements run in between."""
         query = (
-            "SELECT position, id, path, seconds, reason FROM files WHERE position > ? AND state = ? "
-            f"ORDER BY position LIMIT {_PAGE_FILES}"
+            "SELECT position, id, path, size, modified, seconds, reason FROM files "
+            f"WHERE position > ? AND state = ? ORDER BY position LIMIT {_PAGE_FILES}"
         )
         last = -1
         while True:
@@ -296,9 +296,12 @@ class Journal:
                 page = self._connection.execute(query, (last, state)).fetchall()
             if not page:
                 return
-            for position, key, path, seconds, reason in page:
+            for row in page:
+                if tuple(map(type, row[:5])) != FILE_TYPES or type(row[5]) not in (float, NoneType):
+                    raise self._damaged(f"file {row[1]} of its list")
+                position, key, path, size, modified_ns, seconds, reason = row
                 last = position
-                yield key, Path(os.fsdecode(path)), seconds or 0.0, reason or ""
+                yield key, Listed(Path(os.fsdecode(path)), size, modified_ns), seconds or 0.0, reason or ""
 
     def _commit_at_times(self) -> None:
         if time.monotonic() - self._committed_seconds > COMMIT_SECONDS:
@@ -315,6 +318,10 @@ class Journal:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeDecodeError as error:  # Python reads names of tables so, and SQLite's messages
+            raise self._damaged("names are not UTF-8") from error
+        except OverflowError as error:
+            raise self._damaged("a file has too large a number") from error
         except sqlite3.Error as error:
             if _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
                 raise DataError(f"{self.folder}: another process works on this output") from error
@@ -342,8 +349,10 @@ def _text(reason: str) -> str:
     return os.fsencode(reason).decode("utf-8", "backslashreplace")
 
 
-def _code(error: sqlite3.Error) -> int:
+def _code(error: sqlite3.Error | UnicodeDecodeError) -> int:
     """SQLite's primary code; 0 where the error is Python's own."""
+    if isinstance(error, UnicodeDecodeError):
+        return sqlite3.SQLITE_CORRUPT
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 

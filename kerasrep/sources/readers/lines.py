@@ -1,7 +1,7 @@
 """Lines of large text files, plain or as the one member of a zip archive that is asked for.
 
 Nothing is extracted to disk, and memory is bounded by a block of `BLOCK_BYTES` and one line of
-`MAX_LINE_BYTES`, whatever the file holds.
+`limits.LINE_CHARACTERS` bytes, whatever the file holds.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from kerasrep import limits
 from kerasrep.console import Progress
 from kerasrep.errors import DataError
 from kerasrep.sources.readers.reading import shown
+from kerasrep.tables import too_long
 
 BLOCK_BYTES = 1 << 20
-MAX_LINE_BYTES = 1_000_000
-#: A member may unpack to this much, or to `MAX_EXPANSION` times its packed size where that is more;
+#: A member may unpack to `limits.ZIP_BYTES`, or to this many times its packed size where that is more;
 #: text such as the published files shrinks to a sixth.
-MAX_SMALL_MEMBER_BYTES = 64_000_000
 MAX_EXPANSION = 100
 
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
@@ -38,7 +38,7 @@ def read_lines(path: Path, member: str, progress: bool = False) -> Iterator[tupl
 
     Raises:
         DataError: Where the file cannot be read, is no such archive, or has a line with a NUL byte or of
-            more than `MAX_LINE_BYTES`.
+            more than `limits.LINE_CHARACTERS` bytes.
     """
     for first, lines in read_blocks(path, member, progress):
         for number, line in enumerate(lines, start=first):
@@ -62,8 +62,8 @@ def read_blocks(path: Path, member: str, progress: bool = False) -> Iterator[tup
                     rest = tail
                 else:
                     rest += tail
-                if len(rest) > MAX_LINE_BYTES:
-                    raise _too_long(path, number)
+                if len(rest) > limits.LINE_CHARACTERS.value:
+                    raise too_long(f"{path}, line {number}")
         if rest:
             yield number, _checked(path, number, rest)
 
@@ -78,15 +78,12 @@ def _checked(path: Path, number: int, block: bytes) -> list[bytes]:
     if b"\0" in block:
         bad = next(row for row, line in enumerate(lines) if b"\0" in line)
         raise DataError(f"{path}, line {number + bad}: has a NUL byte; UTF-8 text was expected")
-    if len(block) > MAX_LINE_BYTES:
+    most = limits.LINE_CHARACTERS.value
+    if len(block) > most:
         for row, line in enumerate(lines):
-            if len(line) > MAX_LINE_BYTES:
-                raise _too_long(path, number + row)
+            if len(line) > most:
+                raise too_long(f"{path}, line {number + row}")
     return lines
-
-
-def _too_long(path: Path, number: int) -> DataError:
-    return DataError(f"{path}, line {number}: is longer than {MAX_LINE_BYTES:,} bytes; is it the right file?")
 
 
 @contextlib.contextmanager
@@ -145,10 +142,10 @@ def _member(path: Path, infos: list[zipfile.ZipInfo], wanted: str) -> zipfile.Zi
     (info,) = found
     if info.flag_bits & 0x1:
         raise DataError(f"{path}: '{wanted}' is encrypted; unpack it first")
-    if info.file_size > max(MAX_SMALL_MEMBER_BYTES, MAX_EXPANSION * info.compress_size):
+    if info.file_size > max(limits.ZIP_BYTES.value, MAX_EXPANSION * info.compress_size):
         raise DataError(
             f"{path}: '{wanted}' would unpack from {info.compress_size:,} to {info.file_size:,} bytes, "
-            f"more than {MAX_EXPANSION} times; not read"
+            f"more than {MAX_EXPANSION} times; {limits.ZIP_BYTES.advice}"
         )
     return info
 

@@ -2,7 +2,8 @@
 
 Read-only and immutable (no journal is looked for), the schema untrusted, and only plain tables with the
 columns asked for: a view, virtual table or generated column in their place is refused. Texts come as
-bytes; those of more than `MAX_VALUE_BYTES` are refused, and so are more rows than the file has room for.
+bytes; those of more than `limits.DATABASE_VALUE_BYTES` are refused, and so are more rows than the file has
+room for.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from kerasrep import limits
 from kerasrep.console import Progress
 from kerasrep.errors import DataError
 from kerasrep.sources.readers.reading import shown
 
 BLOCK_ROWS = 50_000
-MAX_VALUE_BYTES = 1_000_000
 MIN_ROW_BYTES = 5  # sizes of payload and header, row id, one column, and the pointer to the cell
 _MAGIC = b"SQLite format 3\0"
 
@@ -105,7 +106,7 @@ def opened_database(path: Path, tables: Mapping[str, Sequence[str]]) -> Iterator
     try:
         with _told(path):
             connection.text_factory = bytes
-            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limits.DATABASE_VALUE_BYTES.value)
             connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
             for pragma in ("trusted_schema=OFF", "query_only=ON", "cell_size_check=ON", "mmap_size=0"):
                 connection.execute(f"PRAGMA {pragma}").fetchall()
@@ -121,9 +122,14 @@ def _told(path: Path) -> Iterator[None]:
     """SQLite's complaints as one line."""
     try:
         yield
+    except UnicodeDecodeError as error:  # Python reads SQLite's own messages so, which quote the file
+        raise DataError(f"{path}: cannot be read as a database (damaged names); fetch it again") from error
     except sqlite3.Error as error:
         reason = " ".join(str(error).split())[:100]
-        raise DataError(f"{path}: cannot be read as a database ({reason}); fetch it again") from error
+        advice = "fetch it again"
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_TOOBIG:
+            advice = limits.DATABASE_VALUE_BYTES.advice
+        raise DataError(f"{path}: cannot be read as a database ({reason}); {advice}") from error
 
 
 def _check_file(path: Path) -> None:

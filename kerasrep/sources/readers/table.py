@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kerasrep import limits
 from kerasrep.errors import DataError
-from kerasrep.tables import MAX_LINE_CHARACTERS, read_rows
+from kerasrep.tables import read_rows, too_long
 
 PARQUET_ENDINGS = frozenset({".parquet", ".pq"})
 BATCH_ROWS = 16_384
@@ -95,8 +96,10 @@ def _columns(path: Path, schema: Any, required: Sequence[str], optional: Sequenc
 def _texts(path: Path, number: int, name: str, values: list[Any]) -> list[str]:
     """Values as the fields of a text table; `number` is that of the row before the first."""
     texts = ["" if value is None else str(value).strip() for value in values]
+    most = limits.LINE_CHARACTERS.value
     for row, text in enumerate(texts, start=number + 1):
-        if len(text) > MAX_LINE_CHARACTERS or "\0" in text:
-            what = "a NUL character" if "\0" in text else f"more than {MAX_LINE_CHARACTERS} characters"
-            raise DataError(f"{path}, row {row}: column '{name}' has {what}")
+        if len(text) > most:
+            raise too_long(f"{path}, row {row}: column '{name}'")
+        if "\0" in text:
+            raise DataError(f"{path}, row {row}: column '{name}' has a NUL character")
     return texts
