@@ -31,6 +31,7 @@ LAYERS = (
         "strict_yaml",
         "tables",
         "atomic",
+        "child_process",
         "run_directory",
         "export_directory",
         "cluster",

@@ -1,0 +1,130 @@
+"""A small study on a real Ray cluster: a node is killed, the command is stopped, a node lacks the home."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kerasrep import strict_yaml
+from kerasrep.run_directory import read_arrays, read_json
+
+ray = pytest.importorskip("ray")
+from ray_nodes import ROOT, cluster_of  # noqa: E402
+
+CODE = "import sys; from kerasrep.cli.study import entry; sys.exit(entry())"
+
+
+@pytest.fixture(scope="module")
+def study(tones, tone_values, tmp_path_factory):
+    """Two single-source runs, and one of both."""
+    root = tmp_path_factory.mktemp("study")
+    names = sorted(path.name for path in tones.glob("*.wav"))
+    rows = [f"{name}\t{('low', 'mid', 'high', 'top')[int(name[1:3]) % 4]}" for name in names]
+    (root / "octaves.tsv").write_text("\n".join(["path\tlabel", *rows]))
+    task = {"name": "octaves", "kind": "classification", "table": str(root / "octaves.tsv")}
+    training = {"epochs": 8, "checkpoint_every_epochs": 1, "tensorboard": "scalars"}
+    base = tone_values(model={"width": 0.125}, training=training) | {"tasks": [task | {"audio": str(tones)}]}
+    values = {
+        "recipe": {k: v for k, v in base.items() if k not in {"name", "strategy", "sources", "seed"}},
+        "design": {"kind": "full", "sources": ["tag", "bpm"], "strategies": ["ms-sr@fc"]},
+        "evaluation": {"tasks": ["octaves"], "probes": ["linear_svm"], "folds": 2},
+        "baselines": [],
+        "export": False,
+    }
+    (root / "small.yaml").write_text(strict_yaml.dump(values))
+    return root / "small.yaml"
+
+
+def start(study, output, *options, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", CODE, str(study), "-o", str(output), *map(str, options)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end(process, timeout=400):
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err
+
+
+def wait_for_checkpoints(output, count, process):
+    """Until so many runs have one."""
+    deadline = time.monotonic() + 200
+    while process.poll() is None and time.monotonic() < deadline:
+        if len(list(output.glob("runs/*/training/checkpoints/last.npz"))) >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(end(process))
+
+
+def outcomes(output):
+    """Scores, and all weights that were trained."""
+    scores = {path.parent.name: read_json(path)["tasks"] for path in output.glob("runs/*/scores.json")}
+    weights = {
+        (path.parts[-4], name): array.tobytes()
+        for path in output.glob("runs/*/training/checkpoints/last.npz")
+        for name, array in read_arrays(path).items()
+        if name not in {"meta", "sums"}
+    }
+    return scores, weights
+
+
+@pytest.fixture(scope="module")
+def alone(study, tmp_path_factory):
+    """Scores and weights of the study on one machine, a core a run."""
+    output = tmp_path_factory.mktemp("alone")
+    code, out, err = end(start(study, output))
+    assert code == 0 and "3 of 3 runs done" in out, err
+    return outcomes(output)
+
+
+@pytest.mark.slow
+def test_a_killed_node_and_a_stopped_command_change_no_score(study, alone, tmp_path):
+    output = tmp_path / "out"
+    with cluster_of(2) as nodes:
+        process = start(study, output, "--ray", nodes.address)
+        wait_for_checkpoints(output, 1, process)
+        process.send_signal(signal.SIGTERM)
+        code, _, err = end(process, timeout=90)
+        assert code == 143 and err.endswith("stopped by SIGTERM; the same command goes on where it stopped\n")
+        process = start(study, output, "--ray", nodes.address)
+        wait_for_checkpoints(output, 2, process)
+        assert nodes.kill(1) >= 2
+        code, out, err = end(process)
+    assert (code, err) == (0, ""), out + err
+    assert "lost, is made again: its worker died, or the node did" in out
+    assert "3 of 3 runs done, 0 running, 0 failed" in out
+    scores, weights = outcomes(output)
+    assert scores == alone[0]
+    assert weights == alone[1]
+    assert not list(output.glob(".nodes-*"))
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_on_a_node_has_its_reason_and_stops_nothing(study, tmp_path):
+    output = tmp_path / "out"
+    for process in (
+        start(study, output, "--ray", "local", "settings.training.learning_rate=1e30", "retries=0"),
+        start(study, output, "--report-only", "settings.training.learning_rate=1e30"),
+    ):
+        code, out, err = end(process)
+        assert code == 1 and err.count("error") == 0, out + err
+        assert "failed:  ss-r.tag.s0: " in out and "finite" in out, out
+
+
+def test_gpus_of_this_machine_are_refused(study, tmp_path):
+    from kerasrep.errors import RecipeError
+    from kerasrep.study.on_ray import crew_on
+    from kerasrep.study.recipe import WorkerSettings
+
+    with (
+        pytest.raises(RecipeError, match=r"^workers\.gpus: names GPUs of this machine"),
+        crew_on(None, None, [], WorkerSettings(gpus=(0,))),
+    ):
+        pass
