@@ -17,6 +17,7 @@ from kerasrep.cluster.desk import attend, open_desk
 from kerasrep.cluster.nodes import await_file, shared_with
 from kerasrep.cluster.workers import Lost, Place, Plan, Workers, places_of
 from kerasrep.errors import RecipeError, RunError
+from kerasrep.recipe_corpora import corpus_folders
 from kerasrep.run_directory import home
 from kerasrep.study.failures import failure_of
 from kerasrep.study.plan import PlannedRun
@@ -145,8 +146,8 @@ def crew_on(
 def _inputs(runs: Sequence[PlannedRun]) -> Iterator[Path]:
     """Files and folders that runs read."""
     for run in runs[:1]:  # all have the same corpus and the same tasks
-        if run.recipe is not None and (root := getattr(run.recipe.corpus, "root", None)):
-            yield Path(root)
+        if run.recipe is not None:
+            yield from corpus_folders(run.recipe.corpus)
         if run.job.evaluation.data:
             yield Path(run.job.evaluation.data)
         for task in run.job.own_tasks:
