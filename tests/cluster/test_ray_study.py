@@ -107,15 +107,24 @@ def test_a_killed_node_and_a_stopped_command_change_no_score(study, alone, tmp_p
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_on_a_node_has_its_reason_and_stops_nothing(study, tmp_path):
-    output = tmp_path / "out"
-    for process in (
-        start(study, output, "--ray", "local", "settings.training.learning_rate=1e30", "retries=0"),
-        start(study, output, "--report-only", "settings.training.learning_rate=1e30"),
-    ):
-        code, out, err = end(process)
-        assert code == 1 and err.count("error") == 0, out + err
-        assert "failed:  ss-r.tag.s0: " in out and "finite" in out, out
+def test_a_run_that_fails_on_a_node_keeps_its_reason_and_stops_nothing(study, tmp_path):
+    hook, output = tmp_path / "hook", tmp_path / "out"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(  # stands for a disk that is full for one run
+        "import sys\n"
+        "if 'ss-r.tag' in ' '.join(sys.orig_argv):\n"
+        "    import kerasrep.study_worker as worker\n"
+        "    from kerasrep.errors import StorageError\n"
+        "    def fail(folder, recipe): raise StorageError('a file: the disk is full')\n"
+        "    worker._train = fail\n"
+    )
+    path = f"{hook}{os.pathsep}{ROOT}"
+    code, out, err = end(start(study, output, "--ray", "local", PYTHONPATH=path))
+    assert (code, err) == (1, ""), out + err
+    assert "ss-r.tag.s0: failed, is tried again: a file: the disk is full" in out
+    assert "2 of 3 runs done, 0 running, 1 failed" in out
+    assert "failed:  ss-r.tag.s0: a file: the disk is full" in out
+    assert len((output / "runs" / "ss-r.tag.s0" / "failures.jsonl").read_text().splitlines()) == 2
 
 
 def test_gpus_of_this_machine_are_refused(study, tmp_path):
