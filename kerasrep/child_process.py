@@ -23,6 +23,8 @@ def end_with_parent(number: int = signal.SIGTERM) -> None:
                 pass
         os.kill(os.getpid(), number)
 
+    # Workers of Ray hold SIGINT back, and so would every process that they start.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     threading.Thread(target=wait, daemon=True, name="end with the parent").start()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ LOST = 75
 _END_SECONDS = 20.0
 #: Ray Train sets it for Keras 2, which nothing here uses.
 _LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
+_ERROR = re.compile(r"kerasrep-[a-z]+: error: ")
 
 
 @dataclass(frozen=True)
@@ -96,16 +98,19 @@ class Group:
 
     Attributes:
         members: In the order of their ranks.
+        cpus: By which each chooses its number of threads.
     """
 
-    def __init__(self, cluster: Cluster, count: int, order: Order) -> None:
+    def __init__(self, cluster: Cluster, count: int, order: Order, cpus: float | None) -> None:
         self.members = [Member(self) for _ in range(count)]
         self._cluster, self._ray = cluster, import_ray()
         self._desk = open_desk()
         self._began: set[int] = set()
+        self._errors: list[str] = []
         self._started_seconds = self._refreshed_seconds = time.monotonic()
         self._failure: Exception | None = None
         place = self._place(count)
+        self.cpus = place.cpus if cpus is None else cpus
         self._thread = threading.Thread(target=self._fit, args=(order, place), daemon=True, name="Ray Train")
         self._thread.start()
 
@@ -119,7 +124,7 @@ class Group:
             return
         self._cluster.check()
         over = not self._thread.is_alive()  # before the last news are read
-        for kind, rank, value in self._ray.get(self._desk.news.remote(), timeout=_END_SECONDS):
+        for kind, rank, value in self._news():
             self._take(kind, rank, value)
         if over:
             self._settle()
@@ -131,6 +136,16 @@ class Group:
                 "may use the cluster: give the same command again later, or fewer --workers"
             )
         self._refreshed_seconds = time.monotonic()
+
+    def _news(self) -> list[Any]:
+        try:
+            return list(self._ray.get(self._desk.news.remote(), timeout=_END_SECONDS))
+        except self._ray.exceptions.GetTimeoutError:
+            return []  # the cluster may be silent, which `check` tells
+        except self._ray.exceptions.RayError as error:
+            raise RunError(
+                "--ray: the process that passes on what nodes say is gone; start again with --resume"
+            ) from error
 
     def end(self) -> None:
         """End what is still there."""
@@ -147,6 +162,10 @@ class Group:
             raise RunError(value)
         elif kind == "ended":
             self.members[rank].code = value
+            if rank == 0 and value != LOST:  # else another one is to blame, and all are started again
+                print(*self._errors, sep="", end="", file=sys.stderr, flush=True)
+        elif kind == "err" and _ERROR.match(value):
+            self._errors.append(value)
         else:
             print(value, end="", file=sys.stdout if kind == "out" else sys.stderr, flush=True)
 
@@ -195,7 +214,11 @@ class Group:
             with tempfile.TemporaryDirectory(prefix="kerasrep-ray-train-") as folder:
                 TensorflowTrainer(
                     start_member,
-                    train_loop_config={"desk": self._desk, "order": order, "place": place},
+                    train_loop_config={
+                        "desk": self._desk,
+                        "order": order,
+                        "environment": Place(self.cpus, place.gpus).environment(),
+                    },
                     scaling_config=ScalingConfig(
                         num_workers=len(self.members),
                         use_gpu=bool(place.gpus),
@@ -208,13 +231,14 @@ class Group:
 
 
 @contextlib.contextmanager
-def group_of(cluster: Cluster, count: int, order: Order) -> Iterator[list[Member]]:
+def group_of(cluster: Cluster, count: int, order: Order, cpus: float | None = None) -> Iterator[Group]:
     """Start processes on the nodes; all are ended with the block.
 
     Args:
         cluster: Where.
         count: How many.
         order: What.
+        cpus: By which each chooses its number of threads, which rounding depends on; by default what it has.
 
     Raises:
         RecipeError: Where Ray Train is not installed.
@@ -226,9 +250,9 @@ def group_of(cluster: Cluster, count: int, order: Order) -> Iterator[list[Member
         raise RecipeError(
             f'--ray: needs Ray Train ({error}); install it with: python -m pip install "kerasrep[scale]"'
         ) from error
-    group = Group(cluster, count, order)
+    group = Group(cluster, count, order, cpus)
     try:
-        yield group.members
+        yield group
     finally:
         group.end()
 
@@ -239,7 +263,6 @@ def start_member(config: dict[str, Any]) -> None:
 
     ray, desk = import_ray(), config["desk"]
     order: Order = config["order"]
-    place: Place = config["place"]
     rank = train.get_context().get_world_rank()
 
     def tell(kind: str, value: Any = None) -> None:
@@ -249,7 +272,7 @@ def start_member(config: dict[str, Any]) -> None:
     host = platform.node()
     try:
         order.shared.enter(host)
-        code = _work(order, place, rank, desk, tell)
+        code = _work(order, config["environment"], rank, desk, tell)
     except KerasrepError as error:
         tell("refused", str(error))
     except OSError as error:
@@ -258,8 +281,8 @@ def start_member(config: dict[str, Any]) -> None:
         tell("ended", code)
 
 
-def _work(order: Order, place: Place, rank: int, desk: Any, tell: Any) -> int:
-    environment = os.environ | place.environment() | {"PYTHONUNBUFFERED": "1"}
+def _work(order: Order, own: dict[str, str], rank: int, desk: Any, tell: Any) -> int:
+    environment = os.environ | own | {"PYTHONUNBUFFERED": "1"}
     environment.pop(_LEGACY_KERAS, None)
     with contextlib.ExitStack() as stack:
         output: Any = subprocess.PIPE

@@ -23,6 +23,7 @@ class OnRay:
 
     def __init__(self, cluster: Cluster, inputs: Sequence[Path]) -> None:
         self._cluster, self._inputs = cluster, inputs
+        self._cpus: float | None = None  # of the first start: other numbers of threads round otherwise
 
     @contextlib.contextmanager
     def __call__(self, arguments: Sequence[str], workers: int, run: RunDirectory) -> Iterator[list[Member]]:
@@ -35,5 +36,6 @@ class OnRay:
         with shared_with([run.root, home()], self._inputs) as shared:
             messages = tuple(run.messages(rank).absolute() for rank in range(workers))
             order = Order(("-c", COMMAND, *arguments), messages, shared)
-            with group_of(self._cluster, workers, order) as members:
-                yield members
+            with group_of(self._cluster, workers, order, self._cpus) as group:
+                self._cpus = group.cpus
+                yield group.members
