@@ -144,7 +144,7 @@ class Group:
             return []  # the cluster may be silent, which `check` tells
         except self._ray.exceptions.RayError as error:
             raise RunError(
-                "--ray: the process that passes on what nodes say is gone; start again with --resume"
+                "--ray: the process that passes on what nodes say is gone; go on with --resume"
             ) from error
 
     def end(self) -> None:
@@ -199,7 +199,7 @@ class Group:
                 there = ", ".join(f"{node.address} with {node.cpus:g} cores" for node in nodes) or "no node"
                 raise RunError(
                     f"--ray: no room for {count} workers ({there}); start more nodes, then give the same "
-                    "command again with --resume"
+                    "command again, with --resume where the run has begun"
                 )
             self._cluster.check()
             time.sleep(1.0)
