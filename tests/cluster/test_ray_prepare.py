@@ -102,7 +102,7 @@ def test_a_node_is_killed_and_all_files_are_those_of_one_machine(recipe, alone, 
         assert nodes.kill(1) >= 2
         code, out, err = end(process)
     assert code == 0 and "error" not in err, err
-    assert "40 tracks" in out
+    assert "corpus folder: 32 tracks to train on, 8 for validation" in out
     assert digests(home) == alone
 
 

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from kerasrep import strict_yaml
-from kerasrep.run_directory import read_arrays, read_json
+from kerasrep.run_directory import RunDirectory, read_arrays, read_json
+from kerasrep.study_job import RunFolder
 
 ray = pytest.importorskip("ray")
 from ray_nodes import ROOT, cluster_of  # noqa: E402
@@ -25,7 +27,7 @@ def study(tones, tone_values, tmp_path_factory):
     rows = [f"{name}\t{('low', 'mid', 'high', 'top')[int(name[1:3]) % 4]}" for name in names]
     (root / "octaves.tsv").write_text("\n".join(["path\tlabel", *rows]))
     task = {"name": "octaves", "kind": "classification", "table": str(root / "octaves.tsv")}
-    training = {"epochs": 8, "checkpoint_every_epochs": 1, "tensorboard": "scalars"}
+    training = {"epochs": 30, "checkpoint_every_epochs": 1, "tensorboard": "scalars"}
     base = tone_values(model={"width": 0.125}, training=training) | {"tasks": [task | {"audio": str(tones)}]}
     values = {
         "recipe": {k: v for k, v in base.items() if k not in {"name", "strategy", "sources", "seed"}},
@@ -53,13 +55,16 @@ def end(process, timeout=400):
     return process.returncode, out, err
 
 
-def wait_for_checkpoints(output, count, process):
-    """Until so many runs have one."""
+def busy_node(nodes, process):
+    """A node whose run has a checkpoint and is not done; waits for one."""
     deadline = time.monotonic() + 200
     while process.poll() is None and time.monotonic() < deadline:
-        if len(list(output.glob("runs/*/training/checkpoints/last.npz"))) >= count:
-            return
-        time.sleep(0.05)
+        if (found := nodes.find("--worker")) is not None:
+            number, words = found
+            run = RunFolder(Path(words[words.index("--worker") + 1]))
+            if RunDirectory(run.training).last.exists() and not (run.root / "done" / "train.json").exists():
+                return number
+        time.sleep(0.02)
     raise AssertionError(end(process))
 
 
@@ -89,13 +94,12 @@ def test_a_killed_node_and_a_stopped_command_change_no_score(study, alone, tmp_p
     output = tmp_path / "out"
     with cluster_of(2) as nodes:
         process = start(study, output, "--ray", nodes.address)
-        wait_for_checkpoints(output, 1, process)
+        busy_node(nodes, process)
         process.send_signal(signal.SIGTERM)
         code, _, err = end(process, timeout=90)
         assert code == 143 and err.endswith("stopped by SIGTERM; the same command goes on where it stopped\n")
         process = start(study, output, "--ray", nodes.address)
-        wait_for_checkpoints(output, 2, process)
-        assert nodes.kill(1) >= 2
+        assert nodes.kill(busy_node(nodes, process)) >= 2
         code, out, err = end(process)
     assert (code, err) == (0, ""), out + err
     assert "lost, is made again: its worker died, or the node did" in out
