@@ -57,8 +57,8 @@ EXTRAS = {
     "gpu": ["tensorflow[and-cuda]>=2.17,<2.18"],
     # For kerasrep-import alone; earlier releases could be made to run code by a checkpoint.
     "torch": ["torch>=2.6"],
-    # --ray; 2.60 is what was tried. It takes NumPy 1.26, protobuf 4 and pyarrow 25.
-    "scale": ["ray>=2.60,<3"],
+    # --ray; 2.60 is what was tried. It takes NumPy 1.26, protobuf 4 and pyarrow 25; `train` is for trainings.
+    "scale": ["ray[train]>=2.60,<3"],
     "test": [
         "pytest>=8",
         "pytest-xdist>=3.5",

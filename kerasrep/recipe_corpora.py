@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -94,3 +95,11 @@ class MillionSongCorpus(Settings):
 
 
 CorpusSettings = Annotated[DemoCorpus | FolderCorpus | MillionSongCorpus, Field(discriminator="name")]
+
+
+def corpus_folders(corpus: CorpusSettings) -> list[Path]:
+    """Folders that a corpus is read from; none where it is made."""
+    if isinstance(corpus, DemoCorpus):
+        return []
+    audio = corpus.audio if isinstance(corpus, MillionSongCorpus) else None
+    return [Path(folder) for folder in (corpus.root, audio) if folder is not None]

@@ -243,6 +243,10 @@ class RunDirectory:
         """NPZ: the latest whole training state."""
         return self.root / "checkpoints" / "last.npz"
 
+    def messages(self, rank: int) -> Path:
+        """What a worker prints that is not the chief, whose messages are on the screen."""
+        return self.root / f"worker-{rank}.txt"
+
     @property
     def best(self) -> Path:
         """NPZ: the weights of the lowest validation loss (see `training.best`)."""

@@ -11,8 +11,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -58,19 +56,6 @@ def work(root: Path, cores: Sequence[int] = ()) -> None:
         representation = _representation(folder, job)
         evaluations = _evaluate(folder, job, representation)
         write_json(folder.scores, _outcome(folder, job, representation, evaluations, facts))
-
-
-def end_with_the_study() -> None:
-    """End this process as SIGTERM would, once the other end of standard input is closed."""
-
-    def wait() -> None:
-        # Not through sys.stdin, whose lock a thread may not hold when the interpreter ends.
-        with contextlib.suppress(OSError):
-            while os.read(0, 4096):
-                pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, daemon=True, name="end with the study").start()
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ LAYERS = (
         "tables",
         "limits",
         "atomic",
+        "child_process",
         "run_directory",
         "export_directory",
         "cluster",

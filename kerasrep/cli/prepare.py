@@ -23,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="compare every shard with its checksum, and decode damaged ones again",
     )
+    command.add_ray_argument(parser)
     command.add_common_arguments(parser)
     return parser
 
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     from kerasrep.recipe_file import read_recipe
 
     recipe = read_recipe(arguments.recipe, arguments.overrides)
-    prepared = prepare(recipe, not arguments.quiet, arguments.check)
+    prepared = prepare(recipe, not arguments.quiet, arguments.check, arguments.ray)
     if arguments.quiet:
         print(prepared.root)
     return 0

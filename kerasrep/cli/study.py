@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--worker", metavar="DIR", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--cores", default="", help=argparse.SUPPRESS)
+    command.add_ray_argument(parser)
     command.add_common_arguments(parser)
     return parser
 
@@ -53,8 +55,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_intermixed_args(argv)
     if arguments.worker is not None:
         from kerasrep import study_worker
+        from kerasrep.child_process import end_with_parent
 
-        study_worker.end_with_the_study()
+        end_with_parent()
         study_worker.work(arguments.worker, [int(core) for core in arguments.cores.split(",") if core])
         return 0
     if arguments.recipe is None:
@@ -71,33 +74,32 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.dry_run:
         _show(study, design)
         return 0
-    return _run(study, design, folder, arguments.report_only, [arguments.recipe, *arguments.overrides])
+    command_line = [arguments.recipe, *arguments.overrides]
+    return _run(study, design, folder, arguments.report_only, command_line, arguments.ray)
 
 
 def _run(
-    study: Study, design: Design, folder: StudyFolder, report_only: bool, command_line: list[str]
+    study: Study,
+    design: Design,
+    folder: StudyFolder,
+    report_only: bool,
+    command_line: list[str],
+    ray: str | None,
 ) -> int:
     from kerasrep.errors import one_line
     from kerasrep.folder_lock import exclusive
     from kerasrep.study.failures import recorded_failures
-    from kerasrep.study.live import Display, summary
     from kerasrep.study.plan import plan_runs
-    from kerasrep.study.pool import make_slots
-    from kerasrep.study.running import begin, finished, make_runs
+    from kerasrep.study.running import begin, finished
 
     runs = plan_runs(study, design)
     log = run_log("study", folder.root / LOG_NAME, study=study.recipe.name, runs=len(runs))
     with exclusive(folder.root, "another process runs this study", "--output"), log:
         begin(folder, study, design, runs)
         if not report_only:
-            slots = make_slots(study.recipe.workers)
             for line in _notes(design, runs):
                 console.say(line)
-            done = len(finished(folder, runs))
-            console.say(f"{study.recipe.name}: {len(runs)} runs, {done} done already, {len(slots)} at once")
-            with Display() as display:
-                progress = make_runs(folder, study, runs, slots, display)
-            console.say(summary(progress))
+            _make(study, folder, runs, ray)
         from kerasrep.study.report import write_study_report
 
         failures = recorded_failures(folder, runs, finished(folder, runs))
@@ -107,6 +109,30 @@ def _run(
     for name, reason in failures.items():
         print(f"failed:  {one_line(f'{name}: {reason}')}", file=sys.stderr if console.is_quiet() else None)
     return command.EXIT_FAILURE if failures else 0
+
+
+def _make(study: Study, folder: StudyFolder, runs: list[PlannedRun], ray: str | None) -> None:
+    """Make the runs that are not done, here or on a cluster."""
+    from kerasrep.cluster.connection import connect
+    from kerasrep.study.live import Display, summary
+    from kerasrep.study.on_ray import crew_on
+    from kerasrep.study.pool import Crew
+    from kerasrep.study.processes import Processes, make_slots
+    from kerasrep.study.running import finished, make_runs
+
+    done = len(finished(folder, runs))
+    with contextlib.ExitStack() as stack:
+        crew: Crew
+        if ray is None or done == len(runs):
+            crew, address = Processes(make_slots(study.recipe.workers)), None
+        else:
+            cluster = stack.enter_context(connect(ray))
+            crew = stack.enter_context(crew_on(cluster, folder, runs, study.recipe.workers))
+            address = cluster.address
+        console.say(f"{study.recipe.name}: {len(runs)} runs, {done} done already, {crew.size} at once")
+        with Display() as display:
+            progress = make_runs(folder, study, runs, crew, display, address)
+    console.say(summary(progress))
 
 
 def _show(study: Study, design: Design) -> None:

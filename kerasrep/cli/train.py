@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasrep import console
 from kerasrep.cli import command
+from kerasrep.errors import RecipeError
 from kerasrep.run_directory import RUNS
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="check the recipe, print the plan, and train nothing"
     )
     parser.add_argument(
-        "--workers", metavar="N", type=_count, help="train with N processes on this machine (multi_worker)"
+        "--workers",
+        metavar="N",
+        type=_count,
+        help="train with N processes (multi_worker), on this machine or with --ray on those of a cluster",
     )
     parser.add_argument(
         "--restarts",
@@ -45,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=3,
         help="of --workers when one of them dies (default: 3)",
     )
+    command.add_ray_argument(parser)
     command.add_common_arguments(parser)
     return parser
 
@@ -67,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from kerasrep.recipe_file import read_recipe
 
     recipe = read_recipe(arguments.recipe, arguments.overrides)
+    if arguments.ray is not None and not arguments.workers:
+        raise RecipeError("--ray: add --workers N, how many processes of the cluster train together")
     if arguments.dry_run:
         from kerasrep.corpora.prepare import preview
         from kerasrep.training.plan import describe_plan
@@ -87,9 +94,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _launch(arguments: argparse.Namespace, recipe: Recipe, run: RunDirectory | None) -> int:
-    from kerasrep.errors import RecipeError
+    from kerasrep.cluster.connection import connect
+    from kerasrep.recipe_corpora import corpus_folders
     from kerasrep.run_directory import new_run
-    from kerasrep.training.launch import launch
+    from kerasrep.training.launch import Start, launch, processes_here
+    from kerasrep.training.on_ray import OnRay
 
     try:
         recipe.check_replicas(arguments.workers)
@@ -100,7 +109,12 @@ def _launch(arguments: argparse.Namespace, recipe: Recipe, run: RunDirectory | N
         words.append("distribution.name=multi_worker")
     words += [option for option in ("--verbose", "--quiet") if getattr(arguments, option[2:])]
     run = run or new_run(RUNS, recipe.name)
-    return launch(words, run, arguments.resume, arguments.workers, arguments.restarts, console.say)
+    with contextlib.ExitStack() as stack:
+        start: Start = processes_here
+        if arguments.ray is not None:
+            inputs = [Path(arguments.recipe), *corpus_folders(recipe.corpus)]
+            start = OnRay(stack.enter_context(connect(arguments.ray)), inputs)
+        return launch(words, run, arguments.resume, arguments.workers, arguments.restarts, console.say, start)
 
 
 def _train(recipe: Recipe, run: RunDirectory | None, resume: bool) -> None:

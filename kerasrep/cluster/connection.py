@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import signal
 import socket
 import threading
 import time
@@ -113,13 +114,24 @@ def connect(address: str) -> Iterator[Cluster]:
         raise RunError("--ray: this process is connected to a cluster already; leave that one first")
     if address not in {LOCAL, AUTO} and not os.environ.get("RAY_USE_TLS"):
         _check_reachable(address)
-    with _told(address):
+    with _told(address), _own_signals():
         ray.init(address, log_to_driver=False, logging_level="CRITICAL", **_own(address))
+    # It prints what became of dead workers, in paragraphs; that is told here in a line, where it matters.
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
     cluster = Cluster(ray.get_runtime_context().gcs_address)
     try:
         yield cluster
     finally:
         _leave(ray, cluster)
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what SIGTERM does here; Ray would let it end the process with a code of its own."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _leave(ray: Any, cluster: Cluster) -> None:

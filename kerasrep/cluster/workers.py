@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections import deque
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from kerasrep.cluster.connection import Cluster, Node, import_ray
-from kerasrep.cluster.nodes import Facts, Shared, check_facts, facts_function
+from kerasrep.cluster.nodes import FACTS_SECONDS, Inspector, Shared, on
 from kerasrep.errors import KerasrepError, RunError
 
 #: Tasks that a worker holds: one in hand, and the next.
@@ -27,7 +28,6 @@ RECRUIT_SECONDS = 5.0
 NO_NODE_SECONDS = 60.0
 #: How long workers may take to begin while none is at work; a cluster that others use may have no room.
 BEGIN_SECONDS = 300.0
-FACTS_SECONDS = 60.0
 
 Task = TypeVar("Task")
 
@@ -48,6 +48,12 @@ class Place:
     def threads(self) -> int:
         """That fit on its cores."""
         return max(1, int(self.cpus))
+
+    def environment(self) -> dict[str, str]:
+        """Variables of a process that keeps to it; Ray itself says which GPU."""
+        threads = str(self.threads)
+        values = {"OMP_NUM_THREADS": threads, "TF_NUM_INTRAOP_THREADS": threads}
+        return values if self.gpus else values | {"CUDA_VISIBLE_DEVICES": ""}
 
 
 @dataclass(frozen=True)
@@ -71,12 +77,16 @@ class Plan:
             function that does a task. Raises KerasrepError where it cannot.
         arguments: Anything that can be sent.
         shared: What the nodes must see.
+        ahead: Tasks that a worker holds.
+        losses: Deaths of workers over one task, after which it is given up.
     """
 
     places: Callable[[Node], list[Place]]
     build: Callable[..., Callable[[Any], Any]]
     arguments: tuple[Any, ...]
     shared: Shared
+    ahead: int = TASKS_AHEAD
+    losses: int = MAX_LOSSES
 
 
 class Worker:
@@ -84,8 +94,7 @@ class Worker:
 
     def begin(self, host: str, place: Place, plan: Plan) -> str | None:
         """Get ready; gives the line that says why it cannot be."""
-        if not place.gpus:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ.update(place.environment())
         try:
             plan.shared.enter(host)
             self._work = plan.build(place, host, *plan.arguments)
@@ -123,9 +132,12 @@ class Workers(Generic[Task]):
     def __init__(self, cluster: Cluster, plan: Plan) -> None:
         self._cluster, self._plan, self._ray = cluster, plan, import_ray()
         self._members: list[_Member] = []
-        self._checked: dict[str, Node] = {}
+        self._inspector = Inspector()
         self._false_starts: dict[str, int] = {}
-        self._here: Facts = facts_function()()
+        self._given: dict[int, Task] = {}
+        self._deaths: dict[int, int] = {}
+        self._queue = deque[int]()  # of those given, what no worker has
+        self._numbers = itertools.count()
         self._recruited_seconds = -RECRUIT_SECONDS
         self._worked_seconds = time.monotonic()
         #: Workers that were lost so far.
@@ -157,32 +169,56 @@ class Workers(Generic[Task]):
         Yields:
             Each task once, with its result or `Lost`, in the order they were finished.
         """
-        source, again = enumerate(tasks), deque[int]()
-        given: dict[int, Task] = {}
-        deaths: dict[int, int] = {}
-        exhausted = False
+        source, exhausted = iter(tasks), False
         while True:
-            self._cluster.check()
-            self._recruit()  # nobody, while the head is silent
-            for member in [m for _ in range(TASKS_AHEAD) for m in self._members if m.ready]:
-                if len(member.tasks) >= TASKS_AHEAD:
-                    continue
-                if again:
-                    self._give(member, again.popleft(), given)
-                elif not exhausted:
-                    number, task = next(source, (-1, None))
-                    exhausted = number < 0
-                    if not exhausted:
-                        given[number] = task  # type: ignore[assignment]
-                        self._give(member, number, given)
-            if exhausted and not given:
+            self.keep_up()
+            while not exhausted and self.room():
+                try:
+                    self.give(next(source))
+                except StopIteration:
+                    exhausted = True
+            if exhausted and not self._given:
                 return
-            for member, reference in self._wait():
-                for number, result in self._collect(member, reference, again, deaths):
-                    yield given.pop(number), result
+            yield from self.results()
 
-    def _give(self, member: _Member, number: int, given: dict[int, Task]) -> None:
-        member.tasks[member.actor.work.remote(given[number])] = number
+    def keep_up(self) -> None:
+        """See whether the cluster is there, and who has come; to be called every now and then.
+
+        Raises:
+            RunError: Where a node differs from this one, or the cluster does not answer.
+        """
+        self._cluster.check()
+        self._recruit()  # nobody, while the head is silent
+
+    def room(self) -> int:
+        """Tasks that workers can take now."""
+        return sum(self._plan.ahead - len(m.tasks) for m in self._members if m.ready) - len(self._queue)
+
+    def give(self, task: Task) -> None:
+        """Have a task done; wait until there is room, or it lies here."""
+        number = next(self._numbers)
+        self._given[number] = task
+        self._queue.append(number)
+        self._hand_out()
+
+    def results(self) -> Iterator[tuple[Task, Any]]:
+        """Tasks that have ended meanwhile, with their results or `Lost`; waits a little for one.
+
+        Raises:
+            RunError: Where a task has, or no node is left.
+        """
+        self._hand_out()
+        for member, reference in self._wait():
+            for number, result in self._collect(member, reference):
+                yield self._given.pop(number), result
+
+    def _hand_out(self) -> None:
+        while self._queue:
+            free = [m for m in self._members if m.ready and len(m.tasks) < self._plan.ahead]
+            if not free:
+                return
+            member, number = min(free, key=lambda m: len(m.tasks)), self._queue.popleft()
+            member.tasks[member.actor.work.remote(self._given[number])] = number
 
     def _wait(self) -> list[tuple[_Member, Any]]:
         """What has come back; a little later, where nothing has.
@@ -210,14 +246,12 @@ class Workers(Generic[Task]):
             what = "no node had room for a worker, or could start one,"
         return f"--ray: {what} for {limit:.0f} s; what is done is kept: the same command goes on later"
 
-    def _collect(
-        self, member: _Member, reference: Any, again: deque[int], deaths: dict[int, int]
-    ) -> Iterator[tuple[int, Any]]:
+    def _collect(self, member: _Member, reference: Any) -> Iterator[tuple[int, Any]]:
         exceptions = self._ray.exceptions
         try:
             value = self._ray.get(reference, timeout=FACTS_SECONDS)
         except (exceptions.RayActorError, exceptions.ObjectLostError, exceptions.GetTimeoutError):
-            yield from self._lose(member, again, deaths)
+            yield from self._lose(member)
             return
         except exceptions.RayTaskError as error:
             reason = " ".join(str(error.cause or error).split())[:300]
@@ -232,7 +266,7 @@ class Workers(Generic[Task]):
             raise RunError(reason)
         yield member.tasks.pop(reference), result
 
-    def _lose(self, member: _Member, again: deque[int], deaths: dict[int, int]) -> Iterator[tuple[int, Any]]:
+    def _lose(self, member: _Member) -> Iterator[tuple[int, Any]]:
         """A worker is gone: others do what it had; the task it was at may be to blame."""
         self._members.remove(member)
         self._kill(member)
@@ -240,11 +274,11 @@ class Workers(Generic[Task]):
         if not member.ready:
             self._false_starts[member.node] = self._false_starts.get(member.node, 0) + 1
         for place, number in enumerate(member.tasks.values()):
-            deaths[number] = deaths.get(number, 0) + (place == 0)
-            if deaths[number] >= MAX_LOSSES:
-                yield number, Lost(deaths[number])
+            deaths = self._deaths[number] = self._deaths.get(number, 0) + (place == 0)
+            if deaths >= self._plan.losses:
+                yield number, Lost(deaths)
             else:
-                again.append(number)
+                self._queue.append(number)
 
     def _recruit(self) -> None:
         """Workers for nodes that have too few."""
@@ -260,38 +294,23 @@ class Workers(Generic[Task]):
     def _start(self, node: Node, place: Place) -> _Member:
         actor = (
             self._ray.remote(Worker)
-            .options(num_cpus=place.cpus, num_gpus=place.gpus, scheduling_strategy=self._on(node))
+            .options(num_cpus=place.cpus, num_gpus=place.gpus, scheduling_strategy=on(node))
             .remote()
         )
         return _Member(actor, node.id, actor.begin.remote(node.address, place, self._plan))
 
     def _fit(self, nodes: list[Node]) -> list[Node]:
-        """Those whose packages are the same as here.
+        """Those that take workers, can start them, and have the same packages as here.
 
         Raises:
             RunError: Where one has other packages.
         """
-        facts = self._ray.remote(facts_function())
-        asked = {
-            node: facts.options(num_cpus=0, scheduling_strategy=self._on(node)).remote()
-            for node in nodes
-            if node.id not in self._checked and self._plan.places(node)
-        }
-        for node, reference in asked.items():
-            # One that dies meanwhile is asked again when it comes back.
-            with contextlib.suppress(self._ray.exceptions.RayError):
-                check_facts(node.address, self._here, self._ray.get(reference, timeout=FACTS_SECONDS))
-                self._checked[node.id] = node
-        return [
+        wanted = [
             node
             for node in nodes
-            if node.id in self._checked and self._false_starts.get(node.id, 0) < MAX_FALSE_STARTS
+            if self._false_starts.get(node.id, 0) < MAX_FALSE_STARTS and self._plan.places(node)
         ]
-
-    def _on(self, node: Node) -> Any:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        return NodeAffinitySchedulingStrategy(node.id, soft=False)
+        return self._inspector.fit(wanted)
 
     def _kill(self, member: _Member) -> None:
         with contextlib.suppress(Exception):  # it may be dead, or the cluster be
@@ -299,15 +318,17 @@ class Workers(Generic[Task]):
                 self._ray.kill(member.actor)
 
 
-def places_of(node: Node, cores: int = 4) -> list[Place]:
+def places_of(node: Node, cores: int = 4, use_gpus: bool = True) -> list[Place]:
     """One worker a GPU, else one for every `cores` cores; nothing on a node that offers no cores.
 
     Args:
         node: Of the cluster.
         cores: Where TensorFlow gains little from more.
+        use_gpus: Whether the work has a use for them.
     """
     if node.cpus <= 0:
         return []
-    count = int(node.gpus) or max(1, int(node.cpus) // cores)
+    gpus = int(node.gpus) if use_gpus else 0
+    count = gpus or max(1, int(node.cpus) // cores)
     share = node.cpus / count
-    return [Place(float(int(share)) if share >= 1 else share, int(bool(node.gpus)))] * count
+    return [Place(float(int(share)) if share >= 1 else share, int(bool(gpus)))] * count

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kerasrep.cluster.connection import Cluster
 from kerasrep.data.shard_check import checksums_of, find_damage
+from kerasrep.data.shard_decoding import AudioItem
 from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
-from kerasrep.data.shard_writer import AudioItem, WrittenShards, remove_temporary, write_shards
+from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_shards
 from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError
 from kerasrep.recipe import AudioSettings
@@ -19,6 +21,7 @@ def mend(
     items: Sequence[AudioItem],
     audio: AudioSettings,
     progress: bool = True,
+    cluster: Cluster | None = None,
 ) -> None:
     """Compare the shards of a complete folder with their checksums, and decode damaged ones again.
 
@@ -30,6 +33,7 @@ def mend(
         items: What they were decoded from.
         audio: Rate, segment length and decoder.
         progress: Say what is found.
+        cluster: Whose nodes decode; by default this process does.
 
     Raises:
         DataError: Where the audio or the decoder is not what it was, so that other samples come out.
@@ -40,7 +44,7 @@ def mend(
     for name, fault in faults.items() if progress else ():
         print(f"damaged: {directory.root / name}: {fault}", flush=True)
     if faults:
-        shards = _decode_again(store, items, audio, expected, progress)
+        shards = _decode_again(store, items, audio, expected, progress, cluster)
         other = [name for name, (_, sha256) in expected.items() if shards.checksums.get(name) != sha256]
         if other or shards.checksums.keys() != expected.keys():
             raise DataError(
@@ -59,6 +63,7 @@ def _decode_again(
     audio: AudioSettings,
     expected: dict[str, tuple[int, str]],
     progress: bool,
+    cluster: Cluster | None,
 ) -> WrittenShards:
     """A store whose shards are sound; those that are stay as they are."""
     paths = [store.root / name for name in expected]
@@ -70,6 +75,6 @@ def _decode_again(
     remove_temporary(store)
     for name in broken:
         (store.root / name).unlink(missing_ok=True)
-    shards = write_shards(store, items, audio, progress=progress)
+    shards = write_shards(store, items, audio, progress=progress, cluster=cluster)
     finish_shards(store, shards)
     return shards

@@ -11,16 +11,19 @@ all the rest is there.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import functools
 import io
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kerasrep import constants
+from kerasrep.cluster.connection import Cluster, connect
 from kerasrep.corpora import open_corpus
 from kerasrep.corpora.base import Corpus
 from kerasrep.corpora.mending import mend
@@ -34,8 +37,9 @@ from kerasrep.corpora.report import (
 )
 from kerasrep.corpora.stored_labels import StoredLabels
 from kerasrep.corpora.target_parts import remove_target_parts, targets_by_source
+from kerasrep.data.shard_decoding import AudioItem
 from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
-from kerasrep.data.shard_writer import AudioItem, WrittenShards, remove_temporary, write_shards
+from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_shards
 from kerasrep.errors import DataError
 from kerasrep.folder_lock import in_turn
 from kerasrep.recipe import Recipe, fingerprint
@@ -47,19 +51,35 @@ from kerasrep.sources.topics import write_topics
 FORMAT_VERSION = 4
 
 
-def prepare(recipe: Recipe, progress: bool = True, check: bool = False) -> PreparedDirectory:
+def prepare(
+    recipe: Recipe, progress: bool = True, check: bool = False, ray: str | None = None
+) -> PreparedDirectory:
     """Make the folder that `recipe` trains from, or return it at once where it is complete.
 
     Args:
         recipe: Its `corpus`, `audio`, `targets` and `seed` decide what is made.
         progress: Show bars, notices and a summary.
         check: Compare the shards with their checksums, and decode damaged ones again.
+        ray: Address of a Ray cluster that decodes the audio (see `cluster.connection.connect`); nothing is
+            asked of it where that is done.
 
     Raises:
         DataError: Where the corpus cannot be used, no track is left in training or validation, or a
             source of the recipe has no training track.
-        RunError: Where the folder cannot be written.
+        RunError: Where the folder cannot be written, or the cluster fails.
     """
+    with contextlib.ExitStack() as joined:
+
+        @functools.cache
+        def cluster() -> Cluster | None:
+            return None if ray is None else joined.enter_context(connect(ray))
+
+        return _prepare(recipe, progress, check, cluster)
+
+
+def _prepare(
+    recipe: Recipe, progress: bool, check: bool, cluster: Callable[[], Cluster | None]
+) -> PreparedDirectory:
     corpus = open_corpus(recipe.corpus, progress)
     _check_labels(recipe, corpus)
     settings = _settings(recipe)
@@ -72,10 +92,11 @@ def prepare(recipe: Recipe, progress: bool = True, check: bool = False) -> Prepa
             if not directory.manifest.exists():  # another process may have made it meanwhile
                 remove_temporary(directory)
                 with run_log("prepare", directory.log, corpus=corpus.name, tracks=len(corpus.tracks)):
-                    _build(recipe, corpus, directory, settings, progress)
+                    _build(recipe, corpus, directory, settings, progress, cluster())
     if check:
         with _lock(directory.root, progress), _lock(_store(recipe, corpus).root, progress):
-            mend(directory, _store(recipe, corpus), _items(corpus), recipe.audio, progress)
+            store = _store(recipe, corpus)
+            mend(directory, store, _items(corpus), recipe.audio, progress, cluster())
     event("prepared", folder=directory.root)
     if progress:
         print(describe(directory), flush=True)
@@ -150,12 +171,17 @@ def _lock(root: Path, progress: bool) -> AbstractContextManager[None]:
 
 
 def _build(
-    recipe: Recipe, corpus: Corpus, directory: PreparedDirectory, settings: Mapping[str, Any], progress: bool
+    recipe: Recipe,
+    corpus: Corpus,
+    directory: PreparedDirectory,
+    settings: Mapping[str, Any],
+    progress: bool,
+    cluster: Cluster | None,
 ) -> None:
     """Write every file of `directory`, the manifest last."""
     skipped_labels, notices = _read_labels(corpus, progress)
     event("labels_read", skipped=skipped_labels, notices=notices)
-    shards = _shards(recipe, corpus, directory, progress)
+    shards = _shards(recipe, corpus, directory, progress, cluster)
     event("decoded", **_decoded(shards))
     _write_skipped(directory, corpus, shards)
     _write_tracks(directory, corpus, shards)
@@ -227,7 +253,9 @@ def _read_labels(corpus: Corpus, progress: bool) -> tuple[dict[str, dict[str, in
     return skipped, notices
 
 
-def _shards(recipe: Recipe, corpus: Corpus, directory: PreparedDirectory, progress: bool) -> WrittenShards:
+def _shards(
+    recipe: Recipe, corpus: Corpus, directory: PreparedDirectory, progress: bool, cluster: Cluster | None
+) -> WrittenShards:
     """Decode the audio, unless that is done, and put shards and index into `directory`.
 
     Raises:
@@ -238,7 +266,7 @@ def _shards(recipe: Recipe, corpus: Corpus, directory: PreparedDirectory, progre
         shards = read_shards(store)
         if shards is None:
             remove_temporary(store)
-            shards = write_shards(store, _items(corpus), recipe.audio, progress=progress)
+            shards = write_shards(store, _items(corpus), recipe.audio, progress=progress, cluster=cluster)
             for split in ("train", "validation"):
                 if not len(shards.index.rows(split)):
                     shutil.rmtree(store.root, ignore_errors=True)

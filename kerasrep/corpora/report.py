@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kerasrep import constants
-from kerasrep.data.shard_writer import MAX_TRACK_SECONDS
+from kerasrep.data.shard_decoding import MAX_TRACK_SECONDS
 from kerasrep.data.shards import ShardIndex
 from kerasrep.errors import DataError
 from kerasrep.run_directory import PreparedDirectory, read_json

@@ -27,7 +27,7 @@ def failure_of(folder: RunFolder, code: int) -> str:
     return f"the process {how}; see {folder.log}"
 
 
-def note_failure(folder: RunFolder, code: int, reason: str) -> None:
+def note_failure(folder: RunFolder, code: int | None, reason: str) -> None:
     """Add a line to the run's failures."""
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     with folder.failures.open("a", encoding="utf-8") as file:

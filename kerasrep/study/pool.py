@@ -1,87 +1,64 @@
-"""Processes side by side, one a GPU or a set of cores; a run that fails is tried again and stops nothing."""
+"""Runs of a study side by side; one that fails is tried again and stops nothing."""
 
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from kerasrep.errors import RunError
-from kerasrep.run_directory import CHECKED_SHARDS
 from kerasrep.run_log import event
 from kerasrep.stop_requests import stop_requests
-from kerasrep.study.failures import failure_of, note_failure
+from kerasrep.study.failures import note_failure
 from kerasrep.study.plan import PlannedRun
-from kerasrep.study.recipe import WorkerSettings
 from kerasrep.study_job import RunFolder, StudyFolder
 
 State = Literal["waiting", "running", "done", "failed"]
 
-POLL_SECONDS = 0.2
-#: What a process may take to save its state before it is killed.
-GRACE_SECONDS = 60.0
+#: How often a run is made again whose worker was lost; that is nobody's failure.
+MAX_LOSSES = 3
 
 
 @dataclass(frozen=True)
-class Slot:
-    """Where one process runs.
+class Ended:
+    """The end of a run's process.
 
     Attributes:
-        gpu: Its number; `None` where there is none.
-        cores: It keeps to these; empty for any.
+        name: Of the run.
+        code: Exit code; `None` where the process was lost with its machine.
+        reason: Why it failed.
     """
 
-    gpu: int | None = None
-    cores: tuple[int, ...] = ()
-
-    def environment(self) -> dict[str, str]:
-        """Of the process."""
-        values = dict(os.environ)
-        if self.gpu is not None:
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-            values["CUDA_VISIBLE_DEVICES"] = visible.split(",")[self.gpu] if visible else str(self.gpu)
-        if self.cores:
-            values["OMP_NUM_THREADS"] = str(len(self.cores))
-        return values
+    name: str
+    code: int | None
+    reason: str = ""
 
 
-def make_slots(settings: WorkerSettings) -> list[Slot]:
-    """GPUs in turn; else cores, divided among the processes.
+class Crew(Protocol):
+    """Who makes runs: processes of this machine, or of others."""
 
-    Raises:
-        RunError: Where a GPU is named that is not there.
-    """
-    there = visible_gpus()
-    gpus = list(range(there)) if settings.gpus == "auto" else list(settings.gpus)
-    if any(gpu >= there for gpu in gpus):
-        raise RunError(f"workers.gpus: GPU {max(gpus)} is not visible, there are {there}; leave the key out")
-    if gpus:
-        count = len(gpus) if settings.count == "auto" else settings.count
-        return [Slot(gpus[number % len(gpus)]) for number in range(count)]
-    cores = sorted(os.sched_getaffinity(0))
-    count = max(1, len(cores) // settings.cores) if settings.count == "auto" else settings.count
-    if count * settings.cores > len(cores):  # they share what there is
-        return [Slot() for _ in range(count)]
-    return [
-        Slot(None, tuple(cores[number * settings.cores : (number + 1) * settings.cores]))
-        for number in range(count)
-    ]
+    @property
+    def size(self) -> int:
+        """How many at once."""
 
+    def room(self) -> int:
+        """How many can be started now."""
 
-def visible_gpus() -> int:
-    """GPUs that a process would see, without asking a framework."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in {"", "-1"}])
-    return len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdecimal()])
+    def start(self, run: RunFolder) -> None:
+        """Start the process of a run."""
+
+    def ended(self) -> Iterable[Ended]:
+        """What has ended meanwhile; waits a little.
+
+        Raises:
+            RunError: Where nobody is left.
+        """
+
+    def end(self) -> None:
+        """End all processes; they have time to save their state."""
 
 
 @dataclass
@@ -124,7 +101,7 @@ class Pool:
 
     Args:
         folder: Of the study.
-        slots: Where processes run.
+        crew: Who makes them.
         retries: How often a run that failed is tried again.
         listener: Told whenever a state changes, with one line of what happened or none.
     """
@@ -132,38 +109,39 @@ class Pool:
     def __init__(
         self,
         folder: StudyFolder,
-        slots: Sequence[Slot],
+        crew: Crew,
         retries: int,
         listener: Callable[[Progress, str], None],
     ) -> None:
-        self._folder, self._slots, self._retries, self._listener = folder, list(slots), retries, listener
-        self._running: dict[str, tuple[subprocess.Popen[bytes], Slot]] = {}
+        self._folder, self._crew, self._retries, self._listener = folder, crew, retries, listener
+        self._losses: dict[str, int] = {}
 
     def run(self, runs: Sequence[PlannedRun], done: Sequence[str]) -> Progress:
         """Make all runs that are not done yet.
 
         Raises:
             Stopped: On SIGINT or SIGTERM.
+            RunError: Where nobody is left to make them.
         """
         states: dict[str, State] = {run.name: "done" if run.name in done else "waiting" for run in runs}
-        progress = Progress(states, len(self._slots))
+        progress = Progress(states, self._crew.size)
         queue = [run for run in runs if run.name not in done]
-        free = list(self._slots)
+        by_name = {run.name: run for run in runs}
         with stop_requests() as request:
             try:
-                while queue or self._running:
+                while queue or progress.names("running"):
                     self._fail_hopeless(queue, progress)
-                    while free and (ready := self._next(queue, progress)) is not None:
+                    while self._crew.room() > 0 and (ready := self._next(queue, progress)) is not None:
                         queue.remove(ready)
-                        self._start(ready, free.pop(0), progress)
-                    time.sleep(POLL_SECONDS)
-                    for run in [run for run in runs if run.name in self._running]:
-                        self._poll(run, queue, free, progress)
+                        self._start(ready, progress)
+                    for ended in self._crew.ended():
+                        self._take(by_name[ended.name], ended, queue, progress)
                     if request.number:
                         raise Stopped(request.number)
+                    progress.slots = self._crew.size
                     self._listener(progress, "")
             finally:
-                self._end_all()
+                self._crew.end()
         return progress
 
     def _next(self, queue: list[PlannedRun], progress: Progress) -> PlannedRun | None:
@@ -179,38 +157,38 @@ class Pool:
                 queue.remove(run)
                 self._settle(run, "failed", f"needs {lost[0]}, which failed", progress)
 
-    def _start(self, run: PlannedRun, slot: Slot, progress: Progress) -> None:
-        folder = self._folder.run(run.name)
-        self._running[run.name] = start_worker(folder, slot), slot
+    def _start(self, run: PlannedRun, progress: Progress) -> None:
+        self._crew.start(self._folder.run(run.name))
         progress.states[run.name] = "running"
         progress.began[run.name] = time.monotonic()
         event("run_began", run=run.name)
         self._listener(progress, "")
 
-    def _poll(self, run: PlannedRun, queue: list[PlannedRun], free: list[Slot], progress: Progress) -> None:
-        process, slot = self._running[run.name]
-        code = process.poll()
-        if code is None:
-            return
-        del self._running[run.name]
-        close_worker(process)
-        free.append(slot)
+    def _take(self, run: PlannedRun, ended: Ended, queue: list[PlannedRun], progress: Progress) -> None:
         seconds = time.monotonic() - progress.began.pop(run.name)
-        if code == 0:
+        if ended.code == 0:
             progress.seconds[run.name] = seconds
             event("run_done", run=run.name, seconds=round(seconds, 1))
             self._settle(run, "done", f"{run.name}: done in {seconds:.0f} s", progress)
-            return
-        reason = failure_of(self._folder.run(run.name), code)
-        attempts = progress.attempts[run.name] = progress.attempts.get(run.name, 0) + 1
-        note_failure(self._folder.run(run.name), code, reason)
-        if attempts <= self._retries:
-            queue.append(run)
-            progress.states[run.name] = "waiting"
-            event("run_tried_again", logging.WARNING, run=run.name, reason=reason)
-            self._listener(progress, f"{run.name}: failed, is tried again: {reason}")
+        elif ended.code is None and self._losses.get(run.name, 0) < MAX_LOSSES:
+            self._losses[run.name] = self._losses.get(run.name, 0) + 1
+            self._again(run, "run_lost", f"lost, is made again: {ended.reason}", queue, progress)
         else:
-            self._settle(run, "failed", reason, progress)
+            note_failure(self._folder.run(run.name), ended.code, ended.reason)
+            attempts = progress.attempts[run.name] = progress.attempts.get(run.name, 0) + 1
+            if attempts <= self._retries and ended.code is not None:
+                text = f"failed, is tried again: {ended.reason}"
+                self._again(run, "run_tried_again", text, queue, progress)
+            else:
+                self._settle(run, "failed", ended.reason, progress)
+
+    def _again(
+        self, run: PlannedRun, what: str, text: str, queue: list[PlannedRun], progress: Progress
+    ) -> None:
+        queue.append(run)
+        progress.states[run.name] = "waiting"
+        event(what, logging.WARNING, run=run.name, reason=text)
+        self._listener(progress, f"{run.name}: {text}")
 
     def _settle(self, run: PlannedRun, state: State, text: str, progress: Progress) -> None:
         progress.states[run.name] = state
@@ -219,39 +197,3 @@ class Pool:
             event("run_failed", logging.ERROR, run=run.name, reason=text)
             text = f"{run.name}: failed: {text}"
         self._listener(progress, text)
-
-    def _end_all(self) -> None:
-        for process, _ in self._running.values():
-            process.terminate()
-        deadline = time.monotonic() + GRACE_SECONDS
-        for process, _ in self._running.values():
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            close_worker(process)
-        self._running.clear()
-
-
-def start_worker(folder: RunFolder, slot: Slot) -> subprocess.Popen[bytes]:
-    """Start the process of a run; it ends when its standard input is closed, as when this process dies."""
-    cores = ",".join(map(str, slot.cores))
-    code = "import sys; from kerasrep.cli.study import entry; sys.exit(entry())"
-    arguments = [sys.executable, "-c", code, "--worker", str(folder.root)]
-    with folder.log.open("ab") as log:
-        return subprocess.Popen(
-            [*arguments, "--cores", cores] if cores else arguments,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=slot.environment() | {CHECKED_SHARDS: str(folder.checked)},
-            start_new_session=True,  # a terminal's Ctrl-C reaches the study alone, which ends its runs
-        )
-
-
-def close_worker(process: subprocess.Popen[bytes]) -> None:
-    """Let go of a process that has ended."""
-    if process.stdin is not None:
-        with suppress(OSError):
-            process.stdin.close()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from kerasrep import strict_yaml
+from kerasrep.child_process import let_go
 from kerasrep.errors import DataError, RunError
 from kerasrep.recipe_file import write_recipe
 from kerasrep.run_directory import read_json, write_json, write_text
@@ -16,7 +17,8 @@ from kerasrep.study.design import Design
 from kerasrep.study.design_file import write_design
 from kerasrep.study.failures import failure_of
 from kerasrep.study.plan import PlannedRun, check_trained
-from kerasrep.study.pool import Pool, Progress, Slot, close_worker, start_worker
+from kerasrep.study.pool import Crew, Pool, Progress
+from kerasrep.study.processes import Slot, start_worker
 from kerasrep.study.recipe import Study
 from kerasrep.study_job import Job, RunFolder, StudyFolder
 
@@ -47,21 +49,30 @@ def make_runs(
     folder: StudyFolder,
     study: Study,
     runs: Sequence[PlannedRun],
-    slots: Sequence[Slot],
+    crew: Crew,
     listener: Callable[[Progress, str], None],
+    ray: str | None = None,
 ) -> Progress:
     """Make all runs that are not done yet.
 
+    Args:
+        folder: Of the study.
+        study: Its recipe.
+        runs: All.
+        crew: Who makes them.
+        listener: Told how far they are (see `Pool`).
+        ray: Address of a Ray cluster that decodes the corpus, where that is not done.
+
     Raises:
         Stopped: On SIGINT or SIGTERM.
-        RunError: Where corpus or tasks cannot be used, before any run.
+        RunError: Where corpus or tasks cannot be used, before any run; or nobody is left to make runs.
     """
     done = finished(folder, runs)
     if len(done) < len(runs):
         _check_tasks(folder, runs[0].job)
-        _prepare(folder, study, runs)
+        _prepare(folder, study, ray)
     with _shared_checks(folder, runs):
-        return Pool(folder, slots, study.recipe.retries, listener).run(runs, done)
+        return Pool(folder, crew, study.recipe.retries, listener).run(runs, done)
 
 
 @contextlib.contextmanager
@@ -77,7 +88,7 @@ def _shared_checks(folder: StudyFolder, runs: Sequence[PlannedRun]) -> Iterator[
         shutil.rmtree(checked, ignore_errors=True)
 
 
-def _prepare(folder: StudyFolder, study: Study, runs: Sequence[PlannedRun]) -> None:
+def _prepare(folder: StudyFolder, study: Study, ray: str | None) -> None:
     """Shards and targets of each seed, which all its runs share.
 
     Raises:
@@ -89,7 +100,8 @@ def _prepare(folder: StudyFolder, study: Study, runs: Sequence[PlannedRun]) -> N
         recipe = study.run_recipe("prepare", design.strategies[0], design.sources, seed)
         path = folder.root / f"prepare.s{seed}.yaml"
         write_recipe(path, recipe)
-        result = subprocess.run([sys.executable, "-c", code, str(path), "--quiet"], check=False)
+        options = [str(path), "--quiet", *([] if ray is None else ["--ray", ray])]
+        result = subprocess.run([sys.executable, "-c", code, *options], check=False)
         if result.returncode:
             raise RunError(f"{path}: its corpus could not be prepared; see the line above")
 
@@ -117,7 +129,7 @@ def _check_tasks(folder: StudyFolder, like: Job) -> None:
     try:
         code = process.wait()
     finally:
-        close_worker(process)
+        let_go(process)
     if code:
         raise RunError(failure_of(run, code))
 

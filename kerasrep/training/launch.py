@@ -1,4 +1,4 @@
-"""Several workers on this machine, started again from the last checkpoint when one dies."""
+"""Several workers, here or on other machines, started again from the last checkpoint when one dies."""
 
 from __future__ import annotations
 
@@ -10,18 +10,67 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
 
+from kerasrep.child_process import let_go
 from kerasrep.errors import RunError, one_line
 from kerasrep.run_directory import RunDirectory
 from kerasrep.stop_requests import StopRequest, stop_requests
 
-_COMMAND = "import sys; from kerasrep.cli.train import entry; sys.exit(entry())"
+#: Code of a worker's process, which does not outlive the one that started it.
+COMMAND = (
+    "from kerasrep.child_process import end_with_parent; end_with_parent(9)\n"
+    "import sys; from kerasrep.cli.train import entry; sys.exit(entry())"
+)
 _TRY_AGAIN = 75  # exit code of `WorkerLost`
 _SIGNALLED = 128  # exit codes beyond say which signal it was
 _GRACE_SECONDS = 15.0
 _POLL_SECONDS = 0.1
+
+
+class Process(Protocol):
+    """A worker as its launcher sees it."""
+
+    def poll(self) -> int | None:
+        """Its exit code, once it has ended."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Hand it a signal."""
+
+
+#: Starts workers with the arguments of `kerasrep-train`, so many, for a run; ends them with the block.
+Start = Callable[[Sequence[str], int, RunDirectory], AbstractContextManager[Sequence[Process]]]
+
+
+@contextlib.contextmanager
+def processes_here(
+    arguments: Sequence[str], workers: int, run: RunDirectory
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start workers on this machine; all are ended with the block."""
+    addresses = _free_addresses(workers)
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for rank in range(workers):
+            with contextlib.ExitStack() as stack:
+                file = stack.enter_context(run.messages(rank).open("ab")) if rank else None
+                process = subprocess.Popen(
+                    [sys.executable, "-c", COMMAND, *arguments],
+                    env=_environment(addresses, rank),
+                    stdin=subprocess.PIPE,
+                    stdout=file,
+                    stderr=file,
+                    start_new_session=True,  # Ctrl-C reaches them through us, once
+                )
+            processes.append(process)
+        yield processes
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            let_go(process)
 
 
 def launch(
@@ -31,8 +80,9 @@ def launch(
     workers: int,
     restarts: int,
     say: Callable[[str], None] = print,
+    start: Start = processes_here,
 ) -> int:
-    """Train with several processes on this machine.
+    """Train with several processes.
 
     Args:
         arguments: Of `kerasrep-train`, without run directory, `--resume` and `--workers`.
@@ -41,6 +91,7 @@ def launch(
         workers: Processes.
         restarts: How often to start again after a process died.
         say: Prints a line for people.
+        start: Starts the processes; by default on this machine.
 
     Returns:
         The exit code: the chief's, who has printed its error.
@@ -52,8 +103,9 @@ def launch(
         more = ["--run-dir", str(run.root)]
         if resume or (attempt and run.recipe.is_file()):
             more.append("--resume")
-        with stop_requests() as request:
-            codes = _run([*arguments, *more], workers, request, run)
+        run.root.mkdir(parents=True, exist_ok=True)
+        with stop_requests() as request, start([*arguments, *more], workers, run) as processes:
+            codes = _wait(processes, request)
         died = _died(codes)
         if died is None or request.number:
             return _exit_code(codes, run)
@@ -84,7 +136,7 @@ def _exit_code(codes: Sequence[int], run: RunDirectory) -> int:
     if rank is None:
         return max(codes)
     if rank and codes[0] in (0, _TRY_AGAIN) and codes[rank] <= _SIGNALLED:
-        path = _messages(run, rank)
+        path = run.messages(rank)
         text = path.read_text(encoding="utf-8", errors="replace").strip() or f"exit code {codes[rank]}"
         failure = RunError(f"worker {rank} failed: {one_line(text.splitlines()[-1])}; its messages: {path}")
         failure.exit_code = codes[rank]
@@ -92,37 +144,8 @@ def _exit_code(codes: Sequence[int], run: RunDirectory) -> int:
     return codes[rank]
 
 
-def _messages(run: RunDirectory, rank: int) -> Path:
-    """What a worker prints that is not the chief, whose messages are on the screen."""
-    return run.root / f"worker-{rank}.txt"
-
-
-def _run(arguments: Sequence[str], workers: int, request: StopRequest, run: RunDirectory) -> list[int]:
-    """Run all workers once; returns their exit codes, a kill of our own as 0."""
-    addresses = _free_addresses(workers)
-    processes = []
-    run.root.mkdir(parents=True, exist_ok=True)
-    try:
-        for rank in range(workers):
-            with contextlib.ExitStack() as stack:
-                file = stack.enter_context(_messages(run, rank).open("ab")) if rank else None
-                process = subprocess.Popen(
-                    [sys.executable, "-c", _COMMAND, *arguments],
-                    env=_environment(addresses, rank),
-                    stdout=file,
-                    stderr=file,
-                    start_new_session=True,  # Ctrl-C reaches them through us, once
-                )
-            processes.append(process)
-        return _wait(processes, request)
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-
-
-def _wait(processes: list[subprocess.Popen[bytes]], request: StopRequest) -> list[int]:
+def _wait(processes: Sequence[Process], request: StopRequest) -> list[int]:
+    """Run all workers to their end; returns their exit codes, 0 for those that are left to be killed."""
     passed_on, end = False, float("inf")
     while any(process.poll() is None for process in processes) and time.monotonic() < end:
         if request.number and not passed_on:

@@ -41,6 +41,16 @@ class Nodes:
         self._cluster.remove_node(self.nodes[number], allow_graceful=False)
         self.nodes[number] = self._cluster.add_node(**self._options)
 
+    def find(self, text: str) -> tuple[int, list[str]] | None:
+        """The first node with a process of which an argument is `text`, and that one's arguments."""
+        for number, node in enumerate(self.nodes):
+            for pid in children(node.all_processes["raylet"][0].process.pid):
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    words = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").split("\0")
+                    if text in words:
+                        return number, words
+        return None
+
     def kill_head(self) -> None:
         """SIGKILL what the whole cluster depends on."""
         os.kill(self._cluster.head_node.all_processes["gcs_server"][0].process.pid, signal.SIGKILL)

@@ -4,42 +4,48 @@ from importlib import metadata
 import numpy
 import pytest
 
-from kerasrep.cluster.nodes import check_facts, facts_function, shared_with
+from kerasrep.cluster.nodes import check_facts, check_missing, facts_function, shared_with
 from kerasrep.errors import RunError
 
 
 def test_a_node_that_sees_the_same_files_works_in_the_same_folder(tmp_path, monkeypatch):
-    token = tmp_path / "token"
-    token.write_text("x1")
-    (tmp_path / "here").mkdir()
+    for name in ("here", "out"):
+        (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("KERASREP_HOME", "home")
-    shared = shared_with((token, "x1"), [tmp_path / "missing"])
-    monkeypatch.chdir("/")
-    shared.enter("other")
-    assert os.getcwd() == str(tmp_path / "here")  # noqa: PTH109
-    assert os.environ["KERASREP_HOME"] == str(tmp_path / "here" / "home")
+    with shared_with([tmp_path / "out"], [tmp_path / "missing"]) as shared:
+        monkeypatch.chdir("/")
+        shared.enter("other")
+        assert os.getcwd() == str(tmp_path / "here")  # noqa: PTH109
+        assert os.environ["KERASREP_HOME"] == str(tmp_path / "here" / "home")
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize("lack", ["token", "stale token", "folder", "input"])
 def test_a_node_without_the_same_file_system_is_named_with_what_it_lacks(tmp_path, monkeypatch, lack):
-    token, folder, audio = tmp_path / "out" / "token", tmp_path / "here", tmp_path / "audio"
-    for path in (token.parent, folder, audio):
+    out, folder, audio = tmp_path / "out", tmp_path / "here", tmp_path / "audio"
+    for path in (out, folder, audio):
         path.mkdir()
-    token.write_text("x1")
     monkeypatch.chdir(folder)
-    shared = shared_with((token, "x1"), [audio])
-    monkeypatch.chdir("/")
-    if lack == "token":
-        token.unlink()
-    elif lack == "stale token":
-        token.write_text("of another machine, at the same place")
-    else:
-        {"folder": folder, "input": audio}[lack].rmdir()
-    with pytest.raises(RunError) as caught:
-        shared.enter("node7")
-    assert str(caught.value).startswith("--ray: node node7 does not see ")
-    assert str(audio if lack == "input" else token.parent) in str(caught.value)
+    with shared_with([out], [audio]) as shared:
+        monkeypatch.chdir("/")
+        (token,) = out.iterdir()
+        if lack == "token":
+            token.unlink()
+        elif lack == "stale token":
+            token.write_text("of another machine, at the same place")
+        else:
+            {"folder": folder, "input": audio}[lack].rmdir()
+        with pytest.raises(RunError) as caught:
+            shared.enter("node7")
+    missing = {"folder": folder, "input": audio}.get(lack, out)
+    assert str(caught.value).startswith(f"--ray: node node7 does not see {missing};")
+
+
+def test_a_file_that_is_here_and_not_on_a_node_is_named(tmp_path):
+    check_missing("node7", [tmp_path / "gone everywhere"])
+    with pytest.raises(RunError, match=f"node node7 does not see {tmp_path};"):
+        check_missing("node7", [tmp_path])
 
 
 def test_facts_are_those_of_the_installed_packages():

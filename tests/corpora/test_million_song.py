@@ -17,7 +17,7 @@ from kerasrep import constants, run_directory
 from kerasrep.cli import prepare as prepare_command
 from kerasrep.corpora import million_song, open_corpus, stored_labels
 from kerasrep.corpora.prepare import prepare, preview
-from kerasrep.data import shard_writer
+from kerasrep.data import shard_decoding
 from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError
 from kerasrep.recipe import Recipe, TargetSettings
@@ -318,7 +318,7 @@ def test_the_command_recovers_planted_groups_of_five_thousand_tracks(
 
 
 def test_a_wrong_label_file_ends_before_anything_is_decoded(copied, monkeypatch):
-    monkeypatch.setattr(shard_writer, "decode", None)
+    monkeypatch.setattr(shard_decoding, "decode", None)
     (copied / "tracks_per_year.txt").write_text("1999<SEP>TRAAAAA128F0000000\n")
     with pytest.raises(DataError, match=r"tracks_per_year\.txt, line 1: YEAR<SEP>TRACK_ID"):
         prepare(recipe_for(copied), progress=False)

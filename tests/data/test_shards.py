@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from kerasrep.data import shard_writer
+from kerasrep.data import shard_decoding, shard_writer
 from kerasrep.data.audio import decode
-from kerasrep.data.shard_writer import AudioItem, to_int16, write_shards
+from kerasrep.data.shard_decoding import AudioItem, to_int16
+from kerasrep.data.shard_writer import write_shards
 from kerasrep.data.shards import load_index, save_index
 from kerasrep.data.tfrecord import example_head, write_record
 from kerasrep.errors import DataError
@@ -136,13 +137,13 @@ def test_an_interrupted_call_keeps_finished_shards_and_ends_with_the_same_bytes(
             raise KeyboardInterrupt
         return decode(path, *arguments)
 
-    monkeypatch.setattr(shard_writer, "decode", stop_at_the_last)
+    monkeypatch.setattr(shard_decoding, "decode", stop_at_the_last)
     with pytest.raises(KeyboardInterrupt):
         write_shards(interrupted, items, AUDIO, progress=False)
     finished = {path: path.stat().st_mtime_ns for path in interrupted.root.glob("*.tfrecord")}
     assert finished and not list(interrupted.root.glob(".*")), "no temporary file may stay"
 
-    monkeypatch.setattr(shard_writer, "decode", decode)
+    monkeypatch.setattr(shard_decoding, "decode", decode)
     write(interrupted.root, items)
     assert contents(interrupted.root) == contents(tmp_path / "whole")
     assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
@@ -160,7 +161,7 @@ def test_a_finished_shard_of_other_tracks_or_of_another_size_is_written_anew(tmp
 
 
 def test_long_tracks_are_shortened_and_counted(tmp_path, items, monkeypatch):
-    monkeypatch.setattr(shard_writer, "MAX_TRACK_SECONDS", 2.9)
+    monkeypatch.setattr(shard_decoding, "MAX_TRACK_SECONDS", 2.9)
     _, written = write(tmp_path / "p", items)
     assert written.shortened == 7  # the NaN of one lies behind what is taken
     assert set(written.index.samples.tolist()) == {round(2.9 * RATE_HZ)}

@@ -13,10 +13,11 @@ import pytest
 from made_study import make_study, write_outcomes
 
 from kerasrep.errors import RunError
-from kerasrep.study import pool
+from kerasrep.study import processes
 from kerasrep.study.failures import note_failure, recorded_failures
 from kerasrep.study.live import Display, clock, seconds_left, summary
-from kerasrep.study.pool import Pool, Progress, Slot, Stopped, make_slots
+from kerasrep.study.pool import MAX_LOSSES, Ended, Pool, Progress, Stopped
+from kerasrep.study.processes import Processes, Slot, make_slots
 from kerasrep.study.recipe import WorkerSettings
 
 OK = "pass"
@@ -48,8 +49,8 @@ def planned(tmp_path, monkeypatch):
                 start_new_session=True,
             )
 
-    monkeypatch.setattr(pool, "start_worker", start)
-    monkeypatch.setattr(pool, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(processes, "start_worker", start)
+    monkeypatch.setattr(processes, "POLL_SECONDS", 0.01)
     return runs, singles, needing, folder, scripts, started
 
 
@@ -60,7 +61,7 @@ def silent(progress, text):
 def test_what_a_run_needs_is_done_first(planned):
     runs, _, needing, folder, _, started = planned
     parts = [run for run in runs if run.name in needing.needs]
-    progress = Pool(folder, [Slot(), Slot()], 0, silent).run([needing, *parts], [])
+    progress = Pool(folder, Processes([Slot(), Slot()]), 0, silent).run([needing, *parts], [])
     assert started[-1] == needing.name
     assert set(started[:-1]) == set(needing.needs)
     assert set(progress.states.values()) == {"done"}
@@ -71,7 +72,7 @@ def test_a_failed_run_is_recorded_tried_again_and_stops_nothing(planned):
     scripts[singles[0].name] = [FAILS, KILLED, FAILS]
     scripts[singles[1].name] = [FAILS, OK]
     said = []
-    progress = Pool(folder, [Slot()], 2, lambda _, text: said.append(text)).run(singles, [])
+    progress = Pool(folder, Processes([Slot()]), 2, lambda _, text: said.append(text)).run(singles, [])
     assert [progress.states[run.name] for run in singles] == ["failed", "done", "done"]
     assert started.count(singles[0].name) == 3
     lines = folder.run(singles[0].name).failures.read_text().splitlines()
@@ -84,15 +85,55 @@ def test_a_failed_run_is_recorded_tried_again_and_stops_nothing(planned):
 def test_a_process_that_was_killed_says_by_which_signal(planned):
     _, singles, _, folder, scripts, _ = planned
     scripts[singles[0].name] = [KILLED]
-    progress = Pool(folder, [Slot()], 0, silent).run(singles[:1], [])
+    progress = Pool(folder, Processes([Slot()]), 0, silent).run(singles[:1], [])
     assert "was ended by SIGKILL; see" in progress.reasons[singles[0].name]
+
+
+class LosingCrew:
+    """A cluster whose machines are lost with the first runs that they are given."""
+
+    size = 1
+
+    def __init__(self, losses):
+        self.left, self.names = losses, []
+
+    def room(self):
+        return 1 - len(self.names)
+
+    def start(self, run):
+        run.root.mkdir(parents=True, exist_ok=True)
+        self.names.append(run.root.name)
+
+    def ended(self):
+        self.left -= 1
+        yield Ended(self.names.pop(), None if self.left >= 0 else 0, "the node died" * (self.left >= 0))
+
+    def end(self):
+        pass
+
+
+def test_a_run_whose_machine_was_lost_is_made_again_without_counting_as_failed(planned):
+    _, singles, _, folder, _, _ = planned
+    said = []
+    progress = Pool(folder, LosingCrew(MAX_LOSSES), 0, lambda _, text: said.append(text)).run(singles[:1], [])
+    assert progress.states[singles[0].name] == "done" and not progress.attempts
+    assert said.count(f"{singles[0].name}: lost, is made again: the node died") == MAX_LOSSES
+    assert not folder.run(singles[0].name).failures.exists()
+
+
+def test_a_run_that_all_machines_are_lost_with_fails(planned):
+    _, singles, _, folder, _, _ = planned
+    progress = Pool(folder, LosingCrew(MAX_LOSSES + 1), 5, silent).run(singles[:1], [])
+    assert progress.states[singles[0].name] == "failed"
+    assert progress.reasons[singles[0].name] == "the node died"
+    assert json.loads(folder.run(singles[0].name).failures.read_text())["code"] is None
 
 
 def test_what_needs_a_failed_run_fails_with_the_reason(planned):
     runs, _, needing, folder, scripts, started = planned
     parts = [run for run in runs if run.name in needing.needs]
     scripts[parts[0].name] = [FAILS]
-    progress = Pool(folder, [Slot()], 0, silent).run([*parts, needing], [])
+    progress = Pool(folder, Processes([Slot()]), 0, silent).run([*parts, needing], [])
     assert progress.reasons[needing.name] == f"needs {parts[0].name}, which failed"
     assert needing.name not in started
 
@@ -101,7 +142,7 @@ def test_failures_are_remembered_until_the_run_is_done(planned):
     runs, _, needing, folder, scripts, _ = planned
     parts = [run for run in runs if run.name in needing.needs]
     scripts[parts[0].name], scripts[parts[1].name] = [KILLED, FAILS], [FAILS, OK]
-    progress = Pool(folder, [Slot()], 1, silent).run([*parts, needing], [])
+    progress = Pool(folder, Processes([Slot()]), 1, silent).run([*parts, needing], [])
     done = progress.names("done")
     assert done == [part.name for part in parts[1:]]
     found = recorded_failures(folder, runs, done)
@@ -129,7 +170,7 @@ def test_a_report_alone_tells_what_failed_before(tmp_path, capsys):
 
 def test_what_is_done_is_not_started_again(planned):
     _, singles, _, folder, _, started = planned
-    progress = Pool(folder, [Slot()], 0, silent).run(singles, [singles[0].name])
+    progress = Pool(folder, Processes([Slot()]), 0, silent).run(singles, [singles[0].name])
     assert started == [run.name for run in singles[1:]]
     assert summary(progress) == "3 of 3 runs done, 0 running, 0 failed"
 
@@ -142,7 +183,7 @@ def test_a_signal_ends_the_processes_and_says_how_to_go_on(planned):
     timer.start()
     started = time.monotonic()
     with pytest.raises(Stopped, match=r"stopped by SIGTERM; the same command goes on") as raised:
-        Pool(folder, [Slot(), Slot()], 0, silent).run(singles, [])
+        Pool(folder, Processes([Slot(), Slot()]), 0, silent).run(singles, [])
     assert raised.value.exit_code == 143
     assert time.monotonic() - started < 30
     assert signal.getsignal(signal.SIGTERM) == before
@@ -150,7 +191,7 @@ def test_a_signal_ends_the_processes_and_says_how_to_go_on(planned):
 
 def test_a_worker_ends_when_the_study_dies():
     code = (
-        "import time; from kerasrep.study_worker import end_with_the_study; end_with_the_study();"
+        "import time; from kerasrep.child_process import end_with_parent; end_with_parent();"
         "print('ready', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -169,7 +210,7 @@ def test_slots_are_gpus_in_turn_or_cores_divided(monkeypatch):
     with pytest.raises(RunError, match=r"workers\.gpus: GPU 2 is not visible, there are 2"):
         make_slots(WorkerSettings(gpus=(2,)))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(pool.os, "sched_getaffinity", lambda _: {4, 5, 6, 7})
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: {4, 5, 6, 7})
     assert [slot.cores for slot in make_slots(WorkerSettings(cores=2))] == [(4, 5), (6, 7)]
     assert make_slots(WorkerSettings(cores=2))[0].environment()["OMP_NUM_THREADS"] == "2"
     assert make_slots(WorkerSettings(count=3, cores=2)) == [Slot(), Slot(), Slot()]

@@ -1,5 +1,6 @@
 """Workers as processes of this machine: what they learn together, and what happens when one dies."""
 
+import contextlib
 import json
 import os
 import signal
@@ -19,50 +20,58 @@ from kerasrep.training.launch import launch
 TRAIN = "import sys; from kerasrep.cli.train import entry; sys.exit(entry())"
 
 
-def scripted(monkeypatch, *attempts):
-    """Replace the processes by their exit codes; returns the command lines."""
+class Ended:
+    def __init__(self, code):
+        self.code = code
+
+    def poll(self):
+        return self.code
+
+
+def scripted(*attempts):
+    """A launcher whose processes have ended with these exit codes; and the command lines that it is given."""
     left, seen = list(attempts), []
 
-    def run(arguments, workers, request, directory):
+    @contextlib.contextmanager
+    def start(arguments, workers, run):
         seen.append(list(arguments))
-        return list(left.pop(0))
+        yield [Ended(code) for code in left.pop(0)]
 
-    monkeypatch.setattr(module, "_run", run)
-    return seen
+    return start, seen
 
 
-def test_a_worker_that_was_killed_is_started_again_and_resumes_where_there_is_a_run(monkeypatch, tmp_path):
+def test_a_worker_that_was_killed_is_started_again_and_resumes_where_there_is_a_run(tmp_path):
     run, said = RunDirectory(tmp_path), []
     run.recipe.write_text("name: begun")
-    seen = scripted(monkeypatch, (module._TRY_AGAIN, -signal.SIGKILL), (0, 0))
-    assert launch(["r.yaml"], run, False, 2, 3, said.append) == 0
+    start, seen = scripted((module._TRY_AGAIN, -signal.SIGKILL), (0, 0))
+    assert launch(["r.yaml"], run, False, 2, 3, said.append, start) == 0
     assert [line[-1] for line in seen] == [str(tmp_path), "--resume"]
     assert said == [
         "worker 1 of 2 was killed by SIGKILL; starting all again from the last checkpoint (1 of 3)"
     ]
 
 
-def test_a_worker_with_an_error_of_its_own_is_quoted_and_not_started_again(monkeypatch, tmp_path):
-    seen = scripted(monkeypatch, (module._TRY_AGAIN, 2))
+def test_a_worker_with_an_error_of_its_own_is_quoted_and_not_started_again(tmp_path):
+    start, seen = scripted((module._TRY_AGAIN, 2))
     (tmp_path / "worker-1.txt").write_text("note: ...\nkerasrep-train: error: no such key\n")
     with pytest.raises(
         module.RunError, match="worker 1 failed: kerasrep-train: error: no such key; its"
     ) as told:
-        launch(["r.yaml"], RunDirectory(tmp_path), False, 2, 3)
+        launch(["r.yaml"], RunDirectory(tmp_path), False, 2, 3, start=start)
     assert told.value.exit_code == 2 and len(seen) == 1
 
 
-def test_the_chief_has_told_its_own_error(monkeypatch, tmp_path):
-    seen = scripted(monkeypatch, (2, module._TRY_AGAIN), (2, 1))
+def test_the_chief_has_told_its_own_error(tmp_path):
+    start, seen = scripted((2, module._TRY_AGAIN), (2, 1))
     for _ in range(2):
-        assert launch(["r.yaml"], RunDirectory(tmp_path), False, 2, 3) == 2
+        assert launch(["r.yaml"], RunDirectory(tmp_path), False, 2, 3, start=start) == 2
     assert len(seen) == 2
 
 
-def test_restarts_come_to_an_end(monkeypatch, tmp_path):
-    scripted(monkeypatch, *[(-signal.SIGKILL, 0)] * 2)
+def test_restarts_come_to_an_end(tmp_path):
+    start, _ = scripted(*[(-signal.SIGKILL, 0)] * 2)
     with pytest.raises(module.RunError, match="worker 0 of 2 was killed by SIGKILL 2 times"):
-        launch(["r.yaml"], RunDirectory(tmp_path), False, 2, 1, lambda line: None)
+        launch(["r.yaml"], RunDirectory(tmp_path), False, 2, 1, lambda line: None, start)
 
 
 def recipe_file(tiny_recipe, folder, dropout=0.5):

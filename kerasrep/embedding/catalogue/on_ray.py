@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kerasrep.cluster.connection import Cluster
-from kerasrep.cluster.nodes import shared_with, unseen
+from kerasrep.cluster.nodes import await_file, check_missing, shared_with
 from kerasrep.cluster.workers import Place, Plan, Workers, places_of
 from kerasrep.embedding.catalogue.journal import WAITING, Journal
 from kerasrep.embedding.catalogue.layout import Layout
@@ -19,16 +18,12 @@ from kerasrep.embedding.catalogue.work import embed_into
 from kerasrep.embedding.models import find_model
 from kerasrep.embedding.representations import model_fingerprint
 from kerasrep.errors import ExportError, RunError
-from kerasrep.run_directory import write_text
 
 #: A part is at most so many files, and about so much audio; what a lost worker had is done again.
 PART_FILES, PART_BYTES = 256, 256 << 20
 #: Parts that each worker shall make at least, so that all end at about the same time.
 PARTS_A_WORKER = 8
 MIN_PART_FILES = 16
-#: What a network file system may take to show a file that another machine has renamed.
-APPEAR_SECONDS = 30.0
-TOKEN = "token"
 
 
 @dataclass(frozen=True)
@@ -75,9 +70,6 @@ def build_worker(place: Place, host: str, work: Work) -> Callable[[Sequence[List
     Raises:
         ExportError: Where it cannot be loaded, or is another one than where the work was begun.
     """
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(place.threads)
     load_model, found = find_model(work.model)
     if model_fingerprint(found) != work.fingerprint:
         raise ExportError(f"--ray: {work.model} on node {host} is another model than here; copy it there")
@@ -121,10 +113,10 @@ def embed_on(
     take_leftover_parts(journal, work.settings, ended)
     if not journal.count(WAITING):
         return
-    token = journal.folder / TOKEN, secrets.token_hex(16)
-    write_text(*token)
-    plan = Plan(places_of, build_worker, (work,), shared_with(token, [*inputs, work.model]))
-    with Workers[tuple[Listed, ...]](cluster, plan) as workers:
+    with contextlib.ExitStack() as stack:
+        shared = stack.enter_context(shared_with([journal.folder], [*inputs, work.model]))
+        plan = Plan(places_of, build_worker, (work,), shared)
+        workers = stack.enter_context(Workers[tuple[Listed, ...]](cluster, plan))
         n_workers = sum(len(places_of(node)) for node in cluster.nodes()) or 1
         most = max(MIN_PART_FILES, journal.count(WAITING) // (PARTS_A_WORKER * n_workers))
         # What is left then was in a damaged part, or workers died over it: file by file.
@@ -168,18 +160,9 @@ def _take(journal: Journal, work: Work, made: Made, ended: Callable[[float | Non
     Raises:
         RunError: Where the node did not see a file that is here, or its part is not here.
     """
-    for path in made.missing:
-        if os.path.lexists(path):
-            raise unseen(made.host, path)
+    check_missing(made.host, made.missing)
     path = journal.folder / made.name
-    deadline = time.monotonic() + APPEAR_SECONDS
-    while not path.exists():
-        if time.monotonic() > deadline:
-            raise RunError(
-                f"--ray: {path}, which node {made.host} wrote, is not here; all nodes need the same file "
-                "system, mounted at the same place"
-            )
-        time.sleep(0.1)
+    await_file(path, made.host)
     if is_whole(path):
         for finished in read_part(path, work.settings):
             if journal.take(finished):

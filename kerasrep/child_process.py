@@ -1,0 +1,35 @@
+"""Processes that belong to another one: they end when it does, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+
+
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """Send this process a signal once the other end of standard input is closed.
+
+    Args:
+        number: SIGTERM lets it save its state, SIGKILL does not.
+    """
+
+    def wait() -> None:
+        # Not through sys.stdin, whose lock a thread may not hold when the interpreter ends.
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        os.kill(os.getpid(), number)
+
+    # Workers of Ray hold SIGINT back, and so would every process that they start.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    threading.Thread(target=wait, daemon=True, name="end with the parent").start()
+
+
+def let_go(process: subprocess.Popen[bytes]) -> None:
+    """Close standard input of a process that was started with a pipe there; it ends if it has not."""
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()

@@ -1,0 +1,180 @@
+"""Tracks become one shard and its part file: the same on one machine and on the nodes of a cluster."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep.data.audio import decode, read_header
+from kerasrep.data.shards import FULL_SCALE
+from kerasrep.data.tfrecord import write_record
+from kerasrep.errors import DataError
+from kerasrep.recipe import AudioSettings, fingerprint
+from kerasrep.run_directory import atomic_file, read_json, write_json
+
+MAX_TRACK_SECONDS = 1800.0  # bounds memory: what lies behind is not used
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class AudioItem:
+    """One track to be decoded.
+
+    Attributes:
+        track_id: Unique.
+        path: Audio file.
+        split: `train` or `validation`.
+    """
+
+    track_id: str
+    path: Path
+    split: str
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """A shard to be written.
+
+    Attributes:
+        path: Of the shard.
+        tracks: What goes into it, as far as it can be decoded.
+    """
+
+    path: Path
+    tracks: tuple[AudioItem, ...]
+
+
+def expected_samples(item: AudioItem, audio: AudioSettings) -> int | str:
+    """How many samples a track will have, as its header says; or why it cannot be used."""
+    try:
+        seconds = read_header(item.path).seconds
+    except DataError as error:
+        return _reason(item, error)
+    samples = round(min(seconds, MAX_TRACK_SECONDS) * audio.sample_rate_hz)
+    return samples if samples >= audio.segment_samples - 1 else _too_short(samples, audio)
+
+
+def to_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Amplitudes to the nearest of 65,536 steps, full scale at 1.0; louder is clipped."""
+    scaled = np.rint(samples * np.float32(FULL_SCALE))
+    whole: NDArray[np.int16] = np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
+    return whole
+
+
+def _reason(item: AudioItem, error: DataError) -> str:
+    return str(error).removeprefix(f"{item.path}: ")
+
+
+def _too_short(samples: int, audio: AudioSettings) -> str:
+    return f"{samples / audio.sample_rate_hz:.3g} s is shorter than a segment of {audio.segment_seconds:g} s"
+
+
+def in_order(work: Callable[[Item], Result], items: Iterable[Item], n_threads: int) -> Iterator[Result]:
+    """Results in the order of `items`, a few ahead of the consumer, computed by threads."""
+    pending: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(n_threads)
+    try:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > 2 * n_threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decoded(item: AudioItem, audio: AudioSettings) -> tuple[NDArray[np.int16], bool] | str:
+    """Samples and whether they were shortened, or why there are none."""
+    try:
+        shortened = read_header(item.path).seconds > MAX_TRACK_SECONDS
+        samples = decode(item.path, audio.sample_rate_hz, audio.decoder, MAX_TRACK_SECONDS)
+    except DataError as error:
+        return _reason(item, error)
+    if len(samples) < audio.segment_samples:
+        return _too_short(len(samples), audio)
+    return to_int16(samples), shortened
+
+
+def _part_path(shard: Path) -> Path:
+    return shard.with_suffix(".part.json")
+
+
+def _part_key(task: ShardTask, audio: AudioSettings) -> str:
+    tracks = [[item.track_id, str(item.path), item.split] for item in task.tracks]
+    return fingerprint([tracks, audio.sample_rate_hz, audio.segment_samples, audio.decoder])
+
+
+def finished_part(task: ShardTask, audio: AudioSettings) -> dict[str, Any] | None:
+    """The part file of a shard that is there, if it is the one wanted."""
+    try:
+        part = read_json(_part_path(task.path))
+        if part["key"] == _part_key(task, audio) and task.path.stat().st_size == part["bytes"]:
+            return dict(part)
+    except (DataError, OSError, KeyError, TypeError):
+        pass
+    return None
+
+
+class _HashingWriter:
+    """Counts and hashes what it passes on to a file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+        self.n_bytes = 0
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self.sha256.update(data)
+        self.n_bytes += len(data)
+
+
+def write_shard(
+    task: ShardTask, audio: AudioSettings, n_threads: int, advance: Callable[[], object]
+) -> dict[str, Any]:
+    """Write one shard, then its part file; return what the part file says.
+
+    Args:
+        task: The shard.
+        audio: Rate, segment length and decoder.
+        n_threads: Decoding threads.
+        advance: Called once a track.
+    """
+    records: list[tuple[str, str, int, int]] = []
+    skipped: dict[str, str] = {}
+    n_shortened = 0
+    with atomic_file(task.path) as temporary, temporary.open("wb") as file:
+        writer = _HashingWriter(file)
+        results = in_order(lambda item: _decoded(item, audio), task.tracks, n_threads)
+        for item, result in zip(task.tracks, results, strict=True):
+            advance()
+            if isinstance(result, str):
+                skipped[item.track_id] = result
+                continue
+            samples, shortened = result
+            start = writer.n_bytes
+            offset = start + write_record(writer.write, item.track_id, samples.tobytes())
+            records.append((item.track_id, item.split, offset, len(samples)))
+            n_shortened += shortened
+    part = {
+        "key": _part_key(task, audio),
+        "file": task.path.name,
+        "bytes": writer.n_bytes,
+        "sha256": writer.sha256.hexdigest(),
+        "records": records,
+        "skipped": skipped,
+        "shortened": n_shortened,
+    }
+    write_json(_part_path(task.path), part)
+    return part
