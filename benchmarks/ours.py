@@ -71,8 +71,14 @@ class Constant:
     """An iterator that gives the same batch, which lies on the devices, again and again."""
 
     def __init__(self, batch: Batch, distribution: tf.distribute.Strategy) -> None:
+        devices = distribution.extended.worker_devices
+
         def everywhere(value: Any) -> Any:
-            return distribution.experimental_distribute_values_from_function(lambda _: tf.identity(value))
+            def on_replica(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
+                with tf.device(devices[context.replica_id_in_sync_group]):  # not all on the first
+                    return tf.identity(value)
+
+            return distribution.experimental_distribute_values_from_function(on_replica)
 
         self._batch = tf.nest.map_structure(everywhere, batch)
 

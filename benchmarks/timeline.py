@@ -2,8 +2,9 @@
 
     python benchmarks/timeline.py --batch 128 --precision float32
     XLA_FLAGS="$XLA_FLAGS --xla_gpu_enable_command_buffer=" python benchmarks/timeline.py
+    python benchmarks/timeline.py --devices 2     # two GPUs: also how long both work at once
 
-Prints JSON lines for what the host does, for the GPU's longest waits and for the kernels that take most, and
+Prints JSON lines for what the host does, for each GPU's longest waits and for the kernels that take most, and
 one for the step. CUDA graphs hide their kernels from the profiler; the second command turns them off.
 """
 
@@ -21,8 +22,9 @@ from typing import Any, NamedTuple
 
 
 class Event(NamedTuple):
-    """One kernel or copy: name, operation that it belongs to, start and end in ms."""
+    """One kernel or copy: device, name, operation that it belongs to, start and end in ms."""
 
+    device: str
     name: str
     operation: str
     start: float
@@ -47,6 +49,7 @@ def events(folder: Path) -> Iterator[Event]:
                     values = {stats.get(stat.metadata_id, ""): stat for stat in one.stats}
                     start = line.timestamp_ns / 1e6 + one.offset_ps / 1e9
                     yield Event(
+                        plane.name,
                         plane.event_metadata[one.metadata_id].name,
                         _text(values.get("hlo_op"), stats) or _text(values.get("tf_op"), stats),
                         start,
@@ -100,6 +103,24 @@ def _text(stat: Any, names: dict[int, str]) -> str:
     return str(stat.str_value or names.get(stat.ref_value, ""))
 
 
+def busy_together(found: list[Event]) -> dict[str, float]:
+    """Milliseconds with one device at work, with two, and so on."""
+    changes = []
+    for device in {event.device for event in found}:
+        end = float("-inf")
+        for event in sorted((e for e in found if e.device == device), key=lambda e: e.start):
+            begin = max(event.start, end)
+            if event.end > begin:
+                changes += [(begin, 1), (event.end, -1)]
+                end = event.end
+    sums: dict[int, float] = defaultdict(float)
+    at_work, before = 0, 0.0
+    for when, change in sorted(changes):
+        sums[at_work] += when - before
+        at_work, before = at_work + change, when
+    return {f"{n} at work": ms for n, ms in sorted(sums.items()) if n}
+
+
 def summarise(found: list[Event], steps: int, top: int) -> list[dict[str, Any]]:
     """Lines to print; times are ms a step."""
     found = sorted(found, key=lambda event: event.start)
@@ -138,13 +159,14 @@ def main() -> None:
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--mels", action="store_true", help="from ready mels")
     parser.add_argument("--corpus", help="from shards, which are made up there; a constant batch by default")
+    parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--top", type=int, default=30)
     arguments = parser.parse_args()
     import ours
     import tensorflow as tf
 
-    options = {key: getattr(arguments, key) for key in ("batch", "precision", "mels", "corpus")}
+    options = {key: getattr(arguments, key) for key in ("batch", "precision", "mels", "corpus", "devices")}
     measure = ours.from_shards(options) if arguments.corpus else ours.trainer(options)
     measure(arguments.steps)
     unwatched = measure(arguments.steps) / arguments.steps
@@ -154,8 +176,11 @@ def main() -> None:
         tf.profiler.experimental.stop()
         found = list(events(Path(folder)))
         lines = host_calls(Path(folder), arguments.steps, arguments.top)
-        lines += waits(found, arguments.steps, arguments.top)
-        lines += summarise(found, arguments.steps, arguments.top)
+        for device in sorted({event.device for event in found}):
+            own = [event for event in found if event.device == device]
+            lines += waits(own, arguments.steps, arguments.top)
+            lines += [{"device": device} | line for line in summarise(own, arguments.steps, arguments.top)]
+        lines.append({name: round(ms / arguments.steps, 4) for name, ms in busy_together(found).items()})
     for line in lines:
         print(json.dumps(line), flush=True)
     print(json.dumps({**ours.facts(), **vars(arguments), "step_ms": round(1e3 * unwatched, 4)}), flush=True)

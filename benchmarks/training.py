@@ -189,14 +189,21 @@ def growth(arguments: argparse.Namespace) -> None:
 
 
 def replicas(arguments: argparse.Namespace) -> None:
-    """Two GPUs beside one of them, a constant batch a replica."""
-    for batch in arguments.batch:
-        for precision in arguments.precision:
-            options = {"kind": "step", "batch": batch, "precision": precision}
-            one = Contestant("one GPU", options, {"CUDA_VISIBLE_DEVICES": "0"}, batch)
-            two = Contestant("two GPUs", options | {"devices": 2}, {}, 2 * batch)
-            facts = {"measure": "replicas", "precision": precision, "batch a replica": batch}
-            ratios(_compete(arguments, [one, two], **facts), [("two GPUs", "one GPU")], **facts)
+    """Two GPUs beside one of them, on a constant batch a replica and from shards on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = str(arguments.corpus or folder)
+        for batch in arguments.batch:
+            for precision in arguments.precision:
+                made = []
+                for kind, name in (("step", ""), ("shards", " from shards")):
+                    options = {"kind": kind, "batch": batch, "precision": precision, "corpus": corpus}
+                    first = {"CUDA_VISIBLE_DEVICES": "0"}
+                    made.append(Contestant(f"one GPU{name}", options, first, batch))
+                    made.append(Contestant(f"two GPUs{name}", options | {"devices": 2}, {}, 2 * batch))
+                facts = {"measure": "replicas", "precision": precision, "batch a replica": batch}
+                pairs = [(two.name, one.name) for one, two in zip(made[::2], made[1::2], strict=True)]
+                pairs.append(("two GPUs from shards", "two GPUs"))
+                ratios(_compete(arguments, made, **facts), pairs, **facts)
 
 
 def _compete(arguments: argparse.Namespace, made: list[Contestant], **facts: Any) -> list[Contestant]:

@@ -34,7 +34,7 @@ class Interrupted(RunError):  # noqa: N818 (it is not an error that the user mad
 
 
 class NotFinite(NamedTuple):
-    """A step whose loss is not finite.
+    """A step whose loss or gradient is not finite.
 
     Attributes:
         step: Its number.
@@ -148,7 +148,7 @@ class Loop:
         """Train from `progress.step` to the end.
 
         Raises:
-            RunError: Where a loss is not finite; names step, source and tracks.
+            RunError: Where a loss or its gradient is not finite; names step, source and tracks.
             Interrupted: On SIGINT or SIGTERM, after saving.
             DataError: Where a shard cannot be read.
         """
@@ -195,8 +195,9 @@ class Loop:
         rows = list(dict.fromkeys(row for plan in plans for row in plan.rows.tolist()))
         tracks = ", ".join(str(track) for track in self._index.track_ids[rows[:3]])
         return (
-            f"step {fault.step}: the loss of source {names} is not finite; its batch holds {len(rows)} "
-            f"tracks, first {tracks}; lower training.learning_rate, or use training.precision=float32"
+            f"step {fault.step}: the loss of source {names}, or its gradient, is not finite; its batch holds "
+            f"{len(rows)} tracks, first {tracks}; "
+            "lower training.learning_rate, or use training.precision=float32"
         )
 
 

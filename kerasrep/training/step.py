@@ -185,7 +185,7 @@ class Step:
         """Spread the figures of the sources in a batch, float32 [3 x used], over all sources."""
         figures = tf.reshape(reported, (3, -1))
         if source >= 0:
-            figures = figures * tf.one_hot(source, len(self._sizes))
+            figures = tf.where(tf.range(len(self._sizes)) == source, figures, 0.0)  # not NaN x 0
         return StepResult(*tf.unstack(figures))
 
     def _whole(self, source: int) -> Callable[..., Any]:
@@ -280,9 +280,30 @@ class Step:
                 layout.statistics.join([scope.get_current_value(v) for v in layout.statistics.variables])
                 for layout in layouts
             ]
+            faults = [_fault(slope, part) for slope, part in zip(gradient, new, strict=True)]
+            reported = self._with_faults(source, faults, reported)
             return tf.concat(gradient, 0), tf.concat(new, 0), reported
 
         return function
+
+    def _with_faults(self, source: int, faults: Sequence[tf.Tensor], reported: tf.Tensor) -> tf.Tensor:
+        """Figures whose losses are NaN where the gradient of a group, or its statistics, are not finite.
+
+        The loss alone does not tell: some kernels of TensorFlow make NaN to 0, as max pooling and oneDNN's
+        batch norm with ReLU.
+
+        Args:
+            source: -1 for all.
+            faults: Of each group, 0 or NaN.
+            reported: float32 [3 x sources].
+        """
+        by_group = dict(zip(self.groups(source), faults, strict=True))
+        shared = by_group.pop(SHARED, tf.zeros(()))
+        own = tf.stack(list(by_group.values()))
+        # What all share goes wrong with any source: it is told of all only where no source's own part did.
+        shared = tf.where(tf.reduce_any(tf.math.is_nan(own)), 0.0, shared)
+        losses, *others = tf.unstack(tf.reshape(reported, (3, -1)))
+        return tf.reshape(tf.stack([losses + own + shared, *others]), (-1,))
 
     def _logits(self, source: int, waveform: tf.Tensor, replica: tf.Tensor) -> Mapping[str, tf.Tensor]:
         mel = self._features(waveform)
@@ -308,6 +329,12 @@ class Step:
             loss += loss_scale(self._recipe, name, target.shape[-1]) * result.loss
             figures.append([result.loss, result.agreement, tf.reduce_sum(weight)])
         return loss, tf.reshape(tf.transpose(tf.convert_to_tensor(figures)), (-1,))
+
+
+def _fault(*vectors: tf.Tensor) -> tf.Tensor:
+    """0 where all values are finite, else NaN; float32 []."""
+    total = tf.add_n([tf.reduce_sum(vector) for vector in vectors])
+    return tf.where(tf.math.is_finite(total), 0.0, float("nan"))
 
 
 def _seeds(states: Sequence[keras.Variable], step: tf.Tensor, first: tf.Tensor) -> list[tf.Tensor]:

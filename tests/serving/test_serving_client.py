@@ -253,7 +253,7 @@ def test_a_client_that_is_closed_says_so(connect, served, protocol):
     assert served.requests == []
 
 
-@pytest.mark.parametrize(("name", "said"), [("card.jsn", "No such file"), ("", "Is a directory")])
+@pytest.mark.parametrize(("name", "said"), [("card.jsn", "No such file"), ("", "is not a regular file")])
 def test_a_mistyped_card_is_told_before_anything_is_sent(small_export, name, said):
     with pytest.raises(ExportError, match=rf"{said}.*; give EXPORT/card\.json") as caught:
         Client("grpc://localhost:1", "small", card=small_export.parent / name)

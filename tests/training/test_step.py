@@ -231,3 +231,19 @@ def test_fifty_steps_lose_what_a_plain_keras_loop_loses(compiled):
     # Rounding grows from step to step: a maximum that moves in a pooling layer sends its gradient elsewhere.
     np.testing.assert_allclose(found[:10], expected[:10], rtol=1e-4)
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("source", [1, JOINT])
+@pytest.mark.parametrize("group", [SHARED, "tag"])
+def test_a_weight_that_is_not_finite_makes_the_loss_nan_whatever_kernels_make_of_it(source, group):
+    recipe = make_recipe(
+        width=1.0
+    )  # as many filters as oneDNN fuses batch norm and ReLU for, which hides NaN
+    network, states, distribution = make_states(recipe)
+    arrays = states[group].arrays()
+    arrays[f"{group}.weights"][5] = np.nan
+    states[group].restore(arrays)
+    step = Step(recipe, network, states, tuple(SIZES.values()), 10, xla=False)
+    result = tf.function(lambda: distribution.run(step.run, args=(source, make_batch(source))))()
+    sound = {1: [True, False, True], JOINT: [group == "tag", False, group == "tag"]}
+    np.testing.assert_array_equal(np.isfinite(result.loss), sound[source])
