@@ -33,6 +33,7 @@ LAYERS = (
         "limits",
         "atomic",
         "child_process",
+        "ordered_threads",
         "run_directory",
         "export_directory",
         "cluster",

@@ -129,9 +129,11 @@ def connect(address: str) -> Iterator[Cluster]:
 def _own_signals() -> Iterator[None]:
     """Keep what SIGTERM does here; Ray would let it end the process with a code of its own."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _leave(ray: Any, cluster: Cluster) -> None:

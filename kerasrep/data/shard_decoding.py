@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +15,11 @@ from kerasrep.data.audio import decode, read_header
 from kerasrep.data.shards import FULL_SCALE
 from kerasrep.data.tfrecord import write_record
 from kerasrep.errors import DataError
+from kerasrep.ordered_threads import in_order
 from kerasrep.recipe import AudioSettings, fingerprint
 from kerasrep.run_directory import atomic_file, read_json, write_json
 
 MAX_TRACK_SECONDS = 1800.0  # bounds memory: what lies behind is not used
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -77,21 +73,6 @@ def _reason(item: AudioItem, error: DataError) -> str:
 
 def _too_short(samples: int, audio: AudioSettings) -> str:
     return f"{samples / audio.sample_rate_hz:.3g} s is shorter than a segment of {audio.segment_seconds:g} s"
-
-
-def in_order(work: Callable[[Item], Result], items: Iterable[Item], n_threads: int) -> Iterator[Result]:
-    """Results in the order of `items`, a few ahead of the consumer, computed by threads."""
-    pending: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(n_threads)
-    try:
-        for item in items:
-            pending.append(pool.submit(work, item))
-            if len(pending) > 2 * n_threads:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _decoded(item: AudioItem, audio: AudioSettings) -> tuple[NDArray[np.int16], bool] | str:

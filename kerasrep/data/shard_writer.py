@@ -23,11 +23,11 @@ from kerasrep.data.shard_decoding import (
     ShardTask,
     expected_samples,
     finished_part,
-    in_order,
     write_shard,
 )
 from kerasrep.data.shards import FRAME_BYTES, ShardIndex
 from kerasrep.data.shards_on_ray import write_shards_on
+from kerasrep.ordered_threads import in_order
 from kerasrep.recipe import AudioSettings
 from kerasrep.run_directory import PreparedDirectory
 

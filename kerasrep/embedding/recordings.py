@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from kerasrep.data.audio import decode_blocks
 from kerasrep.embedding.embedder import waveform_blocks
 from kerasrep.embedding.files import BadFile, CountedBlocks, FileEmbedding
 from kerasrep.errors import DataError
+from kerasrep.ordered_threads import in_order
 
 #: More threads than this wait for each other's memory.
 MAX_WORKERS = 4
@@ -96,24 +95,3 @@ class RecordingRepresentation(ABC):
         except OSError as error:
             return BadFile(path, f"{path}: cannot be read ({error.strerror})")
         return FileEmbedding(path, embedding, blocks.samples / self.sample_rate_hz)
-
-
-def in_order(
-    embed_file: Callable[[Path], FileEmbedding | BadFile], paths: Sequence[Path], workers: int
-) -> Iterator[FileEmbedding | BadFile]:
-    """Call a function for each path in threads; a few results wait at most.
-
-    Yields:
-        The results, in the order of `paths`.
-    """
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="embed")
-    waiting: deque[Future[FileEmbedding | BadFile]] = deque()
-    try:
-        for path in paths:
-            waiting.append(pool.submit(embed_file, path))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

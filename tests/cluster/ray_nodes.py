@@ -6,13 +6,17 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).parents[2]
 #: Of each node's object store; Ray takes no smaller one.
 STORE_BYTES = 80 << 20
+
+Found = TypeVar("Found")
 
 
 class Nodes:
@@ -74,6 +78,37 @@ def cluster_of(n_nodes: int, cpus: float = 1) -> Iterator[Nodes]:
     finally:
         with contextlib.suppress(Exception):  # nodes that are dead already
             cluster.shutdown()
+
+
+def start(
+    command: str, *arguments: Any, cwd: Path | None = None, before: str = "", **environment: str
+) -> subprocess.Popen[str]:
+    """Start `kerasrep-COMMAND`; `before` is code that runs in its process first."""
+    code = f"{before}import sys; from kerasrep.cli.{command} import entry; sys.exit(entry())"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end(process: subprocess.Popen[str], timeout: float = 400) -> tuple[int, str, str]:
+    """Exit code, output and messages of a command."""
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err
+
+
+def wait_for(look: Callable[[], Found], process: subprocess.Popen[str], seconds: float = 200) -> Found:
+    """What `look` finds in the end, while a command runs."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(end(process))
 
 
 def children(pid: int) -> list[int]:

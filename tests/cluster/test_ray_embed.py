@@ -4,9 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +14,9 @@ from kerasrep.embedding.catalogue.journal import journal_folder
 from kerasrep.embedding.catalogue.reading import read_embeddings
 
 ray = pytest.importorskip("ray")
-from ray_nodes import ROOT, cluster_of  # noqa: E402
+import ray_nodes  # noqa: E402
+from ray_nodes import ROOT, cluster_of, wait_for  # noqa: E402
 
-CODE = "import sys; from kerasrep.cli.embed import entry; sys.exit(entry())"
 RATE_HZ = 22_050
 
 
@@ -38,33 +35,26 @@ def tones_folder(tmp_path_factory):
 
 
 def start(folder, output, *options):
-    return subprocess.Popen(
-        [sys.executable, "-c", CODE, "audio", "-o", str(output), *map(str, options)],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return ray_nodes.start("embed", "audio", "-o", output, *options, cwd=folder)
 
 
 def end(process, timeout=300):
     """Exit code, and what was printed but for lines of progress, which a busy machine has time for."""
-    out, err = process.communicate(timeout=timeout)
+    code, out, err = ray_nodes.end(process, timeout)
     lines = [line for line in err.splitlines(keepends=True) if not re.search(r" of \d+ files \(\d+%\)", line)]
-    return process.returncode, out, "".join(lines)
+    return code, out, "".join(lines)
 
 
 def wait_for_parts(output, process, n_files):
     """Until so many files are done, as a reader of the journal sees it from outside: by its size."""
     journal = journal_folder(output) / "journal.sqlite"
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
+
+    def look():
         with contextlib.suppress(OSError):
-            if journal.stat().st_size > n_files * 2048:
-                return
-        time.sleep(0.01)
-    raise AssertionError(end(process))
+            return journal.stat().st_size > n_files * 2048
+        return False
+
+    wait_for(look, process)
 
 
 def same_tables(found_path, expected_path):

@@ -3,9 +3,6 @@
 import hashlib
 import os
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
@@ -15,13 +12,11 @@ from kerasrep.errors import RunError
 from kerasrep.recipe_file import write_recipe
 
 ray = pytest.importorskip("ray")
-from ray_nodes import ROOT, cluster_of  # noqa: E402
+import ray_nodes  # noqa: E402
+from ray_nodes import ROOT, cluster_of, end, wait_for  # noqa: E402
 
 #: A track a shard, in this process; the nodes take what they are given.
-CODE = (
-    "import sys, kerasrep.data.shard_writer as w; w.SHARD_BYTES = 300_000\n"
-    "from kerasrep.cli.prepare import entry; sys.exit(entry())"
-)
+BEFORE = "import kerasrep.data.shard_writer as w; w.SHARD_BYTES = 300_000\n"
 #: Nodes take their time, as with longer tracks.
 SLOW = (
     "import time\n"
@@ -50,27 +45,11 @@ def slow_nodes(tmp_path, monkeypatch):
 
 
 def start(recipe, home, *options):
-    return subprocess.Popen(
-        [sys.executable, "-c", CODE, str(recipe), *map(str, options)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "KERASREP_HOME": str(home)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def end(process, timeout=300):
-    out, err = process.communicate(timeout=timeout)
-    return process.returncode, out, err
+    return ray_nodes.start("prepare", recipe, *options, before=BEFORE, KERASREP_HOME=str(home))
 
 
 def wait_for_shards(home, count, process):
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if len(list(home.glob("shards/*/*.part.json"))) >= count:
-            return
-        time.sleep(0.02)
-    raise AssertionError(end(process))
+    wait_for(lambda: len(list(home.glob("shards/*/*.part.json"))) >= count, process)
 
 
 def digests(home):

@@ -2,9 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,9 +11,8 @@ from kerasrep.run_directory import RunDirectory, read_arrays, read_json
 from kerasrep.study_job import RunFolder
 
 ray = pytest.importorskip("ray")
-from ray_nodes import ROOT, cluster_of  # noqa: E402
-
-CODE = "import sys; from kerasrep.cli.study import entry; sys.exit(entry())"
+import ray_nodes  # noqa: E402
+from ray_nodes import ROOT, cluster_of, end, wait_for  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -41,31 +37,21 @@ def study(tones, tone_values, tmp_path_factory):
 
 
 def start(study, output, *options, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-c", CODE, str(study), "-o", str(output), *map(str, options)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def end(process, timeout=400):
-    out, err = process.communicate(timeout=timeout)
-    return process.returncode, out, err
+    return ray_nodes.start("study", study, "-o", output, *options, **environment)
 
 
 def busy_node(nodes, process):
     """A node whose run has a checkpoint and is not done; waits for one."""
-    deadline = time.monotonic() + 200
-    while process.poll() is None and time.monotonic() < deadline:
-        if (found := nodes.find("--worker")) is not None:
-            number, words = found
-            run = RunFolder(Path(words[words.index("--worker") + 1]))
-            if RunDirectory(run.training).last.exists() and not (run.root / "done" / "train.json").exists():
-                return number
-        time.sleep(0.02)
-    raise AssertionError(end(process))
+
+    def look():
+        found = nodes.find("--worker")
+        if found is None:
+            return None
+        run = RunFolder(Path(found[1][found[1].index("--worker") + 1]))
+        begun = RunDirectory(run.training).last.exists()
+        return found if begun and not (run.root / "done" / "train.json").exists() else None
+
+    return wait_for(look, process)[0]
 
 
 def outcomes(output):

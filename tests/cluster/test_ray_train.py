@@ -1,11 +1,7 @@
 """Workers of one training on a real Ray cluster: a node is killed, the command is stopped, a node refuses."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -18,11 +14,11 @@ from kerasrep.recipe_file import write_recipe
 from kerasrep.run_directory import RunDirectory, read_arrays
 
 ray = pytest.importorskip("ray")
-from ray_nodes import ROOT, cluster_of  # noqa: E402
+import ray_nodes  # noqa: E402
+from ray_nodes import cluster_of, end, wait_for  # noqa: E402
 
 #: As workers on nodes of one core have them; other numbers of threads round otherwise.
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}
-CODE = "import sys; from kerasrep.cli.train import entry; sys.exit(entry())"
 
 
 @pytest.mark.parametrize(
@@ -64,27 +60,13 @@ def recipe(tiny_recipe, prepared_tones, tmp_path_factory):
 
 
 def start(recipe, run, *options, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-c", CODE, str(recipe), "--run-dir", str(run.root), *map(str, options)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def end(process, timeout=400):
-    out, err = process.communicate(timeout=timeout)
-    return process.returncode, out, err
+    return ray_nodes.start("train", recipe, "--run-dir", run.root, *options, **environment)
 
 
 def wait_for_a_checkpoint(run, process, step):
-    deadline = time.monotonic() + 200
-    while process.poll() is None and time.monotonic() < deadline:
-        if run.last.exists() and json.loads(str(read_arrays(run.last)["meta"]))["step"] > step:
-            return
-        time.sleep(0.02)
-    raise AssertionError(end(process))
+    wait_for(
+        lambda: run.last.exists() and json.loads(str(read_arrays(run.last)["meta"]))["step"] > step, process
+    )
 
 
 def same_weights(run, expected):
