@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kerasrep.cluster.connection import Cluster
 from kerasrep.data.shard_check import checksums_of, find_damage
@@ -14,6 +14,9 @@ from kerasrep.errors import DataError
 from kerasrep.recipe import AudioSettings
 from kerasrep.run_directory import PreparedDirectory
 
+#: Joins a cluster when it is needed; `None` where this process does the work.
+Join = Callable[[], Cluster | None]
+
 
 def mend(
     directory: PreparedDirectory,
@@ -21,7 +24,7 @@ def mend(
     items: Sequence[AudioItem],
     audio: AudioSettings,
     progress: bool = True,
-    cluster: Cluster | None = None,
+    join: Join = lambda: None,
 ) -> None:
     """Compare the shards of a complete folder with their checksums, and decode damaged ones again.
 
@@ -33,7 +36,7 @@ def mend(
         items: What they were decoded from.
         audio: Rate, segment length and decoder.
         progress: Say what is found.
-        cluster: Whose nodes decode; by default this process does.
+        join: Joins the cluster whose nodes decode; called where something is to be decoded.
 
     Raises:
         DataError: Where the audio or the decoder is not what it was, so that other samples come out.
@@ -44,7 +47,7 @@ def mend(
     for name, fault in faults.items() if progress else ():
         print(f"damaged: {directory.root / name}: {fault}", flush=True)
     if faults:
-        shards = _decode_again(store, items, audio, expected, progress, cluster)
+        shards = _decode_again(store, items, audio, expected, progress, join)
         other = [name for name, (_, sha256) in expected.items() if shards.checksums.get(name) != sha256]
         if other or shards.checksums.keys() != expected.keys():
             raise DataError(
@@ -63,7 +66,7 @@ def _decode_again(
     audio: AudioSettings,
     expected: dict[str, tuple[int, str]],
     progress: bool,
-    cluster: Cluster | None,
+    join: Join,
 ) -> WrittenShards:
     """A store whose shards are sound; those that are stay as they are."""
     paths = [store.root / name for name in expected]
@@ -75,6 +78,6 @@ def _decode_again(
     remove_temporary(store)
     for name in broken:
         (store.root / name).unlink(missing_ok=True)
-    shards = write_shards(store, items, audio, progress=progress, cluster=cluster)
+    shards = write_shards(store, items, audio, progress=progress, cluster=join())
     finish_shards(store, shards)
     return shards

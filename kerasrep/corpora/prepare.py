@@ -16,7 +16,7 @@ import csv
 import functools
 import io
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from kerasrep import constants
 from kerasrep.cluster.connection import Cluster, connect
 from kerasrep.corpora import open_corpus
 from kerasrep.corpora.base import Corpus
-from kerasrep.corpora.mending import mend
+from kerasrep.corpora.mending import Join, mend
 from kerasrep.corpora.report import (
     LabelsInUse,
     describe,
@@ -71,15 +71,13 @@ def prepare(
     with contextlib.ExitStack() as joined:
 
         @functools.cache
-        def cluster() -> Cluster | None:
+        def join() -> Cluster | None:
             return None if ray is None else joined.enter_context(connect(ray))
 
-        return _prepare(recipe, progress, check, cluster)
+        return _prepare(recipe, progress, check, join)
 
 
-def _prepare(
-    recipe: Recipe, progress: bool, check: bool, cluster: Callable[[], Cluster | None]
-) -> PreparedDirectory:
+def _prepare(recipe: Recipe, progress: bool, check: bool, join: Join) -> PreparedDirectory:
     corpus = open_corpus(recipe.corpus, progress)
     _check_labels(recipe, corpus)
     settings = _settings(recipe)
@@ -92,11 +90,11 @@ def _prepare(
             if not directory.manifest.exists():  # another process may have made it meanwhile
                 remove_temporary(directory)
                 with run_log("prepare", directory.log, corpus=corpus.name, tracks=len(corpus.tracks)):
-                    _build(recipe, corpus, directory, settings, progress, cluster())
+                    _build(recipe, corpus, directory, settings, progress, join)
     if check:
         with _lock(directory.root, progress), _lock(_store(recipe, corpus).root, progress):
             store = _store(recipe, corpus)
-            mend(directory, store, _items(corpus), recipe.audio, progress, cluster())
+            mend(directory, store, _items(corpus), recipe.audio, progress, join)
     event("prepared", folder=directory.root)
     if progress:
         print(describe(directory), flush=True)
@@ -176,12 +174,12 @@ def _build(
     directory: PreparedDirectory,
     settings: Mapping[str, Any],
     progress: bool,
-    cluster: Cluster | None,
+    join: Join,
 ) -> None:
     """Write every file of `directory`, the manifest last."""
     skipped_labels, notices = _read_labels(corpus, progress)
     event("labels_read", skipped=skipped_labels, notices=notices)
-    shards = _shards(recipe, corpus, directory, progress, cluster)
+    shards = _shards(recipe, corpus, directory, progress, join)
     event("decoded", **_decoded(shards))
     _write_skipped(directory, corpus, shards)
     _write_tracks(directory, corpus, shards)
@@ -254,7 +252,7 @@ def _read_labels(corpus: Corpus, progress: bool) -> tuple[dict[str, dict[str, in
 
 
 def _shards(
-    recipe: Recipe, corpus: Corpus, directory: PreparedDirectory, progress: bool, cluster: Cluster | None
+    recipe: Recipe, corpus: Corpus, directory: PreparedDirectory, progress: bool, join: Join
 ) -> WrittenShards:
     """Decode the audio, unless that is done, and put shards and index into `directory`.
 
@@ -266,7 +264,7 @@ def _shards(
         shards = read_shards(store)
         if shards is None:
             remove_temporary(store)
-            shards = write_shards(store, _items(corpus), recipe.audio, progress=progress, cluster=cluster)
+            shards = write_shards(store, _items(corpus), recipe.audio, progress=progress, cluster=join())
             for split in ("train", "validation"):
                 if not len(shards.index.rows(split)):
                     shutil.rmtree(store.root, ignore_errors=True)

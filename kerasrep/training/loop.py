@@ -55,7 +55,7 @@ class MultiStep:
         self._distribution = execution.distribution
         self._call = tf.function(self._steps)
         self._several = execution.workers.size > 1
-        self._sum = tf.function(self._sum_of_flags)
+        self._sum = tf.function(self._sum_of_all)
         self._tally = tf.function(_tally, jit_compile=True) if execution.xla else _tally
 
     def __call__(
@@ -77,16 +77,25 @@ class MultiStep:
             fault = NotFinite(int(bad), tuple(np.flatnonzero(~np.isfinite(bad_losses.numpy())).tolist()))
         return sums.numpy().astype(np.float64), fault
 
-    def anybody(self, flag: bool) -> bool:
-        """Whether the flag is set on any worker; all of them have to ask at the same step."""
-        return bool(self._sum(tf.constant(float(flag))) > 0) if self._several else flag
+    def asked(self, number: int) -> int:
+        """The signal by which any worker was asked to stop, or 0; all have to call this at the same step.
 
-    def _sum_of_flags(self, flag: tf.Tensor) -> tf.Tensor:
+        Args:
+            number: Of this worker's signal, or 0.
+        """
+        if not self._several:
+            return number
+        total, askers = self._sum(tf.constant([float(number), float(number > 0)])).numpy()
+        if not askers:
+            return 0
+        return signal.SIGINT if total == askers * signal.SIGINT else signal.SIGTERM
+
+    def _sum_of_all(self, values: tf.Tensor) -> tf.Tensor:
         def reduce(value: tf.Tensor) -> tf.Tensor:
             placed = 1.0 * value  # on the replica's device, which the reduction asks for
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, placed)
 
-        return self._first(self._distribution.run(reduce, args=(flag,)))
+        return self._first(self._distribution.run(reduce, args=(values,)))
 
     def _steps(self, iterator: Iterator[Batch], n_steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         sums, bad = tf.zeros((3, self._n_sources)), tf.constant(-1, tf.int64)
@@ -170,9 +179,8 @@ class Loop:
                     finished, progress.sums = progress.sums, np.zeros_like(progress.sums)
                     keeper.epoch_done(progress.step // self._epoch_steps, finished, epoch.rate)
                     epoch = _Throughput()
-                if self._multi_step.anybody(request.number > 0):
+                if number := self._multi_step.asked(request.number):
                     keeper.save()
-                    number = request.number or signal.SIGTERM  # or another worker was asked to
                     raise _interrupted(number, progress.step, schedule.n_steps)
 
     def _call(self, iterator: Iterator[Batch], count: int, progress: Progress) -> _Throughput:

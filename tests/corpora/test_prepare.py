@@ -311,3 +311,13 @@ def test_the_command_prints_the_summary(root, capsys):
     prepared = prepare(recipe_for(root, targets={"size": 2}), progress=False)
     assert describe(prepared) in printed
     assert str(prepared.root) in printed and "skipped: 2 files" in printed and "self" in printed
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_no_cluster_is_asked_where_the_audio_is_decoded_already(root, check):
+    prepared = prepare(recipe_for(root), progress=False)
+    nobody = "127.0.0.1:1"
+    assert prepare(recipe_for(root), False, check, nobody).root == prepared.root
+    other = prepare(recipe_for(root, targets={"size": 3}), False, check, nobody)
+    assert other.root != prepared.root
+    assert load_index(other).shard_bytes.tolist() == load_index(prepared).shard_bytes.tolist()

@@ -78,13 +78,26 @@ def workers_of(process):
     return []
 
 
-def test_two_workers_stopped_and_resumed_equal_an_unbroken_run(training):
-    training.end(training.start("whole"))
-    process = training.start("stopped")
-    last = training.run("stopped").last
+def wait_for_a_checkpoint(training, name, process):
+    last = training.run(name).last
     while not (last.exists() and json.loads(str(read_arrays(last)["meta"]))["step"] > 0):
         assert process.poll() is None, training.said
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_worker_that_is_asked_to_stop_stops_all_and_says_by_which_signal(training, number):
+    process = training.start("asked")
+    wait_for_a_checkpoint(training, "asked", process)
+    os.kill(workers_of(process)[1], number)
+    said = training.end(process, 128 + number)
+    assert f"error: stopped by {number.name} after step " in said
+
+
+def test_two_workers_stopped_and_resumed_equal_an_unbroken_run(training):
+    training.end(training.start("whole"))
+    process = training.start("stopped")
+    wait_for_a_checkpoint(training, "stopped", process)
     process.send_signal(signal.SIGTERM)
     said = training.end(process, 128 + signal.SIGTERM)
     step = int(re.search(r"stopped by SIGTERM after step (\d+) of 40, state saved", said)[1])
