@@ -177,6 +177,8 @@ def _build(
     join: Join,
 ) -> None:
     """Write every file of `directory`, the manifest last."""
+    if not _store(recipe, corpus).manifest.exists():
+        join()  # an address that does not answer is told before labels are read, which may take minutes
     skipped_labels, notices = _read_labels(corpus, progress)
     event("labels_read", skipped=skipped_labels, notices=notices)
     shards = _shards(recipe, corpus, directory, progress, join)
