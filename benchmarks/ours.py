@@ -219,13 +219,17 @@ def embedder(options: Mapping[str, Any]) -> Callable[[int], float]:
 
 
 def front_end(options: Mapping[str, Any]) -> Callable[[int], float]:
-    """The front end alone; `chain` says which: ours, or Kapre's own layers one after the other."""
-    from kerasrep.model.frontend import build_frontend
+    """The front end alone; `chain` says which: ours, as training uses it, or Kapre's own layers in a row."""
+    from kerasrep.model.frontend import build_frontend, in_chunks
 
-    model = build_frontend(None, constants.SEGMENT_SAMPLES) if options["chain"] == "ours" else _kapre_chain()
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    if options["chain"] == "kapre":
+        model = _kapre_chain()
+    else:
+        model = build_frontend(None, constants.SEGMENT_SAMPLES, compiled=gpu)
+        model = in_chunks(model) if options["chain"] == "training" else model
     rng = np.random.default_rng(0)
     audio = rng.normal(0, 0.1, (int(options["batch"]), constants.SEGMENT_SAMPLES, 2)).astype(np.float32)
-    gpu = bool(tf.config.list_physical_devices("GPU"))
     run = tf.function(model, autograph=False, jit_compile=bool(options.get("xla", gpu)) or None)
     return _called(run, tf.constant(audio))
 
