@@ -26,6 +26,13 @@ hypothesis.settings.register_profile("kerasrep", deadline=None, derandomize=True
 hypothesis.settings.load_profile("kerasrep")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Train first: pytest-xdist deals out long runs of tests in the beginning, so that what the tests of a
+    module share is made in one process; and what takes long does not end last.
+    """
+    items.sort(key=lambda item: item.path.parent.name not in ("training", "tuning"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep corpora and prepared data of the tests out of the user's cache."""

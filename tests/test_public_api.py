@@ -60,6 +60,7 @@ def test_a_recipe_is_trained_exported_and_used_in_one_program(tmp_path, monkeypa
     np.testing.assert_allclose(found.embeddings[0], expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_resuming_without_a_folder_goes_on_with_the_latest_run(tmp_path, monkeypatch, tiny_recipe):
     monkeypatch.chdir(tmp_path)
     recipe = tiny_recipe("ss-r", training={"epochs": 1}, export={"directory": str(tmp_path / "exported")})

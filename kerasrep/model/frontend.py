@@ -109,7 +109,7 @@ def build_frontend(
     )(x)  # complex64 [batch, 2, frames, bins]
     x = Power(name="power", dtype="float32")(x)
     filterbank = kapre.ApplyFilterbank if compiled else BandedFilterbank
-    x = filterbank(
+    mel = filterbank(
         type="mel",
         filterbank_kwargs={
             "sample_rate": audio.sample_rate_hz,
@@ -123,7 +123,9 @@ def build_frontend(
         data_format="channels_first",
         name="mel",
         dtype="float32",
-    )(x)  # [batch, 2, frames, mels]
+    )
+    as_constants(mel, "filterbank")
+    x = mel(x)  # [batch, 2, frames, mels]
     x = keras.layers.Permute((2, 3, 1), name="channels_last", dtype="float32")(x)
     x = kapre.MagnitudeToDecibel(
         ref_value=constants.DB_REFERENCE,
@@ -133,6 +135,20 @@ def build_frontend(
         dtype="float32",
     )(x)
     return keras.Model(waveform, x, name="frontend")
+
+
+def as_constants(layer: keras.layers.Layer, *names: str) -> None:
+    """Turn tensors that a layer holds into arrays, which become constants of each graph.
+
+    A tensor lies on one device. In training on several GPUs, the others would copy it from there in every
+    step, and wait until that GPU has done all that it was given before.
+
+    Args:
+        layer: Built, where building makes the tensors.
+        names: Its attributes.
+    """
+    for name in names:
+        setattr(layer, name, np.asarray(getattr(layer, name)))
 
 
 def in_chunks(features: Callable[[Any], Any]) -> Callable[[Any], Any]:

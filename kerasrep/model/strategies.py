@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kerasrep import constants
 from kerasrep.model.blocks import BlockOptions, Tensor, build_head, conv_block, embedding_block
-from kerasrep.model.frontend import build_frontend
+from kerasrep.model.frontend import as_constants, build_frontend
 from kerasrep.recipe import AudioSettings, Recipe
 
 SHARED = "shared"
@@ -178,6 +178,7 @@ def build_network(
     # Graph
     waveform = keras.Input((audio.segment_samples, constants.N_CHANNELS), dtype="float32", name="waveform")
     features = keras.Model(waveform, standardise(frontend(waveform)), name="features")
+    as_constants(standardise, "mean", "variance")
     mel = keras.Input((audio.segment_frames, audio.n_mels, constants.N_CHANNELS), name="mel")
     embeddings = _encode(mel, strategy, tuple(sources), options)
     branches = tuple(embeddings)

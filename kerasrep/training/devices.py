@@ -47,6 +47,11 @@ class Execution:
         return range(self.workers.rank * count, (self.workers.rank + 1) * count)
 
     @property
+    def plain(self) -> bool:
+        """Whether the network that is trained is made of ordinary layers, in float32, for one device."""
+        return self.precision == "float32" and not self.xla and self.replicas == 1
+
+    @property
     def replicas(self) -> int:
         """Parts that a batch is divided into."""
         return int(self.distribution.num_replicas_in_sync)

@@ -302,9 +302,7 @@ class Trainer:
 
     def _finish(self, prepared: PreparedDirectory) -> Summary:
         """Save the best network as a Keras file and describe it."""
-        network = network_of(
-            self.recipe, self.data.sizes, load_scaler(self.run_directory.scaler, self.recipe.audio.n_mels)
-        )
+        network = self.network if self.execution.plain else self._plain_network()
         load_weights(self.run_directory.best, network)
         _save_keras(self.run_directory.model, network)
         summary = self.summary()
@@ -314,6 +312,11 @@ class Trainer:
             board.projector(network, self.data.index, self.data.validation.rows, prepared.tracks)
         board.close()
         return summary
+
+    def _plain_network(self) -> Network:
+        """The network as others use it: in float32, for one device, of ordinary layers."""
+        scaler = load_scaler(self.run_directory.scaler, self.recipe.audio.n_mels)
+        return network_of(self.recipe, self.data.sizes, scaler)
 
     def summary(self) -> Summary:
         """Scores before training and of the state that is kept, beside those of the mean target."""

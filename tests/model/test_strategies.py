@@ -201,3 +201,11 @@ def test_the_description_and_the_picture_show_shared_and_branch_parameters(tmp_p
     from matplotlib.image import imread
 
     assert imread(tmp_path / "strategy.png").std() > 0.1
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_several_devices_run_holds_no_tensor_of_one_of_them(compiled):
+    features = build("mss-cr", compiled=compiled).features
+    waveform = tf.TensorSpec((2, constants.SEGMENT_SAMPLES, 2), tf.float32)
+    function = tf.function(features, autograph=False).get_concrete_function(waveform)
+    assert function.captured_inputs == []

@@ -195,7 +195,7 @@ def test_dropout_depends_on_the_step_and_on_nothing_else():
     assert losses[0] == losses[1] != losses[2]
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_fifty_steps_lose_what_a_plain_keras_loop_loses(compiled):
     recipe, source = make_recipe("mss-cr", l2=1e-3), 1
     batches = [make_batch(source, seed=seed) for seed in range(5)]

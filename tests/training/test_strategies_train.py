@@ -30,7 +30,13 @@ def fill_from_last_state(network, run):
         layout.statistics.set(arrays[f"{group}.statistics"])
 
 
-@pytest.mark.parametrize("strategy", constants.STRATEGIES)
+#: Of the two kinds in between, one; of a single source, none: other tests train them.
+QUICK = ("mss-cr", "ms-cr@4", "ms-sr@fc")
+
+
+@pytest.mark.parametrize(
+    "strategy", [s if s in QUICK else pytest.param(s, marks=pytest.mark.slow) for s in constants.STRATEGIES]
+)
 def test_a_strategy_trains_and_its_export_equals_the_trained_network(
     strategy, tiny_recipe, prepared_tones, tmp_path
 ):

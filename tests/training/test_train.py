@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import functools
 import json
 import os
 import re
@@ -186,11 +187,14 @@ def exact_recipe(tiny_recipe, kind, epochs=EPOCHS):
 
 @pytest.fixture(scope="module")
 def whole(tiny_recipe, prepared_tones, tmp_path_factory):
-    """Runs that nothing interrupted, by kind."""
+    """A function that gives the run of a kind that nothing interrupted."""
     root = tmp_path_factory.mktemp("whole")
-    return {
-        kind: quiet_train(exact_recipe(tiny_recipe, kind), prepared_tones, root / kind)[0] for kind in KINDS
-    }
+
+    @functools.cache
+    def make(kind):
+        return quiet_train(exact_recipe(tiny_recipe, kind), prepared_tones, root / kind)[0]
+
+    return make
 
 
 def meta_of(run):
@@ -240,7 +244,7 @@ def terminate_once_the_loop_listens():
     assert not missed
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [KINDS[0], *(pytest.param(k, marks=pytest.mark.slow) for k in KINDS[1:])])
 def test_a_run_stopped_within_an_epoch_and_given_more_epochs_equals_one_long_training(
     kind, whole, tiny_recipe, prepared_tones, tmp_path
 ):
@@ -254,13 +258,14 @@ def test_a_run_stopped_within_an_epoch_and_given_more_epochs_equals_one_long_tra
     assert meta_of(run)["step"] == 3
     assert read_arrays(run.last)["sums"][2].sum() == (6 if kind == "joint" else 3)  # open epoch
     quiet_train(exact_recipe(tiny_recipe, kind), prepared_tones, run.root, resume=True)
-    assert_same_state(run, whole[kind])
+    assert_same_state(run, whole(kind))
     assert len(run.history.read_text().splitlines()) == 1 + 1 + EPOCHS
     assert sittings_of(run) == [("stopped by SIGTERM", 3), ("done", EPOCHS * EPOCH_STEPS)]
     ends = [json.loads(line).get("ended") for line in run.log.read_text().splitlines()]
     assert [end for end in ends if end] == ["stopped by SIGTERM", "done"]
 
 
+@pytest.mark.slow
 def test_killed_in_mid_training_then_resumed_equals_an_uninterrupted_run(
     whole, tiny_recipe, prepared_tones, tmp_path
 ):
@@ -273,7 +278,7 @@ def test_killed_in_mid_training_then_resumed_equals_an_uninterrupted_run(
     assert json.loads(run.card.read_text())["ended"] == "unfinished"
     assert meta_of(run)["step"] in (2 * EPOCH_STEPS, EPOCHS * EPOCH_STEPS)  # the latter if the kill was late
     quiet_train(recipe, prepared_tones, run.root, resume=True)
-    assert_same_state(run, whole["alternating"])
+    assert_same_state(run, whole("alternating"))
     assert sittings_of(run) == [("killed", 0), ("done", EPOCHS * EPOCH_STEPS)]
 
 
@@ -295,7 +300,7 @@ def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_reci
     assert json.loads(run.card.read_text())["ended"] == "stopped by SIGINT"
 
 
-@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+@pytest.mark.parametrize("schedule", [pytest.param("alternating", marks=pytest.mark.slow), "joint"])
 def test_two_replicas_equal_one_with_synchronised_batch_norm_and_dropout(
     schedule, tiny_recipe, prepared_tones, tmp_path
 ):
@@ -364,7 +369,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_source_and_batch
     whole, tiny_recipe, prepared_tones, tmp_path
 ):
     run = RunDirectory(tmp_path / "run")
-    shutil.copytree(whole["joint"].root, run.root)
+    shutil.copytree(whole("joint").root, run.root)
     arrays = read_arrays(run.last)
     arrays["tag.weights"][5] = np.nan
     write_arrays(run.last, arrays)

@@ -151,6 +151,7 @@ def test_the_best_recipe_is_the_base_with_the_best_values_and_the_bases_epochs(f
     assert f"trial {best['trial']}." in header and all(line.startswith("#") for line in header.splitlines())
 
 
+@pytest.mark.slow
 def test_training_the_best_recipe_for_the_trials_epochs_gives_the_trials_losses(
     first, prepared_tones, tmp_path
 ):
@@ -234,6 +235,7 @@ def test_resuming_redoes_nothing_but_failures_and_goes_on_with_more_trials(first
     assert [row["trial"] for row in trials(root)] == ["0", "1", "2", "3", "4", "5"]
 
 
+@pytest.mark.slow
 def test_a_trial_that_failed_is_done_on_resume_once_the_cause_is_gone(write_search, prepared_tones, tmp_path):
     space = {"model.dropout": {"choice": [0, 0.1]}}
     path, root = write_search(space=space, max_trials=1), tmp_path / "tuning"
@@ -315,6 +317,7 @@ def test_a_folder_that_cannot_be_used_is_refused_before_the_corpus_is_made(
     assert not home.exists()
 
 
+@pytest.mark.slow
 def test_trials_that_all_fail_stop_after_three_with_the_reason(write_search, tmp_path):
     space = {
         "audio.segment_seconds": {"choice": [50.0]},
