@@ -155,7 +155,7 @@ class Workers:
     def _report(self, message: str) -> None:
         if self.cluster is None:
             return
-        with contextlib.suppress(Exception):  # it is only a courtesy: they would notice by themselves
+        with contextlib.suppress(Exception), _without_chatter():  # a courtesy: they would notice anyway
             _context().report_error_to_cluster(tf.errors.ABORTED, f"{_MARK}{message[:600]}{_MARK}")
 
     def _key(self, subject: str) -> str:
@@ -256,7 +256,7 @@ def _give_up(cluster: Cluster, seconds: float) -> None:
 
 @contextlib.contextmanager
 def _without_chatter() -> Iterator[None]:
-    """Keep what TensorFlow's servers say at their start off the terminal; it has no level to set."""
+    """Keep what TensorFlow's servers say of themselves off the terminal; it has no level to set."""
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0":
         yield
         return

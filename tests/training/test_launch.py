@@ -149,3 +149,14 @@ def test_two_workers_train_heads_that_have_no_statistics(tiny_recipe, prepared_t
     assert np.abs(losses(runs["replicas"]) - losses(runs["workers"])).max() < 1e-3
     saved = vectors(runs["workers"])
     assert [name for name, vector in saved.items() if not vector.size and name != "shared.statistics"]
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_the_corpus_is_one_line_from_several_workers_too(tiny_recipe, tmp_path):
+    (tmp_path / "empty").mkdir()
+    recipe = tiny_recipe(corpus={"root": str(tmp_path / "empty"), "tables": {}})
+    write_recipe(tmp_path / "empty.yaml", recipe)
+    process = start(tmp_path / "empty.yaml", RunDirectory(tmp_path / "run"), "--workers", 2)
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert len(err.splitlines()) == 1 and "holds no audio file" in err
