@@ -93,8 +93,9 @@ def _segments_of(
 class SegmentStatistics:
     """Mean and standard deviation over segments that come in batches.
 
-    Batches are merged in float64 (Chan, Golub, LeVeque 1979), as the exported `embed_track` does: a feature
-    that does not vary has a deviation of 0 however large it is.
+    Segments are taken in one by one in float64 (Welford 1962), so that the result is the same, bit by bit,
+    however they are divided into batches, and a feature that does not vary has a deviation of 0 however
+    large it is.
     """
 
     def __init__(self, dimension: int) -> None:
@@ -104,14 +105,11 @@ class SegmentStatistics:
 
     def add(self, embeddings: NDArray[np.float32]) -> None:
         """Take in [segments, dimension], at least one segment."""
-        values = embeddings.astype(np.float64)
-        mean = values.mean(axis=0)
-        total = self._count + len(values)
-        difference = mean - self._mean
-        self._squares += np.square(values - mean).sum(axis=0)
-        self._squares += np.square(difference) * self._count * len(values) / total
-        self._mean += difference * len(values) / total
-        self._count = total
+        for value in embeddings.astype(np.float64):
+            self._count += 1
+            difference = value - self._mean
+            self._mean += difference / self._count
+            self._squares += difference * (value - self._mean)
 
     def result(self) -> NDArray[np.float32]:
         """All means, then all standard deviations (ddof 0): float32 [2 x dimension]."""

@@ -81,3 +81,14 @@ def test_a_large_value_that_does_not_vary_has_no_deviation():
     mean, deviation = statistics.result()
     assert mean == np.float32(1234.567)
     assert deviation < 1e-9
+
+
+@given(cuts=st.lists(st.integers(0, 16), max_size=6), seed=st.integers(0, 1000))
+def test_statistics_are_the_same_bit_by_bit_however_segments_are_divided_into_batches(cuts, seed):
+    # Means of a power of two of values lie half-way between two float32: the smallest rounding decides.
+    embeddings = np.random.default_rng(seed).gamma(1, 2, (16, 64)).astype(np.float32)
+    together, divided = SegmentStatistics(64), SegmentStatistics(64)
+    together.add(embeddings)
+    for part in np.split(embeddings, sorted(cuts)):
+        divided.add(part)
+    np.testing.assert_array_equal(divided.result(), together.result())
