@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from kerasrep.data.batches import Batch, SplitExamples, training_dataset
 from kerasrep.data.schedule import JOINT, Examples, Schedule, self_examples
 from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE, ShardIndex
 from kerasrep.model.folding import fold_batch_norm
-from kerasrep.model.strategies import Network, Scaler, network_of
+from kerasrep.model.strategies import Scaler, network_of
 from kerasrep.recipe import Recipe
 from kerasrep.training.devices import Execution, choose_execution
 from kerasrep.training.loop import MultiStep
@@ -49,22 +50,21 @@ def recipe_of(options: Mapping[str, Any]) -> Recipe:
     return Recipe.model_validate(values)
 
 
-def build(recipe: Recipe, mels: bool) -> tuple[MultiStep, Execution, Network]:
-    """Everything that makes steps.
+def build(options: Mapping[str, Any]) -> tuple[Callable[[Any], MultiStep], Execution]:
+    """Everything that makes steps, once it has an iterator.
 
     Args:
-        recipe: What to train.
-        mels: Whether batches hold ready mels in the place of waveforms.
+        options: See `recipe_of`; `mels`: batches hold ready mels in the place of waveforms.
     """
+    recipe, mels = recipe_of(options), bool(options.get("mels"))
     execution = choose_execution(recipe)
     sizes = {s: constants.SELF_CLASSES if s == "self" else constants.TARGET_SIZE for s in recipe.sources}
-    network = network_of(recipe, sizes, SCALER, execution.precision, execution.replicas, execution.xla)
+    network = network_of(recipe, sizes, SCALER, execution.precision, execution.replicas, execution.xla, bool(options.get("together")))
     if mels:  # undoes the scale of int16
         network = dataclasses.replace(network, features=lambda mel: mel * FULL_SCALE)
     states = {g: GroupState(g, GroupLayout.of(network, g), execution.distribution) for g in network.groups}
     step = Step(recipe, network, states, list(sizes.values()), 1_000_000, execution.xla)
-    schedule: Any = SimpleNamespace(joint=recipe.training.schedule == "joint", sources=recipe.sources)
-    return MultiStep(step, schedule, execution), execution, network
+    return partial(MultiStep, step, execution), execution
 
 
 class Constant:
@@ -107,13 +107,13 @@ def constant_batch(recipe: Recipe, replicas: int, mels: bool) -> Batch:
     )
 
 
-def _timed(multi: MultiStep, iterator: Any, steps_per_call: int) -> Callable[[int], float]:
+def _timed(make: MultiStep, sources: Iterator[int], steps_per_call: int) -> Callable[[int], float]:
     def measure(steps: int) -> float:
         started = time.perf_counter()
         left = steps
         while left:
             n = min(left, steps_per_call)
-            multi(iterator, n)
+            make(list(itertools.islice(sources, n)))
             left -= n
         return time.perf_counter() - started
 
@@ -122,10 +122,10 @@ def _timed(multi: MultiStep, iterator: Any, steps_per_call: int) -> Callable[[in
 
 def trainer(options: Mapping[str, Any]) -> Callable[[int], float]:
     """Steps on a constant batch; `mels` says that it holds ready mels."""
-    recipe, mels = recipe_of(options), bool(options.get("mels"))
-    multi, execution, _ = build(recipe, mels)
-    batch = constant_batch(recipe, execution.replicas, mels)
-    return _timed(multi, Constant(batch, execution.distribution), execution.steps_per_call)
+    make, execution = build(options)
+    batch = constant_batch(recipe_of(options), execution.replicas, bool(options.get("mels")))
+    source = itertools.repeat(int(batch.source))
+    return _timed(make(Constant(batch, execution.distribution)), source, execution.steps_per_call)
 
 
 def made_up_corpus(root: Path, n_tracks: int = N_TRACKS) -> ShardIndex:
@@ -171,11 +171,12 @@ def from_shards(options: Mapping[str, Any]) -> Callable[[int], float]:
     """Steps from shards on disk, as `kerasrep-train` makes them."""
     recipe = recipe_of(options)
     index = made_up_corpus(Path(options["corpus"]))
-    multi, execution, _ = build(recipe, mels=False)
+    make, execution = build(options)
     schedule = schedule_of(recipe, index, execution.replicas)
     dataset = training_dataset(schedule, index, 0)
-    iterator = iter(execution.distribution.distribute_datasets_from_function(lambda context: dataset))
-    return _timed(multi, iterator, execution.steps_per_call)
+    inputs = tf.distribute.InputOptions(experimental_fetch_to_device=True, experimental_per_replica_buffer_size=int(options.get("buffer", 1)))
+    iterator = iter(execution.distribution.distribute_datasets_from_function(lambda context: dataset, inputs))
+    return _timed(make(iterator), iter(schedule.source_of_step.tolist()), execution.steps_per_call)
 
 
 def batches_alone(options: Mapping[str, Any]) -> Callable[[int], float]:

@@ -132,7 +132,7 @@ class TrainingSettings(Settings):
         learning_rate: Of Adam, at the start.
         decay: `constant`, or `cosine` down to zero at the last step.
         schedule: `alternating` draws one source a step; `joint` uses all sources in each step.
-        steps_per_call: Steps in one call into TensorFlow.
+        steps_per_call: Steps between two looks at their losses and at a wish to stop.
         precision: Of the trunk; `auto` is bfloat16 on GPUs that have it, else float32.
         xla: Compile the step; `auto` does so on GPUs only.
         deterministic: TensorFlow's determinism; `auto` turns it on where nothing is compiled, as on CPUs.

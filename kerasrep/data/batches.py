@@ -115,8 +115,8 @@ def training_dataset(
         own: Replicas of this process, whose parts alone are read; all by default.
 
     Returns:
-        A dataset of `Batch`, an element a replica in each step, in order. With `own` it says that it has no
-        end, so that workers need not agree in each step that all of them have one more.
+        A dataset of `Batch`, an element a replica in each step, in order. It says that it has no end: else all
+        replicas would agree in each step that they have one more, for which the host would wait for GPUs.
     """
     mine, samples = range(schedule.replicas) if own is None else own, schedule.segment_samples
     read = _reader(index, samples)
@@ -128,8 +128,6 @@ def training_dataset(
 
     numbers = tf.data.Dataset.range(first_step * len(mine), schedule.n_steps * len(mine))
     dataset = _read(numbers, load, schedule.sizes, samples).prefetch(2 * len(mine))
-    if own is None:
-        return dataset
     return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY))
 
 

@@ -12,12 +12,13 @@ import hashlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
 
 from kerasrep import constants
-from kerasrep.model.compiled_layers import PairMaxPooling, PhaseConv2D
+from kerasrep.model.compiled_layers import GroupedDense, PairMaxPooling, PhaseConv2D
 
 Tensor = Any  # keras.KerasTensor while building, tf.Tensor while running
 
@@ -65,6 +66,9 @@ class BlockOptions:
         synchronised: Whether batch norm computes its statistics over all replicas.
         seed: Initial values depend on it and on the layer's name alone.
         compiled: Whether XLA will compile the layers: they are then in the form that it fuses best.
+        together: Whether branches run together where all of them are used.
+        groups: Branches that a layer computes side by side; each branch alone by default.
+        own_inputs: Whether each of them has channels of its own, or all have the same ones.
     """
 
     width: float = 1.0
@@ -73,6 +77,9 @@ class BlockOptions:
     synchronised: bool = False
     seed: int = 0
     compiled: bool = False
+    together: bool = False
+    groups: int = 1
+    own_inputs: bool = False
 
     def layer_seed(self, name: str) -> int:
         """A seed for one weight, the same in every process."""
@@ -80,8 +87,8 @@ class BlockOptions:
         return int.from_bytes(digest[:4], "little") >> 1
 
     def filters(self, geometry: BlockGeometry) -> int:
-        """Output channels of a block at this width."""
-        return max(1, round(geometry.filters * self.width))
+        """Output channels of a block at this width, of all branches that it computes."""
+        return self.groups * max(1, round(geometry.filters * self.width))
 
 
 @keras.saving.register_keras_serializable(package="kerasrep")
@@ -254,6 +261,7 @@ def conv_block(x: Tensor, number: int, prefix: str, options: BlockOptions) -> Te
         geometry.kernel,
         strides=geometry.strides,
         padding=padding,
+        groups=options.groups if options.own_inputs else 1,
         kernel_initializer=_glorot(f"{name}/kernel", options),
         bias_initializer=_torch_uniform(fan_in, f"{name}/bias", options),
         name=name,
@@ -286,8 +294,9 @@ def embedding_block(x: Tensor, prefix: str, options: BlockOptions) -> Tensor:
     """
     name = f"{prefix}_fc"
     x = keras.layers.GlobalAveragePooling2D(name=f"{prefix}_pool", dtype=options.precision)(x)
-    x = keras.layers.Dense(
-        constants.EMBEDDING_SIZE,
+    kind = keras.layers.Dense if options.groups == 1 else partial(GroupedDense, options.groups)
+    x = kind(
+        options.groups * constants.EMBEDDING_SIZE,
         kernel_initializer=_glorot(f"{name}/kernel", options),
         bias_initializer=_torch_uniform(x.shape[-1], f"{name}/bias", options),
         name=name,

@@ -51,6 +51,43 @@ def _pooled(x: Tensor) -> tuple[Tensor, Any]:
     return largest, gradient
 
 
+class GroupedDense(keras.layers.Layer):
+    """Dense layers side by side, each on channels of its own; their kernels lie side by side as well."""
+
+    def __init__(
+        self, groups: int, units: int, kernel_initializer: Any, bias_initializer: Any, **kwargs: Any
+    ) -> None:
+        """Keep the sizes.
+
+        Args:
+            groups: Dense layers.
+            units: Outputs of all of them.
+            kernel_initializer: Of [inputs of one, units].
+            bias_initializer: Of [units].
+            kwargs: Of every layer.
+        """
+        super().__init__(**kwargs)
+        self.groups, self.units = groups, units
+        self._initializers = kernel_initializer, bias_initializer
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make kernel and bias."""
+        shape, (kernel, bias) = (input_shape[-1] // self.groups, self.units), self._initializers
+        self.kernel = self.add_weight(shape=shape, initializer=kernel, name="kernel")
+        self.bias = self.add_weight(shape=shape[1:], initializer=bias, name="bias")
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """[batch, inputs] -> [batch, units]."""
+        size, groups = int(self.kernel.shape[0]), self.groups
+        kernel = tf.reshape(tf.convert_to_tensor(self.kernel), (size, groups, -1))
+        found = tf.einsum("bgi,igu->bgu", tf.reshape(inputs, (-1, groups, size)), tf.cast(kernel, self.compute_dtype))
+        return tf.reshape(found, (-1, self.units)) + tf.cast(tf.convert_to_tensor(self.bias), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """[batch, inputs] -> [batch, units]."""
+        return (*input_shape[:-1], self.units)
+
+
 class PhaseConv2D(keras.layers.Conv2D):
     """A convolution with stride 2 in frames and 1 in bands, as one over squares of 2x2 inputs.
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kerasrep import constants
 from kerasrep.model.blocks import BlockOptions, Tensor, build_head, conv_block, embedding_block
+from kerasrep.model.branches import BranchesTogether, branches_together
 from kerasrep.model.frontend import as_constants, build_frontend
 from kerasrep.recipe import AudioSettings, Recipe
 
@@ -53,6 +54,7 @@ class Network:
         heads: Source -> model from the embedding (for `self` two, side by side) to logits.
         embedder: waveform -> dict: `embedding` [batch, 256 x branches], the branches side by side, and
             `embedding_SOURCE` [batch, 256] for each branch (not for ms-sr@fc).
+        together: The trunk with its branches run together; where that was asked for and there are several.
     """
 
     strategy: str
@@ -63,6 +65,7 @@ class Network:
     encoders: Mapping[str, keras.Model]
     heads: Mapping[str, keras.Model]
     embedder: keras.Model
+    together: BranchesTogether | None = None
 
     def logits(self, source: str, mel: Tensor, training: bool) -> Tensor:
         """Logits of one source alone.
@@ -95,7 +98,8 @@ class Network:
         Returns:
             Source -> float32 [batch, size]; for `self` [batch / 2, 2].
         """
-        embeddings = self.trunk(mel, training=training)
+        trunk = self.trunk if self.together is None else self.together
+        embeddings = trunk(mel, training=training)
         logits = {}
         for source in self.sources:
             embedding = embeddings[SHARED if self.branches == (SHARED,) else source]
@@ -193,7 +197,10 @@ def build_network(
     if branches != (SHARED,):
         outputs |= {f"embedding_{b}": found[b] for b in branches}
     embedder = keras.Model(waveform, outputs, name="embedder")
-    return Network(strategy, tuple(sources), branches, features, trunk, encoders, heads, embedder)
+    together = None
+    if options.together and len(branches) > 1:
+        together = branches_together(trunk, branches, options)
+    return Network(strategy, tuple(sources), branches, features, trunk, encoders, heads, embedder, together)
 
 
 def _encode(mel: Tensor, strategy: str, sources: tuple[str, ...], options: BlockOptions) -> dict[str, Tensor]:
@@ -225,6 +232,7 @@ def network_of(
     precision: str = "float32",
     replicas: int = 1,
     compiled: bool = False,
+    together: bool = False,
 ) -> Network:
     """Build the network that a recipe describes.
 
@@ -235,6 +243,7 @@ def network_of(
         precision: Keras dtype policy of the trunk.
         replicas: With one, there is nothing to synchronise.
         compiled: Whether XLA will compile it.
+        together: Whether branches run together where all of them are used.
     """
     options = BlockOptions(
         width=recipe.model.width,
@@ -243,5 +252,6 @@ def network_of(
         synchronised=replicas > 1 and recipe.distribution.batch_norm == "synchronised",
         seed=recipe.seed,
         compiled=compiled,
+        together=together,
     )
     return build_network(recipe.strategy, recipe.sources, sizes, recipe.audio, options, scaler)

@@ -28,7 +28,7 @@ class Execution:
         precision: Keras dtype policy of the trunk.
         xla: Whether steps are compiled.
         deterministic: Whether TensorFlow's determinism is on.
-        steps_per_call: Steps in one call into TensorFlow.
+        steps_per_call: Steps between two looks at their losses.
         workers: The processes that train together.
     """
 

@@ -1,4 +1,4 @@
-"""The loop: calls of several steps, epochs, validation, checkpoints, and every way a training can stop."""
+"""The loop: several steps at a time, epochs, validation, checkpoints, and every way a training can stop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import re
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from kerasrep.console import Progress as Display
 from kerasrep.data.batches import Batch, training_dataset
-from kerasrep.data.schedule import JOINT, Schedule
+from kerasrep.data.schedule import Schedule
 from kerasrep.data.shards import ShardIndex
 from kerasrep.errors import DataError, RunError
 from kerasrep.stop_requests import stop_requests
 from kerasrep.training.checkpoint import Progress
 from kerasrep.training.devices import Execution
-from kerasrep.training.step import Step, StepResult
+from kerasrep.training.step import Step
+from kerasrep.training.totals import NotFinite
 
 
 class Interrupted(RunError):  # noqa: N818 (it is not an error that the user made)
@@ -33,51 +34,52 @@ class Interrupted(RunError):  # noqa: N818 (it is not an error that the user mad
         self.exit_code = 128 + number
 
 
-class NotFinite(NamedTuple):
-    """A step whose loss or gradient is not finite.
+class MultiStep:
+    """Several steps between two looks at their figures.
 
-    Attributes:
-        step: Its number.
-        sources: Positions of the sources concerned.
+    The host starts each step by a call that returns nothing, so that it does not wait for a GPU and gives it
+    the next step early; in a loop inside TensorFlow a GPU waited for the host between two steps.
     """
 
-    step: int
-    sources: tuple[int, ...]
+    def __init__(self, step: Step, execution: Execution, iterator: Iterator[Batch]) -> None:
+        """Keep the parts; the first step of each source traces.
 
+        Args:
+            step: Makes one step on a replica.
+            execution: Devices.
+            iterator: Of the distributed dataset, which must say that it has no end.
+        """
+        self._step, self._distribution, self._iterator = step, execution.distribution, iterator
+        self._functions: dict[int, Callable[[], None]] = {}
 
-class MultiStep:
-    """Several steps in one call into TensorFlow, on all replicas."""
-
-    def __init__(self, step: Step, schedule: Schedule, execution: Execution) -> None:
-        """Keep the parts; the first call traces."""
-        self._step, self._joint = step, schedule.joint
-        self._n_sources = len(schedule.sources)
-        self._distribution = execution.distribution
-        self._call = tf.function(self._steps)
-        self._several = execution.workers.size > 1
-        self._sum = tf.function(self._sum_of_all)
-        self._tally = tf.function(_tally, jit_compile=True) if execution.xla else _tally
-
-    def __call__(
-        self, iterator: Iterator[Batch], n_steps: int
-    ) -> tuple[NDArray[np.float64], NotFinite | None]:
+    def __call__(self, sources: Iterable[int]) -> tuple[NDArray[np.float64], NotFinite | None]:
         """Make steps.
 
         Args:
-            iterator: Of the distributed dataset.
-            n_steps: How many.
+            sources: Position of each step's source, as the batches have it too; -1 uses all.
 
         Returns:
-            Sums of loss, agreement and uses, float64 [3, sources]; and the first step whose loss was not
-            finite, if there was one.
+            See `Totals.take`.
         """
-        sums, bad, bad_losses = self._call(iterator, tf.constant(n_steps))
-        fault = None
-        if int(bad) >= 0:
-            fault = NotFinite(int(bad), tuple(np.flatnonzero(~np.isfinite(bad_losses.numpy())).tolist()))
-        return sums.numpy().astype(np.float64), fault
+        for source in sources:
+            if source not in self._functions:
+                self._functions[source] = tf.function(partial(self._one, source), autograph=False)
+            self._functions[source]()
+        return self._step.totals.take()
 
-    def asked(self, number: int) -> int:
+    def _one(self, source: int) -> None:
+        self._distribution.run(self._step.run, args=(source, next(self._iterator)))
+
+
+class StopVote:
+    """Whether any worker was asked to stop, so that all of them stop after the same step."""
+
+    def __init__(self, execution: Execution) -> None:
+        """Keep what the workers share."""
+        self._distribution, self._several = execution.distribution, execution.workers.size > 1
+        self._sum = tf.function(self._sum_of_all)
+
+    def __call__(self, number: int) -> int:
         """The signal by which any worker was asked to stop, or 0; all have to call this at the same step.
 
         Args:
@@ -95,41 +97,8 @@ class MultiStep:
             placed = 1.0 * value  # on the replica's device, which the reduction asks for
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, placed)
 
-        return self._first(self._distribution.run(reduce, args=(values,)))
-
-    def _steps(self, iterator: Iterator[Batch], n_steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        sums, bad = tf.zeros((3, self._n_sources)), tf.constant(-1, tf.int64)
-        bad_losses = tf.zeros((self._n_sources,))
-        for _ in tf.range(n_steps):
-            batch = next(iterator)
-            result = self._one(batch)
-            sums, bad, bad_losses = self._tally(sums, bad, bad_losses, result, self._first(batch.step))
-        return sums, bad, bad_losses
-
-    def _one(self, batch: Batch) -> StepResult:
-        if self._joint:
-            return self._on_replicas(JOINT, batch)
-        branches = [partial(self._on_replicas, source, batch) for source in range(self._n_sources)]
-        if len(branches) == 1:
-            return branches[0]()
-        result: StepResult = tf.switch_case(self._first(batch.source), branches)
-        return result
-
-    def _on_replicas(self, source: int, batch: Batch) -> StepResult:
-        result = self._distribution.run(self._step.run, args=(source, batch))
-        return StepResult(*(self._first(value) for value in result))
-
-    def _first(self, value: Any) -> tf.Tensor:
-        return self._distribution.experimental_local_results(value)[0]
-
-
-def _tally(
-    sums: tf.Tensor, bad: tf.Tensor, bad_losses: tf.Tensor, result: StepResult, number: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Add a step's figures to the sums, and keep the first step that went wrong."""
-    sums += tf.stack([result.loss * result.used, result.agreement * result.used, result.used])
-    first_fault = (bad < 0) & ~tf.reduce_all(tf.math.is_finite(result.loss))
-    return sums, tf.where(first_fault, number, bad), tf.where(first_fault, result.loss, bad_losses)
+        found = self._distribution.run(reduce, args=(values,))
+        return self._distribution.experimental_local_results(found)[0]
 
 
 class Keeper(Protocol):
@@ -150,8 +119,8 @@ class Loop:
     ) -> None:
         """Keep the parts; nothing is read yet."""
         self._schedule, self._index, self._execution = schedule, index, execution
-        self._epoch_steps = epoch_steps
-        self._multi_step = MultiStep(step, schedule, execution)
+        self._step, self._epoch_steps = step, epoch_steps
+        self._vote = StopVote(execution)
 
     def run(self, progress: Progress, keeper: Keeper, show: bool) -> None:
         """Train from `progress.step` to the end.
@@ -166,12 +135,13 @@ class Loop:
         dataset = training_dataset(schedule, self._index, progress.step, own)
         distribution = self._execution.distribution
         iterator = iter(distribution.distribute_datasets_from_function(lambda context: dataset))
+        make = MultiStep(self._step, self._execution, iterator)
         bar = Display(schedule.n_steps, "training", "step", show, progress.step)
         epoch = _Throughput()
         with stop_requests() as request, bar:
             while progress.step < schedule.n_steps:
                 left = self._epoch_steps - progress.step % self._epoch_steps
-                call = self._call(iterator, min(self._execution.steps_per_call, left), progress)
+                call = self._call(make, min(self._execution.steps_per_call, left), progress)
                 epoch = epoch + call
                 bar.set_postfix(_losses(schedule, progress.sums, call.rate))
                 bar.update(call.steps)
@@ -179,14 +149,14 @@ class Loop:
                     finished, progress.sums = progress.sums, np.zeros_like(progress.sums)
                     keeper.epoch_done(progress.step // self._epoch_steps, finished, epoch.rate)
                     epoch = _Throughput()
-                if number := self._multi_step.asked(request.number):
+                if number := self._vote(request.number):
                     keeper.save()
                     raise _interrupted(number, progress.step, schedule.n_steps)
 
-    def _call(self, iterator: Iterator[Batch], count: int, progress: Progress) -> _Throughput:
+    def _call(self, make: MultiStep, count: int, progress: Progress) -> _Throughput:
         """Make `count` steps and add them to `progress`."""
         started = time.perf_counter()
-        sums, fault = self._multi_step(iterator, count)
+        sums, fault = make(self._schedule.source_of_step[progress.step : progress.step + count].tolist())
         seconds = time.perf_counter() - started
         if fault is not None:
             raise RunError(self._describe(fault))

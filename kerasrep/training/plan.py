@@ -16,7 +16,7 @@ from kerasrep.recipe import Recipe
 from kerasrep.run_directory import PreparedDirectory
 from kerasrep.training.devices import Execution, choose_execution
 from kerasrep.training.inputs import TrainingData, steps_of_tracks, steps_per_epoch
-from kerasrep.training.step import Step, StepResult
+from kerasrep.training.step import Step
 from kerasrep.training.vectors import GroupLayout, GroupState
 
 TIMED_STEPS = 3
@@ -96,14 +96,15 @@ def _time(recipe: Recipe, step: Step, source: int, sizes: tuple[int, ...], execu
     batch = _noise(recipe, source, sizes, execution.replicas)
 
     @tf.function  # type: ignore[untyped-decorator]
-    def once() -> StepResult:
-        result: StepResult = execution.distribution.run(step.run, args=(source, batch))
-        return StepResult(*(execution.distribution.experimental_local_results(v)[0] for v in result))
+    def once() -> None:
+        execution.distribution.run(step.run, args=(source, batch))
 
     once()
+    step.totals.take()
     started = time.perf_counter()
     for _ in range(TIMED_STEPS):
-        once().loss.numpy()
+        once()
+    step.totals.take()
     return (time.perf_counter() - started) / TIMED_STEPS
 
 

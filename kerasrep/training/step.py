@@ -18,6 +18,7 @@ from kerasrep.model.blocks import Share, batch_share
 from kerasrep.model.frontend import in_chunks
 from kerasrep.model.strategies import SHARED, Network
 from kerasrep.recipe import Recipe
+from kerasrep.training.totals import Tally, Totals
 from kerasrep.training.vectors import PARTS, GroupState
 
 #: Vectors by part, for each group of a step.
@@ -100,22 +101,12 @@ def loss_scale(recipe: Recipe, source: str, size: int) -> float:
     return 1.0 / (constants.SELF_CLASSES if source == "self" else size)
 
 
-class StepResult(NamedTuple):
-    """What a step reports.
+class Step:
+    """Training steps of a network on the replicas of a distribution.
 
     Attributes:
-        loss: float32 [sources], mean divergence in nats; 0 where a source was not used.
-        agreement: float32 [sources].
-        used: float32 [sources], 1 where a source was used.
+        totals: Figures of the steps made so far; a step itself returns nothing, so that nobody waits for it.
     """
-
-    loss: tf.Tensor
-    agreement: tf.Tensor
-    used: tf.Tensor
-
-
-class Step:
-    """Training steps of a network on the replicas of a distribution."""
 
     def __init__(
         self,
@@ -129,6 +120,7 @@ class Step:
         """Keep what all steps have in common; nothing is traced yet."""
         self._recipe, self._network, self._states = recipe, network, states
         self._sizes, self._n_steps = sizes, n_steps
+        self.totals = Totals(len(sizes), next(iter(states.values())).distribution)
         self._functions: dict[tuple[str, int], Callable[..., Any]] = {}
         self._xla = xla
         self._features = in_chunks(lambda waveform: network.features(to_float(waveform)))
@@ -141,7 +133,7 @@ class Step:
         shared = (SHARED,) if SHARED in self._states else ()
         return (*shared, self._network.sources[source])
 
-    def run(self, source: int, batch: Batch) -> StepResult:
+    def run(self, source: int, batch: Batch) -> None:
         """Make one step on the present replica.
 
         Args:
@@ -150,9 +142,9 @@ class Step:
         """
         groups, twin = self.groups(source), self._twin(source)
         before = tuple(self._states[group].local() for group in groups)
+        so_far, place = self.totals.local(), tf.constant(source, tf.int64)
         places = range(len(self._sizes)) if source < 0 else (source,)
         data = (
-            batch.step,
             self._first_seed(source),
             tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64),
             batch.waveform,
@@ -160,13 +152,13 @@ class Step:
             tuple(batch.weights[place] for place in places),
         )
         if tf.distribute.get_replica_context().num_replicas_in_sync == 1:
-            after, reported = self._whole(twin)(before, batch.uses, *data)
+            after, tally = self._whole(twin)(before, so_far, place, batch.step, batch.uses, *data)
         else:
-            slopes = _reduce(*self._gradient(twin)(before, *data))
-            after, reported = self._update(twin)(before, batch.step, batch.uses, *slopes), slopes[-1]
+            slopes = _reduce(*self._gradient(twin)(before, batch.step, *data))
+            after, tally = self._update(twin)(before, so_far, place, batch.step, batch.uses, *slopes)
         for group, values in zip(groups, after, strict=True):
             self._states[group].update(values)
-        return self._result(source, reported)
+        self.totals.update(tally)
 
     def _twin(self, source: int) -> int:
         """The first source whose branch and head have the same shapes.
@@ -181,19 +173,21 @@ class Step:
         ]
         return kinds.index(kinds[source])
 
-    def _result(self, source: int, reported: tf.Tensor) -> StepResult:
-        """Spread the figures of the sources in a batch, float32 [3 x used], over all sources."""
+    def _figures(self, source: int, place: tf.Tensor, reported: tf.Tensor) -> tf.Tensor:
+        """Spread figures, float32 [3 x used], over all sources, float32 [3, sources]; 0 where not used."""
         figures = tf.reshape(reported, (3, -1))
-        if source >= 0:
-            figures = tf.where(tf.range(len(self._sizes)) == source, figures, 0.0)  # not NaN x 0
-        return StepResult(*tf.unstack(figures))
+        if source < 0:
+            return figures
+        return tf.where(tf.range(len(self._sizes), dtype=tf.int64) == place, figures, 0.0)  # not NaN x 0
 
     def _whole(self, source: int) -> Callable[..., Any]:
         """A step that needs no other replica: one function, so that one call launches all of it."""
 
-        def function(before: _Values, uses: tf.Tensor, step: tf.Tensor, *data: Any) -> Any:
+        def function(
+            before: _Values, so_far: Tally, place: tf.Tensor, step: tf.Tensor, uses: tf.Tensor, *data: Any
+        ) -> Any:
             slopes = self._plain_gradient(source)(before, step, *data)
-            return self._plain_update(source)(before, step, uses, *slopes), slopes[-1]
+            return self._plain_update(source)(before, so_far, place, step, uses, *slopes)
 
         return self._once("whole", source, function)
 
@@ -212,16 +206,18 @@ class Step:
         return self._functions[name, source]
 
     def _plain_update(self, source: int) -> Callable[..., Any]:
-        """Values of the groups after a step, out of those before it and the gradient."""
+        """Values of the groups and the tally after a step, out of those before it and the gradient."""
 
         def function(
             before: _Values,
+            so_far: Tally,
+            place: tf.Tensor,
             step: tf.Tensor,
             uses: tf.Tensor,
             gradient: tf.Tensor,
             statistics: tf.Tensor,
             reported: tf.Tensor,
-        ) -> _Values:
+        ) -> tuple[_Values, Tally]:
             groups = self.groups(source)
             layouts = [self._states[group].layout for group in groups]
             gradients = tf.split(gradient, [layout.weights.total for layout in layouts])
@@ -240,7 +236,7 @@ class Step:
                     has = used[self._network.sources.index(group)] > 0
                     new = {name: tf.where(has, value, old[name]) for name, value in new.items()}
                 after.append(new)
-            return tuple(after)
+            return tuple(after), so_far.with_step(step, self._figures(source, place, reported))
 
         return function
 
@@ -254,6 +250,7 @@ class Step:
         """Gradient, new statistics and figures of a source, as a function of tensors alone."""
         layouts = [self._states[group].layout for group in self.groups(source)]
         names = self._network.sources if source < 0 else (self._network.sources[source],)
+        together = self._network.together if source < 0 else None
 
         def function(
             before: _Values,
@@ -272,12 +269,17 @@ class Step:
                 for layout, values in zip(layouts, before, strict=True):
                     mapping += layout.weights.split(values["weights"])
                     mapping += layout.statistics.split(values["statistics"])
+                if together is not None:
+                    mapping += together.joined(mapping)
                 with keras.StatelessScope(state_mapping=mapping) as scope:
                     logits = self._logits(source, waveform, replica)
                 loss, reported = self._loss(names, logits, targets, example_weights)
             gradient = tape.gradient(loss, weights, unconnected_gradients="zero")
+            own = {} if together is None else together.divided(scope.get_current_value)
             new = [
-                layout.statistics.join([scope.get_current_value(v) for v in layout.statistics.variables])
+                layout.statistics.join(
+                    [own.get(id(v), scope.get_current_value(v)) for v in layout.statistics.variables]
+                )
                 for layout in layouts
             ]
             faults = [_fault(slope, part) for slope, part in zip(gradient, new, strict=True)]

@@ -120,7 +120,7 @@ class GroupState:
                 for part in PARTS
                 if initial[part].size
             }
-        self._distribution = distribution
+        self.distribution = distribution
 
     def local(self) -> dict[str, tf.Tensor]:
         """Values on the present replica."""
@@ -131,7 +131,7 @@ class GroupState:
         """The first replica's values."""
         if part not in self.variables:
             return tf.zeros((0,))
-        return self._distribution.experimental_local_results(self.variables[part])[0].read_value()
+        return self.distribution.experimental_local_results(self.variables[part])[0].read_value()
 
     def update(self, values: dict[str, tf.Tensor]) -> None:
         """Write values on the present replica."""
@@ -146,7 +146,7 @@ class GroupState:
         """Write saved vectors to all replicas."""
         for part, everywhere in self.variables.items():
             value = arrays[f"{self.name}.{part}"]
-            for variable in self._distribution.experimental_local_results(everywhere):
+            for variable in self.distribution.experimental_local_results(everywhere):
                 variable.assign(value)
 
     def fill_network(self) -> None:

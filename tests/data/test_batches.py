@@ -148,7 +148,9 @@ def test_batches_hold_what_the_schedule_plans_wherever_they_begin(index, targets
         tuple(dataset.element_spec),
         tuple(batch_spec(sizes, SEGMENT)),
     )
-    elements = list(dataset)
+    elements = list(dataset.take(10))  # it says that it has no end
+    with pytest.raises(tf.errors.FailedPreconditionError, match="contained only 10 elements"):
+        list(dataset)
     assert [(int(e.step)) for e in elements] == [step for step in range(4, 9) for _ in range(2)]
     for number, element in enumerate(elements):
         plan = plans.plan(4 + number // 2, number % 2)

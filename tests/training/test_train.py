@@ -344,7 +344,7 @@ def test_replicas_that_average_their_statistics_hold_equal_vectors(tiny_recipe, 
     dataset = training_dataset(schedule, data.index, 0)
     batches = iter(execution.distribution.distribute_datasets_from_function(lambda context: dataset))
     before = {group: state.arrays() for group, state in states.items()}
-    MultiStep(step, schedule, execution)(batches, 4)
+    MultiStep(step, execution, batches)(schedule.source_of_step.tolist())
     for group, state in states.items():
         for part, variable in state.variables.items():
             first, second = execution.distribution.experimental_local_results(variable)

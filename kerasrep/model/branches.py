@@ -1,0 +1,96 @@
+"""Branches of the same shape, run together: one layer computes all of them side by side.
+
+In the joint schedule every branch sees the same segments. On a GPU eight small convolutions after one
+another leave it idle between them; one convolution in eight groups does not. The layers that compute all
+branches have variables of their own, which are never used: a step puts the branches' values, side by side,
+in their place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kerasrep.model.blocks import BLOCKS, BlockOptions, conv_block, embedding_block
+
+Tensor = Any
+_Values = list[tuple[keras.Variable, tf.Tensor]]
+
+PREFIX = "together"
+
+
+class BranchesTogether:
+    """The trunk of a network, its branches run together."""
+
+    def __init__(self, model: keras.Model, parts: Sequence[tuple[keras.Variable, list[keras.Variable]]]) -> None:
+        """Keep the parts.
+
+        Args:
+            model: mel -> branch -> embedding.
+            parts: Each variable of the model's own, with those of the branches, side by side in their last axis.
+        """
+        self._model, self._parts = model, parts
+
+    def __call__(self, mel: Tensor, training: bool) -> dict[str, Tensor]:
+        """Embeddings of all branches, as the trunk gives them."""
+        found: dict[str, Tensor] = self._model(mel, training=training)
+        return found
+
+    def joined(self, values: _Values) -> _Values:
+        """Values of the model's own variables, out of those of the branches."""
+        of = {id(variable): value for variable, value in values}
+        return [(whole, tf.concat([of[id(one)] for one in own], -1)) for whole, own in self._parts]
+
+    def divided(self, value_of: Callable[[keras.Variable], tf.Tensor]) -> dict[int, tf.Tensor]:
+        """Values of the branches' variables, by their `id`, out of those of the model's own.
+
+        Args:
+            value_of: Present value of a variable.
+        """
+        found = {}
+        for whole, own in self._parts:
+            pieces = tf.split(value_of(whole), len(own), axis=-1)
+            found.update({id(one): piece for one, piece in zip(own, pieces, strict=True)})
+        return found
+
+
+def branches_together(trunk: keras.Model, branches: Sequence[str], options: BlockOptions) -> BranchesTogether:
+    """Build the trunk once more, with layers that compute all branches.
+
+    Args:
+        trunk: Standardised log-mel -> branch -> embedding.
+        branches: Their names, in order.
+        options: Of the branches' layers.
+    """
+    first = next(n for n in range(1, len(BLOCKS) + 1) if _has(trunk, f"{branches[0]}_conv{n}"))
+    shared = trunk.input
+    if first > 1:
+        number = first - 1
+        shared = trunk.get_layer(f"shared_conv{number}_{'pool' if BLOCKS[number - 1].pool else 'relu'}").output
+    layers: list[str] = []
+    x = shared
+    for number in range(first, len(BLOCKS) + 1):
+        own_inputs = number > first
+        x = conv_block(
+            x, number, PREFIX, dataclasses.replace(options, groups=len(branches), own_inputs=own_inputs)
+        )
+        layers += [f"conv{number}", f"conv{number}_bn"]
+    options = dataclasses.replace(options, groups=len(branches), own_inputs=True)
+    x = embedding_block(x, PREFIX, options)
+    layers += ["fc", "fc_bn"]
+    pieces = keras.ops.split(x, len(branches), axis=-1)
+    model = keras.Model(trunk.input, dict(zip(branches, pieces, strict=True)), name=PREFIX)
+    parts = []
+    for layer in layers:
+        own = [trunk.get_layer(f"{branch}_{layer}").variables for branch in branches]
+        for whole, *ones in zip(model.get_layer(f"{PREFIX}_{layer}").variables, *own, strict=True):
+            parts.append((whole, ones))
+    return BranchesTogether(model, parts)
+
+
+def _has(model: keras.Model, name: str) -> bool:
+    return any(layer.name == name for layer in model.layers)
