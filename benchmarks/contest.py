@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,12 +98,13 @@ def compete(
         Those that ran.
     """
     running = []
-    for one in contestants:
-        try:
-            one.start(script)
-            running.append(one)
-        except RuntimeError as error:
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 4)) as starters:
+        started = [starters.submit(one.start, script) for one in contestants]
+    for one, start in zip(contestants, started, strict=True):
+        if error := start.exception():
             print(json.dumps({**facts, "contestant": one.name, "failed": str(error)}), flush=True)
+        else:
+            running.append(one)
     steps = {}
     for one in running:
         one.ask(2)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasrep import constants
-from kerasrep.data.batches import Batch, SplitExamples, training_dataset
+from kerasrep.data.batches import Batch, SplitExamples, distributed, training_dataset
 from kerasrep.data.schedule import JOINT, Examples, Schedule, self_examples
 from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE, ShardIndex
 from kerasrep.model.folding import fold_batch_norm
@@ -54,12 +54,21 @@ def build(options: Mapping[str, Any]) -> tuple[Callable[[Any], MultiStep], Execu
     """Everything that makes steps, once it has an iterator.
 
     Args:
-        options: See `recipe_of`; `mels`: batches hold ready mels in the place of waveforms.
+        options: See `recipe_of`; `mels`: batches hold ready mels in the place of waveforms; `together`:
+            branches of the joint schedule run together, as on GPUs by default.
     """
     recipe, mels = recipe_of(options), bool(options.get("mels"))
     execution = choose_execution(recipe)
     sizes = {s: constants.SELF_CLASSES if s == "self" else constants.TARGET_SIZE for s in recipe.sources}
-    network = network_of(recipe, sizes, SCALER, execution.precision, execution.replicas, execution.xla, bool(options.get("together")))
+    network = network_of(
+        recipe,
+        sizes,
+        SCALER,
+        execution.precision,
+        execution.replicas,
+        execution.xla,
+        options.get("together", execution.together),
+    )
     if mels:  # undoes the scale of int16
         network = dataclasses.replace(network, features=lambda mel: mel * FULL_SCALE)
     states = {g: GroupState(g, GroupLayout.of(network, g), execution.distribution) for g in network.groups}
@@ -174,14 +183,14 @@ def from_shards(options: Mapping[str, Any]) -> Callable[[int], float]:
     make, execution = build(options)
     schedule = schedule_of(recipe, index, execution.replicas)
     dataset = training_dataset(schedule, index, 0)
-    inputs = tf.distribute.InputOptions(experimental_fetch_to_device=True, experimental_per_replica_buffer_size=int(options.get("buffer", 1)))
-    iterator = iter(execution.distribution.distribute_datasets_from_function(lambda context: dataset, inputs))
+    iterator = iter(distributed(dataset, execution.distribution))
     return _timed(make(iterator), iter(schedule.source_of_step.tolist()), execution.steps_per_call)
 
 
 def batches_alone(options: Mapping[str, Any]) -> Callable[[int], float]:
     """The input pipeline without any training: batches are made and dropped."""
     recipe = recipe_of(options)
+    choose_execution(recipe)  # or TensorFlow takes all memory of a GPU
     index = made_up_corpus(Path(options["corpus"]))
     dataset = training_dataset(schedule_of(recipe, index, 1), index, 0)
     options_ = tf.data.Options()

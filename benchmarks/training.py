@@ -190,6 +190,10 @@ def growth(arguments: argparse.Namespace) -> None:
                 options = {"kind": "step", "strategy": strategy, "schedule": schedule, "batch": batch}
                 options |= {"sources": SOURCES[-n:], "mels": arguments.gpus == 0}
                 made.append(Contestant(f"{n} sources", options, {}, batch))
+            if schedule == "joint" and strategy != "ms-sr@fc":
+                for name, together in (("apart", False), ("together", True)):
+                    chosen = options | {"together": together}
+                    made.append(Contestant(f"{n} sources, branches {name}", chosen, {}, batch))
             _compete(arguments, made, measure="growth", strategy=strategy, schedule=schedule, batch=batch)
 
 

@@ -24,6 +24,8 @@ from kerasrep.data.shards import FULL_SCALE, ShardIndex
 from kerasrep.errors import DataError
 
 MAX_THREADS = 8
+#: Batches that wait on each device: one is copied there while a step uses another.
+BATCHES_ON_DEVICE = 2
 
 _Read = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int16]]
 
@@ -115,8 +117,8 @@ def training_dataset(
         own: Replicas of this process, whose parts alone are read; all by default.
 
     Returns:
-        A dataset of `Batch`, an element a replica in each step, in order. It says that it has no end: else all
-        replicas would agree in each step that they have one more, for which the host would wait for GPUs.
+        A dataset of `Batch`, an element a replica in each step, in order. It says that it has no end: else
+        all replicas would agree in each step that they have one more, and the host would wait for GPUs.
     """
     mine, samples = range(schedule.replicas) if own is None else own, schedule.segment_samples
     read = _reader(index, samples)
@@ -129,6 +131,19 @@ def training_dataset(
     numbers = tf.data.Dataset.range(first_step * len(mine), schedule.n_steps * len(mine))
     dataset = _read(numbers, load, schedule.sizes, samples).prefetch(2 * len(mine))
     return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY))
+
+
+def distributed(dataset: tf.data.Dataset, distribution: tf.distribute.Strategy) -> Any:
+    """The batches of a training on the devices of its replicas, each there before it is needed.
+
+    Args:
+        dataset: Of `training_dataset`.
+        distribution: Deals consecutive elements out to consecutive replicas.
+    """
+    options = tf.distribute.InputOptions(
+        experimental_fetch_to_device=True, experimental_per_replica_buffer_size=BATCHES_ON_DEVICE
+    )
+    return distribution.distribute_datasets_from_function(lambda context: dataset, options)
 
 
 def plans_dataset(

@@ -19,6 +19,7 @@ from kerasrep.model.blocks import BLOCKS, BlockOptions, conv_block, embedding_bl
 
 Tensor = Any
 _Values = list[tuple[keras.Variable, tf.Tensor]]
+_Part = tuple[keras.Variable, list[keras.Variable]]
 
 PREFIX = "together"
 
@@ -26,12 +27,12 @@ PREFIX = "together"
 class BranchesTogether:
     """The trunk of a network, its branches run together."""
 
-    def __init__(self, model: keras.Model, parts: Sequence[tuple[keras.Variable, list[keras.Variable]]]) -> None:
+    def __init__(self, model: keras.Model, parts: Sequence[_Part]) -> None:
         """Keep the parts.
 
         Args:
             model: mel -> branch -> embedding.
-            parts: Each variable of the model's own, with those of the branches, side by side in their last axis.
+            parts: Each variable of the model's own, with those of the branches that lie in it side by side.
         """
         self._model, self._parts = model, parts
 
@@ -58,28 +59,25 @@ class BranchesTogether:
         return found
 
 
-def branches_together(trunk: keras.Model, branches: Sequence[str], options: BlockOptions) -> BranchesTogether:
+def branches_together(
+    trunk: keras.Model, branches: Sequence[str], n_shared: int, options: BlockOptions
+) -> BranchesTogether:
     """Build the trunk once more, with layers that compute all branches.
 
     Args:
         trunk: Standardised log-mel -> branch -> embedding.
         branches: Their names, in order.
+        n_shared: Blocks that they have in common.
         options: Of the branches' layers.
     """
-    first = next(n for n in range(1, len(BLOCKS) + 1) if _has(trunk, f"{branches[0]}_conv{n}"))
-    shared = trunk.input
-    if first > 1:
-        number = first - 1
-        shared = trunk.get_layer(f"shared_conv{number}_{'pool' if BLOCKS[number - 1].pool else 'relu'}").output
-    layers: list[str] = []
-    x = shared
-    for number in range(first, len(BLOCKS) + 1):
-        own_inputs = number > first
-        x = conv_block(
-            x, number, PREFIX, dataclasses.replace(options, groups=len(branches), own_inputs=own_inputs)
-        )
+    first = f"{branches[0]}_conv{n_shared + 1}"
+    x = trunk.get_layer(first).input if n_shared else trunk.input  # which the first block pads
+    options = dataclasses.replace(options, groups=len(branches))
+    layers = []
+    for number in range(n_shared + 1, len(BLOCKS) + 1):
+        own_inputs = number > n_shared + 1  # the first of them all take what is shared
+        x = conv_block(x, number, PREFIX, dataclasses.replace(options, own_inputs=own_inputs))
         layers += [f"conv{number}", f"conv{number}_bn"]
-    options = dataclasses.replace(options, groups=len(branches), own_inputs=True)
     x = embedding_block(x, PREFIX, options)
     layers += ["fc", "fc_bn"]
     pieces = keras.ops.split(x, len(branches), axis=-1)
@@ -90,7 +88,3 @@ def branches_together(trunk: keras.Model, branches: Sequence[str], options: Bloc
         for whole, *ones in zip(model.get_layer(f"{PREFIX}_{layer}").variables, *own, strict=True):
             parts.append((whole, ones))
     return BranchesTogether(model, parts)
-
-
-def _has(model: keras.Model, name: str) -> bool:
-    return any(layer.name == name for layer in model.layers)

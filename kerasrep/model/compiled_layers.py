@@ -78,10 +78,12 @@ class GroupedDense(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """[batch, inputs] -> [batch, units]."""
-        size, groups = int(self.kernel.shape[0]), self.groups
-        kernel = tf.reshape(tf.convert_to_tensor(self.kernel), (size, groups, -1))
-        found = tf.einsum("bgi,igu->bgu", tf.reshape(inputs, (-1, groups, size)), tf.cast(kernel, self.compute_dtype))
-        return tf.reshape(found, (-1, self.units)) + tf.cast(tf.convert_to_tensor(self.bias), self.compute_dtype)
+        size = int(self.kernel.shape[0])
+        kernel = tf.cast(tf.convert_to_tensor(self.kernel), self.compute_dtype)
+        bias = tf.cast(tf.convert_to_tensor(self.bias), self.compute_dtype)
+        inputs = tf.reshape(inputs, (-1, self.groups, size))
+        found = tf.einsum("bgi,igu->bgu", inputs, tf.reshape(kernel, (size, self.groups, -1)))
+        return tf.reshape(found, (-1, self.units)) + bias
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """[batch, inputs] -> [batch, units]."""

@@ -199,7 +199,8 @@ def build_network(
     embedder = keras.Model(waveform, outputs, name="embedder")
     together = None
     if options.together and len(branches) > 1:
-        together = branches_together(trunk, branches, options)
+        n_shared = constants.N_SHARED_BLOCKS[strategy]
+        together = branches_together(trunk, branches, n_shared, options)
     return Network(strategy, tuple(sources), branches, features, trunk, encoders, heads, embedder, together)
 
 

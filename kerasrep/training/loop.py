@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from kerasrep.console import Progress as Display
-from kerasrep.data.batches import Batch, training_dataset
+from kerasrep.data.batches import Batch, distributed, training_dataset
 from kerasrep.data.schedule import Schedule
 from kerasrep.data.shards import ShardIndex
 from kerasrep.errors import DataError, RunError
@@ -37,8 +37,9 @@ class Interrupted(RunError):  # noqa: N818 (it is not an error that the user mad
 class MultiStep:
     """Several steps between two looks at their figures.
 
-    The host starts each step by a call that returns nothing, so that it does not wait for a GPU and gives it
-    the next step early; in a loop inside TensorFlow a GPU waited for the host between two steps.
+    The host starts each step by a call that waits for the step before it, so that a GPU always has the next
+    one; in a loop inside TensorFlow it waited for the host between two steps. The host is not further ahead
+    either: TensorFlow copies a batch to a GPU after all that the GPU was given before.
     """
 
     def __init__(self, step: Step, execution: Execution, iterator: Iterator[Batch]) -> None:
@@ -50,7 +51,7 @@ class MultiStep:
             iterator: Of the distributed dataset, which must say that it has no end.
         """
         self._step, self._distribution, self._iterator = step, execution.distribution, iterator
-        self._functions: dict[int, Callable[[], None]] = {}
+        self._functions: dict[int, Callable[[], tf.Tensor]] = {}
 
     def __call__(self, sources: Iterable[int]) -> tuple[NDArray[np.float64], NotFinite | None]:
         """Make steps.
@@ -67,8 +68,10 @@ class MultiStep:
             self._functions[source]()
         return self._step.totals.take()
 
-    def _one(self, source: int) -> None:
+    def _one(self, source: int) -> tf.Tensor:
+        before = self._step.totals.on_host()
         self._distribution.run(self._step.run, args=(source, next(self._iterator)))
+        return before
 
 
 class StopVote:
@@ -134,7 +137,7 @@ class Loop:
         own = self._execution.own_replicas if self._execution.workers.size > 1 else None
         dataset = training_dataset(schedule, self._index, progress.step, own)
         distribution = self._execution.distribution
-        iterator = iter(distribution.distribute_datasets_from_function(lambda context: dataset))
+        iterator = iter(distributed(dataset, distribution))
         make = MultiStep(self._step, self._execution, iterator)
         bar = Display(schedule.n_steps, "training", "step", show, progress.step)
         epoch = _Throughput()

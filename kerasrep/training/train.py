@@ -111,7 +111,15 @@ def _network(
         save_scaler(run.scaler, fit_scaler(recipe, data.index, data.train.rows))
     workers.from_chief("scaler", None, recipe.distribution.prepare_seconds)
     scaler = load_scaler(run.scaler, recipe.audio.n_mels)
-    return network_of(recipe, data.sizes, scaler, execution.precision, execution.replicas, execution.xla)
+    return network_of(
+        recipe,
+        data.sizes,
+        scaler,
+        execution.precision,
+        execution.replicas,
+        execution.xla,
+        execution.together,
+    )
 
 
 class Trainer:

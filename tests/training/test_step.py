@@ -28,8 +28,8 @@ def make_recipe(strategy="ms-cr@2", **model):
     )
 
 
-def make_states(recipe, distribution=None, compiled=False):
-    network = network_of(recipe, SIZES, Scaler.identity(128), compiled=compiled)
+def make_states(recipe, distribution=None, compiled=False, together=False):
+    network = network_of(recipe, SIZES, Scaler.identity(128), compiled=compiled, together=together)
     distribution = distribution or tf.distribute.MirroredStrategy(["CPU:0"])
     states = {g: GroupState(g, GroupLayout.of(network, g), distribution) for g in network.groups}
     return network, states, distribution
@@ -56,8 +56,8 @@ def make_batch(source, examples=4, seed=0):
     )
 
 
-def run_step(recipe, source, batch=None, xla=False):
-    network, states, distribution = make_states(recipe, compiled=xla)
+def run_step(recipe, source, batch=None, xla=False, together=False):
+    network, states, distribution = make_states(recipe, compiled=xla, together=together)
     before = {group: state.arrays() for group, state in states.items()}
     step = Step(recipe, network, states, tuple(SIZES.values()), 10, xla)
     batch = make_batch(source) if batch is None else batch
@@ -185,6 +185,21 @@ def no_determinism():
     yield
     if before:
         config.enable_op_determinism()
+
+
+@pytest.mark.usefixtures("no_determinism")
+@pytest.mark.parametrize("strategy", ["mss-cr", "ms-cr@2", "ms-cr@6"])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_branches_that_run_together_make_the_same_joint_step(strategy, compiled):
+    recipe = make_recipe(strategy)
+    _, _, apart, losses = run_step(recipe, JOINT, xla=compiled)
+    _, _, together, found = run_step(recipe, JOINT, xla=compiled, together=True)
+    np.testing.assert_allclose(found.loss, losses.loss, rtol=1e-4)
+    for group, values in apart.items():
+        for part, bound in (("first_moment", 5e-3), ("statistics", 1e-5)):
+            name = f"{group}.{part}"
+            scale = np.abs(values[name]).max(initial=1e-12)
+            np.testing.assert_allclose(together[group][name] / scale, values[name] / scale, atol=bound)
 
 
 @pytest.mark.usefixtures("no_determinism")

@@ -16,7 +16,7 @@ import time
 import numpy as np
 import pytest
 
-from kerasrep.data.batches import training_dataset
+from kerasrep.data.batches import distributed, training_dataset
 from kerasrep.data.schedule import Schedule
 from kerasrep.errors import DataError, RecipeError, RunError
 from kerasrep.model.restore import restore_run
@@ -342,7 +342,7 @@ def test_replicas_that_average_their_statistics_hold_equal_vectors(tiny_recipe, 
     schedule = Schedule(recipe, data.train.by_source, data.index.samples, 4, execution.replicas)
     step = Step(recipe, network, states, [data.sizes[s] for s in recipe.sources], 4, execution.xla)
     dataset = training_dataset(schedule, data.index, 0)
-    batches = iter(execution.distribution.distribute_datasets_from_function(lambda context: dataset))
+    batches = iter(distributed(dataset, execution.distribution))
     before = {group: state.arrays() for group, state in states.items()}
     MultiStep(step, execution, batches)(schedule.source_of_step.tolist())
     for group, state in states.items():
