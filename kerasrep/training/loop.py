@@ -37,9 +37,8 @@ class Interrupted(RunError):  # noqa: N818 (it is not an error that the user mad
 class MultiStep:
     """Several steps between two looks at their figures.
 
-    The host starts each step by a call that waits for the step before it, so that a GPU always has the next
-    one; in a loop inside TensorFlow it waited for the host between two steps. The host is not further ahead
-    either: TensorFlow copies a batch to a GPU after all that the GPU was given before.
+    The host starts each step by a call that returns nothing and so waits for nothing: a GPU always has the
+    next step. In a loop inside TensorFlow it waited for the host between two steps.
     """
 
     def __init__(self, step: Step, execution: Execution, iterator: Iterator[Batch]) -> None:
@@ -51,7 +50,7 @@ class MultiStep:
             iterator: Of the distributed dataset, which must say that it has no end.
         """
         self._step, self._distribution, self._iterator = step, execution.distribution, iterator
-        self._functions: dict[int, Callable[[], tf.Tensor]] = {}
+        self._functions: dict[int, Callable[[], None]] = {}
 
     def __call__(self, sources: Iterable[int]) -> tuple[NDArray[np.float64], NotFinite | None]:
         """Make steps.
@@ -68,10 +67,8 @@ class MultiStep:
             self._functions[source]()
         return self._step.totals.take()
 
-    def _one(self, source: int) -> tf.Tensor:
-        before = self._step.totals.on_host()
+    def _one(self, source: int) -> None:
         self._distribution.run(self._step.run, args=(source, next(self._iterator)))
-        return before
 
 
 class StopVote:

@@ -79,13 +79,6 @@ class Totals:
         for variable, value in zip(self._variables, values, strict=True):
             variable.assign(value)
 
-    def on_host(self) -> tf.Tensor:
-        """`Tally.bad`, int64 [], inside a `tf.function`: the host has it when all steps before are made."""
-        _, everywhere, _ = self._variables
-        bad = self._distribution.experimental_local_results(everywhere)[0]
-        with tf.device("CPU:0"):
-            return tf.identity(bad.read_value())
-
     def take(self) -> tuple[NDArray[np.float64], NotFinite | None]:
         """Wait for the steps so far, and begin anew.
 
