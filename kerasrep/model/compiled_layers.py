@@ -70,7 +70,7 @@ class GroupedDense(keras.layers.Layer):
         self.groups, self.units = groups, units
         self._initializers = kernel_initializer, bias_initializer
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[int, ...]) -> None:
         """Make kernel and bias."""
         shape, (kernel, bias) = (input_shape[-1] // self.groups, self.units), self._initializers
         self.kernel = self.add_weight(shape=shape, initializer=kernel, name="kernel")
