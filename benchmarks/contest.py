@@ -60,6 +60,12 @@ class Contestant:
         self.process.stdin.flush()
         return self._answer()
 
+    def memory_mib(self) -> dict[str, int]:
+        """Peak of the memory that the process has held, and what it holds that no file has."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        kib = {line.split(":")[0]: int(line.split()[1]) for line in status.splitlines() if "kB" in line}
+        return {"peak_mib": kib["VmHWM"] // 1024, "not_of_files_mib": kib["RssAnon"] // 1024}
+
     def stop(self) -> None:
         """End the process."""
         self.process.stdin.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,17 @@ import tensorflow as tf
 from kerasrep import constants
 from kerasrep.data.batches import Batch, SplitExamples, distributed, training_dataset
 from kerasrep.data.schedule import JOINT, Examples, Schedule, self_examples
-from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE, ShardIndex
+from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE, ShardIndex, save_index
 from kerasrep.model.folding import fold_batch_norm
 from kerasrep.model.strategies import Scaler, network_of
 from kerasrep.recipe import Recipe
+from kerasrep.run_directory import PreparedDirectory
+from kerasrep.sources.targets import SourceTargets, TargetSet, save_targets
 from kerasrep.training.devices import Execution, choose_execution
+from kerasrep.training.inputs import TrainingData, steps_per_epoch
 from kerasrep.training.loop import MultiStep
 from kerasrep.training.step import Step
+from kerasrep.training.validation import Validator, mean_target_scores
 from kerasrep.training.vectors import GroupLayout, GroupState
 
 SCALER = Scaler(np.full(128, -30, np.float32), np.full(128, 15, np.float32))
@@ -163,6 +167,50 @@ def made_up_corpus(root: Path, n_tracks: int = N_TRACKS) -> ShardIndex:
     )
 
 
+def made_up_prepared(root: Path, shards: Path, n_tracks: int, sources: Sequence[str]) -> None:
+    """Index and targets of `n_tracks` tracks that share the made-up shards: a large corpus, a small disk."""
+    few = made_up_corpus(shards, 2 * TRACKS_A_SHARD)
+    places = np.arange(n_tracks) % len(few)
+    ids = np.char.add("TR", np.char.zfill(np.arange(n_tracks).astype(str), 16))  # as long as the real ones
+    index = dataclasses.replace(
+        few,
+        track_ids=ids,
+        split=np.asarray(np.arange(n_tracks) % 10 == 0, np.int8),
+        shard=few.shard[places],
+        offset_bytes=few.offset_bytes[places],
+        samples=few.samples[places],
+    )
+    root.mkdir(parents=True)
+    for name in few.shard_files:
+        (root / name).symlink_to(shards / name)
+    prepared = PreparedDirectory(root)
+    save_index(prepared, index)
+    targets = {}
+    for number, source in enumerate(source for source in sources if source != "self"):
+        values = np.random.default_rng(number).random((n_tracks, constants.TARGET_SIZE), np.float32)
+        values /= values.sum(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+        targets[source] = SourceTargets(ids, values)
+    save_targets(prepared.targets, TargetSet(targets, {}))
+
+
+def from_prepared(options: Mapping[str, Any]) -> Callable[[int], float]:
+    """Everything that a training holds in memory: prepared files, schedule, validation, vectors, steps."""
+    recipe = recipe_of(options)
+    data = TrainingData.open(recipe, PreparedDirectory(Path(options["prepared"])), check=False)
+    execution = choose_execution(recipe)
+    network = network_of(recipe, data.sizes, SCALER, execution.precision, execution.replicas, execution.xla)
+    states = {g: GroupState(g, GroupLayout.of(network, g), execution.distribution) for g in network.groups}
+    mean_target_scores(data.train, data.validation)
+    validator = Validator(recipe, network, states, data.validation, data.index)
+    validator.some_mels()
+    n_steps = steps_per_epoch(recipe, data) * recipe.training.epochs
+    schedule = Schedule(recipe, data.train.by_source, data.index.samples, n_steps, execution.replicas)
+    step = Step(recipe, network, states, [data.sizes[s] for s in recipe.sources], n_steps, execution.xla)
+    iterator = iter(distributed(training_dataset(schedule, data.index, 0), execution.distribution))
+    make = MultiStep(step, execution, iterator)
+    return _timed(make, map(int, schedule.source_of_step), execution.steps_per_call)
+
+
 def schedule_of(recipe: Recipe, index: ShardIndex, replicas: int, n_steps: int = 1_000_000) -> Schedule:
     """The schedule of a recipe on the made-up corpus, whose tracks have all sources."""
     rng = np.random.default_rng(1)
@@ -184,7 +232,7 @@ def from_shards(options: Mapping[str, Any]) -> Callable[[int], float]:
     schedule = schedule_of(recipe, index, execution.replicas)
     dataset = training_dataset(schedule, index, 0)
     iterator = iter(distributed(dataset, execution.distribution))
-    return _timed(make(iterator), iter(schedule.source_of_step.tolist()), execution.steps_per_call)
+    return _timed(make(iterator), map(int, schedule.source_of_step), execution.steps_per_call)
 
 
 def batches_alone(options: Mapping[str, Any]) -> Callable[[int], float]:

@@ -6,6 +6,7 @@
     python benchmarks/training.py shards          # end to end from shards, beside a constant batch
     python benchmarks/training.py settings        # settings of the training step beside the defaults
     python benchmarks/training.py growth          # cost against sources and branches
+    python benchmarks/training.py memory          # peak memory against tracks, to a million
     python benchmarks/training.py replicas        # two GPUs beside one
 
 Every contestant is a process of its own; they take turns, so that all meet the same load; medians of rounds.
@@ -18,6 +19,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -44,9 +47,13 @@ def worker(options: dict[str, Any]) -> None:
         return serve({"torch": torch.__version__, "threads": torch.get_num_threads()}, made)
     import ours
 
+    if kind == "prepare":
+        paths = Path(options["prepared"]), Path(options["corpus"])
+        return ours.made_up_prepared(*paths, options["tracks"], options["sources"])
     makers: dict[str, Callable[..., Callable[[int], float]]] = {
         "step": ours.trainer,
         "shards": ours.from_shards,
+        "prepared": ours.from_prepared,
         "batches": ours.batches_alone,
         "embed": ours.embedder,
         "frontend": ours.front_end,
@@ -215,6 +222,26 @@ def replicas(arguments: argparse.Namespace) -> None:
                 ratios(_compete(arguments, made, **facts), pairs, **facts)
 
 
+def memory(arguments: argparse.Namespace) -> None:
+    """Peak memory of a training against the tracks of its corpus; all eight sources."""
+    batch = arguments.batch[0]
+    with tempfile.TemporaryDirectory() as folder:
+        for tracks in arguments.tracks:
+            root = Path(folder) / str(tracks)
+            options = {"strategy": "ms-cr@4", "sources": SOURCES, "batch": batch}
+            made = {"kind": "prepare", "prepared": str(root), "corpus": folder, "tracks": tracks}
+            subprocess.run([sys.executable, __file__, "--worker", json.dumps(options | made)], check=True)
+            one = Contestant(f"{tracks} tracks", options | {"kind": "prepared", "prepared": str(root)})
+            one.start(Path(__file__))
+            seconds = [one.ask(8)["seconds"] / 8 for _ in range(3)]
+            line = {"measure": "memory", "tracks": tracks, "batch": batch, **one.memory_mib()}
+            one.stop()
+            on_disk = sum((root / name).stat().st_size for name in ("index.npz", "targets.npz"))
+            line |= {"index_and_targets_mib": round(on_disk / 2**20), "step_seconds": round(min(seconds), 3)}
+            print(json.dumps(line), flush=True)
+            shutil.rmtree(root)
+
+
 def _compete(arguments: argparse.Namespace, made: list[Contestant], **facts: Any) -> list[Contestant]:
     for one in made:
         if one.options["kind"].startswith("torch") and arguments.peer_python:
@@ -233,7 +260,7 @@ def main() -> None:
     if "--worker" in sys.argv:
         worker(json.loads(sys.argv[sys.argv.index("--worker") + 1]))
         return
-    measures = {f.__name__: f for f in (step, embed, frontend, shards, settings, growth, replicas)}
+    measures = {f.__name__: f for f in (step, embed, frontend, shards, settings, growth, memory, replicas)}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -244,6 +271,7 @@ def main() -> None:
     parser.add_argument("--peer-python", help="interpreter that has PyTorch, where it is another one")
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--precision", nargs="+", default=["float32", "mixed_bfloat16"], help="of replicas")
+    parser.add_argument("--tracks", type=int, nargs="+", default=[1000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--corpus", type=Path, help="where the made-up shards are kept")
     parser.add_argument("--allocator", default=ALLOCATORS, help="preloaded for the tuned peer")
     arguments = parser.parse_args()

@@ -8,7 +8,7 @@ it; consecutive elements belong to consecutive replicas, as `MirroredStrategy` d
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from kerasrep.data.crops import Buffers, OpenFiles, read_crops
 from kerasrep.data.schedule import Examples, Plan, Schedule, self_examples
 from kerasrep.data.shards import FULL_SCALE, ShardIndex
 from kerasrep.errors import DataError
+from kerasrep.mapped_arrays import release
 
 MAX_THREADS = 8
 #: Batches that wait on each device: one is copied there while a step uses another.
@@ -83,7 +84,8 @@ def split_examples(
     rows = index.rows(split)
     if len(rows) < 2:
         raise DataError(f"{index.root}: the {split} split has {len(rows)} tracks, two are needed: add tracks")
-    row_of = {str(index.track_ids[row]): int(row) for row in rows}
+    own_ids = index.track_ids[rows]
+    order = np.argsort(own_ids)
     by_source: dict[str, Examples] = {}
     for source in sources:
         if source == "self":
@@ -93,15 +95,16 @@ def split_examples(
             known = ", ".join(["self", *targets])
             raise DataError(f"sources: the corpus has no labels for '{source}'; it has {known}")
         ids, target = targets[source]
-        chosen = [place for place, track in enumerate(ids.tolist()) if track in row_of]
-        if not chosen:
+        found = order[np.minimum(np.searchsorted(own_ids, ids, sorter=order), len(order) - 1)]
+        places = np.flatnonzero(own_ids[found] == ids).astype(np.int32)
+        if not len(places):
             raise DataError(f"sources: no track of the {split} split has '{source}': remove it or add labels")
         if target.shape[1] < 2:
             raise DataError(
                 f"sources: all labels of '{source}' are alike, there is nothing to learn; remove the source"
             )
-        found = np.asarray([row_of[str(ids[place])] for place in chosen], np.int64)
-        by_source[source] = Examples(found, target[chosen])
+        by_source[source] = Examples(rows[found[places]], target, places)
+        release(ids)
     return SplitExamples(rows, by_source)
 
 
@@ -147,7 +150,7 @@ def distributed(dataset: tf.data.Dataset, distribution: tf.distribute.Strategy) 
 
 
 def plans_dataset(
-    plans: list[Plan], index: ShardIndex, sizes: tuple[int, ...], samples: int
+    plans: Sequence[Plan], index: ShardIndex, sizes: tuple[int, ...], samples: int
 ) -> tf.data.Dataset:
     """Batches of the given plans, in order."""
     read = _reader(index, samples)

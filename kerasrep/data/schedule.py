@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +35,22 @@ class Examples:
 
     Attributes:
         rows: int64 [n], rows of the shard index.
-        target: float32 [n, size]; for `self` empty.
+        target: float32 [tracks, size], which may lie in a file; for `self` empty.
+        places: int32 [n], rows of `target`; all of them in order by default.
     """
 
     rows: Int
     target: Float
+    places: NDArray[np.int32] | None = None
+
+    def targets(self, members: Int) -> Float:
+        """Targets of some examples, float32 [members, size].
+
+        Args:
+            members: int64 [members], positions in `rows`.
+        """
+        found: Float = self.target[members if self.places is None else self.places[members]]
+        return found
 
     @property
     def size(self) -> int:
@@ -102,10 +114,11 @@ class Schedule:
         self._everything = everything
         self._position = [_positions(e.rows, len(track_samples)) for e in self._examples]
         if self.joint:
-            self.source_of_step = np.full(n_steps, JOINT, np.int64)
+            self.source_of_step = np.full(n_steps, JOINT, np.int8)
         else:
             rng = np.random.default_rng([self._seed, _DRAW_SOURCE])
-            self.source_of_step = rng.integers(len(self.sources), size=n_steps, dtype=np.int64)
+            drawn = rng.integers(len(self.sources), size=n_steps, dtype=np.int64)
+            self.source_of_step = drawn.astype(np.int8)  # a million tracks make millions of steps
         self.uses_before = _uses_before(self.source_of_step, len(self.sources))
         self._permutation = lru_cache(maxsize=2 * len(self.sources) + 2)(self._draw_permutation)
 
@@ -132,7 +145,7 @@ class Schedule:
         starts = self._starts(step, self._examples[source].rows[members])
         part = self._part(size, replica)
         members = members[part]
-        target = self._examples[source].target[members]
+        target = self._examples[source].targets(members)
         weight = np.full(len(members), 1 / size, np.float32)
         return self._make(
             step, source, self._examples[source].rows[members], starts[part], {source: (target, weight)}
@@ -180,7 +193,7 @@ class Schedule:
         total = max(1, int((self._position[source][rows] >= 0).sum()))
         position = self._position[source][rows[local]]
         has = position >= 0
-        target = np.where(has[:, None], examples.target[position], np.float32(1 / examples.size))
+        target = np.where(has[:, None], examples.targets(position), np.float32(1 / examples.size))
         return target.astype(np.float32), (has / total).astype(np.float32)
 
     def _draw_pairs(self, stream: int, rows: Int, use: int, n_pairs: int) -> tuple[Int, Int]:
@@ -204,8 +217,9 @@ class Schedule:
             members[chosen] = order[places[chosen] - number * len(rows)]
         return members
 
-    def _draw_permutation(self, stream: int, number: int, size: int) -> Int:
-        return np.random.default_rng([self._seed, _DRAW_TRACKS, stream + 1, number]).permutation(size)
+    def _draw_permutation(self, stream: int, number: int, size: int) -> NDArray[np.int32]:
+        rng = np.random.default_rng([self._seed, _DRAW_TRACKS, stream + 1, number])
+        return rng.permutation(size).astype(np.int32)  # two a source are kept
 
     def _starts(self, step: int, rows: Int) -> Int:
         """First samples of random crops; the last possible one is as likely as any other."""
@@ -236,43 +250,56 @@ def make_plan(
     return Plan(step, source, rows, starts, tuple(t for t, _ in pairs), tuple(w for _, w in pairs))
 
 
-def validation_plans(
-    examples: Sequence[Examples], rows: Int, track_samples: Int, segment_samples: int, crops: int
-) -> list[Plan]:
-    """Plan the validation: fixed crops, spread evenly over each track, and all sources at once.
+class ValidationPlans(Sequence[Plan]):
+    """Plans of the validation: fixed crops, spread evenly over each track, and all sources at once.
 
-    Args:
-        examples: One a source: validation tracks that have it.
-        rows: int64 [tracks], all validation tracks, at least two.
-        track_samples: int64 [tracks of the index].
-        segment_samples: Length of a crop.
-        crops: Crops a track, an even number.
-
-    Returns:
-        Plans of at most 64 tracks; crops 2j of all tracks are followed by crops 2j + 1, so that the
-        halves are pairs of the same track, and shifted by one track pairs of different tracks.
+    Plans of at most 64 tracks; crops 2j of all tracks are followed by crops 2j + 1, so that the halves are
+    pairs of the same track, and shifted by one track pairs of different tracks. Each is made when it is asked
+    for.
     """
-    sizes = [e.size for e in examples]
-    chunks = np.array_split(rows, -(-len(rows) // 64))
-    plans = []
-    for number in range(crops // 2):
-        places = [(2 * number + 1) / (crops + 1), (2 * number + 2) / (crops + 1)]
-        for chunk in chunks:
-            room = track_samples[chunk] - segment_samples
-            starts = np.concatenate([(place * room).astype(np.int64) for place in places])
-            both = np.concatenate([chunk, chunk])
-            filled = {}
-            for place, example in enumerate(examples):
-                if len(example.target) == 0:  # self: pairs of the same track, then of different tracks
-                    target = np.concatenate([_pair_targets(chunk, chunk), _pair_targets(chunk, chunk + 1)])
-                    filled[place] = target, np.ones(len(target), np.float32)
-                    continue
-                position = _positions(example.rows, len(track_samples))[both]
-                has = position >= 0
-                target = np.where(has[:, None], example.target[position], np.float32(1 / example.size))
-                filled[place] = target.astype(np.float32), has.astype(np.float32)
-            plans.append(make_plan(0, JOINT, both, starts, filled, sizes))
-    return plans
+
+    def __init__(
+        self, examples: Sequence[Examples], rows: Int, track_samples: Int, segment_samples: int, crops: int
+    ) -> None:
+        """Divide the tracks.
+
+        Args:
+            examples: One a source: validation tracks that have it.
+            rows: int64 [tracks], all validation tracks, at least two.
+            track_samples: int64 [tracks of the index].
+            segment_samples: Length of a crop.
+            crops: Crops a track, an even number.
+        """
+        self._examples, self._crops = examples, crops
+        self._track_samples, self._segment_samples = track_samples, segment_samples
+        self._chunks = np.array_split(rows, -(-len(rows) // 64))
+        self._positions = [_positions(example.rows, len(track_samples)) for example in examples]
+
+    def __len__(self) -> int:
+        return self._crops // 2 * len(self._chunks)
+
+    def __getitem__(self, number: Any) -> Any:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        pair, place = divmod(number, len(self._chunks))
+        chunk = self._chunks[place]
+        both = np.concatenate([chunk, chunk])
+        room = self._track_samples[chunk] - self._segment_samples
+        places = [(2 * pair + which) / (self._crops + 1) for which in (1, 2)]
+        starts = np.concatenate([(place * room).astype(np.int64) for place in places])
+        filled = {source: self._targets(source, chunk) for source in range(len(self._examples))}
+        return make_plan(0, JOINT, both, starts, filled, [e.size for e in self._examples])
+
+    def _targets(self, source: int, chunk: Int) -> tuple[Float, Float]:
+        """Targets and weights of the crops of some tracks."""
+        example = self._examples[source]
+        if len(example.target) == 0:  # self: pairs of the same track, then of different tracks
+            target = np.concatenate([_pair_targets(chunk, chunk), _pair_targets(chunk, chunk + 1)])
+            return target, np.ones(len(target), np.float32)
+        position = self._positions[source][np.concatenate([chunk, chunk])]
+        has = position >= 0
+        target = np.where(has[:, None], example.targets(position), np.float32(1 / example.size))
+        return target.astype(np.float32), has.astype(np.float32)
 
 
 def self_examples(rows: Int) -> Examples:
@@ -286,18 +313,18 @@ def _pair_targets(left: Int, right: Int) -> Float:
     return target
 
 
-def _positions(rows: Int, n_tracks: int) -> Int:
+def _positions(rows: Int, n_tracks: int) -> NDArray[np.int32]:
     """Where each row of the index stands in `rows`; -1 where it does not."""
-    position = np.full(n_tracks, -1, np.int64)
+    position = np.full(n_tracks, -1, np.int32)
     position[rows] = np.arange(len(rows))
     return position
 
 
-def _uses_before(source_of_step: Int, n_sources: int) -> Int:
+def _uses_before(source_of_step: NDArray[np.int8], n_sources: int) -> NDArray[np.int32]:
     """How often the source of each step was used in earlier steps."""
     if len(source_of_step) and source_of_step[0] == JOINT:
-        return np.arange(len(source_of_step), dtype=np.int64)
-    before = np.zeros(len(source_of_step), np.int64)
+        return np.arange(len(source_of_step), dtype=np.int32)
+    before = np.zeros(len(source_of_step), np.int32)
     for source in range(n_sources):
         chosen = source_of_step == source
         before[chosen] = np.arange(chosen.sum())

@@ -17,8 +17,9 @@ from scipy import sparse
 
 from kerasrep import constants
 from kerasrep.errors import DataError
+from kerasrep.mapped_arrays import map_arrays, release
 from kerasrep.recipe import TargetSettings
-from kerasrep.run_directory import read_arrays, write_arrays
+from kerasrep.run_directory import write_arrays
 from kerasrep.sources.factors import Plsa, fit_plsa, fold_in
 from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
 from kerasrep.sources.mixture import fit_mixture
@@ -28,6 +29,7 @@ FloatArray = NDArray[np.float64]
 TOP_TERMS = 20
 START_ITERATIONS = 20  # enough to tell good starts from bad ones; 10 were not
 ROW_SUM_TOLERANCE = 1e-6
+ROWS_AT_ONCE = 1 << 16  # of a check
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,7 @@ def save_targets(path: Path, target_set: TargetSet) -> None:
 
 
 def load_targets(path: Path) -> dict[str, SourceTargets]:
-    """Read soft targets and check them.
+    """Open soft targets and check them; their arrays stay in the file.
 
     Returns:
         Source name -> targets, in the order of `constants.SOURCES`.
@@ -264,7 +266,7 @@ def load_targets(path: Path) -> dict[str, SourceTargets]:
     Raises:
         DataError: Where the file is missing or malformed, or rows are no points of a simplex.
     """
-    arrays = read_arrays(path)
+    arrays = map_arrays(path)
     sources = [source for source in constants.SOURCES if f"{source}.target" in arrays]
     expected = {f"{source}.{part}" for source in sources for part in ("track_ids", "target")}
     if set(arrays) != expected:
@@ -279,6 +281,8 @@ def load_targets(path: Path) -> dict[str, SourceTargets]:
         fault = _fault(targets)
         if fault:
             raise DataError(f"{path}: source '{source}': {fault}; delete {path.parent} and prepare again")
+        release(targets.track_ids)
+        release(targets.target)
     return loaded
 
 
@@ -291,9 +295,9 @@ def _fault(targets: SourceTargets) -> str | None:
         return f"target is {target.dtype} {list(target.shape)} for {len(track_ids)} tracks"
     if len(np.unique(track_ids)) != len(track_ids):
         return "a track stands twice"
-    if not np.isfinite(target).all() or (target < 0).any():
+    parts = [target[first : first + ROWS_AT_ONCE] for first in range(0, len(target), ROWS_AT_ONCE)]
+    if not all(np.isfinite(part).all() and (part >= 0).all() for part in parts):
         return "target has negative or non-finite values"
-    sums = target.sum(axis=1, dtype=np.float64)
-    if np.any(np.abs(sums - 1) > ROW_SUM_TOLERANCE):
+    if any(np.any(np.abs(part.sum(axis=1, dtype=np.float64) - 1) > ROW_SUM_TOLERANCE) for part in parts):
         return "a row of target does not sum to 1"
     return None

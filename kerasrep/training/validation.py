@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 
 from kerasrep import constants
 from kerasrep.data.batches import Batch, SplitExamples, plans_dataset, to_float
-from kerasrep.data.schedule import validation_plans
+from kerasrep.data.schedule import Examples, ValidationPlans
 from kerasrep.data.shards import ShardIndex
+from kerasrep.mapped_arrays import release
 from kerasrep.model.frontend import in_chunks
 from kerasrep.model.strategies import SHARED, Network
 from kerasrep.recipe import Recipe
 from kerasrep.training.step import score
 from kerasrep.training.vectors import GroupState
 
+ROWS_AT_ONCE = 1 << 16
 CACHE_BYTES = 1 << 30  # keep the validation set's mels in memory up to this
 
 
@@ -50,13 +52,13 @@ class Validator:
         self._network, self._states = network, states
         self._by_source = [examples.by_source[source] for source in recipe.sources]
         segment = recipe.audio.segment_samples
-        self._plans = validation_plans(
+        self._plans = ValidationPlans(
             self._by_source, examples.rows, index.samples, segment, recipe.training.validation_crops
         )
         sizes = tuple(e.size for e in self._by_source)
         self._dataset = plans_dataset(self._plans, index, sizes, segment)
         mel_bytes = recipe.audio.segment_frames * recipe.audio.n_mels * constants.N_CHANNELS * 4
-        n_segments = sum(len(plan.rows) for plan in self._plans)
+        n_segments = len(examples.rows) * recipe.training.validation_crops
         self._cache: list[tuple[tf.Tensor, Batch]] | None = (
             [] if n_segments * mel_bytes <= CACHE_BYTES else None
         )
@@ -134,11 +136,21 @@ def mean_target_scores(train: SplitExamples, validation: SplitExamples) -> dict[
         if source == "self":
             scores[source] = Score(float(np.log(constants.SELF_CLASSES)), 1 / constants.SELF_CLASSES)
             continue
-        mean = train.by_source[source].target.mean(axis=0, dtype=np.float64)
-        mean = np.maximum(mean, np.finfo(np.float32).tiny)
-        target = examples.target.astype(np.float64)
+        mean = np.maximum(_mean_target(train.by_source[source]), np.finfo(np.float32).tiny)
+        target = examples.targets(np.arange(len(examples.rows))).astype(np.float64)
         logs = np.log(np.where(target > 0, target, 1.0)) - np.log(mean)
         loss = (target * logs).sum(axis=1).mean()
         agreement = (target.argmax(axis=1) == mean.argmax()).mean()
+        release(examples.target)
         scores[source] = Score(float(loss), float(agreement))
     return scores
+
+
+def _mean_target(examples: Examples) -> NDArray[np.float64]:
+    """Mean over all examples, float64 [size]."""
+    total = np.zeros(examples.size)
+    for first in range(0, len(examples.rows), ROWS_AT_ONCE):
+        members = np.arange(first, min(first + ROWS_AT_ONCE, len(examples.rows)))
+        total += examples.targets(members).sum(axis=0, dtype=np.float64)
+    release(examples.target)
+    return total / len(examples.rows)

@@ -185,7 +185,7 @@ def test_a_split_joins_tracks_with_their_own_targets(index, targets):
     assert found.by_source["self"].rows.tolist() == list(range(8))
     tag = found.by_source["tag"]
     assert set(tag.rows.tolist()) == set(shuffled.tolist()) & set(range(8))
-    np.testing.assert_array_equal(tag.target.argmax(1), tag.rows)
+    np.testing.assert_array_equal(tag.targets(np.arange(len(tag.rows))).argmax(1), tag.rows)
 
 
 def test_a_source_without_labels_is_refused_with_those_there_are(index, targets):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasrep.data.schedule import JOINT, Examples, Schedule, self_examples, validation_plans
+from kerasrep.data.schedule import JOINT, Examples, Schedule, ValidationPlans, self_examples
 from kerasrep.recipe import Recipe
 
 SEGMENT = 55_125
@@ -157,7 +157,7 @@ def test_uses_count_the_earlier_steps_of_the_same_source():
 def test_validation_covers_every_track_with_fixed_crops_inside_it():
     examples = make_examples()
     rows = np.arange(20, dtype=np.int64)
-    plans = validation_plans(list(examples.values()), rows, lengths(), SEGMENT, crops=4)
+    plans = ValidationPlans(list(examples.values()), rows, lengths(), SEGMENT, crops=4)
     assert len(plans) == 2
     for plan in plans:
         first, second = np.split(plan.rows, 2)
@@ -172,5 +172,5 @@ def test_validation_covers_every_track_with_fixed_crops_inside_it():
 
 def test_large_validation_sets_are_cut_into_batches_of_two_tracks_or_more():
     rows = np.arange(65, dtype=np.int64)
-    plans = validation_plans([self_examples(rows)], rows, np.full(65, SEGMENT), SEGMENT, crops=2)
+    plans = ValidationPlans([self_examples(rows)], rows, np.full(65, SEGMENT), SEGMENT, crops=2)
     assert [len(plan.rows) // 2 for plan in plans] == [33, 32]

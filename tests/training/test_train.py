@@ -344,7 +344,19 @@ def test_replicas_that_average_their_statistics_hold_equal_vectors(tiny_recipe, 
     dataset = training_dataset(schedule, data.index, 0)
     batches = iter(distributed(dataset, execution.distribution))
     before = {group: state.arrays() for group, state in states.items()}
-    MultiStep(step, execution, batches)(schedule.source_of_step.tolist())
+    make = MultiStep(step, execution, batches)
+    sums, fault = make(schedule.source_of_step.tolist())
+    assert fault is None
+    drawn = np.bincount(schedule.source_of_step, minlength=len(recipe.sources))
+    np.testing.assert_allclose(sums[2], drawn, rtol=1e-6)  # each step uses its source once
+    for function in make._functions.values():  # nothing of a step is decided on the host
+        graph = function.get_concrete_function().graph.as_graph_def()
+        nodes = [
+            node.op for part in (graph.node, *(f.node_def for f in graph.library.function)) for node in part
+        ]
+        assert "CollectiveReduceV2" in nodes or "AddN" in nodes
+        assert not {op for op in nodes if "Optional" in op}
+        assert not function.get_concrete_function().outputs
     for group, state in states.items():
         for part, variable in state.variables.items():
             first, second = execution.distribution.experimental_local_results(variable)
