@@ -153,7 +153,11 @@ def write_records(path, *records):
     ("request_", "said"),
     [
         (warmup.Request("other", {"waveform": np.zeros((1, 55_125, 2), np.float32)}), "no such signature"),
-        (warmup.Request("serving_default", {"waveform": np.zeros((1, 9, 2), np.float32)}), "fails"),
+        # Kernels of some processors refuse to pool what is not there, others make NaN of it.
+        (
+            warmup.Request("serving_default", {"waveform": np.zeros((1, 9, 2), np.float32)}),
+            "fails|not finite",
+        ),
         (warmup.Request("serving_default", {"sound": np.zeros((1, 55_125, 2), np.float32)}), "fails"),
         (
             warmup.Request("serving_default", {"waveform": np.zeros((1, 55_125, 2), np.float32)}),
