@@ -1,3 +1,8 @@
+import os
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import soundfile
@@ -9,6 +14,15 @@ def test_every_public_name_is_there_and_listed():
     for name in kerasrep.__all__:
         assert getattr(kerasrep, name) is not None
         assert name in dir(kerasrep)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN is turned on for x86-64")
+@pytest.mark.parametrize(("chosen", "expected"), [({}, "1"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0")])
+def test_tensorflow_uses_onednn_unless_told_otherwise(chosen, expected):
+    kept = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    code = "import kerasrep, os, sys; print(os.environ['TF_ENABLE_ONEDNN_OPTS'], 'tensorflow' in sys.modules)"
+    found = subprocess.check_output([sys.executable, "-c", code], env=kept | chosen, text=True)
+    assert found.split() == [expected, "False"]
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -16,7 +16,7 @@ from kerasrep.errors import RunError
 from kerasrep.run_directory import home, write_text
 
 #: Variables that mean the same everywhere.
-_PASSED = ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL", "TF_DETERMINISTIC_OPS")
+_PASSED = ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL", "TF_DETERMINISTIC_OPS", "TF_ENABLE_ONEDNN_OPTS")
 KERASREP = "kerasrep"
 #: What a network file system may take to show a file that another machine has renamed.
 APPEAR_SECONDS = 30.0
