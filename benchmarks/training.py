@@ -17,6 +17,7 @@ where `--allocator` finds it (Debian: libjemalloc2); without one PyTorch's tuned
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import shutil
@@ -45,6 +46,7 @@ def worker(options: dict[str, Any]) -> None:
 
         made = {"torch_step": torch_peer.trainer, "torch_embed": torch_peer.embedder}[kind](options)
         return serve({"torch": torch.__version__, "threads": torch.get_num_threads()}, made)
+    importlib.import_module("kerasrep")  # before TensorFlow, which reads once what kerasrep sets
     import ours
 
     if kind == "prepare":
