@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# TensorFlow leaves oneDNN off on processors with AVX2 alone, where it trains 2.4 times as fast with it. Read when
-# TensorFlow is imported.
+# TensorFlow leaves oneDNN off on processors with AVX2 alone, where it trains 2.4 times as fast with it.
+# Read when TensorFlow is imported.
 if platform.machine() == "x86_64":
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
