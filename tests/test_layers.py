@@ -35,6 +35,7 @@ LAYERS = (
         "child_process",
         "ordered_threads",
         "run_directory",
+        "mapped_arrays",
         "export_directory",
         "cluster",
     },
