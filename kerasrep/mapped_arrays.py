@@ -17,8 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from kerasrep.errors import DataError
-from kerasrep.run_directory import read_arrays
+from kerasrep.run_directory import npz_faults, read_arrays
 
 _CHUNK_BYTES = 1 << 23
 _LOCAL_HEADER_BYTES = 30  # APPNOTE.TXT of the ZIP format, 4.3.7: name and extra field follow
@@ -35,20 +34,11 @@ def map_arrays(path: Path) -> Mapping[str, NDArray[Any]]:
     Raises:
         DataError: Where the file is missing, damaged, is no NPZ file, or holds pickled objects.
     """
-    try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-                return read_arrays(path)
-            return {member.filename.removesuffix(".npy"): _mapped(path, file, member) for member in members}
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except DataError:
-        raise
-    # Damaged archives raise many kinds (BadZipFile, struct.error, ValueError, OverflowError...).
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{path}: is no usable NPZ file ({reason}); delete it and write it again") from error
+    with npz_faults(path), path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            return read_arrays(path)
+        return {member.filename.removesuffix(".npy"): _mapped(path, file, member) for member in members}
 
 
 def _mapped(path: Path, file: BinaryIO, member: zipfile.ZipInfo) -> NDArray[Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import stat
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,21 +124,15 @@ def _check_unpacked_size(path: Path) -> None:
         )
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read every array of an NPZ file; nothing in it is ever executed.
+@contextlib.contextmanager
+def npz_faults(path: Path) -> Iterator[None]:
+    """Say of an NPZ file that cannot be used what is wrong with it.
 
     Raises:
-        DataError: Where the file is missing, is no NPZ file, or holds pickled objects.
+        DataError: In the place of whatever reading it raises.
     """
-    import numpy as np
-
     try:
-        _check_unpacked_size(path)
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise ValueError("one array without a name")
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
+        yield
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except DataError:
@@ -146,6 +141,23 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path}: is no usable NPZ file ({reason}); delete it and write it again") from error
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read every array of an NPZ file; nothing in it is ever executed.
+
+    Raises:
+        DataError: Where the file is missing, is no NPZ file, or holds pickled objects.
+    """
+    import numpy as np
+
+    with npz_faults(path):
+        _check_unpacked_size(path)
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("one array without a name")
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
 
 
 @dataclass(frozen=True)
