@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasrep import constants
-from kerasrep.data.batches import Batch, SplitExamples, distributed, training_dataset
+from kerasrep.data.batches import Batch, SplitExamples, TrainingBatches, training_dataset
 from kerasrep.data.schedule import JOINT, Examples, Schedule, self_examples
 from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE, ShardIndex, save_index
 from kerasrep.model.folding import fold_batch_norm
@@ -55,7 +55,7 @@ def recipe_of(options: Mapping[str, Any]) -> Recipe:
 
 
 def build(options: Mapping[str, Any]) -> tuple[Callable[[Any], MultiStep], Execution]:
-    """Everything that makes steps, once it has an iterator.
+    """Everything that makes steps, once it has batches.
 
     Args:
         options: See `recipe_of`; `mels`: batches hold ready mels in the place of waveforms; `together`:
@@ -81,22 +81,17 @@ def build(options: Mapping[str, Any]) -> tuple[Callable[[Any], MultiStep], Execu
 
 
 class Constant:
-    """An iterator that gives the same batch, which lies on the devices, again and again."""
+    """The same batch, which lies on the devices, again and again."""
 
     def __init__(self, batch: Batch, distribution: tf.distribute.Strategy) -> None:
-        devices = distribution.extended.worker_devices
+        self._batches = []
+        for device in distribution.extended.worker_devices:
+            with tf.device(device):  # not all on the first
+                self._batches.append(tf.nest.map_structure(tf.identity, batch))
 
-        def everywhere(value: Any) -> Any:
-            def on_replica(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
-                with tf.device(devices[context.replica_id_in_sync_group]):  # not all on the first
-                    return tf.identity(value)
-
-            return distribution.experimental_distribute_values_from_function(on_replica)
-
-        self._batch = tf.nest.map_structure(everywhere, batch)
-
-    def __next__(self) -> Batch:
-        return self._batch  # type: ignore[no-any-return]
+    def local(self) -> Batch:
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return self._batches[int(tf.get_static_value(replica))]  # type: ignore[no-any-return]
 
 
 def constant_batch(recipe: Recipe, replicas: int, mels: bool) -> Batch:
@@ -116,7 +111,7 @@ def constant_batch(recipe: Recipe, replicas: int, mels: bool) -> Batch:
         audio = rng.integers(-9000, 9000, (size, constants.SEGMENT_SAMPLES, 2), dtype=np.int16)
     zero = tf.constant(0, tf.int64)
     return Batch(
-        zero, tf.constant(JOINT if joint else 0), zero, tf.constant(audio), tuple(targets), tuple(weights)
+        zero, tf.constant(JOINT if joint else 0, tf.int64), zero, tf.constant(audio), tuple(targets), tuple(weights)
     )
 
 
@@ -206,8 +201,7 @@ def from_prepared(options: Mapping[str, Any]) -> Callable[[int], float]:
     n_steps = steps_per_epoch(recipe, data) * recipe.training.epochs
     schedule = Schedule(recipe, data.train.by_source, data.index.samples, n_steps, execution.replicas)
     step = Step(recipe, network, states, [data.sizes[s] for s in recipe.sources], n_steps, execution.xla)
-    iterator = iter(distributed(training_dataset(schedule, data.index, 0), execution.distribution))
-    make = MultiStep(step, execution, iterator)
+    make = MultiStep(step, execution, TrainingBatches(schedule, data.index, 0, execution.distribution))
     return _timed(make, map(int, schedule.source_of_step), execution.steps_per_call)
 
 
@@ -230,9 +224,8 @@ def from_shards(options: Mapping[str, Any]) -> Callable[[int], float]:
     index = made_up_corpus(Path(options["corpus"]))
     make, execution = build(options)
     schedule = schedule_of(recipe, index, execution.replicas)
-    dataset = training_dataset(schedule, index, 0)
-    iterator = iter(distributed(dataset, execution.distribution))
-    return _timed(make(iterator), map(int, schedule.source_of_step), execution.steps_per_call)
+    batches = TrainingBatches(schedule, index, 0, execution.distribution)
+    return _timed(make(batches), map(int, schedule.source_of_step), execution.steps_per_call)
 
 
 def batches_alone(options: Mapping[str, Any]) -> Callable[[int], float]:

@@ -1,8 +1,7 @@
 """From shards to batches: `tf.data` reads the crops that the schedule plans.
 
 Crops are read where they lie in the shards, straight into the batch, as int16; conversion to float
-happens on the device. One element is one replica's part of one step, with the source's number beside
-it; consecutive elements belong to consecutive replicas, as `MirroredStrategy` deals them out.
+happens on the device. One element is one replica's part of one step, with the source's number beside it.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ MAX_THREADS = 8
 #: Batches that wait on each device: one is copied there while a step uses another.
 BATCHES_ON_DEVICE = 2
 
-_Read = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int16]]
+Reader = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int16]]
 
 
 class Batch(NamedTuple):
@@ -36,7 +35,7 @@ class Batch(NamedTuple):
 
     Attributes:
         step: int64 [].
-        source: int32 [], position among the recipe's sources; -1 uses all.
+        source: int64 [], position among the recipe's sources; -1 uses all.
         uses: int64 [], how often this source was used before (for Adam's bias correction).
         waveform: int16 [segments, samples, 2].
         targets: One a source, float32 [examples, size].
@@ -109,51 +108,76 @@ def split_examples(
 
 
 def training_dataset(
-    schedule: Schedule, index: ShardIndex, first_step: int, own: range | None = None
+    schedule: Schedule, index: ShardIndex, first_step: int, replica: int = 0, read: Reader | None = None
 ) -> tf.data.Dataset:
-    """Batches of all steps from `first_step` on.
+    """One replica's batches of all steps from `first_step` on.
 
     Args:
         schedule: What each step uses.
         index: Where the tracks lie.
         first_step: Where to begin.
-        own: Replicas of this process, whose parts alone are read; all by default.
+        replica: Its number among all replicas.
+        read: Of `crop_reader`; several datasets may share one.
 
     Returns:
-        A dataset of `Batch`, an element a replica in each step, in order. It says that it has no end: else
-        all replicas would agree in each step that they have one more, and the host would wait for GPUs.
+        A dataset of `Batch`, an element a step, in order.
     """
-    mine, samples = range(schedule.replicas) if own is None else own, schedule.segment_samples
-    read = _reader(index, samples)
+    chosen = crop_reader(index, schedule.segment_samples) if read is None else read
 
     def load(number: NDArray[np.int64]) -> list[NDArray[Any]]:
-        step, place = divmod(int(number), len(mine))
-        plan = schedule.plan(step, mine[place])
-        return _arrays(plan, int(schedule.uses_before[step]), read)
+        step = int(number)
+        return _arrays(schedule.plan(step, replica), int(schedule.uses_before[step]), chosen)
 
-    numbers = tf.data.Dataset.range(first_step * len(mine), schedule.n_steps * len(mine))
-    dataset = _read(numbers, load, schedule.sizes, samples).prefetch(2 * len(mine))
-    return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY))
+    numbers = tf.data.Dataset.range(first_step, schedule.n_steps)
+    return _read(numbers, load, schedule.sizes, schedule.segment_samples).prefetch(2)
 
 
-def distributed(dataset: tf.data.Dataset, distribution: tf.distribute.Strategy) -> Any:
-    """The batches of a training on the devices of its replicas, each there before it is needed.
+class TrainingBatches:
+    """The batches of a training, each on the device of its replica before it is needed.
 
-    Args:
-        dataset: Of `training_dataset`.
-        distribution: Deals consecutive elements out to consecutive replicas.
+    Every replica has a dataset of its own. Datasets that TensorFlow distributes ask the GPU for a number before
+    each batch, which the GPU answers once it has done everything that it was given.
     """
-    options = tf.distribute.InputOptions(
-        experimental_fetch_to_device=True, experimental_per_replica_buffer_size=BATCHES_ON_DEVICE
-    )
-    return distribution.distribute_datasets_from_function(lambda context: dataset, options)
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        index: ShardIndex,
+        first_step: int,
+        distribution: tf.distribute.Strategy,
+        own: range | None = None,
+    ) -> None:
+        """Begin to read.
+
+        Args:
+            schedule: What each step uses.
+            index: Where the tracks lie.
+            first_step: Where to begin.
+            distribution: Over the devices of this process, and perhaps of others.
+            own: Replicas of this process; all by default.
+        """
+        mine = range(schedule.replicas) if own is None else own
+        read = crop_reader(index, schedule.segment_samples)
+        self._first, self._iterators = mine.start, []
+        for replica, device in zip(mine, distribution.extended.worker_devices, strict=True):
+            dataset = training_dataset(schedule, index, first_step, replica, read)
+            if tf.DeviceSpec.from_string(device).device_type == "GPU":
+                ahead = tf.data.experimental.prefetch_to_device(device, BATCHES_ON_DEVICE)
+                dataset = dataset.apply(ahead)
+            self._iterators.append(iter(dataset))
+
+    def local(self) -> Batch:
+        """The next batch of the present replica."""
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        batch: Batch = next(self._iterators[int(tf.get_static_value(replica)) - self._first])
+        return batch
 
 
 def plans_dataset(
     plans: Sequence[Plan], index: ShardIndex, sizes: tuple[int, ...], samples: int
 ) -> tf.data.Dataset:
     """Batches of the given plans, in order."""
-    read = _reader(index, samples)
+    read = crop_reader(index, samples)
 
     def load(number: NDArray[np.int64]) -> list[NDArray[Any]]:
         return _arrays(plans[int(number)], 0, read)
@@ -161,15 +185,15 @@ def plans_dataset(
     return _read(tf.data.Dataset.range(len(plans)), load, sizes, samples).prefetch(1)
 
 
-def _reader(index: ShardIndex, samples: int) -> _Read:
-    """Crops of one dataset: rows and starts -> int16 [segments, samples, 2]."""
+def crop_reader(index: ShardIndex, samples: int) -> Reader:
+    """What reads crops: rows and starts -> int16 [segments, samples, 2]."""
     buffers = Buffers(pinned=bool(tf.config.get_visible_devices("GPU")))
     return partial(read_crops, index, samples=samples, buffers=buffers, files=OpenFiles())
 
 
-def _arrays(plan: Plan, uses: int, read: _Read) -> list[NDArray[Any]]:
-    scalars = [np.int64(plan.step), np.int32(plan.source), np.int64(uses)]
-    return [*map(np.asarray, scalars), read(plan.rows, plan.starts), *plan.targets, *plan.weights]
+def _arrays(plan: Plan, uses: int, read: Reader) -> list[NDArray[Any]]:
+    scalars = [plan.step, plan.source, uses]
+    return [*(np.asarray(value, np.int64) for value in scalars), read(plan.rows, plan.starts), *plan.targets, *plan.weights]
 
 
 def _read(
@@ -200,7 +224,7 @@ def batch_spec(sizes: tuple[int, ...], samples: int) -> Batch:
     """Shapes and dtypes of a `Batch`."""
     return Batch(
         tf.TensorSpec((), tf.int64),
-        tf.TensorSpec((), tf.int32),
+        tf.TensorSpec((), tf.int64),  # an int32 would go from the GPU to the host and back
         tf.TensorSpec((), tf.int64),
         tf.TensorSpec((None, samples, constants.N_CHANNELS), tf.int16),
         tuple(tf.TensorSpec((None, size), tf.float32) for size in sizes),

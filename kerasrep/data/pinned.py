@@ -38,14 +38,16 @@ def pin(array: NDArray[np.uint8]) -> bool:
     return True
 
 
-@cache
 def _runtime() -> Any:
-    """The CUDA runtime that this process has loaded, if there is one."""
+    """The CUDA runtime that this process has loaded, if there is one; TensorFlow loads it late."""
     maps = Path("/proc/self/maps")
     lines = maps.read_text().splitlines() if maps.is_file() else []
     path = next((line.split(maxsplit=5)[5] for line in lines if "/libcudart.so" in line), None)
-    if path is None:
-        return None
+    return None if path is None else _opened(path)
+
+
+@cache
+def _opened(path: str) -> Any:
     cuda = ctypes.CDLL(path)
     cuda.cudaHostRegister.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint)
     cuda.cudaHostUnregister.argtypes = (ctypes.c_void_p,)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from kerasrep.console import Progress as Display
-from kerasrep.data.batches import Batch, distributed, training_dataset
+from kerasrep.data.batches import Batch, TrainingBatches
 from kerasrep.data.schedule import Schedule
 from kerasrep.data.shards import ShardIndex
 from kerasrep.errors import DataError, RunError
@@ -34,6 +34,13 @@ class Interrupted(RunError):  # noqa: N818 (it is not an error that the user mad
         self.exit_code = 128 + number
 
 
+class Batches(Protocol):
+    """What gives each replica its batches."""
+
+    def local(self) -> Batch:
+        """The next batch of the present replica."""
+
+
 class MultiStep:
     """Several steps between two looks at their figures.
 
@@ -41,15 +48,15 @@ class MultiStep:
     next step. In a loop inside TensorFlow it waited for the host between two steps.
     """
 
-    def __init__(self, step: Step, execution: Execution, iterator: Iterator[Batch]) -> None:
+    def __init__(self, step: Step, execution: Execution, batches: Batches) -> None:
         """Keep the parts; the first step of each source traces.
 
         Args:
             step: Makes one step on a replica.
             execution: Devices.
-            iterator: Of the distributed dataset, which must say that it has no end.
+            batches: What the steps are made on.
         """
-        self._step, self._distribution, self._iterator = step, execution.distribution, iterator
+        self._step, self._distribution, self._batches = step, execution.distribution, batches
         self._functions: dict[int, Callable[[], None]] = {}
 
     def __call__(self, sources: Iterable[int]) -> tuple[NDArray[np.float64], NotFinite | None]:
@@ -68,7 +75,7 @@ class MultiStep:
         return self._step.totals.take()
 
     def _one(self, source: int) -> None:
-        self._distribution.run(self._step.run, args=(source, next(self._iterator)))
+        self._distribution.run(lambda: self._step.run(source, self._batches.local()))
 
 
 class StopVote:
@@ -132,10 +139,8 @@ class Loop:
         """
         schedule = self._schedule
         own = self._execution.own_replicas if self._execution.workers.size > 1 else None
-        dataset = training_dataset(schedule, self._index, progress.step, own)
-        distribution = self._execution.distribution
-        iterator = iter(distributed(dataset, distribution))
-        make = MultiStep(self._step, self._execution, iterator)
+        batches = TrainingBatches(schedule, self._index, progress.step, self._execution.distribution, own)
+        make = MultiStep(self._step, self._execution, batches)
         bar = Display(schedule.n_steps, "training", "step", show, progress.step)
         epoch = _Throughput()
         with stop_requests() as request, bar:

@@ -120,7 +120,7 @@ def _noise(recipe: Recipe, source: int, sizes: tuple[int, ...], replicas: int) -
     ]
     return Batch(
         tf.constant(0, tf.int64),
-        tf.constant(source, tf.int32),
+        tf.constant(source, tf.int64),
         tf.constant(0, tf.int64),
         tf.constant(noise),
         tuple(tf.fill((count, size), 1.0 / size) for count, size in zip(counts, sizes, strict=True)),

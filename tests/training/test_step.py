@@ -48,7 +48,7 @@ def make_batch(source, examples=4, seed=0):
     waveform = rng.integers(-9000, 9000, (segments, 55_125, 2), dtype=np.int16)
     return Batch(
         tf.constant(0, tf.int64),
-        tf.constant(source),
+        tf.constant(source, tf.int64),
         tf.constant(0, tf.int64),
         tf.constant(waveform),
         tuple(targets),

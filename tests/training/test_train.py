@@ -16,7 +16,7 @@ import time
 import numpy as np
 import pytest
 
-from kerasrep.data.batches import distributed, training_dataset
+from kerasrep.data.batches import TrainingBatches
 from kerasrep.data.schedule import Schedule
 from kerasrep.errors import DataError, RecipeError, RunError
 from kerasrep.model.restore import restore_run
@@ -341,8 +341,7 @@ def test_replicas_that_average_their_statistics_hold_equal_vectors(tiny_recipe, 
     states = {g: GroupState(g, GroupLayout.of(network, g), execution.distribution) for g in network.groups}
     schedule = Schedule(recipe, data.train.by_source, data.index.samples, 4, execution.replicas)
     step = Step(recipe, network, states, [data.sizes[s] for s in recipe.sources], 4, execution.xla)
-    dataset = training_dataset(schedule, data.index, 0)
-    batches = iter(distributed(dataset, execution.distribution))
+    batches = TrainingBatches(schedule, data.index, 0, execution.distribution)
     before = {group: state.arrays() for group, state in states.items()}
     make = MultiStep(step, execution, batches)
     sums, fault = make(schedule.source_of_step.tolist())
