@@ -90,6 +90,7 @@ class Constant:
                 self._batches.append(tf.nest.map_structure(tf.identity, batch))
 
     def local(self) -> Batch:
+        """The batch of the present replica."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return self._batches[int(tf.get_static_value(replica))]  # type: ignore[no-any-return]
 
@@ -109,10 +110,8 @@ def constant_batch(recipe: Recipe, replicas: int, mels: bool) -> Batch:
         audio = rng.normal(size=(size, constants.SEGMENT_FRAMES, 128, 2)).astype(np.float32)
     else:
         audio = rng.integers(-9000, 9000, (size, constants.SEGMENT_SAMPLES, 2), dtype=np.int16)
-    zero = tf.constant(0, tf.int64)
-    return Batch(
-        zero, tf.constant(JOINT if joint else 0, tf.int64), zero, tf.constant(audio), tuple(targets), tuple(weights)
-    )
+    zero, source = tf.constant(0, tf.int64), tf.constant(JOINT if joint else 0, tf.int64)
+    return Batch(zero, source, zero, tf.constant(audio), tuple(targets), tuple(weights))
 
 
 def _timed(make: MultiStep, sources: Iterator[int], steps_per_call: int) -> Callable[[int], float]:

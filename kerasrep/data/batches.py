@@ -135,8 +135,8 @@ def training_dataset(
 class TrainingBatches:
     """The batches of a training, each on the device of its replica before it is needed.
 
-    Every replica has a dataset of its own. Datasets that TensorFlow distributes ask the GPU for a number before
-    each batch, which the GPU answers once it has done everything that it was given.
+    Every replica has a dataset of its own. One that TensorFlow distributes asks the GPU for a number before
+    each batch, and the GPU answers once it has done everything that it was given.
     """
 
     def __init__(
@@ -192,8 +192,8 @@ def crop_reader(index: ShardIndex, samples: int) -> Reader:
 
 
 def _arrays(plan: Plan, uses: int, read: Reader) -> list[NDArray[Any]]:
-    scalars = [plan.step, plan.source, uses]
-    return [*(np.asarray(value, np.int64) for value in scalars), read(plan.rows, plan.starts), *plan.targets, *plan.weights]
+    scalars = [np.asarray(value, np.int64) for value in (plan.step, plan.source, uses)]
+    return [*scalars, read(plan.rows, plan.starts), *plan.targets, *plan.weights]
 
 
 def _read(

@@ -44,8 +44,9 @@ class Batches(Protocol):
 class MultiStep:
     """Several steps between two looks at their figures.
 
-    The host starts each step by a call that returns nothing and so waits for nothing: a GPU always has the
-    next step. In a loop inside TensorFlow it waited for the host between two steps.
+    The host starts steps by a call that returns nothing. One GPU then always has its next step, as the host
+    waits for nothing. Several GPUs add up their gradients, for which it does wait: it starts a row of steps
+    at once. (In a loop inside TensorFlow a GPU waits for the host between two steps.)
     """
 
     def __init__(self, step: Step, execution: Execution, batches: Batches) -> None:
@@ -57,7 +58,8 @@ class MultiStep:
             batches: What the steps are made on.
         """
         self._step, self._distribution, self._batches = step, execution.distribution, batches
-        self._functions: dict[int, Callable[[], None]] = {}
+        self._row = execution.row
+        self._functions: dict[int | str, Callable[..., None]] = {}
 
     def __call__(self, sources: Iterable[int]) -> tuple[NDArray[np.float64], NotFinite | None]:
         """Make steps.
@@ -68,14 +70,31 @@ class MultiStep:
         Returns:
             See `Totals.take`.
         """
-        for source in sources:
-            if source not in self._functions:
-                self._functions[source] = tf.function(partial(self._one, source), autograph=False)
-            self._functions[source]()
+        left = list(sources)
+        while len(left) >= self._row > 1:
+            row, left = left[: self._row], left[self._row :]
+            self._start_row(row)
+        for source in left:
+            self._function(source, partial(self._one, source))()
         return self._step.totals.take()
+
+    def _start_row(self, row: list[int]) -> None:
+        if self._step.n_sources == 1 or row[0] < 0:  # what nothing can change
+            self._function("row", partial(self._several, row[0]))()
+        else:
+            self._function("row", self._several)(tf.constant(row, tf.int32))
+
+    def _function(self, name: int | str, function: Callable[..., None]) -> Callable[..., None]:
+        """The function, traced once."""
+        if name not in self._functions:
+            self._functions[name] = tf.function(function, autograph=False)
+        return self._functions[name]
 
     def _one(self, source: int) -> None:
         self._distribution.run(lambda: self._step.run(source, self._batches.local()))
+
+    def _several(self, sources: tf.Tensor | int) -> None:
+        self._distribution.run(lambda: self._step.run_row(sources, self._row, self._batches.local))
 
 
 class StopVote:

@@ -7,6 +7,7 @@ and that source's branch, each with its own Adam moments. L2 is part of the grad
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
@@ -120,11 +121,17 @@ class Step:
         """Keep what all steps have in common; nothing is traced yet."""
         self._recipe, self._network, self._states = recipe, network, states
         self._sizes, self._n_steps = sizes, n_steps
-        self.totals = Totals(len(sizes), next(iter(states.values())).distribution)
+        distribution = next(iter(states.values())).distribution
+        self.totals, self._replicas = Totals(len(sizes), distribution), distribution.num_replicas_in_sync
         self._functions: dict[tuple[str, int], Callable[..., Any]] = {}
         self._xla = xla
         self._features = in_chunks(lambda waveform: network.features(to_float(waveform)))
         self._synchronised = recipe.distribution.batch_norm == "synchronised"
+
+    @property
+    def n_sources(self) -> int:
+        """Sources that steps may use."""
+        return len(self._sizes)
 
     def groups(self, source: int) -> tuple[str, ...]:
         """Groups that a step of `source` updates; all of them for -1."""
@@ -134,29 +141,91 @@ class Step:
         return (*shared, self._network.sources[source])
 
     def run(self, source: int, batch: Batch) -> None:
-        """Make one step on the present replica.
+        """Make one step in replica context; writes the vectors and adds to the totals of the present replica.
 
         Args:
             source: Position of the source, known when the step is traced; -1 uses all.
             batch: This replica's part.
         """
-        groups, twin = self.groups(source), self._twin(source)
-        before = tuple(self._states[group].local() for group in groups)
-        so_far, place = self.totals.local(), tf.constant(source, tf.int64)
+        if self._replicas > 1:
+            self.run_row(source, 1, lambda: batch)
+        else:
+            twin, place = self._twin(source), tf.constant(source, tf.int64)
+            data = self._data(source, batch, batch.waveform)
+            before, so_far = self._before(source), self.totals.local()
+            self._write(source, *self._whole(twin)(before, so_far, place, batch.step, batch.uses, *data))
+
+    def run_row(self, sources: tf.Tensor | int, count: int, batches: Callable[[], Batch]) -> None:
+        """Make several steps in replica context, which the host need not start one by one.
+
+        Where replicas add up their gradients, the host waits for GPUs in every step. Meanwhile they make the
+        mels of the next one.
+
+        Args:
+            sources: Position of each step's source, int32 [count]; or that of all steps.
+            count: Steps to make.
+            batches: Gives this replica's part of each step.
+        """
+        batch = batches()
+        mel = self._mel()(batch.waveform)
+        for number in range(count):
+            source = sources if isinstance(sources, int) else sources[number]
+            slopes = self._chosen(source, self._slopes, batch, mel)
+            if number + 1 < count:
+                following = batches()
+                with tf.control_dependencies([slopes]):
+                    mel = self._mel()(following.waveform)
+            total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, slopes)
+            self._chosen(source, self._move, batch, total)
+            if number + 1 < count:
+                batch = following
+
+    def _chosen(self, source: tf.Tensor | int, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call `function(source, *arguments)`, also where the source is known to the graph alone."""
+        if isinstance(source, int):
+            return function(source, *arguments)
+        return tf.switch_case(
+            source, [partial(function, place, *arguments) for place in range(len(self._sizes))]
+        )
+
+    def _before(self, source: int) -> _Values:
+        return tuple(self._states[group].local() for group in self.groups(source))
+
+    def _data(self, source: int, batch: Batch, audio: tf.Tensor) -> tuple[Any, ...]:
+        """What the gradient depends on besides vectors and step."""
         places = range(len(self._sizes)) if source < 0 else (source,)
-        data = (
+        return (
             self._first_seed(source),
             tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64),
-            batch.waveform,
+            audio,
             tuple(batch.targets[place] for place in places),
             tuple(batch.weights[place] for place in places),
         )
-        if tf.distribute.get_replica_context().num_replicas_in_sync == 1:
-            after, tally = self._whole(twin)(before, so_far, place, batch.step, batch.uses, *data)
-        else:
-            slopes = _reduce(*self._gradient(twin)(before, batch.step, *data))
-            after, tally = self._update(twin)(before, so_far, place, batch.step, batch.uses, *slopes)
-        for group, values in zip(groups, after, strict=True):
+
+    def _slopes(self, source: int, batch: Batch, mel: tf.Tensor) -> tf.Tensor:
+        """What `_move` needs, summed over the replicas: as many values for each source, zeros behind."""
+        data = self._data(source, batch, mel)
+        slopes = self._gradient(self._twin(source))(self._before(source), batch.step, *data)
+        places = (source,) if source < 0 else range(len(self._sizes))
+        longest = max(sum(self._lengths(place)) for place in places)
+        return tf.pad(slopes, [[0, longest - sum(self._lengths(source))]])
+
+    def _lengths(self, source: int) -> tuple[int, int, int]:
+        """Of gradient, statistics and figures in one vector."""
+        layouts = [self._states[group].layout for group in self.groups(source)]
+        weights = sum(layout.weights.total for layout in layouts)
+        statistics = sum(layout.statistics.total for layout in layouts)
+        return weights, statistics, 3 * (len(self._sizes) if source < 0 else 1)
+
+    def _move(self, source: int, batch: Batch, slopes: tf.Tensor) -> None:
+        """Change the vectors by what all replicas found."""
+        update, place = self._update(self._twin(source)), tf.constant(source, tf.int64)
+        before, so_far = self._before(source), self.totals.local()
+        own = slopes[: sum(self._lengths(source))]
+        self._write(source, *update(before, so_far, place, batch.step, batch.uses, own))
+
+    def _write(self, source: int, after: _Values, tally: Tally) -> None:
+        for group, values in zip(self.groups(source), after, strict=True):
             self._states[group].update(values)
         self.totals.update(tally)
 
@@ -184,12 +253,24 @@ class Step:
         """A step that needs no other replica: one function, so that one call launches all of it."""
 
         def function(
-            before: _Values, so_far: Tally, place: tf.Tensor, step: tf.Tensor, uses: tf.Tensor, *data: Any
+            before: _Values,
+            so_far: Tally,
+            place: tf.Tensor,
+            step: tf.Tensor,
+            uses: tf.Tensor,
+            first_seed: tf.Tensor,
+            replica: tf.Tensor,
+            waveform: tf.Tensor,
+            *examples: Any,
         ) -> Any:
-            slopes = self._plain_gradient(source)(before, step, *data)
-            return self._plain_update(source)(before, so_far, place, step, uses, *slopes)
+            mel = self._features(waveform)
+            slopes = self._plain_gradient(source)(before, step, first_seed, replica, mel, *examples)
+            return self._plain_update(source)(before, so_far, place, step, uses, slopes)
 
         return self._once("whole", source, function)
+
+    def _mel(self) -> Callable[..., Any]:
+        return self._once("mel", 0, self._features)
 
     def _gradient(self, source: int) -> Callable[..., Any]:
         # The collectives of synchronised batch norm must stand in the replica's own graph.
@@ -214,11 +295,10 @@ class Step:
             place: tf.Tensor,
             step: tf.Tensor,
             uses: tf.Tensor,
-            gradient: tf.Tensor,
-            statistics: tf.Tensor,
-            reported: tf.Tensor,
+            slopes: tf.Tensor,
         ) -> tuple[_Values, Tally]:
             groups = self.groups(source)
+            gradient, statistics, reported = tf.split(slopes, self._lengths(source))
             layouts = [self._states[group].layout for group in groups]
             gradients = tf.split(gradient, [layout.weights.total for layout in layouts])
             parts = tf.split(statistics, [layout.statistics.total for layout in layouts])
@@ -247,7 +327,11 @@ class Step:
         return tf.constant(sum(counts) + self._recipe.seed * 4099, tf.int64)
 
     def _plain_gradient(self, source: int) -> Callable[..., Any]:
-        """Gradient, new statistics and figures of a source, as a function of tensors alone."""
+        """Gradient, new statistics and figures of a source in one vector, as a function of tensors alone.
+
+        Sums over replicas are the gradient of the whole batch, the mean statistics, and the whole batch's
+        figures.
+        """
         layouts = [self._states[group].layout for group in self.groups(source)]
         names = self._network.sources if source < 0 else (self._network.sources[source],)
         together = self._network.together if source < 0 else None
@@ -257,10 +341,10 @@ class Step:
             step: tf.Tensor,
             first_seed: tf.Tensor,
             replica: tf.Tensor,
-            waveform: tf.Tensor,
+            mel: tf.Tensor,
             targets: tuple[tf.Tensor, ...],
             example_weights: tuple[tf.Tensor, ...],
-        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        ) -> tf.Tensor:
             weights = tuple(values["weights"] for values in before)
             states = [state for name in names for state in self._network.seed_states(name)]
             mapping = list(zip(states, _seeds(states, step, first_seed), strict=True))
@@ -272,7 +356,7 @@ class Step:
                 if together is not None:
                     mapping += together.joined(mapping)
                 with keras.StatelessScope(state_mapping=mapping) as scope:
-                    logits = self._logits(source, waveform, replica)
+                    logits = self._logits(source, mel, replica)
                 loss, reported = self._loss(names, logits, targets, example_weights)
             gradient = tape.gradient(loss, weights, unconnected_gradients="zero")
             own = {} if together is None else together.divided(scope.get_current_value)
@@ -284,7 +368,8 @@ class Step:
             ]
             faults = [_fault(slope, part) for slope, part in zip(gradient, new, strict=True)]
             reported = self._with_faults(source, faults, reported)
-            return tf.concat(gradient, 0), tf.concat(new, 0), reported
+            statistics = tf.concat(new, 0) / self._replicas
+            return tf.concat([*gradient, statistics, reported], 0)
 
         return function
 
@@ -307,11 +392,9 @@ class Step:
         losses, *others = tf.unstack(tf.reshape(reported, (3, -1)))
         return tf.reshape(tf.stack([losses + own + shared, *others]), (-1,))
 
-    def _logits(self, source: int, waveform: tf.Tensor, replica: tf.Tensor) -> Mapping[str, tf.Tensor]:
-        mel = self._features(waveform)
+    def _logits(self, source: int, mel: tf.Tensor, replica: tf.Tensor) -> Mapping[str, tf.Tensor]:
         paired = source < 0 and "self" in self._network.sources
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        with batch_share(Share(replica, replicas, paired)):
+        with batch_share(Share(replica, self._replicas, paired)):
             if source < 0:
                 return self._network.all_logits(mel, training=True)
             name = self._network.sources[source]
@@ -343,19 +426,3 @@ def _seeds(states: Sequence[keras.Variable], step: tf.Tensor, first: tf.Tensor) 
     """A seed pair of this step for each dropout layer."""
     pairs = [tf.stack([step, first + number]) for number in range(len(states))]
     return [tf.cast(pair % 2**31, state.dtype) for state, pair in zip(states, pairs, strict=True)]
-
-
-def _reduce(
-    gradient: tf.Tensor, statistics: tf.Tensor, reported: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Sum gradients and figures over the replicas and average the statistics, in one reduction."""
-    context = tf.distribute.get_replica_context()
-    replicas = context.num_replicas_in_sync
-    if replicas == 1:
-        return gradient, statistics, reported
-    sizes = [int(part.shape[0]) for part in (gradient, statistics, reported)]
-    packed = context.all_reduce(
-        tf.distribute.ReduceOp.SUM, tf.concat([gradient, statistics / replicas, reported], 0)
-    )
-    first, second, third = tf.split(packed, sizes)
-    return first, second, third

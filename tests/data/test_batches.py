@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from kerasrep.data.batches import (
+    TrainingBatches,
     batch_spec,
     plans_dataset,
     split_examples,
@@ -159,6 +160,21 @@ def test_batches_hold_what_the_schedule_plans_wherever_they_begin(index, targets
         for place in range(2):
             np.testing.assert_array_equal(element.targets[place].numpy(), plan.targets[place])
             np.testing.assert_array_equal(element.weights[place].numpy(), plan.weights[place])
+
+
+def test_each_replica_of_a_process_gets_its_own_part_of_every_step(index, targets):
+    recipe = make_recipe()
+    train = split_examples(index, targets, "train", recipe.sources)
+    plans = Schedule(recipe, train.by_source, index.samples, n_steps=5, replicas=2)
+    distribution = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    batches = TrainingBatches(plans, index, 2, distribution)
+    draw = tf.function(lambda: distribution.run(batches.local), autograph=False)
+    for step in range(2, 5):
+        parts = distribution.experimental_local_results(draw().waveform)
+        assert len(parts) == 2
+        for replica, part in enumerate(parts):
+            plan = plans.plan(step, replica)
+            np.testing.assert_array_equal(part, read_crops(index, plan.rows, plan.starts, SEGMENT))
 
 
 def test_a_broken_shard_in_the_pipeline_is_reported_with_its_name(index, targets):

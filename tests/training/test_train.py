@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import functools
 import json
 import os
@@ -334,16 +335,39 @@ def test_two_replicas_equal_one_with_synchronised_batch_norm_and_dropout(
             assert losses[1][name] == pytest.approx(losses[0][name], abs=1e-5), name
 
 
-def test_replicas_that_average_their_statistics_hold_equal_vectors(tiny_recipe, prepared_tones, tmp_path):
-    recipe = tiny_recipe("ms-sr@fc", training={"epochs": 1}, distribution={"devices": 2})
-    data, execution = TrainingData.open(recipe, prepared_tones), choose_execution(recipe)
+def two_replicas(recipe, prepared, n_steps, row=1):
+    """Vectors, and what trains them on two devices of the CPU."""
+    data, execution = TrainingData.open(recipe, prepared), choose_execution(recipe)
     network = network_of(recipe, data.sizes, Scaler.identity(128), replicas=execution.replicas)
     states = {g: GroupState(g, GroupLayout.of(network, g), execution.distribution) for g in network.groups}
-    schedule = Schedule(recipe, data.train.by_source, data.index.samples, 4, execution.replicas)
-    step = Step(recipe, network, states, [data.sizes[s] for s in recipe.sources], 4, execution.xla)
+    schedule = Schedule(recipe, data.train.by_source, data.index.samples, n_steps, execution.replicas)
+    step = Step(recipe, network, states, [data.sizes[s] for s in recipe.sources], n_steps, execution.xla)
     batches = TrainingBatches(schedule, data.index, 0, execution.distribution)
+    return states, schedule, MultiStep(step, dataclasses.replace(execution, row=row), batches)
+
+
+@pytest.mark.parametrize("schedule", ["alternating", pytest.param("joint", marks=pytest.mark.slow)])
+def test_steps_that_the_host_starts_in_rows_are_the_steps_that_it_starts_one_by_one(
+    schedule, tiny_recipe, prepared_tones
+):
+    recipe = tiny_recipe(training={"schedule": schedule}, distribution={"devices": 2})
+    found = []
+    for row in (1, 2):
+        states, plans, make = two_replicas(recipe, prepared_tones, 5, row)
+        sums, fault = make(plans.source_of_step.tolist())
+        assert fault is None
+        assert ("row" in make._functions) == (row > 1)
+        arrays = [state.arrays() for state in states.values()]
+        found.append({"sums": sums} | {name: array for group in arrays for name, array in group.items()})
+    assert schedule == "joint" or len(set(plans.source_of_step[:4].tolist())) == 2
+    for name, array in found[0].items():
+        np.testing.assert_array_equal(found[1][name], array, err_msg=name)
+
+
+def test_replicas_that_average_their_statistics_hold_equal_vectors(tiny_recipe, prepared_tones):
+    recipe = tiny_recipe("ms-sr@fc", training={"epochs": 1}, distribution={"devices": 2})
+    states, schedule, make = two_replicas(recipe, prepared_tones, 4)
     before = {group: state.arrays() for group, state in states.items()}
-    make = MultiStep(step, execution, batches)
     sums, fault = make(schedule.source_of_step.tolist())
     assert fault is None
     drawn = np.bincount(schedule.source_of_step, minlength=len(recipe.sources))
@@ -358,7 +382,7 @@ def test_replicas_that_average_their_statistics_hold_equal_vectors(tiny_recipe, 
         assert not function.get_concrete_function().outputs
     for group, state in states.items():
         for part, variable in state.variables.items():
-            first, second = execution.distribution.experimental_local_results(variable)
+            first, second = state.distribution.experimental_local_results(variable)
             assert first.device != second.device
             np.testing.assert_array_equal(first, second, err_msg=f"{group}.{part}")
             if first.shape[0]:
