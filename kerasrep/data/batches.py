@@ -27,7 +27,7 @@ MAX_THREADS = 8
 #: Batches that wait on each device: one is copied there while a step uses another.
 BATCHES_ON_DEVICE = 2
 
-Reader = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int16]]
+_Read = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int16]]
 
 
 class Batch(NamedTuple):
@@ -108,7 +108,7 @@ def split_examples(
 
 
 def training_dataset(
-    schedule: Schedule, index: ShardIndex, first_step: int, replica: int = 0, read: Reader | None = None
+    schedule: Schedule, index: ShardIndex, first_step: int, replica: int = 0
 ) -> tf.data.Dataset:
     """One replica's batches of all steps from `first_step` on.
 
@@ -117,19 +117,23 @@ def training_dataset(
         index: Where the tracks lie.
         first_step: Where to begin.
         replica: Its number among all replicas.
-        read: Of `crop_reader`; several datasets may share one.
 
     Returns:
         A dataset of `Batch`, an element a step, in order.
     """
-    chosen = crop_reader(index, schedule.segment_samples) if read is None else read
+    read = _reader(index, schedule.segment_samples)
+    return _training_dataset(schedule, read, first_step, replica, _threads())
 
+
+def _training_dataset(
+    schedule: Schedule, read: _Read, first_step: int, replica: int, threads: int
+) -> tf.data.Dataset:
     def load(number: NDArray[np.int64]) -> list[NDArray[Any]]:
         step = int(number)
-        return _arrays(schedule.plan(step, replica), int(schedule.uses_before[step]), chosen)
+        return _arrays(schedule.plan(step, replica), int(schedule.uses_before[step]), read)
 
     numbers = tf.data.Dataset.range(first_step, schedule.n_steps)
-    return _read(numbers, load, schedule.sizes, schedule.segment_samples).prefetch(2)
+    return _batches(numbers, load, schedule.sizes, schedule.segment_samples, threads).prefetch(2)
 
 
 class TrainingBatches:
@@ -157,10 +161,10 @@ class TrainingBatches:
             own: Replicas of this process; all by default.
         """
         mine = range(schedule.replicas) if own is None else own
-        read = crop_reader(index, schedule.segment_samples)
+        read, threads = _reader(index, schedule.segment_samples), _threads(len(mine))
         self._first, self._iterators = mine.start, []
         for replica, device in zip(mine, distribution.extended.worker_devices, strict=True):
-            dataset = training_dataset(schedule, index, first_step, replica, read)
+            dataset = _training_dataset(schedule, read, first_step, replica, threads)
             if tf.DeviceSpec.from_string(device).device_type == "GPU":
                 ahead = tf.data.experimental.prefetch_to_device(device, BATCHES_ON_DEVICE)
                 dataset = dataset.apply(ahead)
@@ -177,30 +181,31 @@ def plans_dataset(
     plans: Sequence[Plan], index: ShardIndex, sizes: tuple[int, ...], samples: int
 ) -> tf.data.Dataset:
     """Batches of the given plans, in order."""
-    read = crop_reader(index, samples)
+    read = _reader(index, samples)
 
     def load(number: NDArray[np.int64]) -> list[NDArray[Any]]:
         return _arrays(plans[int(number)], 0, read)
 
-    return _read(tf.data.Dataset.range(len(plans)), load, sizes, samples).prefetch(1)
+    return _batches(tf.data.Dataset.range(len(plans)), load, sizes, samples, _threads()).prefetch(1)
 
 
-def crop_reader(index: ShardIndex, samples: int) -> Reader:
-    """What reads crops: rows and starts -> int16 [segments, samples, 2]."""
+def _reader(index: ShardIndex, samples: int) -> _Read:
+    """Crops of one training: rows and starts -> int16 [segments, samples, 2]."""
     buffers = Buffers(pinned=bool(tf.config.get_visible_devices("GPU")))
     return partial(read_crops, index, samples=samples, buffers=buffers, files=OpenFiles())
 
 
-def _arrays(plan: Plan, uses: int, read: Reader) -> list[NDArray[Any]]:
+def _arrays(plan: Plan, uses: int, read: _Read) -> list[NDArray[Any]]:
     scalars = [np.asarray(value, np.int64) for value in (plan.step, plan.source, uses)]
     return [*scalars, read(plan.rows, plan.starts), *plan.targets, *plan.weights]
 
 
-def _read(
+def _batches(
     numbers: tf.data.Dataset,
     load: Callable[[NDArray[np.int64]], list[NDArray[Any]]],
     sizes: tuple[int, ...],
     samples: int,
+    threads: int,
 ) -> tf.data.Dataset:
     spec = batch_spec(sizes, samples)
     flat = [spec.step, spec.source, spec.uses, spec.waveform, *spec.targets, *spec.weights]
@@ -212,12 +217,12 @@ def _read(
         targets, weights = rest[: len(sizes)], rest[len(sizes) :]
         return Batch(step, source, uses, waveform, tuple(targets), tuple(weights))
 
-    return numbers.map(to_batch, num_parallel_calls=_threads(), deterministic=True)
+    return numbers.map(to_batch, num_parallel_calls=threads, deterministic=True)
 
 
-def _threads() -> int:
-    """Batches read at once: more would hold memory and no longer read faster."""
-    return min(MAX_THREADS, os.cpu_count() or 1)
+def _threads(datasets: int = 1) -> int:
+    """Batches that each dataset reads at once: more would hold memory and no longer read faster."""
+    return min(MAX_THREADS, max(1, (os.cpu_count() or 1) // datasets))
 
 
 def batch_spec(sizes: tuple[int, ...], samples: int) -> Batch:

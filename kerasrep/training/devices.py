@@ -129,7 +129,7 @@ def choose_execution(recipe: Recipe) -> Execution:
         xla=xla,
         deterministic=deterministic,
         together=xla and bool(gpus) and training.schedule == "joint",
-        row=_row(recipe) if xla and gpus and replicas > 1 else 1,
+        row=_row(recipe) if xla and gpus and replicas > 1 and not several else 1,
         steps_per_call=calls if training.steps_per_call == "auto" else training.steps_per_call,
         workers=workers,
     )
