@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import signal
 import time
@@ -24,6 +25,9 @@ from kerasrep.training.checkpoint import Progress
 from kerasrep.training.devices import Execution
 from kerasrep.training.step import Step
 from kerasrep.training.totals import NotFinite
+
+#: Tracing rows of steps pays from so many steps on, for each step of a row and each source it may have.
+ROW_PAYS_STEPS = 1000
 
 
 class Interrupted(RunError):  # noqa: N818 (it is not an error that the user made)
@@ -159,7 +163,7 @@ class Loop:
         schedule = self._schedule
         own = self._execution.own_replicas if self._execution.workers.size > 1 else None
         batches = TrainingBatches(schedule, self._index, progress.step, self._execution.distribution, own)
-        make = MultiStep(self._step, self._execution, batches)
+        make = MultiStep(self._step, self._in_rows(schedule.n_steps - progress.step), batches)
         bar = Display(schedule.n_steps, "training", "step", show, progress.step)
         epoch = _Throughput()
         with stop_requests() as request, bar:
@@ -176,6 +180,12 @@ class Loop:
                 if number := self._vote(request.number):
                     keeper.save()
                     raise _interrupted(number, progress.step, schedule.n_steps)
+
+    def _in_rows(self, steps: int) -> Execution:
+        """How steps are made, without rows where too few are left."""
+        execution, branches = self._execution, 1 if self._schedule.joint else self._step.n_sources
+        pays = steps >= ROW_PAYS_STEPS * execution.row * branches
+        return execution if pays else dataclasses.replace(execution, row=1)
 
     def _call(self, make: MultiStep, count: int, progress: Progress) -> _Throughput:
         """Make `count` steps and add them to `progress`."""

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from kerasrep.run_directory import PreparedDirectory, RunDirectory, read_arrays,
 from kerasrep.training.card import _sittings_before
 from kerasrep.training.devices import choose_execution
 from kerasrep.training.inputs import TrainingData
-from kerasrep.training.loop import MultiStep
+from kerasrep.training.loop import Loop, MultiStep
 from kerasrep.training.step import Step
 from kerasrep.training.train import train
 from kerasrep.training.vectors import GroupLayout, GroupState
@@ -362,6 +363,15 @@ def test_steps_that_the_host_starts_in_rows_are_the_steps_that_it_starts_one_by_
     assert schedule == "joint" or len(set(plans.source_of_step[:4].tolist())) == 2
     for name, array in found[0].items():
         np.testing.assert_array_equal(found[1][name], array, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("joint", "steps", "row"), [(False, 19_999, 1), (False, 20_000, 10), (True, 9_999, 1), (True, 10_000, 10)]
+)
+def test_steps_are_started_in_rows_where_tracing_them_pays(joint, steps, row, tiny_recipe):
+    execution = dataclasses.replace(choose_execution(tiny_recipe()), row=10)
+    schedule, step = SimpleNamespace(joint=joint), SimpleNamespace(n_sources=2)
+    assert Loop(schedule, None, step, execution, 1)._in_rows(steps).row == row
 
 
 def test_replicas_that_average_their_statistics_hold_equal_vectors(tiny_recipe, prepared_tones):

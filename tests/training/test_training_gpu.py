@@ -15,6 +15,12 @@ from kerasrep.training.train import train
 pytestmark = pytest.mark.gpu
 
 
+@pytest.fixture(autouse=True)
+def _rows_of_steps(monkeypatch):
+    """Also in short trainings."""
+    monkeypatch.setattr("kerasrep.training.loop.ROW_PAYS_STEPS", 0)
+
+
 def gpu_train(recipe, prepared, root, **options):
     run = RunDirectory(root)
     return run, train(recipe, prepared, run, show_progress=False, say=lambda line: None, **options)
