@@ -30,6 +30,8 @@ from kerasrep.training.validation import Validator, mean_target_scores
 from kerasrep.training.vectors import GroupLayout, GroupState
 
 SCALER = Scaler(np.full(128, -30, np.float32), np.full(128, 15, np.float32))
+#: Of the training that a measurement is a part of.
+N_STEPS = 1_000_000
 #: Files and tracks of the made-up corpus; 30 s a track, as the Million Song previews.
 N_TRACKS, TRACK_SECONDS, TRACKS_A_SHARD = 1024, 30, 64
 
@@ -76,8 +78,8 @@ def build(options: Mapping[str, Any]) -> tuple[Callable[[Any], MultiStep], Execu
     if mels:  # undoes the scale of int16
         network = dataclasses.replace(network, features=lambda mel: mel * FULL_SCALE)
     states = {g: GroupState(g, GroupLayout.of(network, g), execution.distribution) for g in network.groups}
-    step = Step(recipe, network, states, list(sizes.values()), 1_000_000, execution.xla)
-    return partial(MultiStep, step, execution), execution
+    step = Step(recipe, network, states, list(sizes.values()), N_STEPS, execution.xla)
+    return partial(MultiStep, step, execution, n_steps=N_STEPS), execution
 
 
 class Constant:
@@ -200,11 +202,13 @@ def from_prepared(options: Mapping[str, Any]) -> Callable[[int], float]:
     n_steps = steps_per_epoch(recipe, data) * recipe.training.epochs
     schedule = Schedule(recipe, data.train.by_source, data.index.samples, n_steps, execution.replicas)
     step = Step(recipe, network, states, [data.sizes[s] for s in recipe.sources], n_steps, execution.xla)
-    make = MultiStep(step, execution, TrainingBatches(schedule, data.index, 0, execution.distribution))
+    make = MultiStep(
+        step, execution, TrainingBatches(schedule, data.index, 0, execution.distribution), n_steps
+    )
     return _timed(make, map(int, schedule.source_of_step), execution.steps_per_call)
 
 
-def schedule_of(recipe: Recipe, index: ShardIndex, replicas: int, n_steps: int = 1_000_000) -> Schedule:
+def schedule_of(recipe: Recipe, index: ShardIndex, replicas: int, n_steps: int = N_STEPS) -> Schedule:
     """The schedule of a recipe on the made-up corpus, whose tracks have all sources."""
     rng = np.random.default_rng(1)
     rows = np.arange(len(index), dtype=np.int64)

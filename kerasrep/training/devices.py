@@ -15,9 +15,6 @@ from kerasrep.training.cluster import read_cluster
 from kerasrep.training.workers import Workers, join_workers
 
 STEPS_PER_CALL_CPU, STEPS_PER_CALL_GPU = 4, 50
-#: Steps of several GPUs that the host starts at once, and those times their possible sources: more take
-#: long to trace.
-ROW_STEPS, ROW_BRANCHES = 10, 40
 BFLOAT16_CAPABILITY = (8, 0)  # Ampere
 
 
@@ -33,7 +30,7 @@ class Execution:
         deterministic: Whether TensorFlow's determinism is on.
         together: Whether branches of the joint schedule run together: on a GPU, where it is faster.
         steps_per_call: Steps between two looks at their losses.
-        row: Steps that the host starts at once.
+        rows: Whether the host may start several steps at once: where GPUs of one process add up gradients.
         workers: The processes that train together.
     """
 
@@ -44,7 +41,7 @@ class Execution:
     deterministic: bool
     together: bool
     steps_per_call: int
-    row: int = 1
+    rows: bool = False
     workers: Workers = field(default_factory=Workers)
 
     @property
@@ -129,7 +126,7 @@ def choose_execution(recipe: Recipe) -> Execution:
         xla=xla,
         deterministic=deterministic,
         together=xla and bool(gpus) and training.schedule == "joint",
-        row=_row(recipe) if xla and gpus and replicas > 1 and not several else 1,
+        rows=xla and bool(gpus) and replicas > 1 and not several,
         steps_per_call=calls if training.steps_per_call == "auto" else training.steps_per_call,
         workers=workers,
     )
@@ -198,11 +195,6 @@ def _make_logical_cpus(count: int) -> None:
             f"distribution.devices: {count} logical CPU devices must be made before TensorFlow starts; "
             "run the recipe in a process of its own"
         ) from error
-
-
-def _row(recipe: Recipe) -> int:
-    sources = 1 if recipe.training.schedule == "joint" else len(recipe.sources)
-    return max(1, min(ROW_STEPS, ROW_BRANCHES // sources))
 
 
 def _precision(recipe: Recipe, gpus: list[tf.config.PhysicalDevice]) -> str:

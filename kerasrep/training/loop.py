@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import re
 import signal
 import time
@@ -26,7 +25,9 @@ from kerasrep.training.devices import Execution
 from kerasrep.training.step import Step
 from kerasrep.training.totals import NotFinite
 
-#: Tracing rows of steps pays from so many steps on, for each step of a row and each source it may have.
+#: Steps that the host starts at once, and those times the kinds of each: more take long to trace.
+ROW_STEPS, ROW_BRANCHES = 10, 40
+#: Tracing a row pays from so many steps on, for each step of the row and each of its kinds.
 ROW_PAYS_STEPS = 1000
 
 
@@ -45,6 +46,20 @@ class Batches(Protocol):
         """The next batch of the present replica."""
 
 
+def row_length(execution: Execution, branches: int, n_steps: int) -> int:
+    """How many steps the host starts at once.
+
+    Args:
+        execution: Devices.
+        branches: Kinds of steps.
+        n_steps: Steps that will be made in all.
+    """
+    if not execution.rows:
+        return 1
+    length = max(1, min(ROW_STEPS, ROW_BRANCHES // branches, execution.steps_per_call))
+    return length if n_steps >= ROW_PAYS_STEPS * length * branches else 1
+
+
 class MultiStep:
     """Several steps between two looks at their figures.
 
@@ -53,16 +68,17 @@ class MultiStep:
     at once. (In a loop inside TensorFlow a GPU waits for the host between two steps.)
     """
 
-    def __init__(self, step: Step, execution: Execution, batches: Batches) -> None:
+    def __init__(self, step: Step, execution: Execution, batches: Batches, n_steps: int) -> None:
         """Keep the parts; the first step of each source traces.
 
         Args:
             step: Makes one step on a replica.
             execution: Devices.
             batches: What the steps are made on.
+            n_steps: Steps that will be made in all.
         """
         self._step, self._distribution, self._batches = step, execution.distribution, batches
-        self._row = execution.row
+        self._row = row_length(execution, step.branches, n_steps)
         self._functions: dict[int | str, Callable[..., None]] = {}
 
     def __call__(self, sources: Iterable[int]) -> tuple[NDArray[np.float64], NotFinite | None]:
@@ -83,7 +99,7 @@ class MultiStep:
         return self._step.totals.take()
 
     def _start_row(self, row: list[int]) -> None:
-        if self._step.n_sources == 1 or row[0] < 0:  # what nothing can change
+        if self._step.branches == 1:
             self._function("row", partial(self._several, row[0]))()
         else:
             self._function("row", self._several)(tf.constant(row, tf.int32))
@@ -163,7 +179,7 @@ class Loop:
         schedule = self._schedule
         own = self._execution.own_replicas if self._execution.workers.size > 1 else None
         batches = TrainingBatches(schedule, self._index, progress.step, self._execution.distribution, own)
-        make = MultiStep(self._step, self._in_rows(schedule.n_steps - progress.step), batches)
+        make = MultiStep(self._step, self._execution, batches, schedule.n_steps - progress.step)
         bar = Display(schedule.n_steps, "training", "step", show, progress.step)
         epoch = _Throughput()
         with stop_requests() as request, bar:
@@ -180,12 +196,6 @@ class Loop:
                 if number := self._vote(request.number):
                     keeper.save()
                     raise _interrupted(number, progress.step, schedule.n_steps)
-
-    def _in_rows(self, steps: int) -> Execution:
-        """How steps are made, without rows where too few are left."""
-        execution, branches = self._execution, 1 if self._schedule.joint else self._step.n_sources
-        pays = steps >= ROW_PAYS_STEPS * execution.row * branches
-        return execution if pays else dataclasses.replace(execution, row=1)
 
     def _call(self, make: MultiStep, count: int, progress: Progress) -> _Throughput:
         """Make `count` steps and add them to `progress`."""

@@ -27,10 +27,11 @@ from kerasrep.training.best import choice_of, improved, keep
 from kerasrep.training.card import RunCard
 from kerasrep.training.checkpoint import Progress, restore_state, save_state
 from kerasrep.training.devices import Execution, choose_execution
+from kerasrep.training.formulas import learning_rate
 from kerasrep.training.inputs import TrainingData, steps_per_epoch
 from kerasrep.training.loop import Loop, data_faults, mean_scores
 from kerasrep.training.scaling import fit_scaler
-from kerasrep.training.step import Step, learning_rate
+from kerasrep.training.step import Step
 from kerasrep.training.summary import Summary, SummaryRow
 from kerasrep.training.tensorboard import Board
 from kerasrep.training.validation import Score, Validator, mean_target_scores

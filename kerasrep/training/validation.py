@@ -18,7 +18,7 @@ from kerasrep.mapped_arrays import release
 from kerasrep.model.frontend import in_chunks
 from kerasrep.model.strategies import SHARED, Network
 from kerasrep.recipe import Recipe
-from kerasrep.training.step import score
+from kerasrep.training.formulas import score
 from kerasrep.training.vectors import GroupState
 
 ROWS_AT_ONCE = 1 << 16

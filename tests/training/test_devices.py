@@ -2,7 +2,7 @@ import pytest
 import tensorflow as tf
 
 from kerasrep.errors import RecipeError
-from kerasrep.training.devices import ROW_BRANCHES, _row, choose_execution
+from kerasrep.training.devices import choose_execution
 
 on_cpu = pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="says what a CPU does")
 
@@ -35,13 +35,4 @@ def test_replicas_that_cannot_share_the_batch_are_refused(tiny_recipe):
 
 @on_cpu
 def test_on_a_cpu_the_host_starts_steps_one_by_one(tiny_recipe):
-    assert choose_execution(tiny_recipe(distribution={"devices": 2})).row == 1
-
-
-@pytest.mark.parametrize(("schedule", "sources", "row"), [("joint", 8, 10), ("alternating", 2, 10)])
-def test_rows_of_steps_are_short_where_steps_have_many_sources(tone_recipe, schedule, sources, row):
-    names = ["self", "bpm", "year", "taste", "tag", "lyrics", "cdr_tag", "artist"]
-    recipe = tone_recipe(sources=names[:sources], training={"schedule": schedule})
-    assert _row(recipe) == row
-    alternating = tone_recipe(sources=names, training={"schedule": "alternating"})
-    assert _row(alternating) * len(names) <= ROW_BRANCHES
+    assert choose_execution(tiny_recipe(distribution={"devices": 2})).rows is False

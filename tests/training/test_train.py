@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,7 +27,7 @@ from kerasrep.run_directory import PreparedDirectory, RunDirectory, read_arrays,
 from kerasrep.training.card import _sittings_before
 from kerasrep.training.devices import choose_execution
 from kerasrep.training.inputs import TrainingData
-from kerasrep.training.loop import Loop, MultiStep
+from kerasrep.training.loop import MultiStep, row_length
 from kerasrep.training.step import Step
 from kerasrep.training.train import train
 from kerasrep.training.vectors import GroupLayout, GroupState
@@ -336,7 +335,7 @@ def test_two_replicas_equal_one_with_synchronised_batch_norm_and_dropout(
             assert losses[1][name] == pytest.approx(losses[0][name], abs=1e-5), name
 
 
-def two_replicas(recipe, prepared, n_steps, row=1):
+def two_replicas(recipe, prepared, n_steps, rows=False):
     """Vectors, and what trains them on two devices of the CPU."""
     data, execution = TrainingData.open(recipe, prepared), choose_execution(recipe)
     network = network_of(recipe, data.sizes, Scaler.identity(128), replicas=execution.replicas)
@@ -344,20 +343,22 @@ def two_replicas(recipe, prepared, n_steps, row=1):
     schedule = Schedule(recipe, data.train.by_source, data.index.samples, n_steps, execution.replicas)
     step = Step(recipe, network, states, [data.sizes[s] for s in recipe.sources], n_steps, execution.xla)
     batches = TrainingBatches(schedule, data.index, 0, execution.distribution)
-    return states, schedule, MultiStep(step, dataclasses.replace(execution, row=row), batches)
+    return states, schedule, MultiStep(step, dataclasses.replace(execution, rows=rows), batches, n_steps)
 
 
 @pytest.mark.parametrize("schedule", ["alternating", pytest.param("joint", marks=pytest.mark.slow)])
 def test_steps_that_the_host_starts_in_rows_are_the_steps_that_it_starts_one_by_one(
-    schedule, tiny_recipe, prepared_tones
+    schedule, tiny_recipe, prepared_tones, monkeypatch
 ):
+    monkeypatch.setattr("kerasrep.training.loop.ROW_PAYS_STEPS", 0)
+    monkeypatch.setattr("kerasrep.training.loop.ROW_STEPS", 2)
     recipe = tiny_recipe(training={"schedule": schedule}, distribution={"devices": 2})
     found = []
-    for row in (1, 2):
-        states, plans, make = two_replicas(recipe, prepared_tones, 5, row)
+    for rows in (False, True):
+        states, plans, make = two_replicas(recipe, prepared_tones, 5, rows)
         sums, fault = make(plans.source_of_step.tolist())
         assert fault is None
-        assert ("row" in make._functions) == (row > 1)
+        assert ("row" in make._functions) == rows
         arrays = [state.arrays() for state in states.values()]
         found.append({"sums": sums} | {name: array for group in arrays for name, array in group.items()})
     assert schedule == "joint" or len(set(plans.source_of_step[:4].tolist())) == 2
@@ -366,12 +367,21 @@ def test_steps_that_the_host_starts_in_rows_are_the_steps_that_it_starts_one_by_
 
 
 @pytest.mark.parametrize(
-    ("joint", "steps", "row"), [(False, 19_999, 1), (False, 20_000, 10), (True, 9_999, 1), (True, 10_000, 10)]
+    ("branches", "n_steps", "steps_per_call", "length"),
+    [
+        (1, 10_000, 50, 10),
+        (1, 9_999, 50, 1),  # tracing would take longer than what it saves
+        (8, 40_000, 50, 5),
+        (8, 39_999, 50, 1),
+        (1, 10_000, 4, 4),  # losses are looked at after so many
+        (100, 10**6, 50, 1),
+    ],
 )
-def test_steps_are_started_in_rows_where_tracing_them_pays(joint, steps, row, tiny_recipe):
-    execution = dataclasses.replace(choose_execution(tiny_recipe()), row=10)
-    schedule, step = SimpleNamespace(joint=joint), SimpleNamespace(n_sources=2)
-    assert Loop(schedule, None, step, execution, 1)._in_rows(steps).row == row
+def test_the_host_starts_rows_of_steps_where_tracing_them_pays(
+    branches, n_steps, steps_per_call, length, tiny_recipe
+):
+    execution = dataclasses.replace(choose_execution(tiny_recipe()), rows=True, steps_per_call=steps_per_call)
+    assert row_length(execution, branches, n_steps) == length
 
 
 def test_replicas_that_average_their_statistics_hold_equal_vectors(tiny_recipe, prepared_tones):
