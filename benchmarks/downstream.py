@@ -50,7 +50,7 @@ def labelled_problem(kind: str, n_items: int, dimension: int) -> tuple[Any, Any]
     """Data with a fixed split, and its embeddings."""
     import numpy as np
 
-    from kerasrep.downstream.base import TEST, TRAIN, LabelledData
+    from kerasrep.evaluation.base import TEST, TRAIN, LabelledData
 
     rng = np.random.default_rng(0)
     classes = rng.integers(N_CLASSES, size=n_items)
@@ -68,7 +68,7 @@ def play_problem(n_users: int, n_items: int, dimension: int) -> tuple[Any, Any]:
     import numpy as np
     from scipy import sparse
 
-    from kerasrep.downstream.base import PlayData
+    from kerasrep.evaluation.base import PlayData
 
     rng = np.random.default_rng(0)
     classes = rng.integers(N_CLASSES, size=n_items)
@@ -106,7 +106,7 @@ def measured(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def measure_probe(kind: str, probe: str, items: int, dimension: int) -> dict[str, Any]:
     """One probe on the fixed split; the perceptron is fitted five times, as always there."""
-    from kerasrep.downstream.labelled import evaluate_labelled
+    from kerasrep.evaluation.probing.labelled import evaluate_labelled
 
     data, embeddings = labelled_problem(kind, items, dimension)
 
@@ -124,8 +124,8 @@ def measure_comparison(items: int, dimension: int) -> dict[str, Any]:
 
     import numpy as np
 
-    from kerasrep.downstream.base import ProbeResult
-    from kerasrep.downstream.significance import compare
+    from kerasrep.evaluation.base import ProbeResult
+    from kerasrep.evaluation.significance import compare
 
     scores = (np.random.default_rng(0).random((2, items)) < 0.6).astype(np.float64)
     names, folds = np.char.mod("item %d", np.arange(items)), np.zeros(items, np.int64)
@@ -136,7 +136,7 @@ def measure_comparison(items: int, dimension: int) -> dict[str, Any]:
 
 def measure_recommendation(items: int, users: int, dimension: int) -> dict[str, Any]:
     """One repeat of the recommendation task."""
-    from kerasrep.downstream.recommendation import evaluate_recommendation
+    from kerasrep.evaluation.recommendation.evaluate import evaluate_recommendation
 
     data, embeddings = play_problem(users, items, dimension)
 
@@ -153,7 +153,7 @@ def measure_peer(items: int, dimension: int) -> dict[str, Any]:
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    from kerasrep.downstream.base import TRAIN
+    from kerasrep.evaluation.base import TRAIN
 
     data, embeddings = labelled_problem("classification", items, dimension)
     train = data.splits == TRAIN

@@ -59,10 +59,10 @@ def untrained_export(folder: Path) -> Path:
 
     from kerasrep.model.restore import TrainedRun, save_scaler, save_weights
     from kerasrep.model.strategies import Scaler, network_of
-    from kerasrep.recipe import Recipe
-    from kerasrep.recipe_file import write_recipe
-    from kerasrep.run_directory import RunDirectory
+    from kerasrep.recipe.file import write_recipe
+    from kerasrep.recipe.schema import Recipe
     from kerasrep.serving.export import export_run
+    from kerasrep.storage.run_directory import RunDirectory
 
     sources = ("tag", "artist")
     recipe = Recipe.model_validate({"name": "untrained", "strategy": "ms-sr@fc", "sources": sources})

@@ -129,7 +129,7 @@ def an_iteration(seconds: list[Any], scale: Scale) -> dict[str, float]:
 
 def measure_ours(scale: Scale, counts: sparse.csr_matrix) -> dict[str, Any]:
     """Fits by kerasrep; the likelihood is its own."""
-    from kerasrep.sources.factors import fit_plsa
+    from kerasrep.sources.plsa import fit_plsa
 
     fit_plsa(sparse.csr_matrix(np.ones((2, 2), scale.counts_dtype)), 1)  # compiles
     before = held_mib()

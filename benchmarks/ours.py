@@ -19,9 +19,9 @@ from kerasrep.data.schedule import JOINT, Examples, Schedule, self_examples
 from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE, ShardIndex, save_index
 from kerasrep.model.folding import fold_batch_norm
 from kerasrep.model.strategies import Scaler, network_of
-from kerasrep.recipe import Recipe
-from kerasrep.run_directory import PreparedDirectory
+from kerasrep.recipe.schema import Recipe
 from kerasrep.sources.targets import SourceTargets, TargetSet, save_targets
+from kerasrep.storage.run_directory import PreparedDirectory
 from kerasrep.training.devices import Execution, choose_execution
 from kerasrep.training.inputs import TrainingData, steps_per_epoch
 from kerasrep.training.loop import MultiStep

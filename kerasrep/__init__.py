@@ -22,9 +22,9 @@ _PUBLIC = {
     "load": "kerasrep.embedding",
     "train": "kerasrep.api",
     "embed": "kerasrep.api",
-    "read_recipe": "kerasrep.recipe_file",
-    "write_recipe": "kerasrep.recipe_file",
-    "Recipe": "kerasrep.recipe",
+    "read_recipe": "kerasrep.recipe.file",
+    "write_recipe": "kerasrep.recipe.file",
+    "Recipe": "kerasrep.recipe.schema",
     "KerasrepError": "kerasrep.errors",
 }
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from kerasrep.api import embed, train
     from kerasrep.embedding import load  # type: ignore[attr-defined]
     from kerasrep.errors import KerasrepError
-    from kerasrep.recipe import Recipe
-    from kerasrep.recipe_file import read_recipe, write_recipe
+    from kerasrep.recipe.file import read_recipe, write_recipe
+    from kerasrep.recipe.schema import Recipe
 
 
 def __getattr__(name: str) -> Any:

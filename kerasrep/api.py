@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.console import say
-from kerasrep.recipe import Recipe
-from kerasrep.run_directory import RUNS, PreparedDirectory, RunDirectory, home, latest_run, new_run
-from kerasrep.run_log import event, run_log
+from kerasrep.recipe.schema import Recipe
+from kerasrep.runtime.console import say
+from kerasrep.runtime.run_log import event, run_log
+from kerasrep.storage.run_directory import RUNS, PreparedDirectory, RunDirectory, home, latest_run, new_run
 
 if TYPE_CHECKING:
     from kerasrep.embedding.files import BadFile
     from kerasrep.training.summary import Summary
     from kerasrep.training.workers import Workers
-    from kerasrep.tuning.reading import Tuning
-    from kerasrep.tuning.tune import Tuned
 
 
 @dataclass(frozen=True)
@@ -156,43 +154,3 @@ def embed(model: str | Path, audio: Sequence[str | Path]) -> Embeddings:
     rows = [result.embedding for result in done]
     matrix = np.stack(rows) if rows else np.zeros((0, embedder.dimension), np.float32)
     return Embeddings(tuple(result.path for result in done), matrix, embedder.columns, (*not_found, *bad))
-
-
-def tune(
-    tuning: Tuning, run_dir: str | Path | None = None, resume: bool = False, verbose: bool = False
-) -> Tuned:
-    """Search for good settings of a recipe; prints a line a trial and the table of all.
-
-    Args:
-        tuning: See `kerasrep.tuning.reading.read_tuning`.
-        run_dir: Folder; by default a new `runs/NAME/TIME`, or the latest one to resume.
-        resume: Go on with the tuning in `run_dir`.
-        verbose: Show each training's own bar.
-
-    Raises:
-        KerasrepError: Where recipe, corpus or folder cannot be used, or no trial is done.
-    """
-    from kerasrep.corpora.prepare import prepare
-    from kerasrep.training.devices import choose_execution
-    from kerasrep.tuning import tune as search
-    from kerasrep.tuning.directory import TuningDirectory
-    from kerasrep.tuning.report import trials_table
-
-    name = tuning.settings.name
-    root = None if run_dir is None else Path(run_dir)
-    if root is None and resume:
-        root = latest_run(RUNS, name, "tuning.yaml", "tuning").root
-    if root is not None:
-        search.check_tuning(tuning, TuningDirectory(root), resume)
-    choose_execution(tuning.base)  # before the corpus is made: devices may refuse the batch
-    directory = TuningDirectory(root or new_run(RUNS, name).root)
-
-    def prepare_base_aloud(recipe: Recipe) -> PreparedDirectory:
-        prepared = prepare(recipe, progress=recipe is tuning.base)
-        if recipe is tuning.base:
-            say(f"tuning:  {directory.root}")
-        return prepared
-
-    tuned = search.tune(tuning, directory, prepare_base_aloud, resume, verbose)
-    say(f"\n{trials_table(tuning, tuned.results)}\n")
-    return tuned

@@ -9,7 +9,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from kerasrep.recipe import Recipe
+from kerasrep.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from kerasrep.model.restore import TrainedRun
@@ -73,8 +73,8 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "Trained
     ) -> "TrainedRun":
         from kerasrep.model.restore import TrainedRun, save_scaler, save_weights
         from kerasrep.model.strategies import Scaler, network_of
-        from kerasrep.recipe_file import write_recipe
-        from kerasrep.run_directory import RunDirectory
+        from kerasrep.recipe.file import write_recipe
+        from kerasrep.storage.run_directory import RunDirectory
 
         values = {"name": "small", "strategy": strategy, "sources": sources, "model": {"width": 0.25}}
         recipe = Recipe.model_validate(values | sections)

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kerasrep.downstream.split_list import read_split_list
 from kerasrep.errors import DataError, KerasrepError, RecipeError
-from kerasrep.recipe_file import read_recipe
-from kerasrep.run_directory import read_arrays, write_arrays
-from kerasrep.tables import read_rows
+from kerasrep.evaluation.readers.split_list import read_split_list
+from kerasrep.recipe.file import read_recipe
+from kerasrep.storage.run_directory import read_arrays, write_arrays
+from kerasrep.storage.tables import read_rows
 
 ROOT = Path(__file__).parents[1]
 FUZZ = settings(

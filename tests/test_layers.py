@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,55 +14,38 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kerasrep"
 
+#: Top to bottom: each imports what stands below it. A module belongs to the longest name that it begins with.
 LAYERS = (
-    {"errors", "constants"},
-    {
-        "recipe",
-        "recipe_base",
-        "recipe_corpora",
-        "recipe_tasks",
-        "recipe_draft",
-        "study_job",
-        "folder_lock",
-        "stop_requests",
-        "console",
-        "run_log",
-        "recipe_file",
-        "recipe_faults",
-        "strict_yaml",
-        "tables",
-        "limits",
-        "atomic",
-        "child_process",
-        "ordered_threads",
-        "run_directory",
-        "mapped_arrays",
-        "export_directory",
-        "cluster",
-    },
-    {"sources", "data", "model", "downstream"},
-    {"corpora", "training", "serving", "embedding", "suite_options", "study", "tuning"},
-    {"api", "suite", "suite_tasks"},
-    {"study_worker"},
     {"cli"},
+    {"experiments"},
+    {"api"},
+    {"evaluation.suite", "evaluation.chosen_tasks"},
+    {"serving"},
+    {"embedding", "training"},
+    {"corpora"},
+    {"data", "model"},
+    {"sources", "evaluation"},
+    {"report"},
+    {"recipe"},
+    {"runtime"},
+    {"storage"},
+    {"errors", "constants"},
 )
 RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
-MAY_IMPORT_EACH_OTHER = {0, 1}
-#: The client of a server is an embedder whose model is elsewhere.
-ALLOWED_BESIDE = {("tuning", "training"), ("tuning", "suite_options"), ("serving.client", "embedding")}
-WITHOUT_TENSORFLOW = {"errors", "constants", "downstream", "study"} | LAYERS[1]
+WITHOUT_TENSORFLOW = {"report", "recipe", "runtime", "storage", "errors", "constants", "evaluation"}
+MODULES_AT_THE_ROOT = 8
 ONLY_HERE = {
     "kapre": {"model.frontend"},
-    "tqdm": {"console"},
+    "tqdm": {"runtime.console"},
     "tensorflow_io": {"data.audio"},
     "music21": {"corpora.demo"},
     "symusic": {"corpora.demo"},
     "pretty_midi": {"corpora.demo"},
-    "keras_tuner": {"tuning"},
+    "keras_tuner": {"experiments.tuning"},
     "torch": {"model.reference_checkpoint"},
     "tensorflow_serving": {"serving"},
-    "grpc": {"serving", "cluster"},
-    "ray": {"cluster"},
+    "grpc": {"serving", "runtime.cluster"},
+    "ray": {"runtime.cluster"},
     "onnx": {"serving.runtimes.onnx_file"},
     "tf2onnx": {"serving.runtimes.onnx_file"},
     "onnxruntime": {"serving.runtimes.onnx_file"},
@@ -71,7 +55,7 @@ EXTRA = {
     "corpora.demo": "demo",
     "model.reference_checkpoint": "torch",
     "serving.runtimes.onnx_file": "onnx",
-    "cluster": "scale",
+    "runtime.cluster": "scale",
 }
 DISTRIBUTION = {
     "google": "protobuf",
@@ -107,10 +91,20 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
+def unit_of(module: str) -> str | None:
+    """The unit of a module below the package, `None` for the package itself and what is no part of it."""
+    parts = module.split(".")
+    names = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((name for name in names if name in RANK), None)
+
+
 def units_imported(path: Path) -> set[str]:
-    """Parts of the package that a module imports: `errors`, `sources`, ..."""
-    names = {name.split(".")[1] for name in imports(path) if name.startswith("kerasrep.")}
-    return {name for name in names if name in RANK or (PACKAGE / name).is_dir()}
+    """Units that a module imports: `errors`, `sources`, ..."""
+    known = {dotted(p) for p in PACKAGE.rglob("*.py")} | {
+        dotted(p / "__init__.py") for p in PACKAGE.iterdir()
+    }
+    names = {name.removeprefix("kerasrep.") for name in imports(path) if name.startswith("kerasrep.")}
+    return {unit for unit in map(unit_of, names & known) if unit is not None}
 
 
 def third_party(path: Path) -> set[str]:
@@ -119,18 +113,31 @@ def third_party(path: Path) -> set[str]:
 
 
 def test_every_part_of_the_package_has_a_layer():
-    parts = {dotted(path).partition(".")[0] for path in MODULES} - {""}
-    assert parts <= set(RANK)
+    assert [dotted(path) for path in MODULES if dotted(path) and unit_of(dotted(path)) is None] == []
+
+
+def test_few_modules_stand_at_the_root():
+    assert len(list(PACKAGE.glob("*.py"))) <= MODULES_AT_THE_ROOT
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if dotted(p)], ids=dotted)
 def test_imports_go_down_only(path):
-    unit = dotted(path).partition(".")[0]
-    rank = RANK[unit]
+    unit = unit_of(dotted(path))
     for other in units_imported(path) - {unit}:
-        allowed = {(unit, other), (dotted(path), other)} & ALLOWED_BESIDE
-        beside = RANK[other] == rank and (rank in MAY_IMPORT_EACH_OTHER or bool(allowed))
-        assert RANK[other] < rank or beside, f"{dotted(path)} must not import {other}"
+        assert RANK[other] > RANK[unit], f"{dotted(path)} must not import {other}"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    known = {dotted(path): path for path in MODULES if dotted(path)}
+    below = {
+        name: {other.removeprefix("kerasrep.") for other in imports(path)} & set(known) - {name}
+        for name, path in known.items()
+        if path.name != "__init__.py"
+    }
+    try:
+        tuple(TopologicalSorter(below).static_order())
+    except CycleError as error:
+        pytest.fail(f"a circle: {error.args[1]}")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: dotted(path) or "kerasrep")
@@ -140,7 +147,7 @@ def test_libraries_stay_where_they_belong(path):
         homes = ONLY_HERE.get(library)
         allowed = homes is None or any(module == home or module.startswith(f"{home}.") for home in homes)
         assert allowed, f"{module} must not import {library}: that belongs to {homes}"
-    if module.partition(".")[0] in WITHOUT_TENSORFLOW:
+    if unit_of(module) in WITHOUT_TENSORFLOW or module.startswith("experiments.study"):
         assert not third_party(path) & {"tensorflow", "keras", "kapre", "tensorflow_io"}
 
 
@@ -204,7 +211,7 @@ def test_importing_the_package_and_its_commands_imports_no_tensorflow():
 )
 def test_the_reader_of_imports_sees_every_form(monkeypatch, tmp_path, source, found):
     for unit in RANK:
-        (tmp_path / unit).mkdir()
+        (tmp_path / unit.replace(".", "/")).mkdir(parents=True, exist_ok=True)
     (tmp_path / "serving" / "module.py").write_text(source)
     monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
     assert units_imported(tmp_path / "serving" / "module.py") == found

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from kerasrep.recipe import Recipe
+from kerasrep.recipe.schema import Recipe
 
 if TYPE_CHECKING:
-    from kerasrep.run_directory import PreparedDirectory
+    from kerasrep.storage.run_directory import PreparedDirectory
 
 RATE_HZ = 22_050
 N_TRACKS = 40

@@ -18,9 +18,9 @@ import traceback
 from collections.abc import Callable, Sequence
 
 import kerasrep
-from kerasrep import console
 from kerasrep.errors import KerasrepError, machine_message, one_line
-from kerasrep.stop_requests import Terminated, termination_unwinds
+from kerasrep.runtime import console
+from kerasrep.runtime.stop_requests import Terminated, termination_unwinds
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kerasrep import console
 from kerasrep.cli import command
 from kerasrep.errors import DataError, ExportError, RecipeError, one_line
+from kerasrep.runtime import console
 
 if TYPE_CHECKING:
     from kerasrep.embedding.catalogue.job import Settings, Summary

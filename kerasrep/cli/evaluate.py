@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kerasrep import console
 from kerasrep.cli import command
 from kerasrep.errors import RecipeError
-from kerasrep.run_log import LOG_NAME, run_log
+from kerasrep.runtime import console
+from kerasrep.runtime.run_log import run_log
+from kerasrep.storage.run_directory import LOG_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,20 +94,20 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = build_parser().parse_intermixed_args(argv)
-    from kerasrep.suite_tasks import data_roots, named_tasks, tasks_of_tables, with_split_lists
+    from kerasrep.evaluation.chosen_tasks import data_roots, named_tasks, tasks_of_tables, with_split_lists
 
     own = None
     if arguments.recipe is not None:
-        from kerasrep.recipe_file import read_tasks
+        from kerasrep.recipe.file import read_tasks
 
         own = tasks_of_tables(read_tasks(arguments.recipe))
     tasks = with_split_lists(named_tasks(_words("--tasks", arguments.tasks), own), arguments.split_list)
 
-    from kerasrep.atomic import remove_all_temporaries
     from kerasrep.embedding.representations import open_representations
-    from kerasrep.folder_lock import exclusive
-    from kerasrep.suite import Suite, check_output
-    from kerasrep.suite_options import Options, check_probes, has_probe
+    from kerasrep.evaluation.options import Options, check_probes, has_probe
+    from kerasrep.evaluation.suite import Suite, check_output
+    from kerasrep.storage.atomic import remove_all_temporaries
+    from kerasrep.storage.folder_lock import exclusive
 
     probes = _words("--probes", arguments.probes)
     check_probes(probes)

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasrep import console
 from kerasrep.cli import command
 from kerasrep.constants import EXPORT_FORMATS, SAVED_MODEL
 from kerasrep.errors import DataError, ExportError, RecipeError
+from kerasrep.runtime import console
 
 if TYPE_CHECKING:
-    from kerasrep.export_directory import ExportCard
-    from kerasrep.recipe import Recipe
-    from kerasrep.run_directory import RunDirectory
+    from kerasrep.recipe.schema import Recipe
+    from kerasrep.storage.export_directory import ExportCard
+    from kerasrep.storage.run_directory import RunDirectory
 
 PROG = "kerasrep-export"
 
@@ -63,9 +63,9 @@ def main(argv: list[str] | None = None) -> int:
     formats = _formats(arguments.formats)
     downstream = None if arguments.scores is None else _headlines(arguments.scores)
 
-    from kerasrep.export_directory import ServingFolder
     from kerasrep.model.restore import restore_run
     from kerasrep.serving.export import export_run, next_steps
+    from kerasrep.storage.export_directory import ServingFolder
 
     trained = restore_run(run)
     recipe: Recipe = trained.recipe
@@ -105,7 +105,7 @@ def _headlines(path: Path) -> dict[str, Any]:
     Raises:
         DataError: Where the file is not what kerasrep-evaluate writes.
     """
-    from kerasrep.run_directory import read_json
+    from kerasrep.storage.run_directory import read_json
 
     found: dict[str, Any] = {}
     try:
@@ -135,7 +135,7 @@ def _check_scores(path: Path, run: RunDirectory, places: list[Path]) -> None:
         DataError: Where the evaluation has nothing of the run, or does not say what it is of.
     """
     from kerasrep.embedding.representations import model_fingerprint
-    from kerasrep.run_directory import read_json, read_object
+    from kerasrep.storage.run_directory import read_json, read_object
 
     try:
         judged = set(read_json(path)["provenance"]["representations"].values())
@@ -154,7 +154,7 @@ def _check_scores(path: Path, run: RunDirectory, places: list[Path]) -> None:
 
 def _exports(places: list[Path]) -> Iterator[tuple[Path, ExportCard]]:
     """Models in folders such as `exported/NAME`, with their cards, but for broken ones."""
-    from kerasrep.export_directory import (
+    from kerasrep.storage.export_directory import (
         SAVED_MODEL_FILE,
         ServingFolder,
         card_path,
@@ -184,7 +184,7 @@ def _check(settings: dict[str, str]) -> None:
     """
     from pydantic import ValidationError
 
-    from kerasrep.recipe import ExportSettings
+    from kerasrep.recipe.schema import ExportSettings
 
     try:
         ExportSettings.model_validate(settings)

@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasrep import console
 from kerasrep.cli import command
 from kerasrep.errors import DataError, RecipeError
+from kerasrep.runtime import console
 
 if TYPE_CHECKING:
     from kerasrep.model.reference_checkpoint import ReferenceCheckpoint
@@ -91,7 +91,7 @@ def _check_name(output: Path) -> None:
     """
     from pydantic import ValidationError
 
-    from kerasrep.recipe import ExportSettings
+    from kerasrep.recipe.schema import ExportSettings
 
     try:
         ExportSettings.model_validate({"directory": str(output.parent), "name": output.name})

@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_intermixed_args(argv)
 
     from kerasrep.corpora.prepare import prepare
-    from kerasrep.recipe_file import read_recipe
+    from kerasrep.recipe.file import read_recipe
 
     recipe = read_recipe(arguments.recipe, arguments.overrides)
     prepared = prepare(recipe, not arguments.quiet, arguments.check, arguments.ray)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kerasrep import console
 from kerasrep.cli import command
 from kerasrep.errors import DataError, RecipeError, one_line
+from kerasrep.runtime import console
 
 if TYPE_CHECKING:
     from kerasrep.embedding.search import Query

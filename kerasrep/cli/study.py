@@ -8,15 +8,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kerasrep import console
 from kerasrep.cli import command
-from kerasrep.run_log import LOG_NAME, event, run_log
+from kerasrep.runtime import console
+from kerasrep.runtime.run_log import event, run_log
+from kerasrep.storage.run_directory import LOG_NAME
 
 if TYPE_CHECKING:
-    from kerasrep.study.design import Design
-    from kerasrep.study.plan import PlannedRun
-    from kerasrep.study.recipe import Study
-    from kerasrep.study_job import StudyFolder
+    from kerasrep.experiments.study.design import Design
+    from kerasrep.experiments.study.job import StudyFolder
+    from kerasrep.experiments.study.plan import PlannedRun
+    from kerasrep.experiments.study.recipe import Study
 
 PROG = "kerasrep-study"
 
@@ -54,18 +55,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_intermixed_args(argv)
     if arguments.worker is not None:
-        from kerasrep import study_worker
-        from kerasrep.child_process import end_with_parent
+        from kerasrep.experiments.study import worker as study_worker
+        from kerasrep.runtime.child_process import end_with_parent
 
         end_with_parent()
         study_worker.work(arguments.worker, [int(core) for core in arguments.cores.split(",") if core])
         return 0
     if arguments.recipe is None:
         parser.error("RECIPE is missing; give the YAML file of a study")
-    from kerasrep.study.design import make_design
-    from kerasrep.study.recipe import read_study
-    from kerasrep.study_job import STUDIES, StudyFolder
-    from kerasrep.study_worker import tasks_of
+    from kerasrep.experiments.study.design import make_design
+    from kerasrep.experiments.study.job import STUDIES, StudyFolder
+    from kerasrep.experiments.study.recipe import read_study
+    from kerasrep.experiments.study.worker import tasks_of
 
     study = read_study(arguments.recipe, arguments.overrides)
     tasks_of(study.recipe.evaluation, study.own_tasks)
@@ -87,10 +88,10 @@ def _run(
     ray: str | None,
 ) -> int:
     from kerasrep.errors import one_line
-    from kerasrep.folder_lock import exclusive
-    from kerasrep.study.failures import recorded_failures
-    from kerasrep.study.plan import plan_runs
-    from kerasrep.study.running import begin, finished
+    from kerasrep.experiments.study.failures import recorded_failures
+    from kerasrep.experiments.study.plan import plan_runs
+    from kerasrep.experiments.study.running import begin, finished
+    from kerasrep.storage.folder_lock import exclusive
 
     runs = plan_runs(study, design)
     log = run_log("study", folder.root / LOG_NAME, study=study.recipe.name, runs=len(runs))
@@ -100,7 +101,7 @@ def _run(
             for line in _notes(design, runs):
                 console.say(line)
             _make(study, folder, runs, ray)
-        from kerasrep.study.report import write_study_report
+        from kerasrep.experiments.study.report import write_study_report
 
         failures = recorded_failures(folder, runs, finished(folder, runs))
         page = write_study_report(folder, study, design, runs, failures, [PROG, *command_line])
@@ -113,12 +114,12 @@ def _run(
 
 def _make(study: Study, folder: StudyFolder, runs: list[PlannedRun], ray: str | None) -> None:
     """Make the runs that are not done, here or on a cluster."""
-    from kerasrep.cluster.connection import connect
-    from kerasrep.study.live import Display, summary
-    from kerasrep.study.on_ray import crew_on
-    from kerasrep.study.pool import Crew
-    from kerasrep.study.processes import Processes, make_slots
-    from kerasrep.study.running import finished, make_runs
+    from kerasrep.experiments.study.live import Display, summary
+    from kerasrep.experiments.study.on_ray import crew_on
+    from kerasrep.experiments.study.pool import Crew
+    from kerasrep.experiments.study.processes import Processes, make_slots
+    from kerasrep.experiments.study.running import finished, make_runs
+    from kerasrep.runtime.cluster.connection import connect
 
     done = len(finished(folder, runs))
     with contextlib.ExitStack() as stack:
@@ -137,8 +138,8 @@ def _make(study: Study, folder: StudyFolder, runs: list[PlannedRun], ray: str | 
 
 def _show(study: Study, design: Design) -> None:
     """Print the design and what would be run."""
-    from kerasrep.study.balance import balance_of, efficiency_of
-    from kerasrep.study.plan import plan_runs
+    from kerasrep.experiments.study.balance import balance_of, efficiency_of
+    from kerasrep.experiments.study.plan import plan_runs
 
     runs = plan_runs(study, design)
     kinds = {kind: sum(run.facts.kind == kind for run in runs) for kind in ("multi", "single", "baseline")}
@@ -160,7 +161,7 @@ def _show(study: Study, design: Design) -> None:
 
 def _notes(design: Design, runs: list[PlannedRun]) -> list[str]:
     """What the analysis will not tell, as lines."""
-    from kerasrep.study.analysis import shortcomings
+    from kerasrep.experiments.study.analysis import shortcomings
 
     factors, facts = design.factors, [run.facts for run in runs]
     found = shortcomings(facts, factors.strategies, factors.sources, design.interactions)

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasrep import console
 from kerasrep.cli import command
 from kerasrep.errors import RecipeError
-from kerasrep.run_directory import RUNS
+from kerasrep.runtime import console
+from kerasrep.storage.run_directory import RUNS
 
 if TYPE_CHECKING:
-    from kerasrep.recipe import Recipe
-    from kerasrep.run_directory import RunDirectory
+    from kerasrep.recipe.schema import Recipe
+    from kerasrep.storage.run_directory import RunDirectory
 
 
 PROG = "kerasrep-train"
@@ -69,7 +69,7 @@ def _restarts(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = build_parser().parse_intermixed_args(argv)
-    from kerasrep.recipe_file import read_recipe
+    from kerasrep.recipe.file import read_recipe
 
     recipe = read_recipe(arguments.recipe, arguments.overrides)
     if arguments.ray is not None and not arguments.workers:
@@ -94,9 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _launch(arguments: argparse.Namespace, recipe: Recipe, run: RunDirectory | None) -> int:
-    from kerasrep.cluster.connection import connect
-    from kerasrep.recipe_corpora import corpus_folders
-    from kerasrep.run_directory import new_run
+    from kerasrep.recipe.corpora import corpus_folders
+    from kerasrep.runtime.cluster.connection import connect
+    from kerasrep.storage.run_directory import new_run
     from kerasrep.training.launch import Start, launch, processes_here
     from kerasrep.training.on_ray import OnRay
 
@@ -136,7 +136,7 @@ def _train(recipe: Recipe, run: RunDirectory | None, resume: bool) -> None:
 def _given_run(recipe: Recipe, run_dir: Path | None, resume: bool) -> RunDirectory | None:
     """The run directory that the command line names; `None` for a new one."""
     from kerasrep.errors import RunError
-    from kerasrep.run_directory import RunDirectory, latest_run
+    from kerasrep.storage.run_directory import RunDirectory, latest_run
 
     if run_dir is None:
         return latest_run(RUNS, recipe.name) if resume else None
@@ -152,7 +152,7 @@ def _given_run(recipe: Recipe, run_dir: Path | None, resume: bool) -> RunDirecto
 
 def _is_complete(recipe: Recipe, run: RunDirectory) -> bool:
     """Whether the run has ended well with as many epochs as the recipe has, and was exported."""
-    from kerasrep.run_directory import read_object
+    from kerasrep.storage.run_directory import read_object
 
     if not run.card.is_file():
         return False
@@ -164,7 +164,7 @@ def _is_complete(recipe: Recipe, run: RunDirectory) -> bool:
 def _is_exported(recipe: Recipe, run_card: dict[str, Any]) -> bool:
     """Whether a version comes from the run; a kill may have fallen between its end and the export's."""
     from kerasrep.errors import ExportError
-    from kerasrep.export_directory import read_card, version_numbers
+    from kerasrep.storage.export_directory import read_card, version_numbers
 
     export = Path(recipe.export.directory) / recipe.export_name
     for number in version_numbers(export):

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kerasrep import console
 from kerasrep.cli import command
+from kerasrep.runtime import console
 
 if TYPE_CHECKING:
-    from kerasrep.tuning.tune import Tuned
+    from kerasrep.experiments.tuning.tune import Tuned
 
 PROG = "kerasrep-tune"
 
@@ -38,13 +38,13 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = build_parser().parse_intermixed_args(argv)
-    from kerasrep.tuning.reading import read_tuning
+    from kerasrep.experiments.tuning.reading import read_tuning
 
     tuning = read_tuning(arguments.recipe, arguments.overrides)
 
-    from kerasrep import api
+    from kerasrep.experiments.tuning.job import run_tuning
 
-    tuned = api.tune(tuning, arguments.run_dir, arguments.resume, arguments.verbose)
+    tuned = run_tuning(tuning, arguments.run_dir, arguments.resume, arguments.verbose)
     _say(tuned)
     return 0
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kerasrep.corpora.base import Corpus
-    from kerasrep.recipe_corpora import CorpusSettings
+    from kerasrep.recipe.corpora import CorpusSettings
 
 
 def open_corpus(settings: CorpusSettings, progress: bool = True) -> Corpus:

@@ -1,7 +1,7 @@
 """Any folder of audio, with labels in CSV, TSV or Parquet tables keyed by path or file stem.
 
 A track's id is its path relative to the folder, with `/` between the parts. Tables are described in
-`recipe_corpora.FolderCorpus`; each count source's document is a track (give each track of an artist the
+`recipe.corpora.FolderCorpus`; each count source's document is a track (give each track of an artist the
 artist's tags to learn from artists). Hidden files and folders are not searched.
 """
 
@@ -22,12 +22,12 @@ from scipy import sparse
 from kerasrep import constants
 from kerasrep.corpora.base import Corpus, Track
 from kerasrep.errors import DataError
-from kerasrep.recipe import fingerprint
-from kerasrep.recipe_base import SourceName
-from kerasrep.recipe_corpora import FolderCorpus, LabelTable
+from kerasrep.recipe.base import SourceName
+from kerasrep.recipe.corpora import FolderCorpus, LabelTable
+from kerasrep.recipe.schema import fingerprint
 from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
 from kerasrep.sources.readers.table import read_table
-from kerasrep.tables import parse_number
+from kerasrep.storage.tables import parse_number
 
 FORMAT_VERSION = 2
 #: What libsndfile may read; others in the folder are not taken for audio.

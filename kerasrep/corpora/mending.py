@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from kerasrep.cluster.connection import Cluster
 from kerasrep.data.shard_check import checksums_of, find_damage
 from kerasrep.data.shard_decoding import AudioItem
 from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
 from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_shards
 from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError
-from kerasrep.recipe import AudioSettings
-from kerasrep.run_directory import PreparedDirectory
+from kerasrep.recipe.schema import AudioSettings
+from kerasrep.runtime.cluster.connection import Cluster
+from kerasrep.storage.run_directory import PreparedDirectory
 
 #: Joins a cluster when it is needed; `None` where this process does the work.
 Join = Callable[[], Cluster | None]

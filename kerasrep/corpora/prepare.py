@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from kerasrep import constants
-from kerasrep.cluster.connection import Cluster, connect
 from kerasrep.corpora import open_corpus
 from kerasrep.corpora.base import Corpus
 from kerasrep.corpora.mending import Join, mend
@@ -41,12 +40,13 @@ from kerasrep.data.shard_decoding import AudioItem
 from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
 from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_shards
 from kerasrep.errors import DataError
-from kerasrep.folder_lock import in_turn
-from kerasrep.recipe import Recipe, fingerprint
-from kerasrep.run_directory import PreparedDirectory, home, write_json, write_text
-from kerasrep.run_log import event, run_log
+from kerasrep.recipe.schema import Recipe, fingerprint
+from kerasrep.report.topics import write_topics
+from kerasrep.runtime.cluster.connection import Cluster, connect
+from kerasrep.runtime.run_log import event, run_log
 from kerasrep.sources.targets import build_targets, save_targets
-from kerasrep.sources.topics import write_topics
+from kerasrep.storage.folder_lock import in_turn
+from kerasrep.storage.run_directory import PreparedDirectory, home, write_json, write_text
 
 FORMAT_VERSION = 4
 

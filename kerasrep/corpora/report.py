@@ -11,9 +11,9 @@ from kerasrep import constants
 from kerasrep.data.shard_decoding import MAX_TRACK_SECONDS
 from kerasrep.data.shards import ShardIndex
 from kerasrep.errors import DataError
-from kerasrep.run_directory import PreparedDirectory, read_json
 from kerasrep.sources.labels import RawLabels
 from kerasrep.sources.targets import TargetSet, restrict_labels
+from kerasrep.storage.run_directory import PreparedDirectory, read_json
 
 
 class LabelsInUse(Mapping[str, RawLabels]):

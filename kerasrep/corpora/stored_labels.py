@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from kerasrep.errors import DataError
-from kerasrep.recipe import fingerprint
-from kerasrep.run_directory import home, read_arrays, read_json, write_arrays, write_json
+from kerasrep.recipe.schema import fingerprint
 from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
 from kerasrep.sources.readers.reading import Reading
+from kerasrep.storage.run_directory import home, read_arrays, read_json, write_arrays, write_json
 
 FORMAT_VERSION = 1
 

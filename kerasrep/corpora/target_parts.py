@@ -8,9 +8,9 @@ from typing import Any
 
 from kerasrep import constants
 from kerasrep.corpora.report import LabelsInUse
-from kerasrep.run_directory import PreparedDirectory, read_json, write_json
 from kerasrep.sources.labels import RawLabels
 from kerasrep.sources.targets import SourceTargets, TargetSet, load_targets, save_targets
+from kerasrep.storage.run_directory import PreparedDirectory, read_json, write_json
 
 
 def targets_by_source(

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep import constants, limits
+from kerasrep import constants
 from kerasrep.errors import DataError
+from kerasrep.storage import limits
 
 if TYPE_CHECKING:
     import soundfile

@@ -21,7 +21,7 @@ from kerasrep.data.crops import Buffers, OpenFiles, read_crops
 from kerasrep.data.schedule import Examples, Plan, Schedule, self_examples
 from kerasrep.data.shards import FULL_SCALE, ShardIndex
 from kerasrep.errors import DataError
-from kerasrep.mapped_arrays import release
+from kerasrep.storage.mapped_arrays import release
 
 MAX_THREADS = 8
 #: Batches that wait on each device: one is copied there while a step uses another.

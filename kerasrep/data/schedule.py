@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep import constants
-from kerasrep.recipe import Recipe
+from kerasrep.recipe.schema import Recipe
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float32]

@@ -18,7 +18,7 @@ from typing import Any
 
 from kerasrep.data.shards import MEND_ADVICE, ShardIndex, fault_of_file, load_index
 from kerasrep.errors import DataError
-from kerasrep.run_directory import CHECKED_SHARDS, PreparedDirectory, read_json
+from kerasrep.storage.run_directory import CHECKED_SHARDS, PreparedDirectory, read_json
 
 _Stamp = tuple[int, int, int, int, int]  # device, inode, bytes, times of change of content and status in ns
 

@@ -15,9 +15,9 @@ from kerasrep.data.audio import decode, read_header
 from kerasrep.data.shards import FULL_SCALE
 from kerasrep.data.tfrecord import write_record
 from kerasrep.errors import DataError
-from kerasrep.ordered_threads import in_order
-from kerasrep.recipe import AudioSettings, fingerprint
-from kerasrep.run_directory import atomic_file, read_json, write_json
+from kerasrep.recipe.schema import AudioSettings, fingerprint
+from kerasrep.runtime.ordered_threads import in_order
+from kerasrep.storage.run_directory import atomic_file, read_json, write_json
 
 MAX_TRACK_SECONDS = 1800.0  # bounds memory: what lies behind is not used
 

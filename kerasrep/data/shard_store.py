@@ -8,7 +8,7 @@ import shutil
 from kerasrep.data.shard_writer import WrittenShards
 from kerasrep.data.shards import ShardIndex, load_index, save_index
 from kerasrep.errors import DataError
-from kerasrep.run_directory import PreparedDirectory, read_json, write_json
+from kerasrep.storage.run_directory import PreparedDirectory, read_json, write_json
 
 
 def finish_shards(store: PreparedDirectory, shards: WrittenShards) -> None:

@@ -15,21 +15,15 @@ from typing import Any
 import numpy as np
 
 from kerasrep import constants
-from kerasrep.cluster.connection import Cluster
-from kerasrep.console import Progress
 from kerasrep.data.native_messages import silenced
-from kerasrep.data.shard_decoding import (
-    AudioItem,
-    ShardTask,
-    expected_samples,
-    finished_part,
-    write_shard,
-)
+from kerasrep.data.shard_decoding import AudioItem, ShardTask, expected_samples, finished_part, write_shard
 from kerasrep.data.shards import FRAME_BYTES, ShardIndex
 from kerasrep.data.shards_on_ray import write_shards_on
-from kerasrep.ordered_threads import in_order
-from kerasrep.recipe import AudioSettings
-from kerasrep.run_directory import PreparedDirectory
+from kerasrep.recipe.schema import AudioSettings
+from kerasrep.runtime.cluster.connection import Cluster
+from kerasrep.runtime.console import Progress
+from kerasrep.runtime.ordered_threads import in_order
+from kerasrep.storage.run_directory import PreparedDirectory
 
 SHARD_BYTES = 150_000_000
 

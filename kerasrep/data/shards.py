@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from kerasrep import constants
 from kerasrep.errors import DataError
-from kerasrep.run_directory import PreparedDirectory, read_arrays, write_arrays
+from kerasrep.storage.run_directory import PreparedDirectory, read_arrays, write_arrays
 
 FULL_SCALE = 32_768  # int16 value of amplitude 1.0
 FRAME_BYTES = 2 * constants.N_CHANNELS  # one sample of each channel

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from kerasrep.cluster.connection import Cluster
-from kerasrep.cluster.nodes import await_file, check_missing, shared_with
-from kerasrep.cluster.workers import Lost, Place, Plan, Workers, places_of
 from kerasrep.data.shard_decoding import ShardTask, write_shard
 from kerasrep.errors import RunError
-from kerasrep.recipe import AudioSettings
+from kerasrep.recipe.schema import AudioSettings
+from kerasrep.runtime.cluster.connection import Cluster
+from kerasrep.runtime.cluster.nodes import await_file, check_missing, shared_with
+from kerasrep.runtime.cluster.workers import Lost, Place, Plan, Workers, places_of
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.console import Progress
 from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.embedding.representations import Representation
 from kerasrep.embedding.store import EmbeddingStore, HashStore
 from kerasrep.errors import DataError
-from kerasrep.run_directory import home
+from kerasrep.runtime.console import Progress
+from kerasrep.storage.run_directory import home
 
 #: Files looked up at once.
 GROUP_FILES = 64

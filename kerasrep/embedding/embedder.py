@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kerasrep import limits
 from kerasrep.data.audio import BLOCK_FRAMES, MIN_RATE_HZ, convert_blocks, decode_blocks
 from kerasrep.embedding.catalogue.layout import make_layout
 from kerasrep.embedding.models import SegmentModel, find_model
 from kerasrep.errors import DataError
+from kerasrep.storage import limits
 
 #: Raised whenever the same weights and the same audio give another vector; part of every fingerprint.
 TRACK_EMBEDDING_VERSION = 1

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.errors import ExportError
-from kerasrep.export_directory import SAVED_MODEL_FILE
 from kerasrep.model.strategies import Scaler
+from kerasrep.storage.export_directory import SAVED_MODEL_FILE
 
 #: Arguments of the exported function that the layer `standardise` takes mean and variance from.
 _MEAN = re.compile(r"standardise.*_sub_y$")

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from kerasrep import constants
 from kerasrep.errors import ExportError
-from kerasrep.export_directory import SERVING_DEFAULT, find_version, read_card
-from kerasrep.run_directory import RunDirectory
+from kerasrep.storage.export_directory import SERVING_DEFAULT, find_version, read_card
+from kerasrep.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     import keras

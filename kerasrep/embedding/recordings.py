@@ -14,7 +14,7 @@ from kerasrep.data.audio import decode_blocks
 from kerasrep.embedding.embedder import waveform_blocks
 from kerasrep.embedding.files import BadFile, CountedBlocks, FileEmbedding
 from kerasrep.errors import DataError
-from kerasrep.ordered_threads import in_order
+from kerasrep.runtime.ordered_threads import in_order
 
 #: More threads than this wait for each other's memory.
 MAX_WORKERS = 4

@@ -23,11 +23,11 @@ from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.embedding.models import WHAT_A_MODEL_IS, find_model, load_export, load_run
 from kerasrep.embedding.stream import embed_files
 from kerasrep.errors import RecipeError, RunError
-from kerasrep.export_directory import SAVED_MODEL_FILE, read_card
-from kerasrep.recipe import fingerprint
-from kerasrep.recipe_faults import nearest
-from kerasrep.recipe_file import read_recipe
-from kerasrep.run_directory import RunDirectory
+from kerasrep.recipe.faults import nearest
+from kerasrep.recipe.file import read_recipe
+from kerasrep.recipe.schema import fingerprint
+from kerasrep.storage.export_directory import SAVED_MODEL_FILE, read_card
+from kerasrep.storage.run_directory import RunDirectory
 
 RANDOM, MFCC, MUSICNN, HEAR = "random", "mfcc", "musicnn", "hear"
 #: What `open_representation` takes beside paths.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kerasrep.embedding.catalogue.reading import Table
 from kerasrep.embedding.search import Query
 from kerasrep.errors import one_line
-from kerasrep.run_directory import atomic_file
+from kerasrep.storage.run_directory import atomic_file
 
 #: Points of the index that are drawn; the map is fitted to them.
 MAX_POINTS = 5000

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from kerasrep.embedding.cache import cached_embeddings
 from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.embedding.representations import Representation
-from kerasrep.recipe import fingerprint
+from kerasrep.recipe.schema import fingerprint
 
 
 def side_by_side(embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

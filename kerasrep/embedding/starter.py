@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kerasrep.errors import ExportError
-from kerasrep.export_directory import find_version
+from kerasrep.storage.export_directory import find_version
 
 NAME = "starter"
 _PACKAGE = Path(__file__).parents[1]

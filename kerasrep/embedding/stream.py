@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.console import Progress
 from kerasrep.embedding.catalogue.layout import Layout
 from kerasrep.embedding.decoding import Cutting, End, Failure, Part, Segments, decode_parts
 from kerasrep.embedding.embedder import Embedder
 from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.embedding.segments import BATCH_SEGMENTS, SegmentStatistics
+from kerasrep.runtime.console import Progress
 
 Array = NDArray[np.float32]
 

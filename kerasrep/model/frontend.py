@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from kerasrep import constants
 from kerasrep.errors import RunError
-from kerasrep.recipe import AudioSettings
+from kerasrep.recipe.schema import AudioSettings
 
 #: Filters that `BandedFilterbank` applies at once.
 _FILTERS_AT_ONCE = 16

@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasrep import constants
 from kerasrep.model.strategies import SHARED, Network
-from kerasrep.run_directory import atomic_file
+from kerasrep.storage.run_directory import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -36,14 +36,7 @@ from numpy.typing import NDArray
 from kerasrep import constants
 from kerasrep.errors import DataError
 from kerasrep.model.blocks import Tensor
-from kerasrep.model.reference_arrays import (
-    STRATEGY_OF,
-    Layer,
-    as_array,
-    check_arrays,
-    head_sizes,
-    layers_of,
-)
+from kerasrep.model.reference_arrays import STRATEGY_OF, Layer, as_array, check_arrays, head_sizes, layers_of
 from kerasrep.model.strategies import Network, Scaler, build_network
 
 #: How branch points are written; the published code writes all of them as strings.

@@ -34,12 +34,13 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep import constants, limits
+from kerasrep import constants
 from kerasrep.errors import DataError, one_line
 from kerasrep.model.reference import ReferenceNetwork, from_state_dict
 from kerasrep.model.restore import load_scaler
 from kerasrep.model.strategies import Scaler
-from kerasrep.run_directory import read_arrays
+from kerasrep.storage import limits
+from kerasrep.storage.run_directory import read_arrays
 
 #: Releases before it can be made to run code even with `weights_only` (CVE-2025-32434).
 LEAST_TORCH = (2, 6)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from kerasrep.errors import DataError, RunError
 from kerasrep.model.strategies import Network, Scaler, network_of
-from kerasrep.recipe import Recipe
-from kerasrep.recipe_file import read_recipe
-from kerasrep.run_directory import RunDirectory, read_arrays, write_arrays
+from kerasrep.recipe.file import read_recipe
+from kerasrep.recipe.schema import Recipe
+from kerasrep.storage.run_directory import RunDirectory, read_arrays, write_arrays
 
 
 def weight_arrays(network: Network) -> dict[str, NDArray[np.float32]]:

@@ -17,7 +17,7 @@ from kerasrep import constants
 from kerasrep.model.blocks import BlockOptions, Tensor, build_head, conv_block, embedding_block
 from kerasrep.model.branches import BranchesTogether, branches_together
 from kerasrep.model.frontend import as_constants, build_frontend
-from kerasrep.recipe import AudioSettings, Recipe
+from kerasrep.recipe.schema import AudioSettings, Recipe
 
 SHARED = "shared"
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import kerasrep
 from kerasrep import constants
-from kerasrep.export_directory import EMBED_TRACK, SERVING_DEFAULT, ExportCard
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import SHARED, Network
-from kerasrep.recipe import AudioSettings, Recipe
-from kerasrep.run_directory import RunDirectory, read_object
+from kerasrep.recipe.schema import AudioSettings, Recipe
 from kerasrep.serving.check import TOLERANCE
 from kerasrep.serving.warmup_audio import prepared_directory
+from kerasrep.storage.export_directory import EMBED_TRACK, SERVING_DEFAULT, ExportCard
+from kerasrep.storage.run_directory import RunDirectory, read_object
 
 CODE_LICENCE = "The graph is made by kerasrep, under the MIT licence."
 IMPORTED_LICENCE = (

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from kerasrep import constants
 from kerasrep.errors import ExportError
-from kerasrep.export_directory import EMBED_TRACK, SERVING_DEFAULT
 from kerasrep.model.strategies import Network
+from kerasrep.storage.export_directory import EMBED_TRACK, SERVING_DEFAULT
 
 #: Largest allowed difference; relative to the reference where that is above 1. Folding batch norm rounds
 #: otherwise: differences of 1e-5 were seen.

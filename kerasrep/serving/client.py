@@ -21,8 +21,8 @@ from kerasrep import constants
 from kerasrep.embedding.embedder import Embedder
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.errors import ServerError
-from kerasrep.export_directory import ExportCard, read_card_file
 from kerasrep.serving.transport import Patience, ServedModel, Transport
+from kerasrep.storage.export_directory import ExportCard, read_card_file
 
 #: Branch of a network that has one for all sources; a server gives it no output of its own.
 _SHARED = "shared"

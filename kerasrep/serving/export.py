@@ -15,9 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from kerasrep import constants
-from kerasrep.atomic import storage_faults
 from kerasrep.errors import ExportError, storage_reason
-from kerasrep.export_directory import (
+from kerasrep.model.folding import fold_batch_norm
+from kerasrep.model.restore import TrainedRun
+from kerasrep.model.strategies import Network
+from kerasrep.recipe.schema import AudioSettings
+from kerasrep.serving.card import Described, Origin, imported_origin, make_card, run_origin
+from kerasrep.serving.check import largest_difference
+from kerasrep.serving.folder import check_folder, write_folder
+from kerasrep.serving.graph import check_operations
+from kerasrep.serving.runtimes import Source, require, write_formats
+from kerasrep.serving.signatures import segment_function, segment_signature, track_function, track_signature
+from kerasrep.storage.atomic import storage_faults
+from kerasrep.storage.export_directory import (
     EMBED_TRACK,
     SERVING_DEFAULT,
     ExportCard,
@@ -25,23 +35,8 @@ from kerasrep.export_directory import (
     card_path,
     warmup_path,
 )
-from kerasrep.folder_lock import held
-from kerasrep.model.folding import fold_batch_norm
-from kerasrep.model.restore import TrainedRun
-from kerasrep.model.strategies import Network
-from kerasrep.recipe import AudioSettings
-from kerasrep.run_directory import RunDirectory, read_object, write_json
-from kerasrep.serving.card import Described, Origin, imported_origin, make_card, run_origin
-from kerasrep.serving.check import largest_difference
-from kerasrep.serving.folder import check_folder, write_folder
-from kerasrep.serving.graph import check_operations
-from kerasrep.serving.runtimes import Source, require, write_formats
-from kerasrep.serving.signatures import (
-    segment_function,
-    segment_signature,
-    track_function,
-    track_signature,
-)
+from kerasrep.storage.folder_lock import held
+from kerasrep.storage.run_directory import RunDirectory, read_object, write_json
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 
 from kerasrep.errors import ExportError, RunError
-from kerasrep.export_directory import ServingFolder, find_version, read_card
-from kerasrep.run_directory import write_json, write_text
+from kerasrep.storage.export_directory import ServingFolder, find_version, read_card
+from kerasrep.storage.run_directory import write_json, write_text
 
 #: Segments, or tracks, that a server may put into one batch.
 MAX_BATCH_SIZE = 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kerasrep.errors import ExportError
-from kerasrep.export_directory import SAVED_MODEL_FILE
+from kerasrep.storage.export_directory import SAVED_MODEL_FILE
 
 #: Operations of TensorFlow that no server should find in a model: they call Python or touch its files.
 FORBIDDEN = frozenset(

@@ -14,8 +14,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from kerasrep.export_directory import SERVING_DEFAULT
 from kerasrep.serving.transport import Failure, ServedModel
+from kerasrep.storage.export_directory import SERVING_DEFAULT
 
 PASSING = frozenset(
     {

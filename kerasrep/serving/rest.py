@@ -9,8 +9,8 @@ import numpy as np
 import requests
 from numpy.typing import NDArray
 
-from kerasrep.export_directory import SERVING_DEFAULT
 from kerasrep.serving.transport import Failure, ServedModel
+from kerasrep.storage.export_directory import SERVING_DEFAULT
 
 #: Statuses that pass: too many requests, and a server or proxy that is busy, starting or slow.
 PASSING = frozenset({429, 502, 503, 504})

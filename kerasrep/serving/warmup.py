@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from kerasrep.errors import ExportError
-from kerasrep.export_directory import EMBED_TRACK, SERVING_DEFAULT
+from kerasrep.storage.export_directory import EMBED_TRACK, SERVING_DEFAULT
 
 #: Lengths of the tracks in the requests for `embed_track`, in segments: shorter than one, and broken.
 TRACK_SEGMENTS = (0.5, 1.2)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kerasrep.data.shards import FULL_SCALE, load_index
 from kerasrep.errors import DataError
-from kerasrep.run_directory import PreparedDirectory, RunDirectory, read_json
+from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, read_json
 
 RENDERED = "a scale on a plucked string, rendered at export (no training audio was at hand)"
 VALIDATION = "validation tracks of the training corpus"

@@ -17,12 +17,12 @@ from scipy import sparse
 
 from kerasrep import constants
 from kerasrep.errors import DataError
-from kerasrep.mapped_arrays import map_arrays, release
-from kerasrep.recipe import TargetSettings
-from kerasrep.run_directory import write_arrays
-from kerasrep.sources.factors import Plsa, fit_plsa, fold_in
+from kerasrep.recipe.schema import TargetSettings
 from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
 from kerasrep.sources.mixture import fit_mixture
+from kerasrep.sources.plsa import Plsa, fit_plsa, fold_in
+from kerasrep.storage.mapped_arrays import map_arrays, release
+from kerasrep.storage.run_directory import write_arrays
 
 FloatArray = NDArray[np.float64]
 

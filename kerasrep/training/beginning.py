@@ -7,9 +7,9 @@ from typing import Any
 
 import kerasrep
 from kerasrep.errors import RecipeError, RunError
-from kerasrep.recipe import Recipe, differences
-from kerasrep.recipe_file import read_recipe, write_recipe
-from kerasrep.run_directory import PreparedDirectory, RunDirectory, read_object, write_json
+from kerasrep.recipe.file import read_recipe, write_recipe
+from kerasrep.recipe.schema import Recipe, differences
+from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, read_object, write_json
 from kerasrep.training.workers import Workers
 
 #: Parts of a recipe that may change between a run and its resumption.

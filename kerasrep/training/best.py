@@ -15,7 +15,7 @@ import numpy as np
 
 from kerasrep.model.restore import save_weights, weight_arrays
 from kerasrep.model.strategies import SHARED, Network
-from kerasrep.run_directory import read_arrays, write_arrays
+from kerasrep.storage.run_directory import read_arrays, write_arrays
 
 #: Name of the choice where all groups are kept together.
 ALL = "all"

@@ -12,9 +12,9 @@ from typing import Any
 
 import kerasrep
 from kerasrep.errors import DataError
-from kerasrep.recipe import Recipe
-from kerasrep.run_directory import read_json, write_json
-from kerasrep.run_log import peak_memory_mib
+from kerasrep.recipe.schema import Recipe
+from kerasrep.runtime.run_log import peak_memory_mib
+from kerasrep.storage.run_directory import read_json, write_json
 from kerasrep.training.checkpoint import Progress
 from kerasrep.training.devices import Execution
 from kerasrep.training.summary import Summary

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.errors import DataError
-from kerasrep.run_directory import read_arrays, write_arrays
+from kerasrep.storage.run_directory import read_arrays, write_arrays
 from kerasrep.training.best import Best
 from kerasrep.training.vectors import PARTS, GroupState
 

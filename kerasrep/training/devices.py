@@ -10,7 +10,7 @@ from functools import lru_cache
 import tensorflow as tf
 
 from kerasrep.errors import RecipeError, RunError
-from kerasrep.recipe import Recipe
+from kerasrep.recipe.schema import Recipe
 from kerasrep.training.cluster import read_cluster
 from kerasrep.training.workers import Workers, join_workers
 

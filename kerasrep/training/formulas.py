@@ -7,7 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from kerasrep import constants
-from kerasrep.recipe import Recipe
+from kerasrep.recipe.schema import Recipe
 
 ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 

@@ -9,9 +9,9 @@ from kerasrep.data.batches import SplitExamples, split_examples
 from kerasrep.data.shard_check import sound_index
 from kerasrep.data.shards import ShardIndex
 from kerasrep.errors import DataError, RecipeError
-from kerasrep.recipe import Recipe
-from kerasrep.run_directory import PreparedDirectory
+from kerasrep.recipe.schema import Recipe
 from kerasrep.sources.targets import load_targets
+from kerasrep.storage.run_directory import PreparedDirectory
 
 
 @dataclass(frozen=True)

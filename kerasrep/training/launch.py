@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from kerasrep.child_process import let_go
 from kerasrep.errors import RunError, one_line
-from kerasrep.run_directory import RunDirectory
-from kerasrep.stop_requests import StopRequest, stop_requests
+from kerasrep.runtime.child_process import let_go
+from kerasrep.runtime.stop_requests import StopRequest, stop_requests
+from kerasrep.storage.run_directory import RunDirectory
 
 #: Code of a worker's process, which does not outlive the one that started it.
 COMMAND = (
-    "from kerasrep.child_process import end_with_parent; end_with_parent(9)\n"
+    "from kerasrep.runtime.child_process import end_with_parent; end_with_parent(9)\n"
     "import sys; from kerasrep.cli.train import entry; sys.exit(entry())"
 )
 _TRY_AGAIN = 75  # exit code of `WorkerLost`

@@ -14,12 +14,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerasrep.console import Progress as Display
 from kerasrep.data.batches import Batch, TrainingBatches
 from kerasrep.data.schedule import Schedule
 from kerasrep.data.shards import ShardIndex
 from kerasrep.errors import DataError, RunError
-from kerasrep.stop_requests import stop_requests
+from kerasrep.runtime.console import Progress as Display
+from kerasrep.runtime.stop_requests import stop_requests
 from kerasrep.training.checkpoint import Progress
 from kerasrep.training.devices import Execution
 from kerasrep.training.step import Step

@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kerasrep.cluster.connection import Cluster
-from kerasrep.cluster.group import Member, Order, group_of
-from kerasrep.cluster.nodes import shared_with
-from kerasrep.run_directory import RunDirectory, home
+from kerasrep.runtime.cluster.connection import Cluster
+from kerasrep.runtime.cluster.group import Member, Order, group_of
+from kerasrep.runtime.cluster.nodes import shared_with
+from kerasrep.storage.run_directory import RunDirectory, home
 from kerasrep.training.launch import COMMAND
 
 

@@ -12,8 +12,8 @@ from kerasrep.data.batches import Batch
 from kerasrep.data.schedule import JOINT
 from kerasrep.model.picture import describe_network
 from kerasrep.model.strategies import Network, Scaler, network_of
-from kerasrep.recipe import Recipe
-from kerasrep.run_directory import PreparedDirectory
+from kerasrep.recipe.schema import Recipe
+from kerasrep.storage.run_directory import PreparedDirectory
 from kerasrep.training.devices import Execution, choose_execution
 from kerasrep.training.inputs import TrainingData, steps_of_tracks, steps_per_epoch
 from kerasrep.training.step import Step

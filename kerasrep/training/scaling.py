@@ -9,7 +9,7 @@ from kerasrep.data.crops import read_crops
 from kerasrep.data.shards import FULL_SCALE, ShardIndex
 from kerasrep.model.frontend import build_frontend
 from kerasrep.model.strategies import Scaler
-from kerasrep.recipe import Recipe
+from kerasrep.recipe.schema import Recipe
 
 MAX_TRACKS = 1024
 BATCH = 32

@@ -17,7 +17,7 @@ from kerasrep.data.batches import Batch, to_float
 from kerasrep.model.blocks import Share, batch_share
 from kerasrep.model.frontend import in_chunks
 from kerasrep.model.strategies import SHARED, Network
-from kerasrep.recipe import Recipe
+from kerasrep.recipe.schema import Recipe
 from kerasrep.training.formulas import adam, learning_rate, loss_scale, score
 from kerasrep.training.totals import Tally, Totals
 from kerasrep.training.vectors import PARTS, GroupState

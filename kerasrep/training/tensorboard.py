@@ -12,12 +12,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerasrep.atomic import storage_faults
 from kerasrep.data.crops import read_crops
 from kerasrep.data.shards import FULL_SCALE, ShardIndex
 from kerasrep.model.strategies import Network
-from kerasrep.recipe import Recipe
-from kerasrep.run_directory import write_text
+from kerasrep.recipe.schema import Recipe
+from kerasrep.storage.atomic import storage_faults
+from kerasrep.storage.run_directory import write_text
 from kerasrep.training.summary import Summary
 
 MAX_PROJECTED_TRACKS = 2000

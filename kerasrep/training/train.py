@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.atomic import remove_all_temporaries
 from kerasrep.data.schedule import Schedule
 from kerasrep.errors import KerasrepError, RecipeError, RunError
-from kerasrep.folder_lock import exclusive
 from kerasrep.model.picture import describe_network, draw_strategy
 from kerasrep.model.restore import load_scaler, load_weights, save_scaler
 from kerasrep.model.strategies import Network, network_of
-from kerasrep.recipe import Recipe
-from kerasrep.recipe_file import read_recipe
-from kerasrep.run_directory import PreparedDirectory, RunDirectory, atomic_file, write_text
-from kerasrep.run_log import event, how_it_ended, run_log
+from kerasrep.recipe.file import read_recipe
+from kerasrep.recipe.schema import Recipe
+from kerasrep.runtime.run_log import event, how_it_ended, run_log
+from kerasrep.storage.atomic import remove_all_temporaries
+from kerasrep.storage.folder_lock import exclusive
+from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, atomic_file, write_text
 from kerasrep.training.beginning import agree, agree_on_step, check_run, write_beginning
 from kerasrep.training.best import choice_of, improved, keep
 from kerasrep.training.card import RunCard

@@ -14,10 +14,10 @@ from kerasrep import constants
 from kerasrep.data.batches import Batch, SplitExamples, plans_dataset, to_float
 from kerasrep.data.schedule import Examples, ValidationPlans
 from kerasrep.data.shards import ShardIndex
-from kerasrep.mapped_arrays import release
 from kerasrep.model.frontend import in_chunks
 from kerasrep.model.strategies import SHARED, Network
-from kerasrep.recipe import Recipe
+from kerasrep.recipe.schema import Recipe
+from kerasrep.storage.mapped_arrays import release
 from kerasrep.training.formulas import score
 from kerasrep.training.vectors import GroupState
 

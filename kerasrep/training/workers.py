@@ -22,7 +22,7 @@ from typing import Any
 import tensorflow as tf
 
 from kerasrep.errors import KerasrepError, RunError, one_line
-from kerasrep.run_directory import write_text
+from kerasrep.storage.run_directory import write_text
 from kerasrep.training.cluster import Cluster, meet, read_cluster
 
 HEARTBEAT_SECONDS = 20

@@ -7,8 +7,8 @@ import pytest
 from kerasrep.cli import command, export
 from kerasrep.embedding.embedder import load
 from kerasrep.embedding.representations import model_fingerprint
-from kerasrep.export_directory import read_card
-from kerasrep.run_directory import RunDirectory, write_json
+from kerasrep.storage.export_directory import read_card
+from kerasrep.storage.run_directory import RunDirectory, write_json
 
 
 def run_export(capsys, *arguments):

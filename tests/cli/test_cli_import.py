@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from kerasrep.cli import command, embed, import_checkpoint
 from kerasrep.embedding.embedder import load
 from kerasrep.errors import DataError
-from kerasrep.export_directory import read_card
 from kerasrep.model.reference import from_state_dict
 from kerasrep.model.reference_checkpoint import read_checkpoint
 from kerasrep.model.restore import load_scaler
 from kerasrep.model.strategies import Scaler
-from kerasrep.recipe import Recipe
+from kerasrep.recipe.schema import Recipe
+from kerasrep.storage.export_directory import read_card
 
 SEGMENT = 55_125
 TASKS = ("self_", "tag")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kerasrep.cli import train
-from kerasrep.recipe_file import read_recipe
+from kerasrep.recipe.file import read_recipe
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "paper"
 PAPER = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "paper-study")  # which is no single run

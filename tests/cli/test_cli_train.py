@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerasrep import strict_yaml
 from kerasrep.cli import command, train
-from kerasrep.run_directory import RunDirectory, read_arrays
+from kerasrep.recipe import strict_yaml
+from kerasrep.storage.run_directory import RunDirectory, read_arrays
 
 TINY = {"sources": ["self", "tag"], "model": {"width": 0.0625}, "training": {"epochs": 1}}
 

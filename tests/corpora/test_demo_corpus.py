@@ -13,7 +13,7 @@ from kerasrep.corpora.demo import building, labels, listeners, opening, pieces, 
 from kerasrep.corpora.demo.catalogue import choose
 from kerasrep.corpora.demo.opening import open_demo
 from kerasrep.errors import DataError, RecipeError
-from kerasrep.recipe_corpora import DemoCorpus
+from kerasrep.recipe.corpora import DemoCorpus
 
 SETTINGS = DemoCorpus(tracks=26, track_seconds=5.0)
 SCRIPT = """

@@ -8,7 +8,7 @@ import pytest
 from kerasrep.corpora.demo import building
 from kerasrep.corpora.demo.opening import demo_folder, open_demo
 from kerasrep.corpora.demo.tasks import LABELS, LEAST_GROUPS, write_task_tables
-from kerasrep.recipe_corpora import DemoCorpus
+from kerasrep.recipe.corpora import DemoCorpus
 
 SETTINGS = DemoCorpus(tracks=90, track_seconds=5.0)
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasrep import limits
 from kerasrep.corpora.folder import open_folder, split_groups
 from kerasrep.errors import DataError
-from kerasrep.recipe_corpora import FolderCorpus, LabelTable
-from kerasrep.tables import read_rows
+from kerasrep.recipe.corpora import FolderCorpus, LabelTable
+from kerasrep.storage import limits
+from kerasrep.storage.tables import read_rows
 
 TRACKS = ["a/one.wav", "a/two.flac", "b/deep/three.MP3", "b/two.wav", "four.ogg"]
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from kerasrep import run_directory
 from kerasrep.cli import prepare as command_line
 from kerasrep.corpora.prepare import prepare
 from kerasrep.data import shard_decoding, shard_writer
 from kerasrep.data.shard_check import sound_index
 from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError
-from kerasrep.recipe import Recipe
-from kerasrep.recipe_file import write_recipe
+from kerasrep.recipe.file import write_recipe
+from kerasrep.recipe.schema import Recipe
+from kerasrep.storage import run_directory
 
 
 @pytest.fixture

@@ -13,16 +13,17 @@ import soundfile
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.metrics import adjusted_mutual_info_score
 
-from kerasrep import constants, run_directory
+from kerasrep import constants
 from kerasrep.cli import prepare as prepare_command
 from kerasrep.corpora import million_song, open_corpus, stored_labels
 from kerasrep.corpora.prepare import prepare, preview
 from kerasrep.data import shard_decoding
 from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError
-from kerasrep.recipe import Recipe, TargetSettings
-from kerasrep.recipe_corpora import MillionSongCorpus
+from kerasrep.recipe.corpora import MillionSongCorpus
+from kerasrep.recipe.schema import Recipe, TargetSettings
 from kerasrep.sources.targets import build_targets, load_targets
+from kerasrep.storage import run_directory
 
 COUNT_SOURCES = constants.COUNT_SOURCES
 

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from kerasrep import run_directory
 from kerasrep.cli import prepare as command_line
 from kerasrep.corpora.prepare import describe, prepare
 from kerasrep.data import shard_decoding
 from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError
-from kerasrep.recipe import Recipe
+from kerasrep.recipe.schema import Recipe
 from kerasrep.sources.targets import build_targets, load_targets
+from kerasrep.storage import run_directory
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from kerasrep.data.crops import ALIGNMENT_BYTES, Buffers, OpenFiles, _open, read
 from kerasrep.data.schedule import Schedule
 from kerasrep.data.shards import FRAME_BYTES, ShardIndex
 from kerasrep.errors import DataError
-from kerasrep.recipe import Recipe
+from kerasrep.recipe.schema import Recipe
 from kerasrep.training.loop import data_faults
 
 SEGMENT = 2756  # an eighth of a second

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasrep.data.schedule import JOINT, Examples, Schedule, ValidationPlans, self_examples
-from kerasrep.recipe import Recipe
+from kerasrep.recipe.schema import Recipe
 
 SEGMENT = 55_125
 

@@ -16,8 +16,8 @@ from kerasrep.data.shard_writer import write_shards
 from kerasrep.data.shards import load_index, save_index
 from kerasrep.data.tfrecord import example_head, write_record
 from kerasrep.errors import DataError
-from kerasrep.recipe import AudioSettings
-from kerasrep.run_directory import PreparedDirectory
+from kerasrep.recipe.schema import AudioSettings
+from kerasrep.storage.run_directory import PreparedDirectory
 
 AUDIO = AudioSettings()
 RATE_HZ = AUDIO.sample_rate_hz

@@ -6,7 +6,7 @@ import pytest
 from kerasrep.embedding.baselines.untrained import load_untrained
 from kerasrep.embedding.export_scaler import read_export_scaler
 from kerasrep.errors import ExportError
-from kerasrep.export_directory import SAVED_MODEL_FILE
+from kerasrep.storage.export_directory import SAVED_MODEL_FILE
 
 
 def segments(seed=0, count=3):
@@ -105,7 +105,7 @@ def test_an_export_without_standardisation_is_told_in_one_line(tmp_path, small_e
 
 
 def test_a_card_with_a_recipe_of_another_version_is_told_in_one_line(tmp_path, small_export):
-    from kerasrep.export_directory import card_path
+    from kerasrep.storage.export_directory import card_path
 
     version = shutil.copytree(small_export, tmp_path / "1")
     card = card_path(version)

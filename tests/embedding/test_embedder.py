@@ -10,7 +10,7 @@ from kerasrep.constants import SAMPLE_RATE_HZ, SEGMENT_SAMPLES
 from kerasrep.embedding.embedder import Embedder, load
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.errors import DataError, ExportError, KerasrepError
-from kerasrep.export_directory import card_path
+from kerasrep.storage.export_directory import card_path
 
 
 @pytest.fixture(scope="module")

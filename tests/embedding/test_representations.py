@@ -19,7 +19,7 @@ from kerasrep.embedding.representations import (
     path_names,
 )
 from kerasrep.errors import ExportError, KerasrepError, RecipeError, RunError
-from kerasrep.run_directory import RunDirectory
+from kerasrep.storage.run_directory import RunDirectory
 
 
 def waveform(seed=0, samples=80_000):

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from kerasrep.run_log import LOG_NAME
+from kerasrep.storage.run_directory import LOG_NAME
 
 ROOT = Path(__file__).parents[2]
 

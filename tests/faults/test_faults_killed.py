@@ -9,9 +9,8 @@ from fault_tools import content_of, kill_again_and_again, run, start
 
 from kerasrep.embedding.catalogue.reading import read_embeddings
 from kerasrep.embedding.starter import default_model
-from kerasrep.recipe_file import write_recipe
-from kerasrep.run_directory import RunDirectory, read_arrays, read_json
-from kerasrep.run_log import LOG_NAME
+from kerasrep.recipe.file import write_recipe
+from kerasrep.storage.run_directory import LOG_NAME, RunDirectory, read_arrays, read_json
 
 pytestmark = pytest.mark.slow
 

@@ -13,15 +13,15 @@ import pytest
 import soundfile
 from fault_tools import ROOT
 
-from kerasrep.atomic import remove_all_temporaries, remove_temporaries
 from kerasrep.cli import evaluate as evaluate_command
 from kerasrep.corpora.prepare import prepare
 from kerasrep.data import shard_check
 from kerasrep.data.shards import load_index
 from kerasrep.embedding import cache
 from kerasrep.errors import DataError, RunError, StorageError, machine_message
-from kerasrep.folder_lock import exclusive
-from kerasrep.run_directory import (
+from kerasrep.storage.atomic import remove_all_temporaries, remove_temporaries
+from kerasrep.storage.folder_lock import exclusive
+from kerasrep.storage.run_directory import (
     CHECKED_SHARDS,
     RunDirectory,
     atomic_directory,
@@ -69,7 +69,7 @@ def test_a_read_only_disk_is_told(make_disk):
 def test_a_limit_on_the_size_of_files_is_told_without_root(tmp_path):
     code = (
         "import sys; from pathlib import Path; import numpy as np\n"
-        "from kerasrep.cli.command import run; from kerasrep.run_directory import write_arrays\n"
+        "from kerasrep.cli.command import run; from kerasrep.storage.run_directory import write_arrays\n"
         "main = lambda a: write_arrays(Path(a[0]), {'a': np.zeros(100_000)})\n"
         "sys.exit(run(main, 'x', sys.argv[1:]))"
     )

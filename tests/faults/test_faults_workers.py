@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from fault_tools import start
 
-from kerasrep.recipe_file import write_recipe
-from kerasrep.run_directory import RunDirectory, read_arrays, read_json
+from kerasrep.recipe.file import write_recipe
+from kerasrep.storage.run_directory import RunDirectory, read_arrays, read_json
 
 pytestmark = pytest.mark.slow
 

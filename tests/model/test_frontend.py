@@ -12,7 +12,7 @@ from kerasrep.corpora.demo.arrangement import Arrangement, Voice
 from kerasrep.corpora.demo.pieces import sound_font
 from kerasrep.corpora.demo.rendering import render
 from kerasrep.model.frontend import BandedFilterbank, build_frontend, in_chunks
-from kerasrep.recipe import AudioSettings
+from kerasrep.recipe.schema import AudioSettings
 
 SEGMENT, RATE_HZ = constants.SEGMENT_SAMPLES, constants.SAMPLE_RATE_HZ
 

@@ -21,10 +21,10 @@ from servers import Served, grpc_server, rest_server
 
 from kerasrep.embedding import load
 from kerasrep.errors import DataError, ExportError, ServerError
-from kerasrep.export_directory import card_path, read_card
 from kerasrep.serving.client import Client
 from kerasrep.serving.rest import shortest
 from kerasrep.serving.transport import Failure, Patience
+from kerasrep.storage.export_directory import card_path, read_card
 
 SEGMENT = 55_125
 QUICK = Patience(timeout_seconds=20, attempts=3, backoff_seconds=0.001)

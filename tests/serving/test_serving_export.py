@@ -11,11 +11,11 @@ import pytest
 
 from kerasrep import constants
 from kerasrep.errors import DataError, ExportError
-from kerasrep.export_directory import ServingFolder, read_card
-from kerasrep.run_directory import RunDirectory, write_json
 from kerasrep.serving.card import Described, Origin, make_card
 from kerasrep.serving.check import largest_difference
 from kerasrep.serving.export import _claim, export_run, write_saved_model
+from kerasrep.storage.export_directory import ServingFolder, read_card
+from kerasrep.storage.run_directory import RunDirectory, write_json
 
 SEGMENT = constants.SEGMENT_SAMPLES
 

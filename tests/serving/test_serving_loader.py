@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerasrep.export_directory import warmup_path
 from kerasrep.model.folding import fold_batch_norm
 from kerasrep.serving import warmup
+from kerasrep.storage.export_directory import warmup_path
 
 SEGMENT = 55_125
 SOURCE = Path(__file__).with_name("load_saved_model.cc")

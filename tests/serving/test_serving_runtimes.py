@@ -9,9 +9,9 @@ import pytest
 
 from kerasrep.cli import command, export
 from kerasrep.errors import ExportError
-from kerasrep.export_directory import ServingFolder
 from kerasrep.serving import runtimes
 from kerasrep.serving.runtimes import tflite_file
+from kerasrep.storage.export_directory import ServingFolder
 
 SEGMENT = 55_125
 NAMES = {"embedding", "embedding_year", "embedding_tag"}

@@ -13,11 +13,11 @@ import regenerate_starter
 from kerasrep import constants
 from kerasrep.embedding.embedder import Embedder
 from kerasrep.embedding.starter import default_model
-from kerasrep.export_directory import ServingFolder, read_card, read_card_file, warmup_path
-from kerasrep.recipe import Recipe
-from kerasrep.recipe_file import read_recipe
+from kerasrep.recipe.file import read_recipe
+from kerasrep.recipe.schema import Recipe
 from kerasrep.serving import folder, warmup
 from kerasrep.serving.graph import check_operations
+from kerasrep.storage.export_directory import ServingFolder, read_card, read_card_file, warmup_path
 
 ROOT = Path(__file__).parents[2]
 STARTER = ROOT / "exported" / "starter"

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasrep import limits
 from kerasrep.errors import DataError
 from kerasrep.sources.readers.echonest import read_mismatches, read_plays
 from kerasrep.sources.readers.genres import read_genres
@@ -21,6 +20,7 @@ from kerasrep.sources.readers.metadata import read_track_metadata, read_unique_t
 from kerasrep.sources.readers.musixmatch import read_lyrics, read_lyrics_text
 from kerasrep.sources.readers.tempo import read_tempi
 from kerasrep.sources.readers.years import read_years
+from kerasrep.storage import limits
 
 A, B, C = "TRAAAAA128F0000001", "TRBBBBB128F0000002", "TRCCCCC128F0000003"
 SONG_A, SONG_B = "SOAAAAA12AB0000001", "SOBBBBB12AB0000002"

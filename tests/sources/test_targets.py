@@ -11,10 +11,10 @@ from scipy import sparse
 
 from kerasrep import constants
 from kerasrep.errors import DataError
-from kerasrep.recipe import TargetSettings
-from kerasrep.sources.factors import fit_plsa, fold_in
+from kerasrep.recipe.schema import TargetSettings
 from kerasrep.sources.labels import CountLabels, ValueLabels
 from kerasrep.sources.mixture import fit_mixture
+from kerasrep.sources.plsa import fit_plsa, fold_in
 from kerasrep.sources.targets import (
     SourceTargets,
     TargetSet,
@@ -168,7 +168,7 @@ def test_counts_stay_as_they_were_and_stored_zeros_are_no_terms():
 
 
 def test_bars_name_the_source_and_are_off_by_default(capsys, monkeypatch):
-    monkeypatch.setattr("kerasrep.console._is_terminal", lambda file: True)
+    monkeypatch.setattr("kerasrep.runtime.console._is_terminal", lambda file: True)
     build({"tag": tag_labels()}, size=3)
     assert capsys.readouterr().err == ""
     build_targets({"tag": tag_labels()}, TRAIN, TargetSettings(size=3), seed=9, progress=True)
@@ -273,7 +273,7 @@ def test_files_that_are_no_targets_are_refused_and_never_executed(tmp_path, kind
 
 def test_several_starts_find_planted_groups_from_any_seed_and_one_does_not():
     from sklearn.metrics import adjusted_mutual_info_score
-    from test_factors import skewed
+    from test_plsa import skewed
 
     counts, group, _ = skewed(documents=300)
     ids = [f"t{number}" for number in range(len(group))]

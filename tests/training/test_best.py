@@ -6,7 +6,7 @@ import pytest
 from kerasrep.model.blocks import BlockOptions
 from kerasrep.model.restore import weight_arrays
 from kerasrep.model.strategies import build_network
-from kerasrep.run_directory import read_arrays
+from kerasrep.storage.run_directory import read_arrays
 from kerasrep.training.best import ALL, Best, choice_of, choices, improved, keep
 
 SOURCES = ("tag", "bpm")

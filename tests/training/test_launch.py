@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerasrep.recipe_file import write_recipe
-from kerasrep.run_directory import RunDirectory, read_arrays
+from kerasrep.recipe.file import write_recipe
+from kerasrep.storage.run_directory import RunDirectory, read_arrays
 from kerasrep.training import launch as module
 from kerasrep.training.launch import launch
 

@@ -9,7 +9,7 @@ from kerasrep.data.batches import Batch
 from kerasrep.data.schedule import JOINT
 from kerasrep.model.blocks import BatchNorm
 from kerasrep.model.strategies import SHARED, Scaler, network_of
-from kerasrep.recipe import Recipe
+from kerasrep.recipe.schema import Recipe
 from kerasrep.training.step import Step
 from kerasrep.training.vectors import PARTS, GroupLayout, GroupState
 

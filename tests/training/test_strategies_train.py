@@ -6,8 +6,8 @@ import pytest
 from kerasrep import constants
 from kerasrep.model.restore import load_scaler, restore_run, weight_arrays
 from kerasrep.model.strategies import network_of
-from kerasrep.run_directory import RunDirectory, read_arrays
 from kerasrep.serving.export import export_run
+from kerasrep.storage.run_directory import RunDirectory, read_arrays
 from kerasrep.training.inputs import TrainingData
 from kerasrep.training.train import train
 from kerasrep.training.vectors import GroupLayout

@@ -22,8 +22,8 @@ from kerasrep.data.schedule import Schedule
 from kerasrep.errors import DataError, RecipeError, RunError
 from kerasrep.model.restore import restore_run
 from kerasrep.model.strategies import Scaler, network_of
-from kerasrep.recipe_file import write_recipe
-from kerasrep.run_directory import PreparedDirectory, RunDirectory, read_arrays, write_arrays
+from kerasrep.recipe.file import write_recipe
+from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, read_arrays, write_arrays
 from kerasrep.training.card import _sittings_before
 from kerasrep.training.devices import choose_execution
 from kerasrep.training.inputs import TrainingData
@@ -34,8 +34,8 @@ from kerasrep.training.vectors import GroupLayout, GroupState
 
 TRAIN = (
     "import sys; from pathlib import Path; from kerasrep.cli.command import run;"
-    "from kerasrep.recipe_file import read_recipe; from kerasrep.training.train import train;"
-    "from kerasrep.run_directory import *;"
+    "from kerasrep.recipe.file import read_recipe; from kerasrep.training.train import train;"
+    "from kerasrep.storage.run_directory import *;"
     "main = lambda a: (train(read_recipe(a[0], a[3:]), PreparedDirectory(Path(a[1])),"
     " RunDirectory(Path(a[2]))), 0)[1];"
     "sys.exit(run(main, 'train'))"

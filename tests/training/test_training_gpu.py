@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from kerasrep.model.restore import restore_run
-from kerasrep.run_directory import RunDirectory, read_arrays
+from kerasrep.storage.run_directory import RunDirectory, read_arrays
 from kerasrep.training.train import train
 
 pytestmark = pytest.mark.gpu

@@ -10,14 +10,7 @@ from numpy.typing import NDArray
 
 from kerasrep.corpora.demo import accompaniment, dances
 from kerasrep.corpora.demo.draws import digest
-from kerasrep.corpora.demo.instruments import (
-    BY_PROGRAM,
-    FAMILIES,
-    INSTRUMENTS,
-    Instrument,
-    misfit,
-    of_family,
-)
+from kerasrep.corpora.demo.instruments import BY_PROGRAM, FAMILIES, INSTRUMENTS, Instrument, misfit, of_family
 from kerasrep.corpora.demo.score import FloatArray, Part, Score
 
 BPM_RANGE = (55.0, 205.0)

@@ -9,15 +9,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kerasrep.console import Progress
 from kerasrep.constants import N_CHANNELS, SAMPLE_RATE_HZ
 from kerasrep.corpora.demo import labels, pieces, selection
 from kerasrep.corpora.demo.catalogue import COLLECTIONS, choose
 from kerasrep.corpora.demo.listeners import draw_listeners, draw_plays
 from kerasrep.corpora.demo.recording import Outcome, Studio, record
 from kerasrep.errors import DataError
-from kerasrep.recipe_corpora import DemoCorpus
-from kerasrep.run_directory import write_json
+from kerasrep.recipe.corpora import DemoCorpus
+from kerasrep.runtime.console import Progress
+from kerasrep.storage.run_directory import write_json
 
 FORMAT_VERSION = 3  # raise it whenever the same settings give other audio, splits or labels
 PACKAGES = ("music21", "symusic", "pretty_midi")

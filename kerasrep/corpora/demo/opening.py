@@ -13,9 +13,9 @@ from kerasrep.corpora.demo import building, selection
 from kerasrep.corpora.demo.catalogue import choose
 from kerasrep.corpora.demo.labels import raw_labels
 from kerasrep.errors import DataError, RunError
-from kerasrep.recipe import fingerprint
-from kerasrep.recipe_corpora import DemoCorpus
-from kerasrep.run_directory import atomic_directory, home, read_json
+from kerasrep.recipe.corpora import DemoCorpus
+from kerasrep.recipe.schema import fingerprint
+from kerasrep.storage.run_directory import atomic_directory, home, read_json
 
 _STALE_SECONDS = 24 * 3600
 

@@ -1,4 +1,4 @@
-"""Downstream tasks on the reserved third of the corpus, as the tables that `kerasrep.downstream` reads.
+"""Downstream tasks on the reserved third of the corpus, as the tables that `kerasrep.evaluation` reads.
 
 Nothing is trained on these tracks, in any recipe. A tune and its other versions share a group, so that they
 never stand on both sides of a split. Dance type and metre are in the scores and composer groups in the
@@ -18,9 +18,9 @@ from typing import Any
 from kerasrep.corpora.demo import building, selection
 from kerasrep.corpora.demo.opening import demo_folder, demo_is_cached, open_demo
 from kerasrep.errors import DataError, RunError
-from kerasrep.recipe import fingerprint
-from kerasrep.recipe_corpora import DemoCorpus
-from kerasrep.run_directory import atomic_directory, home, read_json
+from kerasrep.recipe.corpora import DemoCorpus
+from kerasrep.recipe.schema import fingerprint
+from kerasrep.storage.run_directory import atomic_directory, home, read_json
 
 Record = Mapping[str, Any]
 

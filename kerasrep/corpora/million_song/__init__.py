@@ -25,8 +25,8 @@ from kerasrep.corpora.folder import split_groups
 from kerasrep.corpora.million_song.files import find_files
 from kerasrep.corpora.million_song.labels import LabelFiles
 from kerasrep.corpora.stored_labels import StoredLabels, file_state
-from kerasrep.recipe import fingerprint
-from kerasrep.recipe_corpora import MillionSongCorpus
+from kerasrep.recipe.corpora import MillionSongCorpus
+from kerasrep.recipe.schema import fingerprint
 
 FORMAT_VERSION = 1
 

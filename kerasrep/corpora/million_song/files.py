@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kerasrep.corpora.folder import AUDIO_EXTENSIONS
 from kerasrep.errors import DataError
-from kerasrep.recipe_corpora import MillionSongCorpus
+from kerasrep.recipe.corpora import MillionSongCorpus
 from kerasrep.sources.readers import echonest, genres, lastfm_tags, metadata, musixmatch, tempo, years
 
 

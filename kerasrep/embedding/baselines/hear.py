@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep import limits
 from kerasrep.data.audio import MIN_RATE_HZ
 from kerasrep.embedding.recordings import RecordingRepresentation
 from kerasrep.errors import DataError
-from kerasrep.recipe import fingerprint
+from kerasrep.recipe.schema import fingerprint
+from kerasrep.storage import limits
 
 #: Raised whenever the code gives other values for the same audio.
 VERSION = 1

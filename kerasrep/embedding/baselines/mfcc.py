@@ -18,7 +18,7 @@ from kerasrep import constants
 from kerasrep.embedding.baselines.mel import MelGeometry, mel_frames
 from kerasrep.embedding.recordings import RecordingRepresentation
 from kerasrep.embedding.segments import SegmentStatistics
-from kerasrep.recipe import fingerprint
+from kerasrep.recipe.schema import fingerprint
 
 #: Raised whenever the code gives other values for the same audio.
 VERSION = 1

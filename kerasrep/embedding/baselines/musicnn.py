@@ -31,7 +31,7 @@ from kerasrep.embedding.baselines.musicnn_wheel import (
     wheel_path,
 )
 from kerasrep.embedding.recordings import RecordingRepresentation
-from kerasrep.recipe import fingerprint
+from kerasrep.recipe.schema import fingerprint
 
 #: Raised whenever the code gives other values for the same audio.
 VERSION = 1

@@ -25,10 +25,10 @@ from kerasrep.embedding.models import (
     segment_model_of,
 )
 from kerasrep.errors import ExportError
-from kerasrep.export_directory import read_card
-from kerasrep.recipe import Recipe
-from kerasrep.recipe_file import read_recipe
-from kerasrep.run_directory import RunDirectory
+from kerasrep.recipe.file import read_recipe
+from kerasrep.recipe.schema import Recipe
+from kerasrep.storage.export_directory import read_card
+from kerasrep.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from kerasrep.model.blocks import BlockOptions

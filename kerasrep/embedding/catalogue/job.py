@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import kerasrep
-from kerasrep.atomic import remove_temporaries
-from kerasrep.cluster.connection import connect
-from kerasrep.console import Progress
 from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue import writing
 from kerasrep.embedding.catalogue.journal import BAD, DONE, WAITING, Journal
@@ -25,8 +22,11 @@ from kerasrep.embedding.files import iterate_audio
 from kerasrep.embedding.models import find_model
 from kerasrep.embedding.representations import model_fingerprint
 from kerasrep.errors import RecipeError, RunError, StorageError, one_line, storage_reason
-from kerasrep.run_directory import atomic_file
-from kerasrep.run_log import event, run_log
+from kerasrep.runtime.cluster.connection import connect
+from kerasrep.runtime.console import Progress
+from kerasrep.runtime.run_log import event, run_log
+from kerasrep.storage.atomic import remove_temporaries
+from kerasrep.storage.run_directory import atomic_file
 
 
 @dataclass(frozen=True)

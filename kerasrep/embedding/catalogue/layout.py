@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kerasrep import constants
 from kerasrep.embedding.segments import SegmentStatistics, segment_batches
 from kerasrep.errors import DataError, RecipeError
-from kerasrep.recipe_faults import nearest
+from kerasrep.recipe.faults import nearest
 
 MEAN_STD, MEAN, NONE = "mean-std", "mean", "none"
 POOLS = (MEAN_STD, MEAN, NONE)

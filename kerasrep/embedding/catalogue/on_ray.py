@@ -8,9 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerasrep.cluster.connection import Cluster
-from kerasrep.cluster.nodes import await_file, check_missing, shared_with
-from kerasrep.cluster.workers import Place, Plan, Workers, places_of
 from kerasrep.embedding.catalogue.journal import WAITING, Journal
 from kerasrep.embedding.catalogue.layout import Layout
 from kerasrep.embedding.catalogue.parts import Listed, PartWriter, is_whole, parts_in, read_part
@@ -18,6 +15,9 @@ from kerasrep.embedding.catalogue.work import embed_into
 from kerasrep.embedding.models import find_model
 from kerasrep.embedding.representations import model_fingerprint
 from kerasrep.errors import ExportError, RunError
+from kerasrep.runtime.cluster.connection import Cluster
+from kerasrep.runtime.cluster.nodes import await_file, check_missing, shared_with
+from kerasrep.runtime.cluster.workers import Place, Plan, Workers, places_of
 
 #: A part is at most so many files, and about so much audio; what a lost worker had is done again.
 PART_FILES, PART_BYTES = 256, 256 << 20

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.run_directory import atomic_file
+from kerasrep.storage.run_directory import atomic_file
 
 SUFFIX = ".part"
 _SEGMENT_BITS = 32

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kerasrep.embedding.catalogue.layout import About
 from kerasrep.embedding.catalogue.writing import NPZ, PARQUET
 from kerasrep.errors import DataError
-from kerasrep.run_directory import read_arrays
+from kerasrep.storage.run_directory import read_arrays
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from kerasrep.embedding.catalogue.journal import Stored
 from kerasrep.embedding.catalogue.layout import NONE, About, Layout
 from kerasrep.embedding.files import BadFile
-from kerasrep.run_directory import atomic_directory, atomic_file
-from kerasrep.run_log import LOG_NAME
+from kerasrep.storage.run_directory import LOG_NAME, atomic_directory, atomic_file
 
 NPZ, PARQUET = ".npz", ".parquet"
 SUFFIXES = (NPZ, PARQUET)

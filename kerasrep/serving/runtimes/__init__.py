@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from kerasrep.data.native_messages import silenced
 from kerasrep.errors import ExportError
-from kerasrep.export_directory import SERVING_DEFAULT
 from kerasrep.model.strategies import Network
 from kerasrep.serving.check import compare, full_float32
+from kerasrep.storage.export_directory import SERVING_DEFAULT
 
 #: Format -> module that writes it.
 MODULES = {name: f"kerasrep.serving.runtimes.{name}_file" for name in ("keras", "tflite", "onnx", "frozen")}

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from kerasrep import constants
 from kerasrep.errors import ExportError
-from kerasrep.export_directory import SERVING_DEFAULT
 from kerasrep.serving.runtimes import Embed, Source, short
+from kerasrep.storage.export_directory import SERVING_DEFAULT
 
 FILE = "model.tflite"
 BATCHES = (1,)

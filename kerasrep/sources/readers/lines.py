@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from kerasrep import limits
-from kerasrep.console import Progress
 from kerasrep.errors import DataError
+from kerasrep.runtime.console import Progress
 from kerasrep.sources.readers.reading import shown
-from kerasrep.tables import too_long
+from kerasrep.storage import limits
+from kerasrep.storage.tables import too_long
 
 BLOCK_BYTES = 1 << 20
 #: A member may unpack to `limits.ZIP_BYTES`, or to this many times its packed size where that is more;

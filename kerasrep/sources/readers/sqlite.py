@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from kerasrep import limits
-from kerasrep.console import Progress
 from kerasrep.errors import DataError
+from kerasrep.runtime.console import Progress
 from kerasrep.sources.readers.reading import shown
+from kerasrep.storage import limits
 
 BLOCK_ROWS = 50_000
 MIN_ROW_BYTES = 5  # sizes of payload and header, row id, one column, and the pointer to the cell

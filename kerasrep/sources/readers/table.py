@@ -1,6 +1,6 @@
 """Tables of one's own: CSV, TSV and Parquet, row by row.
 
-CSV and TSV are as in `kerasrep.tables`. Parquet columns may hold text, whole numbers or numbers, also
+CSV and TSV are as in `kerasrep.storage.tables`. Parquet columns may hold text, whole numbers or numbers, also
 dictionary-encoded; an empty value (null) is an empty field. Columns are found by name, in any order.
 """
 
@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasrep import limits
 from kerasrep.errors import DataError
-from kerasrep.tables import read_rows, too_long
+from kerasrep.storage import limits
+from kerasrep.storage.tables import read_rows, too_long
 
 PARQUET_ENDINGS = frozenset({".parquet", ".pq"})
 BATCH_ROWS = 16_384

@@ -13,7 +13,7 @@ from kerasrep.errors import DataError
 from kerasrep.sources.readers.lines import read_lines
 from kerasrep.sources.readers.reading import Reading, Tally, decoded, shown, track_id, value_labels
 from kerasrep.sources.readers.years import add_value
-from kerasrep.tables import parse_number
+from kerasrep.storage.tables import parse_number
 
 FILE = "msd_tempo_est.txt"
 

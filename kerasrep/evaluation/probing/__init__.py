@@ -1,0 +1,1 @@
+"""Probes: scikit-learn models on frozen embeddings, their folds and scores."""

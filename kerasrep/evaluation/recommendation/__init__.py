@@ -1,0 +1,1 @@
+"""Recommendation from embeddings: matrix factorisation of plays, a map to its factors, ranking scores."""

@@ -1,0 +1,133 @@
+"""Scores as files for other programs: JSON and CSV, UTF-8 with a header."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kerasrep.evaluation.base import Evaluation, ProbeResult
+from kerasrep.evaluation.report.overview import Overview
+from kerasrep.evaluation.results import safe_name, summary_of, to_json
+from kerasrep.storage.run_directory import atomic_file
+
+FORMAT = 1
+
+Row = Sequence[Any]
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write a CSV file, whole or not at all; bytes of names that are not UTF-8 are escaped."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def write_scores_csv(path: Path, overview: Overview) -> None:
+    """Every metric of every fold: representation, task, probe, fold, metric, value."""
+    rows = (
+        (
+            evaluation.representation,
+            evaluation.task,
+            probe.probe,
+            score.fold,
+            score.metric,
+            float(score.value),
+        )
+        for evaluation, probe in _probes(overview)
+        for score in probe.scores
+    )
+    write_table(path, ("representation", "task", "probe", "fold", "metric", "value"), rows)
+
+
+def write_summary_csv(path: Path, overview: Overview) -> None:
+    """One line a metric: representation, task, probe, metric, mean, low, high, n_items.
+
+    The task's score comes first, with its 95% interval, averaged over what was tested. The other metrics
+    are averaged over folds and have no interval: `low` and `high` are empty.
+    """
+    rows: list[Row] = []
+    for evaluation, probe in _probes(overview):
+        names = (evaluation.representation, evaluation.task, probe.probe)
+        scores = (float(probe.mean), float(probe.low), float(probe.high))
+        rows.append((*names, probe.metric, *scores, evaluation.n_items))
+        for metric in dict.fromkeys(score.metric for score in probe.scores):
+            values = [float(score.value) for score in probe.scores if score.metric == metric]
+            if metric != probe.metric:
+                rows.append((*names, metric, sum(values) / len(values), "", "", evaluation.n_items))
+    header = ("representation", "task", "probe", "metric", "mean", "low", "high", "n_items")
+    write_table(path, header, rows)
+
+
+def write_comparisons_csv(path: Path, overview: Overview) -> None:
+    """One line a paired test, with the p value as it is and after Holm's correction."""
+    fields = ("task", "probe", "metric", "first", "second", "difference", "low", "high", "p_value")
+    counts = ("n_units", "n_groups")
+    rows = [
+        (
+            *(getattr(adjusted.comparison, name) for name in fields),
+            adjusted.p_holm,
+            *(getattr(adjusted.comparison, name) for name in counts),
+        )
+        for adjusted in overview.comparisons
+    ]
+    write_table(path, (*fields, "p_holm", *counts), rows)
+
+
+def write_scores_json(
+    path: Path, overview: Overview, provenance: Mapping[str, Any], notes: Sequence[str], files: Sequence[str]
+) -> None:
+    """Everything that tables and plots show, with where it comes from; no predictions.
+
+    Args:
+        path: The JSON file.
+        overview: Evaluations and comparisons.
+        provenance: Versions, settings and the command, ready for JSON.
+        notes: Lines the reader must know.
+        files: What else was written, relative to the folder of `path`.
+    """
+    evaluations = []
+    for evaluation in overview.cells.values():
+        record = summary_of(evaluation)
+        for probe, saved in zip(evaluation.probes, record["probes"], strict=True):
+            saved["confusion"] = None if probe.confusion is None else probe.confusion.tolist()
+        evaluations.append(record)
+    value = {
+        "format": FORMAT,
+        "provenance": provenance,
+        "notes": list(notes),
+        "evaluations": evaluations,
+        "comparisons": [vars(a.comparison) | {"p_holm": a.p_holm} for a in overview.comparisons],
+        "files": list(files),
+    }
+    text = to_json(value)
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_predictions(folder: Path, overview: Overview) -> list[Path]:
+    """What the headline probe said of every tested item: item, fold, truth, prediction, score.
+
+    Returns:
+        The files, one for each representation and task that has predictions.
+    """
+    written = []
+    for evaluation in overview.cells.values():
+        probe = evaluation.probes[0]
+        if probe.truths is None or probe.predictions is None:
+            continue
+        path = folder / safe_name(evaluation.representation) / f"{safe_name(evaluation.task)}.csv"
+        columns = (probe.unit_ids, probe.unit_folds, probe.truths, probe.predictions, probe.unit_scores)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        write_table(path, ("item", "fold", "truth", "prediction", "score"), rows)
+        written.append(path)
+    return written
+
+
+def _probes(overview: Overview) -> Iterable[tuple[Evaluation, ProbeResult]]:
+    return ((evaluation, probe) for evaluation in overview.cells.values() for probe in evaluation.probes)

@@ -1,0 +1,277 @@
+"""What the evaluations say together: who is best on which task, and whether the difference is significant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from kerasrep.errors import DataError
+from kerasrep.evaluation.base import Comparison, Evaluation, ProbeResult
+from kerasrep.evaluation.significance import holm
+from kerasrep.report.wording import (
+    SIGNIFICANT,
+    counted,
+    decimals_for,
+    interval,
+    listing,
+    metric_label,
+    number,
+    p_equation,
+    printable,
+)
+
+
+@dataclass(frozen=True)
+class Adjusted:
+    """A comparison with its p value after Holm's correction.
+
+    Attributes:
+        comparison: As it was made.
+        is_headline: Whether its probe is the one that headlines show for its task.
+        p_holm: Corrected for the number of headline comparisons on all tasks; of another probe, for the
+            number of comparisons with that probe.
+    """
+
+    comparison: Comparison
+    is_headline: bool
+    p_holm: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the corrected p value is below 5%."""
+        return self.p_holm < SIGNIFICANT
+
+    def turned(self) -> Adjusted:
+        """The same comparison seen from the second representation."""
+        seen = self.comparison
+        return Adjusted(
+            replace(
+                seen,
+                first=seen.second,
+                second=seen.first,
+                difference=-seen.difference,
+                low=-seen.high,
+                high=-seen.low,
+            ),
+            self.is_headline,
+            self.p_holm,
+        )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The best representation on one task.
+
+    Attributes:
+        task: Name of the task.
+        best: The representation with the highest score; several where they are level.
+        behind: The best against the next one, where it was tested.
+        sentence: All of it in words.
+    """
+
+    task: str
+    best: tuple[str, ...]
+    behind: Adjusted | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Evaluations in order of tasks and representations.
+
+    Attributes:
+        tasks: In order of first appearance.
+        representations: In order of first appearance.
+        cells: (task, representation) -> evaluation; what failed is missing.
+        comparisons: As given, with corrected p values.
+    """
+
+    tasks: tuple[str, ...]
+    representations: tuple[str, ...]
+    cells: Mapping[tuple[str, str], Evaluation]
+    comparisons: tuple[Adjusted, ...]
+
+    def of_task(self, task: str) -> list[Evaluation]:
+        """Evaluations on one task, in order of representations."""
+        found = (self.cells.get((task, name)) for name in self.representations)
+        return [evaluation for evaluation in found if evaluation is not None]
+
+    def metric(self, task: str) -> str:
+        """The metric that is the task's score."""
+        return self.of_task(task)[0].metric
+
+    def chance(self, task: str) -> tuple[float, ...]:
+        """Scores of the chance probe: one, or several where representations were tested on other items."""
+        scores = [probe.mean for probe in map(chance_probe, self.of_task(task)) if probe is not None]
+        return tuple(sorted({round(score, 9) for score in scores}))
+
+    def chance_text(self, task: str) -> str:
+        """`0.125`, or `0.120 to 0.131`; empty where there is no chance probe."""
+        scores = self.chance(task)
+        texts = (number(score, self.decimals(task)) for score in (*scores[:1], *scores[-1:]))
+        return " to ".join(dict.fromkeys(texts))
+
+    def decimals(self, task: str) -> int:
+        """Decimals for scores of one task."""
+        return decimals_for([evaluation.probes[0].mean for evaluation in self.of_task(task)])
+
+    def headline_probes(self) -> dict[str, tuple[str, ...]]:
+        """Kind of task -> probes that headlines show; one, unless evaluations of a kind differ."""
+        probes: dict[str, dict[str, None]] = {}
+        for evaluation in self.cells.values():
+            probes.setdefault(evaluation.kind, {})[evaluation.probes[0].probe] = None
+        return {kind: tuple(names) for kind, names in probes.items()}
+
+    def headline_text(self) -> str:
+        """`linear_svm for classification, ridge for regression`."""
+        probes = self.headline_probes().items()
+        return ", ".join(f"{listing([*map(printable, names)])} for {kind}" for kind, names in probes)
+
+    def headline_comparisons(self) -> tuple[Adjusted, ...]:
+        """The comparisons with the probes that headlines show."""
+        return tuple(adjusted for adjusted in self.comparisons if adjusted.is_headline)
+
+    def between(self, task: str, first: str, second: str) -> Adjusted | None:
+        """The comparison of two representations with the headline probe, seen from `first`."""
+        for adjusted in self.headline_comparisons():
+            seen = adjusted.comparison
+            if seen.task == task and (seen.first, seen.second) == (first, second):
+                return adjusted
+            if seen.task == task and (seen.second, seen.first) == (first, second):
+                return adjusted.turned()
+        return None
+
+
+def overview_of(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison] = ()) -> Overview:
+    """Put evaluations in order and correct the p values.
+
+    Raises:
+        DataError: Where nothing was evaluated, one representation stands twice for a task, or a score is not
+            finite.
+    """
+    if not evaluations:
+        raise DataError("nothing was evaluated, so there is nothing to report")
+    cells: dict[tuple[str, str], Evaluation] = {}
+    for evaluation in evaluations:
+        place = (evaluation.task, evaluation.representation)
+        if place in cells:
+            what = f"{printable(evaluation.representation)} on {printable(evaluation.task)}"
+            raise DataError(f"{what} was evaluated twice; give every representation a name of its own")
+        _check_finite(evaluation)
+        cells[place] = evaluation
+    return Overview(
+        tuple(dict.fromkeys(task for task, _ in cells)),
+        tuple(dict.fromkeys(representation for _, representation in cells)),
+        cells,
+        _adjusted(cells, comparisons),
+    )
+
+
+def chance_probe(evaluation: Evaluation) -> ProbeResult | None:
+    """The probe that knows nothing of the embedding; the last one, where there are several."""
+    return evaluation.probes[-1] if len(evaluation.probes) > 1 else None
+
+
+def findings(overview: Overview) -> list[Finding]:
+    """Who is best on each task, in order of tasks."""
+    return [_finding(overview, task) for task in overview.tasks]
+
+
+def win_sentences(overview: Overview) -> Iterator[str]:
+    """On how many tasks each representation is best; in words."""
+    compared = [f for f in findings(overview) if len(overview.of_task(f.task)) > 1]
+    for name in overview.representations:
+        won = [finding for finding in compared if finding.best == (name,)]
+        if won:
+            tested = [finding.behind for finding in won if finding.behind is not None]
+            clear = sum(behind.significant for behind in tested)
+            ahead = f"significantly ahead of the next one on {clear or 'none'}"
+            ahead += "" if len(tested) == len(won) else f" of the {len(tested)} that were tested"
+            ahead = ahead if tested else "not tested against the next one"
+            yield f"{printable(name)} is best on {len(won)} of {counted(len(compared), 'task')} ({ahead})."
+
+
+def pair_sentences(overview: Overview) -> Iterator[str]:
+    """On how many tasks each pair that was tested differs; in words."""
+    for first, second in combinations(overview.representations, 2):
+        common = [t for t in overview.tasks if (t, first) in overview.cells and (t, second) in overview.cells]
+        means = [[overview.cells[t, name].probes[0].mean for name in (first, second)] for t in common]
+        tested = [a for t in common if (a := overview.between(t, first, second)) is not None]
+        if not tested:
+            continue
+        above = sum(a > b for a, b in means)
+        better = sum(a.significant and a.comparison.difference > 0 for a in tested)
+        worse = sum(a.significant and a.comparison.difference < 0 for a in tested)
+        names = f"{printable(first)} scores above {printable(second)}"
+        verdict = f"significantly better on {better}, significantly worse on {worse}"
+        yield f"{names} on {above} of {counted(len(common), 'task')}: {verdict}."
+
+
+def _check_finite(evaluation: Evaluation) -> None:
+    for probe in evaluation.probes:
+        if not all(map(math.isfinite, (probe.mean, probe.low, probe.high, *(s.value for s in probe.scores)))):
+            what = f"{printable(evaluation.representation)} on {printable(evaluation.task)}"
+            raise DataError(f"{what}: a score of the probe {printable(probe.probe)} is not finite")
+
+
+def _adjusted(
+    cells: Mapping[tuple[str, str], Evaluation], comparisons: Sequence[Comparison]
+) -> tuple[Adjusted, ...]:
+    headlines = {(task, evaluation.probes[0].probe) for (task, _), evaluation in cells.items()}
+    is_headline = [(comparison.task, comparison.probe) in headlines for comparison in comparisons]
+    families: dict[str | None, list[int]] = {}
+    for i, comparison in enumerate(comparisons):
+        families.setdefault(None if is_headline[i] else comparison.probe, []).append(i)
+    corrected: dict[int, float] = {}
+    for rows in families.values():
+        corrected |= zip(rows, holm([comparisons[i].p_value for i in rows]).tolist(), strict=True)
+    return tuple(Adjusted(c, is_headline[i], corrected[i]) for i, c in enumerate(comparisons))
+
+
+def _finding(overview: Overview, task: str) -> Finding:
+    ranked = sorted(overview.of_task(task), key=lambda evaluation: -evaluation.probes[0].mean)
+    decimals = overview.decimals(task)
+    best = [
+        e for e in ranked if number(e.probes[0].mean, decimals) == number(ranked[0].probes[0].mean, decimals)
+    ]
+    names = tuple(evaluation.representation for evaluation in best)
+    others = ranked[len(best) :]
+    behind = None
+    if len(best) == 1 and others:
+        behind = overview.between(task, names[0], others[0].representation)
+    sentence = f"{printable(task)}: {_achievement(overview, task, best, len(ranked))}"
+    if len(best) == 1 and others:
+        sentence += f"; {_lead(best[0], others[0], behind, decimals)}"
+    return Finding(task, names, behind, sentence + _beside_chance(best[0]) + ".")
+
+
+def _achievement(overview: Overview, task: str, best: Sequence[Evaluation], n_compared: int) -> str:
+    probe, decimals = best[0].probes[0], overview.decimals(task)
+    score = f"{metric_label(best[0].metric)} {number(probe.mean, decimals)}"
+    score += f" {interval(probe.low, probe.high, decimals)}"
+    chance = overview.chance_text(task)
+    score += f", chance {chance}" if chance else ""
+    names = listing([printable(evaluation.representation) for evaluation in best])
+    if n_compared == 1:
+        return f"{names} alone was evaluated ({score})"
+    return f"{names} are level at the top ({score})" if len(best) > 1 else f"{names} is best ({score})"
+
+
+def _lead(best: Evaluation, other: Evaluation, behind: Adjusted | None, decimals: int) -> str:
+    next_one = printable(other.representation)
+    if behind is None:
+        lead = best.probes[0].mean - other.probes[0].mean
+        return f"its lead of {number(lead, decimals)} over {next_one} was not tested"
+    seen = behind.comparison
+    lead_text = f"{number(seen.difference, decimals)} {interval(seen.low, seen.high, decimals)}"
+    verdict = "significant" if behind.significant else "not significant"
+    return f"its lead of {lead_text} over {next_one} is {verdict} ({p_equation(behind.p_holm)})"
+
+
+def _beside_chance(best: Evaluation) -> str:
+    chance = chance_probe(best)
+    if chance is not None and best.probes[0].low <= chance.mean:
+        return "; even its interval reaches down to chance"
+    return ""

@@ -1,0 +1,347 @@
+"""What `kerasrep-evaluate` does with each task: read, embed, probe, keep; and the report at the end."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import kerasrep
+from kerasrep.embedding.cache import cached_embeddings
+from kerasrep.errors import DataError, KerasrepError, RunError, machine_message, one_line
+from kerasrep.evaluation.base import (
+    Comparison,
+    Evaluation,
+    LabelledData,
+    PlayData,
+    ProbeResult,
+    Task,
+    TaskData,
+)
+from kerasrep.evaluation.options import FITTED_BY, Options, probes_of_kind, result_key
+from kerasrep.evaluation.probing.labelled import evaluate_labelled
+from kerasrep.evaluation.recommendation.evaluate import dense, evaluate_recommendation
+from kerasrep.evaluation.registry import counts, missing_audio, open_task
+from kerasrep.evaluation.report import terminal_report, write_report
+from kerasrep.evaluation.results import find_evaluation, save_evaluation
+from kerasrep.evaluation.significance import compare
+from kerasrep.runtime.console import result, say
+from kerasrep.runtime.run_log import event
+
+if TYPE_CHECKING:
+    from kerasrep.embedding.representations import Representation
+
+
+DEMO_NOTE = (
+    "The demo tasks are a first answer, not a benchmark: dance type, metre and composer group come from the "
+    "scores, lead instrument and tempo were chosen at rendering, listeners are simulated, and all of it is "
+    "audible by construction. No recipe trains on these tracks."
+)
+
+
+def check_output(folder: Path) -> None:
+    """Refuse a folder that nothing could be written to, before any work.
+
+    Raises:
+        RunError: Naming it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"-o {folder}: cannot be made ({error.strerror}); choose another folder") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RunError(f"-o {folder}: cannot write there; choose another folder")
+
+
+@dataclass(frozen=True)
+class _Embedded:
+    """What one representation made of a task's audio.
+
+    Attributes:
+        representation: Which.
+        matrix: float32 [its good items, dimension].
+        rows: Of the good items, ascending.
+        left_out: Item -> reason, for the others.
+        seconds: How long it took.
+    """
+
+    representation: Representation
+    matrix: NDArray[np.float32]
+    rows: NDArray[np.intp]
+    left_out: Mapping[str, str]
+    seconds: float
+
+
+class Suite:
+    """Several representations on one task after the other."""
+
+    def __init__(
+        self, output: Path, options: Options, representations: Sequence[Representation], verbose: bool = False
+    ) -> None:
+        """Keep what is asked for; nothing is read yet.
+
+        Args:
+            output: Folder of the results.
+            options: What scores depend on.
+            representations: The first is compared with each of the others.
+            verbose: Show every probe in the table.
+        """
+        self._output, self._options, self._verbose = output, options, verbose
+        self._representations = representations
+        self._evaluations: list[Evaluation] = []
+        self._comparisons: list[Comparison] = []
+        self._failures: list[str] = []
+        self._tasks: dict[str, tuple[Task, Path]] = {}
+
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """What was evaluated so far."""
+        return tuple(self._evaluations)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What failed so far, one line each."""
+        return tuple(self._failures)
+
+    def run(self, task: Task, root: Path) -> None:
+        """Evaluate all representations on a task; failures are noted, and what went well is kept.
+
+        All of them are judged on the same items: those that every representation could embed.
+        """
+        self._tasks[task.name] = task, root
+        try:
+            data = open_task(task, root)
+            found_counts = counts(task, data)
+            missing = {item: f"{path}: is missing" for item, path in missing_audio(data)}
+            _check_missing(missing, len(data.item_ids), self._options.max_missing)  # before hours of work
+        except Exception as error:
+            self._note(task.name, error)
+            return
+        for notice in data.notices:
+            say(f"note: {task.name}: {one_line(notice)}")
+        embedded = self._embed_all(task, data)
+        common = _common_rows(embedded)
+        done = []
+        for one in embedded:
+            try:
+                done.append(self._evaluate(task, data, one, common, found_counts))
+            except Exception as error:
+                self._note(f"{task.name}, {one.representation.name}", error)
+        self._evaluations += done
+        first = [one for one in done if one.representation == self._representations[0].name]
+        for other in done[1:] if first else ():
+            try:
+                self._comparisons.append(_compare(first[0], other, self._options.seed))
+            except Exception as error:
+                self._note(f"{task.name}, {first[0].representation} and {other.representation}", error)
+
+    def finish(self, prog: str) -> int:
+        """Print the table, write the report, list failures.
+
+        Returns:
+            How many failures there were.
+        """
+        if self._evaluations:
+            width = max(80, shutil.get_terminal_size((100, 24)).columns)
+            table = terminal_report(self._evaluations, self._comparisons, self._verbose, width)
+            say(f"\n{table}")
+            notes = [DEMO_NOTE] if any(name.startswith("demo_") for name in self._tasks) else []
+            if self._options.shuffle_labels:
+                notes.append("A control: labels were permuted, so scores above chance would show a leak.")
+            provenance = self._provenance(prog)
+            written = write_report(self._output, self._evaluations, self._comparisons, provenance, notes)
+            page = next(path for path in written if path.suffix == ".html")
+            event("report", page=page, evaluations=len(self._evaluations), failures=len(self._failures))
+            result(page, f"report:       {one_line(str(page))} (pictures and their data: plots/)")
+            say(f"scores:       {one_line(str(self._output / 'scores.csv'))}, summary.csv, scores.json")
+            say(f"TensorBoard:  tensorboard --logdir {one_line(str(self._output / 'tensorboard'))}")
+        for failure in self._failures:
+            print(f"{prog}: failed: {one_line(failure)}", file=sys.stderr, flush=True)
+        return len(self._failures)
+
+    def _note(self, where: str, error: Exception) -> None:
+        line = str(error) if isinstance(error, KerasrepError) else machine_message(error)
+        if line is None:
+            traceback.print_exception(error)
+            line = f"this is a fault in kerasrep {kerasrep.__version__}: {type(error).__name__}: {error}"
+        self._failures.append(line if line.startswith(where) else f"{where}: {line}")
+        print(f"failed: {one_line(self._failures[-1])}", file=sys.stderr, flush=True)
+        event("failed", logging.ERROR, reason=self._failures[-1])
+
+    def _embed_all(self, task: Task, data: TaskData) -> list[_Embedded]:
+        found = []
+        for representation in self._representations:
+            try:
+                found.append(self._embed(data, representation))
+            except Exception as error:
+                self._note(f"{task.name}, {representation.name}", error)
+        if found and isinstance(data, LabelledData) and data.groups is None:
+            _say_copies(task.name, found[0].matrix)
+        return found
+
+    def _embed(self, data: TaskData, representation: Representation) -> _Embedded:
+        started = time.monotonic()
+        matrix, rows, bad = cached_embeddings(representation, data.paths)
+        reasons = {item.path: item.reason for item in bad}
+        good = np.zeros(len(data.item_ids), bool)
+        good[rows] = True
+        left_out = {
+            data.item_ids[row]: reasons.get(data.paths[row], "no embedding") for row in np.flatnonzero(~good)
+        }
+        _check_missing(left_out, len(data.item_ids), self._options.max_missing)
+        return _Embedded(representation, matrix, rows, left_out, time.monotonic() - started)
+
+    def _evaluate(
+        self,
+        task: Task,
+        data: TaskData,
+        embedded: _Embedded,
+        common: NDArray[np.intp],
+        found_counts: Mapping[str, Any],
+    ) -> Evaluation:
+        started, name = time.monotonic(), embedded.representation.name
+        matrix, used = embedded.matrix, data
+        if len(common) < len(data.item_ids):
+            used = data.keep(common)
+            matrix = matrix[np.isin(embedded.rows, common)]
+        if self._options.dense and isinstance(used, PlayData):
+            rows = {item: row for row, item in enumerate(used.item_ids)}
+            used = dense(used)
+            matrix = matrix[[rows[item] for item in used.item_ids]]
+        left_out = _left_out(data, embedded, common)
+        key = result_key(task, used, matrix, self._options)
+        folder = self._output / "results" / key
+        found = find_evaluation(folder, name, task.name, key, notify=_notify)
+        if found is None:
+            probes = self._probe(task, used, matrix)
+            n_items, dimension = matrix.shape
+            found = Evaluation(
+                name, dimension, task.name, task.kind, task.metric, n_items, left_out, probes, found_counts
+            )
+            save_evaluation(folder, found, key)
+        found = replace(found, left_out=left_out, counts=found_counts)  # which scores do not depend on
+        seconds = embedded.seconds + time.monotonic() - started
+        say(_line(found, seconds))
+        event("evaluated", **_facts(found), seconds=round(seconds, 3))
+        return found
+
+    def _probe(self, task: Task, data: TaskData, matrix: NDArray[np.float32]) -> tuple[ProbeResult, ...]:
+        options = self._options
+        if not isinstance(data, LabelledData):
+            if options.shuffle_labels:  # which embedding belongs to which item is the label here
+                matrix = matrix[np.random.default_rng(options.seed).permutation(len(matrix))]
+            return evaluate_recommendation(data, matrix, n_repeats=options.n_folds, seed=options.seed)
+        return evaluate_labelled(
+            data,
+            matrix,
+            task.kind,
+            probes=options.probes and probes_of_kind(options.probes, task.kind),
+            n_folds=options.n_folds,
+            seed=options.seed,
+            tune=options.tune,
+            shuffle_labels=options.shuffle_labels,
+        )
+
+    def _provenance(self, prog: str) -> dict[str, Any]:
+        return {
+            "command": [prog, *sys.argv[1:]],
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "options": asdict(self._options),
+            "representations": {one.name: one.fingerprint for one in self._representations},
+            "tasks": {
+                name: {
+                    "data": str(root),
+                    "split": task.split,
+                    "citation": task.citation,
+                    "licence": task.licence,
+                }
+                for name, (task, root) in self._tasks.items()
+            },
+            "versions": {"kerasrep": kerasrep.__version__}
+            | {library: metadata.version(library) for library in (*FITTED_BY, "tensorflow", "keras")},
+        }
+
+
+def _common_rows(embedded: Sequence[_Embedded]) -> NDArray[np.intp]:
+    """Rows of the items that every representation could embed, ascending."""
+    rows = [one.rows for one in embedded]
+    return functools.reduce(np.intersect1d, rows) if rows else np.zeros(0, np.intp)
+
+
+def _left_out(data: TaskData, embedded: _Embedded, common: NDArray[np.intp]) -> dict[str, str]:
+    """Items that are not used for a representation: its own, and those that another cannot embed."""
+    others = np.setdiff1d(embedded.rows, common)
+    return {
+        **embedded.left_out,
+        **{data.item_ids[row]: "another representation has no embedding of it" for row in others},
+    }
+
+
+def _say_copies(task: str, matrix: NDArray[np.float32]) -> None:
+    """Say that some recordings are the same: copies may stand on both sides of a split."""
+    n_copies = len(matrix) - len({hashlib.sha256(row.tobytes()).digest() for row in matrix})
+    if n_copies:
+        _notify(
+            f"{task}: {n_copies} items have the same embedding as another one, so the audio seems to be "
+            "there more than once; where copies fall on both sides of a split, scores are too good; give "
+            "them one group"
+        )
+
+
+def _check_missing(left_out: Mapping[str, str], n_items: int, max_missing: float) -> None:
+    """Refuse a task that lacks too much of its audio."""
+    if len(left_out) > max_missing * n_items or len(left_out) == n_items:
+        item, reason = next(iter(left_out.items()))
+        raise DataError(
+            f"{len(left_out)} of {n_items} items have no usable audio, more than --max-missing "
+            f"{max_missing:g} allows; the first, {item}: {reason}"
+        )
+
+
+def _compare(first: Evaluation, second: Evaluation, seed: int) -> Comparison:
+    """The headline probe of two representations on one task."""
+    one, other = first.probes[0], second.probes[0]
+    names = first.representation, second.representation
+    return compare(first.task, first.metric, names[0], one, names[1], other, seed=seed)
+
+
+def _line(evaluation: Evaluation, seconds: float) -> str:
+    headline, chance = evaluation.probes[0], evaluation.probes[-1]
+    return (
+        f"{evaluation.task:<22} {evaluation.representation:<24} {headline.probe} {evaluation.metric} "
+        f"{headline.mean:.3f} [{headline.low:.3f}, {headline.high:.3f}], chance {chance.mean:.3f} "
+        f"({seconds:.1f} s)"
+    )
+
+
+def _facts(evaluation: Evaluation) -> dict[str, Any]:
+    headline, chance = evaluation.probes[0], evaluation.probes[-1]
+    return {
+        "task": evaluation.task,
+        "representation": evaluation.representation,
+        "probe": headline.probe,
+        "metric": evaluation.metric,
+        "mean": headline.mean,
+        "low": headline.low,
+        "high": headline.high,
+        "chance": chance.mean,
+        "items": evaluation.n_items,
+    }
+
+
+def _notify(message: str) -> None:
+    say(f"note: {one_line(message)}")
+    event("note", message=message)

@@ -1,0 +1,1 @@
+"""Many runs: studies by design of experiments, and tuning."""

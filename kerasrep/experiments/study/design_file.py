@@ -1,0 +1,70 @@
+"""Designs as CSV files in the form of the paper's authors: columns s1 ... s8, arc, n.
+
+s1 ... s8 are 0 or 1: self, bpm, year, taste, tag, lyrics, cdr_tag, artist. `arc` is 1 to 5: MSS-CR, MS-CR@2,
+@4, @6, MS-SR@FC. `n` is the number of sources, stated once more. Other columns are ignored.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from kerasrep import constants
+from kerasrep.errors import DataError
+from kerasrep.experiments.study.cells import Cell
+from kerasrep.storage.run_directory import write_text
+from kerasrep.storage.tables import read_rows
+
+COLUMNS = (*(f"s{number}" for number in range(1, len(constants.SOURCES) + 1)), "arc", "n")
+ARCS = dict(enumerate(constants.STRATEGIES[1:], start=1))
+
+
+def read_design(path: Path) -> list[Cell]:
+    """Read the multi-source runs of a design; lines with one source are passed over.
+
+    Single-source runs are part of every study anyway.
+
+    Raises:
+        DataError: With file and line, where a line is not of the form, contradicts itself, or stands twice.
+    """
+    found: dict[Cell, str] = {}
+    for place, fields in read_rows(path, COLUMNS):
+        cell = _cell(place, fields)
+        if len(cell.sources) == 1:
+            continue
+        if cell in found:
+            raise DataError(f"{place}: is the same run as {found[cell]}; remove one of them")
+        found[cell] = place
+    if not found:
+        raise DataError(f"{path}: holds no run of two sources or more")
+    return list(found)
+
+
+def write_design(path: Path, cells: Sequence[Cell]) -> None:
+    """Write multi-source runs in the same form, in their order."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    arcs = {strategy: arc for arc, strategy in ARCS.items()}
+    for cell in cells:
+        writer.writerow([*cell.presence(constants.SOURCES), arcs[cell.strategy], len(cell.sources)])
+    write_text(path, text.getvalue())
+
+
+def _cell(place: str, fields: Sequence[str]) -> Cell:
+    *flags, arc, number = fields
+    for column, flag in zip(COLUMNS, flags, strict=False):
+        if flag not in {"0", "1"}:
+            raise DataError(f"{place}: column '{column}' has {flag[:40]!r}, 0 or 1 was expected")
+    sources = tuple(s for s, flag in zip(constants.SOURCES, flags, strict=True) if flag == "1")
+    if not sources:
+        raise DataError(f"{place}: has no source; one of s1 to s8 must be 1")
+    if not (arc.isascii() and arc.isdecimal() and int(arc) in ARCS):
+        raise DataError(f"{place}: column 'arc' has {arc[:40]!r}, a number from 1 to 5 was expected")
+    if number != str(len(sources)):
+        raise DataError(
+            f"{place}: column 'n' has {number[:40]!r}, but {len(sources)} of s1 to s8 are 1; correct either"
+        )
+    return Cell(ARCS[int(arc)], sources)

@@ -1,0 +1,220 @@
+"""What a study and the process that makes one of its runs agree on: jobs, and the files of both.
+
+STUDY/study.yaml        the study recipe as it was run
+STUDY/design.csv        the multi-source runs, in the authors' form
+STUDY/runs/RUN/         one folder a run:
+    job.json            what is to be done
+    recipe.yaml         what is trained; only where something is
+    training/           the run directory of kerasrep-train
+    export/NAME/1/      the SavedModel
+    evaluation/         results of all tasks
+    done/STAGE.json     one a finished stage, with the key of what it depends on
+    scores.json         the outcome, written last
+    failures.jsonl      one line a failed attempt
+    log.txt             what the process printed
+    log.jsonl           what happened, as JSON lines
+STUDY/report.html, plots/, tables/
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from kerasrep.errors import DataError
+from kerasrep.recipe.base import Fraction, PathText, Settings
+from kerasrep.recipe.tasks import TableTasks
+from kerasrep.storage.run_directory import LOG_NAME, read_json, read_object, write_json
+
+#: Where studies go unless told otherwise, under the current folder.
+STUDIES = Path("studies")
+
+STAGES = ("train", "export", "embed", "evaluate")
+JobKind = Literal["train", "concatenate", "baseline", "check"]
+
+
+class EvaluationSettings(Settings):
+    """How representations are judged.
+
+    Attributes:
+        tasks: Names, or demo, paper, all; those of the base recipe's section `tasks` as well.
+        data: Folder of the data sets; not needed for demo tasks.
+        probes: Only these; `None` takes all. The first of each kind of task is the score.
+        folds: Folds or repeats.
+        seed: Of folds and probes.
+        max_missing: Part of a task's items that may lack usable audio.
+    """
+
+    tasks: Annotated[tuple[PathText, ...], Field(strict=False, min_length=1)] = ("demo",)
+    data: PathText | None = None
+    probes: Annotated[tuple[PathText, ...], Field(strict=False, min_length=1)] | None = None
+    folds: Annotated[int, Field(ge=2, le=1000)] = 5
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    max_missing: Fraction = 0.02
+
+
+class Job(Settings):
+    """One run of a study.
+
+    Attributes:
+        name: Of its folder.
+        kind: `train` a network, `concatenate` the embeddings of trained single-source networks, embed with a
+            `baseline`, or `check` the tasks and embed nothing.
+        representation: Of a baseline, as `kerasrep-evaluate` takes it.
+        parts: Runs that are concatenated, in the order of the sources; or the one that `random` refers to.
+        export: Whether a SavedModel is written.
+        evaluation: Tasks and probes.
+        own_tasks: Tasks from tables, which `evaluation` may name.
+        key: Changes with everything that the outcome depends on, trained parts included.
+    """
+
+    name: str
+    kind: JobKind
+    representation: str | None = None
+    parts: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    export: bool = False
+    evaluation: EvaluationSettings = EvaluationSettings()
+    own_tasks: TableTasks = ()
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run of a study.
+
+    Attributes:
+        root: The folder.
+    """
+
+    root: Path
+
+    @property
+    def job(self) -> Path:
+        """JSON: what is to be done."""
+        return self.root / "job.json"
+
+    @property
+    def recipe(self) -> Path:
+        """YAML: what is trained."""
+        return self.root / "recipe.yaml"
+
+    @property
+    def training(self) -> Path:
+        """Run directory of the training."""
+        return self.root / "training"
+
+    @property
+    def exports(self) -> Path:
+        """Folder of the export."""
+        return self.root / "export"
+
+    @property
+    def evaluation(self) -> Path:
+        """Folder of the results of all tasks."""
+        return self.root / "evaluation"
+
+    @property
+    def scores(self) -> Path:
+        """JSON: the outcome."""
+        return self.root / "scores.json"
+
+    @property
+    def failures(self) -> Path:
+        """One line of JSON a failed attempt."""
+        return self.root / "failures.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What the process printed, attempt after attempt."""
+        return self.root / "log.txt"
+
+    @property
+    def events(self) -> Path:
+        """JSON lines: what happened, attempt after attempt (see `run_log`)."""
+        return self.root / LOG_NAME
+
+    @property
+    def checked(self) -> Path:
+        """Folder of the study, while it runs, in which its runs note that shards are sound."""
+        return self.root.parent.parent / ".checked"
+
+    def sibling(self, name: str) -> RunFolder:
+        """Another run of the same study."""
+        return RunFolder(self.root.parent / name)
+
+    def done(self, stage: str, key: str) -> bool:
+        """Whether a stage was finished with the same key."""
+        path = self.root / "done" / f"{stage}.json"
+        if not path.is_file():
+            return False
+        try:
+            found = read_json(path)
+        except DataError:
+            return False
+        return isinstance(found, dict) and found.get("key") == key
+
+    def mark(self, stage: str, key: str, seconds: float) -> None:
+        """Say that a stage is finished."""
+        write_json(self.root / "done" / f"{stage}.json", {"key": key, "seconds": round(seconds, 2)})
+
+    def seconds(self) -> dict[str, float]:
+        """Stage -> how long it took, of those that are finished."""
+        found = {}
+        for stage in STAGES:
+            path = self.root / "done" / f"{stage}.json"
+            if path.is_file():
+                found[stage] = float(read_object(path, seconds=(int, float))["seconds"])
+        return found
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The files of a study.
+
+    Attributes:
+        root: The folder.
+    """
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        """YAML: the study recipe as it was run."""
+        return self.root / "study.yaml"
+
+    @property
+    def design(self) -> Path:
+        """CSV: the multi-source runs."""
+        return self.root / "design.csv"
+
+    @property
+    def runs(self) -> Path:
+        """One folder a run."""
+        return self.root / "runs"
+
+    @property
+    def report(self) -> Path:
+        """HTML: the report."""
+        return self.root / "report.html"
+
+    def run(self, name: str) -> RunFolder:
+        """The folder of a run."""
+        return RunFolder(self.runs / name)
+
+
+def read_job(path: Path) -> Job:
+    """Read what a study wrote.
+
+    Raises:
+        DataError: Where it is missing or malformed.
+    """
+    value = read_json(path)
+    try:
+        return Job.model_validate(value)
+    except ValidationError as error:
+        details = error.errors()[0]
+        key = ".".join(map(str, details["loc"])) or "file"
+        raise DataError(f"{path}: {key}: {details['msg']}; start the study again") from error

@@ -1,0 +1,153 @@
+"""From a study recipe to the scores of all its runs: check the tasks, prepare once, make the runs."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from kerasrep.errors import DataError, RunError
+from kerasrep.experiments.study.design import Design
+from kerasrep.experiments.study.design_file import write_design
+from kerasrep.experiments.study.failures import failure_of
+from kerasrep.experiments.study.job import Job, RunFolder, StudyFolder
+from kerasrep.experiments.study.plan import PlannedRun, check_trained
+from kerasrep.experiments.study.pool import Crew, Pool, Progress
+from kerasrep.experiments.study.processes import Slot, start_worker
+from kerasrep.experiments.study.recipe import Study
+from kerasrep.recipe import strict_yaml
+from kerasrep.recipe.file import write_recipe
+from kerasrep.runtime.child_process import let_go
+from kerasrep.storage.run_directory import read_json, write_json, write_text
+
+CHECK = ".check"
+
+
+def begin(folder: StudyFolder, study: Study, design: Design, runs: Sequence[PlannedRun]) -> None:
+    """Write recipe, design and jobs.
+
+    Raises:
+        RecipeError: Where the folder holds runs that were trained with other settings.
+    """
+    check_trained(folder, runs)
+    write_text(folder.recipe, strict_yaml.dump(study.recipe.model_dump(mode="json")))
+    write_design(folder.design, design.cells)
+    for run in runs:
+        _write_job(folder.run(run.name), run.job)
+        if run.recipe is not None and not folder.run(run.name).recipe.is_file():
+            write_recipe(folder.run(run.name).recipe, run.recipe)
+
+
+def finished(folder: StudyFolder, runs: Sequence[PlannedRun]) -> list[str]:
+    """Runs whose scores are there and still valid."""
+    return [run.name for run in runs if _key_of(folder.run(run.name)) == run.job.key]
+
+
+def make_runs(
+    folder: StudyFolder,
+    study: Study,
+    runs: Sequence[PlannedRun],
+    crew: Crew,
+    listener: Callable[[Progress, str], None],
+    ray: str | None = None,
+) -> Progress:
+    """Make all runs that are not done yet.
+
+    Args:
+        folder: Of the study.
+        study: Its recipe.
+        runs: All.
+        crew: Who makes them.
+        listener: Told how far they are (see `Pool`).
+        ray: Address of a Ray cluster that decodes the corpus, where that is not done.
+
+    Raises:
+        Stopped: On SIGINT or SIGTERM.
+        RunError: Where corpus or tasks cannot be used, before any run; or nobody is left to make runs.
+    """
+    done = finished(folder, runs)
+    if len(done) < len(runs):
+        _check_tasks(folder, runs[0].job)
+        _prepare(folder, study, ray)
+    with _shared_checks(folder, runs):
+        return Pool(folder, crew, study.recipe.retries, listener).run(runs, done)
+
+
+@contextlib.contextmanager
+def _shared_checks(folder: StudyFolder, runs: Sequence[PlannedRun]) -> Iterator[None]:
+    """Shards that one run has compared with their checksums are not read again by the others."""
+    checked = folder.run(runs[0].name).checked
+    shutil.rmtree(checked, ignore_errors=True)  # of a command that was killed
+    with contextlib.suppress(OSError):  # then each compares them by itself
+        checked.mkdir()
+    try:
+        yield
+    finally:
+        shutil.rmtree(checked, ignore_errors=True)
+
+
+def _prepare(folder: StudyFolder, study: Study, ray: str | None) -> None:
+    """Shards and targets of each seed, which all its runs share.
+
+    Raises:
+        RunError: Where `kerasrep-prepare` fails; its own line stands above.
+    """
+    design = study.recipe.design
+    code = "import sys; from kerasrep.cli.prepare import entry; sys.exit(entry())"
+    for seed in study.recipe.seeds:
+        recipe = study.run_recipe("prepare", design.strategies[0], design.sources, seed)
+        path = folder.root / f"prepare.s{seed}.yaml"
+        write_recipe(path, recipe)
+        options = [str(path), "--quiet", *([] if ray is None else ["--ray", ray])]
+        result = subprocess.run([sys.executable, "-c", code, *options], check=False)
+        if result.returncode:
+            raise RunError(f"{path}: its corpus could not be prepared; see the line above")
+
+
+def _check_tasks(folder: StudyFolder, like: Job) -> None:
+    """Read the tasks once in a process of its own, so that what is missing is told before any work.
+
+    Raises:
+        RunError: With the line that says what is missing.
+    """
+    run = folder.run(CHECK)
+    job = like.model_copy(
+        update={
+            "name": CHECK,
+            "kind": "check",
+            "parts": (),
+            "export": False,
+            "key": "",
+            "representation": None,
+        }
+    )
+    _write_job(run, job)
+    run.log.unlink(missing_ok=True)
+    process = start_worker(run, Slot())
+    try:
+        code = process.wait()
+    finally:
+        let_go(process)
+    if code:
+        raise RunError(failure_of(run, code))
+
+
+def _write_job(run: RunFolder, job: Job) -> None:
+    value = job.model_dump(mode="json")
+    if run.job.is_file():
+        with contextlib.suppress(DataError):
+            if read_json(run.job) == value:
+                return
+    write_json(run.job, value)
+
+
+def _key_of(run: RunFolder) -> str | None:
+    if not run.scores.is_file():
+        return None
+    try:
+        found = read_json(run.scores)
+    except DataError:
+        return None
+    return str(found.get("key")) if isinstance(found, dict) else None

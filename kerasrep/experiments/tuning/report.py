@@ -1,0 +1,195 @@
+"""What a tuning tells: lines while it runs, the table of trials, the best recipe."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import kerasrep
+from kerasrep.errors import one_line
+from kerasrep.evaluation.report.files import write_table
+from kerasrep.experiments.tuning.directory import TuningDirectory
+from kerasrep.experiments.tuning.reading import Tuning, with_values
+from kerasrep.experiments.tuning.trials import TrialResult, best_of
+from kerasrep.recipe import strict_yaml
+from kerasrep.recipe.schema import Recipe
+from kerasrep.runtime.console import say
+from kerasrep.storage.run_directory import write_text
+
+LONGEST_REASON = 60
+#: Last parts of keys that say nothing alone, such as that of `batches.size`.
+VAGUE = ("size", "name")
+
+
+def write_trials(directory: TuningDirectory, tuning: Tuning, results: Sequence[TrialResult]) -> None:
+    """Write `trials.csv`: one line a trial, in the order in which they began."""
+    names = list(dict.fromkeys(name for result in results for name in result.details))
+    header = ["trial", "status", "score", "epochs", "seconds", *tuning.space]
+    header += [f"score/{name}" for name in names] + ["reason", "run"]
+    rows = [
+        [
+            result.trial,
+            result.status,
+            "" if result.score is None else result.score,
+            result.epochs,
+            result.seconds,
+            *(_cell(result.values[key]) for key in tuning.space),
+            *(result.details.get(name, "") for name in names),
+            one_line(result.reason),
+            directory.trial(result.trial).run.root.relative_to(directory.root),
+        ]
+        for result in results
+    ]
+    write_table(directory.table, header, rows)
+
+
+def best_recipe(tuning: Tuning, best: TrialResult) -> Recipe:
+    """The base recipe with the best settings, for as many epochs as it had."""
+    return with_values(tuning.base, {"name": f"{tuning.settings.name[:95]}-best", **best.values})
+
+
+def write_best(
+    directory: TuningDirectory, tuning: Tuning, results: Sequence[TrialResult]
+) -> TrialResult | None:
+    """Write the best recipe, where any trial is done."""
+    best = best_of(results, tuning.more_is_better)
+    if best is None:
+        return None
+    recipe = best_recipe(tuning, best)
+    counts = Counter(result.status for result in results)
+    lost = "".join(f", {counts[name]} {name}" for name in ("invalid", "failed") if counts[name])
+    lines = [
+        f"Best of {counts['done']} trials of '{tuning.settings.name}'{lost}: trial {best.trial}.",
+        "",
+        f"Command:   kerasrep-train {directory.best}",
+        f"Score:     {best.score:.4g} ({tuning.score_text}), after {best.epochs} epochs",
+        f"Tuned:     {settings_text(best.values)}",
+        f"Written:   {time.strftime('%Y-%m-%d')} by kerasrep {kerasrep.__version__}",
+    ]
+    if recipe.training.epochs != best.epochs:
+        base = recipe.training.epochs
+        lines += ["", f"The trial had {best.epochs} epochs; this recipe has the {base} of the base recipe."]
+    header = "".join(f"# {one_line(line)}".rstrip() + "\n" for line in lines)
+    write_text(directory.best, f"{header}\n{strict_yaml.dump(recipe.as_dict())}")
+    return best
+
+
+def trials_table(tuning: Tuning, results: Sequence[TrialResult]) -> str:
+    """Text: the best trial first, those without a score last."""
+    names = short_names(tuple(tuning.space))
+    best = best_of(results, tuning.more_is_better)
+    order = sorted(
+        results,
+        key=lambda r: (r.score is None, (-1 if tuning.more_is_better else 1) * (r.score or 0.0)),
+    )
+    rows = [["", "trial", "score", "epochs", "seconds", *names.values()]]
+    for result in order:
+        rows.append(
+            [
+                "*" if result is best else "",
+                result.trial,
+                result.status if result.score is None else f"{result.score:.4f}",
+                str(result.epochs),
+                f"{result.seconds:.0f}",
+                *(_short(result.values[key]) for key in tuning.space),
+            ]
+        )
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    lost = [
+        f"trial {result.trial} {result.status}: {one_line(result.reason)}"
+        for result in results
+        if result.reason
+    ]
+    return "\n".join([f"{tuning.score_text}; * is the best", *lines, *lost])
+
+
+def settings_text(values: Mapping[str, Any]) -> str:
+    """`learning_rate=0.0005 dropout=0.3`."""
+    names = short_names(tuple(values))
+    return " ".join(f"{names[key]}={_short(value)}" for key, value in values.items())
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Dotted key -> its last part, where that says enough and no other key ends so."""
+    lasts = [key.rpartition(".")[2] for key in keys]
+    return {
+        key: last if lasts.count(last) == 1 and last not in VAGUE else key
+        for key, last in zip(keys, lasts, strict=True)
+    }
+
+
+class Lines:
+    """One line a trial: its settings when it begins, its score and the time left when it ends."""
+
+    def __init__(self, tuning: Tuning, plan: Sequence[float], before: Sequence[TrialResult]) -> None:
+        """Keep what is known.
+
+        Args:
+            tuning: What is tried.
+            plan: How much work each trial is, in the order of trials; any unit.
+            before: Trials of an earlier sitting.
+        """
+        self._tuning, self._plan = tuning, plan
+        self._results = list(before)
+        self._open = False
+
+    def began(self, trial: str, values: Mapping[str, Any]) -> None:
+        """Print the first half of a trial's line."""
+        number = len(self._results) + 1
+        start = f"trial {trial} ({number} of {len(self._plan)}): {settings_text(values)} ..."
+        say(start, end="")
+        self._open = True
+
+    def ended(self, result: TrialResult) -> None:
+        """Print the second half."""
+        if not self._open:  # it had ended before a kill
+            self.began(result.trial, result.values)
+        self._open = False
+        self._results.append(result)
+        best = best_of(self._results, self._tuning.more_is_better)
+        parts = [f" {_outcome(result)}"]
+        if best is not None:
+            parts.append("the best" if best is result else f"best {best.score:.4f} (trial {best.trial})")
+        parts += [f"{result.seconds:.0f} s", self._left()]
+        say(", ".join(filter(None, parts)))
+
+    def close(self) -> None:
+        """End the line of a trial that was cut short."""
+        if self._open:
+            say("")
+        self._open = False
+
+    def _left(self) -> str:
+        done = len(self._results)
+        work = sum(
+            share for share, r in zip(self._plan, self._results, strict=False) if r.status != "invalid"
+        )
+        left = sum(self._plan[done:])
+        seconds = sum(result.seconds for result in self._results if result.status != "invalid")
+        return f"about {clock(seconds / work * left)} left" if work and left else ""
+
+
+def clock(seconds: float) -> str:
+    """`1 h 5 min`, `2 min` or `40 s`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _outcome(result: TrialResult) -> str:
+    if result.score is not None:
+        return f"score {result.score:.4f}"
+    reason = one_line(result.reason)
+    return f"{result.status}: {reason if len(reason) <= LONGEST_REASON else reason[:LONGEST_REASON] + '...'}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else _cell(value)
+
+
+def _cell(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

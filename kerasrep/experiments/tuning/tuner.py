@@ -1,0 +1,218 @@
+"""keras-tuner's loop over trials, each of which is one training of our own under MirroredStrategy."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner
+
+from kerasrep.errors import KerasrepError, RecipeError, RunError, machine_message
+from kerasrep.experiments.tuning.directory import TRIALS, TrialDirectory, TuningDirectory
+from kerasrep.experiments.tuning.objective import downstream_scores, mean, relative_losses
+from kerasrep.experiments.tuning.oracles import OBJECTIVE, make_oracle, values_of
+from kerasrep.experiments.tuning.reading import Tuning, with_values
+from kerasrep.experiments.tuning.settings import Downstream
+from kerasrep.experiments.tuning.trials import Status, TrialResult, read_result
+from kerasrep.recipe.schema import Recipe
+from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, atomic_directory, write_text
+from kerasrep.training.loop import Interrupted
+from kerasrep.training.train import train
+
+Prepare = Callable[[Recipe], PreparedDirectory]
+
+#: So many failures one after the other are no accident of the settings.
+FAILURES_IN_A_ROW = 3
+#: In a trial's folder: the traceback of its failure.
+ERROR = "error.txt"
+
+
+class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
+    """Trains one recipe a trial; a trial that a kill or a failure has cut short goes on where it stood."""
+
+    def __init__(
+        self,
+        tuning: Tuning,
+        directory: TuningDirectory,
+        prepare: Prepare,
+        show_progress: bool = False,
+    ) -> None:
+        """Take up the search in the directory, where there is one.
+
+        Args:
+            tuning: What to try.
+            directory: Where everything is written.
+            prepare: Makes shards and targets of a recipe, or finds them.
+            show_progress: Show each training's own bar.
+        """
+        self._tuning, self._where = tuning, directory
+        self._prepare, self._show = prepare, show_progress
+        self._failures = 0
+        super().__init__(make_oracle(tuning), directory=str(directory.root), project_name=TRIALS)
+        self.oracle.verbose = 0
+        self._got_past = self._try_failures_again()
+
+    def tell(
+        self, began: Callable[[str, Mapping[str, Any]], None], ended: Callable[[TrialResult], None]
+    ) -> None:
+        """Say who is told of trials.
+
+        Args:
+            began: Called with the id and the values of a trial.
+            ended: Called when a trial is over and all is saved.
+        """
+        self._began, self._ended = began, ended
+
+    def results(self) -> list[TrialResult]:
+        """Of all trials that are over, in the order in which they began."""
+        found = (read_result(self._where.trial(name).result) for name in self.oracle.start_order)
+        return [result for result in found if result is not None]
+
+    def save(self) -> None:
+        """Write the state, whole or not at all."""
+        self.oracle.save()
+        write_text(Path(self._get_tuner_fname()), "{}")
+
+    def search(self) -> None:
+        """Run every trial that is left.
+
+        keras-tuner's own loop would print the traceback of each trial that fails, and take the user's
+        stopping for a failure.
+
+        Raises:
+            RunError: After failures in a row.
+            Interrupted: On SIGINT or SIGTERM.
+        """
+        self.save()  # a kill in the first trial must lose nothing
+        while (trial := self.oracle.create_trial(self.tuner_id)).status == "RUNNING":
+            result = self.run_trial(trial)
+            if result.score is None:
+                trial.status, trial.message = "FAILED", f"{result.status}: {result.reason}"
+            else:
+                self.oracle.update_trial(trial.trial_id, {OBJECTIVE: result.score}, step=result.epochs)
+                trial.status = "COMPLETED"
+            self.on_trial_end(trial)
+            self._ended(result)
+            if result.status != "failed":
+                self._failures = 0
+            elif result.trial not in self._got_past:
+                self._failures += 1
+            if self._failures == FAILURES_IN_A_ROW:
+                raise RunError(
+                    f"{FAILURES_IN_A_ROW} trials failed one after the other, the last one: {result.reason}; "
+                    "find the cause, then go on with --resume"
+                )
+
+    def _try_failures_again(self) -> frozenset[str]:
+        """Let trials run again that failed in an earlier sitting: their cause may be gone.
+
+        Returns:
+            Those after which another trial was done: failing again, they say nothing about the machine.
+        """
+        results = self.results()
+        failed = [result.trial for result in results if result.status == "failed"]
+        if not failed:
+            return frozenset()
+        self.oracle.try_again(failed)
+        for name in failed:  # only now: a kill before this lets them run again at the next sitting
+            (self._where.trial(name).root / ERROR).unlink(missing_ok=True)
+            self._where.trial(name).result.unlink()
+        done = [place for place, result in enumerate(results) if result.status == "done"]
+        return frozenset(failed) & {result.trial for result in results[: max(done, default=0)]}
+
+    def run_trial(self, trial: Any) -> TrialResult:
+        """Train and score, unless a kill came after that and before it was noted.
+
+        Raises:
+            Interrupted: On SIGINT or SIGTERM.
+        """
+        where = self._where.trial(trial.trial_id)
+        result = read_result(where.result)
+        if result is None:
+            result = self._tried(trial, where)
+            result.write(where.result)
+        return result
+
+    def _tried(self, trial: Any, where: TrialDirectory) -> TrialResult:
+        started, chosen = time.monotonic(), trial.hyperparameters.values
+        values = values_of(self._tuning.space, chosen)
+        self._began(trial.trial_id, values)
+        epochs = chosen.get("tuner/epochs", values.get("training.epochs", self._tuning.epochs))
+        details: Mapping[str, float] = {}
+        status: Status = "done"
+        reason = ""
+        try:
+            recipe = with_values(self._tuning.base, {**values, "training.epochs": epochs})
+            self._go_on_from(chosen.get("tuner/trial_id"), recipe, where)
+            details = self._details(recipe, where)
+        except Interrupted:
+            raise
+        except RecipeError as error:
+            status, reason = "invalid", str(error)
+        except Exception as error:
+            status, reason = "failed", _reason(error)
+            write_text(where.root / ERROR, traceback.format_exc())
+        finally:
+            keras.backend.clear_session()
+            gc.collect()
+        score = mean(details) if status == "done" else None
+        return TrialResult(
+            trial=trial.trial_id,
+            status=status,
+            values=values,
+            epochs=epochs,
+            score=score,
+            details=details,
+            reason=reason,
+            seconds=round(time.monotonic() - started, 1),
+            ended=round(time.time(), 1),
+        )
+
+    def _details(self, recipe: Recipe, where: TrialDirectory) -> Mapping[str, float]:
+        run, objective = where.run, self._tuning.settings.objective
+        summary = train(
+            recipe,
+            self._prepare(recipe),
+            run,
+            resume=run.recipe.exists(),
+            show_progress=self._show,
+            say=lambda line: None,
+        )
+        if isinstance(objective, Downstream):
+            return downstream_scores(run, recipe, objective, where.evaluation)
+        return relative_losses(summary)
+
+    def _go_on_from(self, earlier: str | None, recipe: Recipe, where: TrialDirectory) -> None:
+        """Copy the state of the trial that Hyperband goes on with.
+
+        A falling learning rate has come to its end there: such a trial starts anew, so that all of one round
+        are trained alike.
+        """
+        if not earlier or recipe.training.decay != "constant" or where.run.recipe.exists():
+            return
+        before = self._where.trial(earlier).run
+        shutil.rmtree(where.run.root, ignore_errors=True)
+        with atomic_directory(where.run.root) as temporary:
+            copy = RunDirectory(temporary)
+            copy.last.parent.mkdir()
+            for source, target in (
+                (before.recipe, copy.recipe),
+                (before.prepared, copy.prepared),
+                (before.scaler, copy.scaler),
+                (before.last, copy.last),
+                (before.best, copy.best),
+                (before.history, copy.history),
+            ):
+                shutil.copyfile(source, target)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KerasrepError):
+        return str(error)
+    return machine_message(error) or f"{type(error).__name__}: {error}"

@@ -1,0 +1,311 @@
+"""What a recipe may say: immutable settings, one class a section, checked by pydantic.
+
+Reading a recipe from a file, overrides and one-line errors are in `file`. Nothing here imports
+TensorFlow, so that a recipe is refused in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from kerasrep import constants
+from kerasrep.recipe.base import (
+    FileName,
+    Fraction,
+    ImpossibleSetting,
+    PathText,
+    Settings,
+    SourceName,
+    StrategyName,
+)
+from kerasrep.recipe.corpora import CorpusSettings, DemoCorpus
+from kerasrep.recipe.tasks import TableTasks
+
+
+class TargetSettings(Settings):
+    """How raw labels become soft targets.
+
+    Attributes:
+        size: Dimension of the simplex: topics of pLSA, components of the Gaussian mixture.
+        sizes: Dimension for single sources, where it differs.
+        plsa_starts: Random starts that EM is tried from for a few iterations; the likeliest goes on. One
+            start alone ends in a poorer optimum now and then.
+        plsa_iterations: Upper limit of EM iterations.
+        plsa_tolerance: Relative gain of log-likelihood under which EM stops; 0 never stops early.
+    """
+
+    size: Annotated[int, Field(ge=2, le=1000)] = constants.TARGET_SIZE
+    sizes: dict[SourceName, Annotated[int, Field(ge=2, le=1000)]] = Field(default_factory=dict)
+    plsa_starts: Annotated[int, Field(ge=1, le=100)] = 5
+    plsa_iterations: Annotated[int, Field(ge=1, le=10_000)] = 100
+    plsa_tolerance: Annotated[float, Field(ge=0, lt=1)] = 1e-6
+
+    @model_validator(mode="after")
+    def _self_has_no_size(self) -> TargetSettings:
+        if "self" in self.sizes:
+            raise ImpossibleSetting("'self' always has 2 classes; remove this key", "targets.sizes.self")
+        return self
+
+    def size_of(self, source: str) -> int:
+        """Upper limit of the simplex dimension of `source`."""
+        return constants.SELF_CLASSES if source == "self" else self.sizes.get(source, self.size)  # type: ignore[call-overload,no-any-return]
+
+
+class AudioSettings(Settings):
+    """Rates, lengths and mel geometry; defaults are the paper's.
+
+    Attributes:
+        decoder: `soundfile`, or `tensorflow-io` for files whose header soundfile has accepted.
+    """
+
+    sample_rate_hz: Annotated[int, Field(ge=4000, le=192_000)] = constants.SAMPLE_RATE_HZ
+    segment_seconds: Annotated[float, Field(gt=0, le=60)] = constants.SEGMENT_SECONDS
+    fft_samples: Annotated[int, Field(ge=64, le=16_384)] = constants.FFT_SAMPLES
+    hop_samples: Annotated[int, Field(ge=16, le=16_384)] = constants.HOP_SAMPLES
+    n_mels: Annotated[int, Field(ge=32, le=512)] = constants.N_MELS
+    decoder: Literal["soundfile", "tensorflow-io"] = "soundfile"
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> AudioSettings:
+        if self.fft_samples % 2:
+            raise ImpossibleSetting(f"{self.fft_samples} is odd; it must be even", "audio.fft_samples")
+        if self.segment_frames < 64:
+            raise ImpossibleSetting(
+                f"a segment has {self.segment_frames} frames, the network needs 64; "
+                "raise segment_seconds or lower hop_samples",
+                "audio.segment_seconds",
+                "audio.hop_samples",
+                "audio.sample_rate_hz",
+            )
+        return self
+
+    @property
+    def segment_samples(self) -> int:
+        """Samples a channel in one segment."""
+        return int(self.segment_seconds * self.sample_rate_hz)
+
+    @property
+    def segment_frames(self) -> int:
+        """Centred STFT frames in one segment."""
+        return 1 + self.segment_samples // self.hop_samples
+
+
+class ModelSettings(Settings):
+    """The network.
+
+    Attributes:
+        width: Multiplies the channels of the convolutions; the embedding keeps 256 values.
+        dropout: Rate after the embedding, in training.
+        loss_scaling: `batch` averages the divergence over the batch; `paper` over all elements
+            (1/50 of it; 1/2 for `self`), as the authors' code does.
+        l2: Weight of the squared norm, inside the gradient of every trainable value.
+    """
+
+    width: Annotated[float, Field(gt=0, le=8)] = 1.0
+    dropout: Fraction = 0.5
+    loss_scaling: Literal["batch", "paper"] = "batch"
+    l2: Annotated[float, Field(ge=0, lt=1)] = 1e-6
+
+
+class BatchSettings(Settings):
+    """One step's examples.
+
+    Attributes:
+        size: Segments a step over all replicas; pairs for `self`.
+        crops_per_visit: Crops taken each time a track is read.
+    """
+
+    size: Annotated[int, Field(ge=2, le=65_536)] = 128
+    crops_per_visit: Annotated[int, Field(ge=1, le=64)] = 2
+
+
+class TrainingSettings(Settings):
+    """The optimisation.
+
+    Attributes:
+        epochs: One epoch is floor(training tracks / batch) steps over all sources together.
+        learning_rate: Of Adam, at the start.
+        decay: `constant`, or `cosine` down to zero at the last step.
+        schedule: `alternating` draws one source a step; `joint` uses all sources in each step.
+        steps_per_call: Steps between two looks at their losses and at a wish to stop.
+        precision: Of the trunk; `auto` is bfloat16 on GPUs that have it, else float32.
+        xla: Compile the step; `auto` does so on GPUs only.
+        deterministic: TensorFlow's determinism; `auto` turns it on where nothing is compiled, as on CPUs.
+        validation_crops: Fixed crops of each validation track; an even number, as they are paired.
+        validate_every_epochs: How often the held-out tracks are evaluated; always after the last epoch.
+        checkpoint_every_epochs: How often the last state is saved.
+        damaged_shards: What becomes of a shard that is not as it was written, by its checksum: `refuse` ends
+            the run before its first step, `skip` trains without the shard's tracks, `unchecked` reads none.
+        tensorboard: `full`, or `scalars` for losses and the like alone, without graph, pictures, histograms
+            and projector: what many short runs have no use for.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 200
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 2.5e-4
+    decay: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["alternating", "joint"] = "alternating"
+    steps_per_call: Literal["auto"] | Annotated[int, Field(ge=1, le=10_000)] = "auto"
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
+    xla: Literal["auto"] | bool = "auto"
+    deterministic: Literal["auto"] | bool = "auto"
+    validation_crops: Annotated[int, Field(ge=2, le=100, multiple_of=2)] = 2
+    validate_every_epochs: Annotated[int, Field(ge=1)] = 1
+    checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 1
+    damaged_shards: Literal["refuse", "skip", "unchecked"] = "refuse"
+    tensorboard: Literal["full", "scalars"] = "full"
+
+
+class DistributionSettings(Settings):
+    """Devices; `distribution: multi_worker` alone is short for its name.
+
+    Attributes:
+        name: `mirrored` trains in one process, on the devices of one machine; `multi_worker` in several
+            processes, on one machine or many, that the environment's `TF_CONFIG` names.
+        devices: Replicas of a process; `auto` takes every visible GPU, or the CPU. A number above 1 on a
+            machine without a GPU makes that many logical CPU devices (`mirrored` only).
+        batch_norm: `averaged` averages the moving statistics of the replicas (fast); `synchronised`
+            computes batch statistics over all replicas (one replica of batch 2B equals two of B).
+        connect_seconds: How long a worker waits until it reaches all others, `multi_worker` only.
+        prepare_seconds: How long workers wait for the chief to prepare the corpus, or to export.
+    """
+
+    name: Literal["mirrored", "multi_worker"] = "mirrored"
+    devices: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
+    batch_norm: Literal["averaged", "synchronised"] = "averaged"
+    connect_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300
+    prepare_seconds: Annotated[float, Field(gt=0, le=30 * 86_400)] = 86_400
+
+
+class ExportSettings(Settings):
+    """Where the SavedModel goes: `directory`/`name`/VERSION.
+
+    Attributes:
+        directory: Relative to the current folder.
+        name: By default the recipe's name.
+    """
+
+    directory: PathText = "exported"
+    name: FileName | None = None
+
+
+class Recipe(Settings):
+    """One experiment."""
+
+    name: FileName
+    strategy: StrategyName
+    sources: Annotated[tuple[SourceName, ...], Field(strict=False, min_length=1)]
+    corpus: CorpusSettings = DemoCorpus()
+    targets: TargetSettings = TargetSettings()
+    audio: AudioSettings = AudioSettings()
+    model: ModelSettings = ModelSettings()
+    batches: BatchSettings = BatchSettings()
+    training: TrainingSettings = TrainingSettings()
+    distribution: DistributionSettings = DistributionSettings()
+    export: ExportSettings = ExportSettings()
+    tasks: TableTasks = ()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @field_validator("corpus", mode="before")
+    @classmethod
+    def _demo_by_default(cls, corpus: Any) -> Any:
+        """Let `corpus: {tracks: 60}` mean the embedded corpus."""
+        return {"name": "demo", **corpus} if isinstance(corpus, dict) else corpus
+
+    @field_validator("distribution", mode="before")
+    @classmethod
+    def _name_alone(cls, distribution: Any) -> Any:
+        """Let `distribution: multi_worker` name it."""
+        return {"name": distribution} if isinstance(distribution, str) else distribution
+
+    @model_validator(mode="after")
+    def _possible(self) -> Recipe:
+        if len(set(self.sources)) != len(self.sources):
+            raise ImpossibleSetting("each source may stand once", "sources")
+        if self.strategy == "ss-r" and len(self.sources) != 1:
+            raise ImpossibleSetting(
+                f"strategy 'ss-r' takes one source, not {len(self.sources)}", "sources", "strategy"
+            )
+        if self.strategy != "ss-r" and len(self.sources) < 2:
+            raise ImpossibleSetting(
+                f"strategy '{self.strategy}' takes two sources or more; with one, use 'ss-r'",
+                "sources",
+                "strategy",
+            )
+        self.check_replicas(self.distribution.devices)
+        return self
+
+    def check_replicas(self, replicas: int | Literal["auto"]) -> None:
+        """Raise ImpossibleSetting, a ValueError, where `replicas` cannot share a batch."""
+        size, crops = self.batches.size, self.batches.crops_per_visit
+        n = 1 if replicas == "auto" else replicas
+        if size % n:
+            raise ImpossibleSetting(
+                f"{size} cannot be divided among {n} replicas", "batches.size", "distribution.devices"
+            )
+        if (size // n) % crops:
+            raise ImpossibleSetting(
+                f"{crops} must divide the batch of a replica, {size // n}",
+                "batches.crops_per_visit",
+                "batches.size",
+                "distribution.devices",
+            )
+        joint = self.training.schedule == "joint"  # whose batches hold half as many pairs
+        if "self" in self.sources and (size // n) % (4 if joint else 2):
+            wanted = "a batch divisible by 4" if joint else "an even batch"
+            raise ImpossibleSetting(
+                f"'self' needs {wanted} a replica (half positives), not {size // n}",
+                "batches.size",
+                "distribution.devices",
+                "sources",
+            )
+
+    @property
+    def export_name(self) -> str:
+        """Folder of the export under `export.directory`."""
+        return self.export.name or self.name
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON or YAML."""
+        return self.model_dump(mode="json")
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any setting."""
+        return fingerprint(self.as_dict())
+
+
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], may_differ: Sequence[tuple[str, ...]] = ()
+) -> Iterator[tuple[str, Any, Any]]:
+    """Settings that are not the same in two recipes, in alphabetical order.
+
+    Args:
+        old: Nested plain values, as `Recipe.as_dict` gives them.
+        new: The same.
+        may_differ: Settings, or whole sections, that are passed over.
+
+    Yields:
+        The setting such as `training.epochs`, its old value and its new one; `None` where there is none.
+    """
+    before, now = _flat(old), _flat(new)
+    for key in sorted({*before, *now}):
+        if any(key[: len(free)] == free for free in may_differ):
+            continue
+        if before.get(key) != now.get(key):
+            yield ".".join(key), before.get(key), now.get(key)
+
+
+def _flat(value: Any, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    return {k: v for name, inner in value.items() for k, v in _flat(inner, (*prefix, name)).items()}
+
+
+def fingerprint(value: Any) -> str:
+    """Sixteen hexadecimal digits of a JSON value, the same in every process and on every machine."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

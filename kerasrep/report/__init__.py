@@ -1,0 +1,1 @@
+"""What every report is made of: figures, pages, tables, and the wording of numbers."""

@@ -1,0 +1,107 @@
+"""What all figures share: how they are drawn, and what belongs to one besides its picture."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from kerasrep.report.wording import printable, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 130
+
+#: Okabe and Ito's colours, which people with any colour blindness tell apart; yellow is too pale on white.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7F7F7F")
+HATCHES = ("", "///", "...", "xxx")
+INK, GRID = "#222222", "#dddddd"
+
+_STYLE = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.0,
+    "text.parse_math": False,  # a class may be called "$1"
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "svg.hashsalt": "kerasrep",  # equal figures, equal files
+    "svg.fonttype": "path",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure with its data.
+
+    Attributes:
+        name: File name without suffix, relative to the folder of figures.
+        title: What it shows.
+        sentence: What can be seen in it, computed from the numbers.
+        png: The picture.
+        svg: The same in outlines, for the page; `None` where the PNG does as well.
+        header: Columns of its data.
+        rows: Its data.
+    """
+
+    name: str
+    title: str
+    sentence: str
+    png: bytes
+    svg: bytes | None
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@contextlib.contextmanager
+def drawing() -> Iterator[None]:
+    """Settings of all figures inside the block; Matplotlib's own are as before after it."""
+    from matplotlib import rc_context
+
+    with rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box is drawn instead
+        import matplotlib
+
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def new_figure(
+    width_inches: float, height_inches: float, layout: Literal["constrained"] | None = "constrained"
+) -> Figure:
+    """A figure that pyplot knows nothing of."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_inches, height_inches), layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def rendered_png(figure: Figure, description: str) -> bytes:
+    """PNG of a figure; equal figures give equal bytes."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=DPI, metadata={"Description": description, "Software": None})
+    return png.getvalue()
+
+
+def rendered_svg(figure: Figure) -> bytes:
+    """SVG of a figure, letters as outlines; equal figures give equal bytes."""
+    svg = io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return svg.getvalue()
+
+
+def label(name: str, length: int = 24) -> str:
+    """A name that fits beside an axis."""
+    return shorten(printable(name), length)
+
+
+def look(place: int) -> dict[str, Any]:
+    """Colour and hatch of the representation at a place; distinct for 28 of them."""
+    rounds, colour = divmod(place, len(PALETTE))
+    return {"color": PALETTE[colour], "hatch": HATCHES[rounds % len(HATCHES)]}

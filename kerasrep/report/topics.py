@@ -1,0 +1,102 @@
+"""What the targets mean, for people: topics with their likeliest terms, mixtures with their components.
+
+The report of `targets.build_targets` is written three times: as JSON for programs, as text, and as a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kerasrep.report.topics_picture import Report, by_share, draw_topics, shortened
+from kerasrep.storage.run_directory import PreparedDirectory, write_json, write_text
+
+TEXT_TERMS = 10
+LINE_CHARACTERS = 110
+NAME_CHARACTERS = 40
+
+
+def write_topics(directory: PreparedDirectory, report: Report) -> None:
+    """Write the report of the targets as JSON, text and picture.
+
+    Args:
+        directory: Where `topics.json`, `topics.txt` and `topics.png` go.
+        report: `TargetSet.report`: source name -> plain data.
+    """
+    write_json(directory.topics, report)
+    write_text(directory.topics_text, describe_topics(report))
+    draw_topics(report, directory.topics_picture)
+
+
+def describe_topics(report: Report) -> str:
+    """Text of a report: every topic with its share of the documents and its likeliest terms.
+
+    Topics come by falling share and keep the number that they have in the targets.
+    """
+    sections = []
+    for source, about in report.items():
+        lines = [f"{source}: {_headline(about)}", *_details(about)]
+        if "topics" in about:
+            lines += _topic_lines(about["topics"])
+        if "components" in about:
+            lines += _component_lines(about["components"])
+        sections.append("\n".join(lines))
+    return "\n\n".join(sections) + "\n"
+
+
+def _headline(about: Mapping[str, Any]) -> str:
+    if "left_out" in about:
+        return f"left out, {about['left_out']}"
+    size, asked = about["size"], about["requested_size"]
+    fewer = f" ({asked} asked for; the labels have no more dimensions)" if size < asked else ""
+    what = "topic" if "topics" in about else "component"
+    return f"{about['model']}, {size} {what}{'' if size == 1 else 's'}{fewer}"
+
+
+def _details(about: Mapping[str, Any]) -> list[str]:
+    """The numbers of a report, in its own words."""
+    hidden = {"model", "size", "requested_size", "left_out"}
+    numbers = [
+        f"{key.replace('_', ' ')}: {_number(value)}"
+        for key, value in about.items()
+        if key not in hidden and isinstance(value, bool | int | float)
+    ]
+    return [f"  {', '.join(numbers)}"] if numbers else []
+
+
+def _number(value: float) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+
+
+def _topic_lines(topics: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for number, topic in by_share(topics):
+        terms = [
+            f"{shortened(term['term'], NAME_CHARACTERS)} {term['probability']:.3f}"
+            for term in topic["terms"][:TEXT_TERMS]
+        ]
+        head = f"  topic {number:3}  {topic['share']:6.1%}  "
+        lines += _wrapped(head, terms or ["no term"])
+    return lines
+
+
+def _wrapped(head: str, parts: Sequence[str]) -> list[str]:
+    """Parts separated by commas, lines after the first indented as far as the head reaches."""
+    lines, line = [], head
+    for number, part in enumerate(parts):
+        piece = part + ("," if number < len(parts) - 1 else "")
+        if len(line) + len(piece) + 1 > LINE_CHARACTERS and line.strip():
+            lines.append(line.rstrip())
+            line = " " * len(head)
+        line += piece + " "
+    return [*lines, line.rstrip()]
+
+
+def _component_lines(components: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [
+        f"  component {number:3}  {component['weight']:6.1%}  mean {component['mean']:.5g}, "
+        f"deviation {component['deviation']:.3g}"
+        for number, component in enumerate(components)
+    ]

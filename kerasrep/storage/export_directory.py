@@ -1,0 +1,179 @@
+"""Exports on disk: the serving folder `exported/NAME/`, its versions, and the card that says what each is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kerasrep.errors import DataError, ExportError
+from kerasrep.storage.run_directory import read_json
+
+SAVED_MODEL_FILE = "saved_model.pb"
+SERVING_DEFAULT = "serving_default"
+EMBED_TRACK = "embed_track"
+
+_Count = Annotated[int, Field(ge=1)]
+
+
+class ExportCard(BaseModel):
+    """What an export is and how to call it.
+
+    Attributes:
+        format: Of this card.
+        version: Number of the version that it describes; `None` where the file does not tell.
+        name: Of the export.
+        strategy: How the sources share the network.
+        sources: Learning sources, in recipe order.
+        branches: Order of the embeddings side by side: the sources, or `shared` alone.
+        sample_rate_hz: Of the waveforms.
+        segment_samples: Samples a channel in one segment.
+        segment_dimension: Values of the embedding of a segment.
+        track_dimension: Values of the embedding of a track.
+        signatures: Signature -> inputs, outputs with type and shape, and what it does.
+        how_to_call: Lines for people.
+        recipe: As it was run; of an imported network, what a recipe would say of it.
+        run: The card of the run with its scores; `None` where it has none.
+        imported: What an imported network was read from; `None` for one that was trained here.
+        front_end: How audio becomes what the network sees.
+        training_data: Corpus and its fingerprint, tracks, hours; `None` where nothing is known of them.
+        scores: `validation` by source, and `downstream` by task, where they were measured.
+        licence: Lines on what may be done with the weights.
+        warmup: Where the audio of the warm-up requests is from, and how many each signature has.
+        versions: Library -> version that wrote the export.
+        check: Largest difference from the trained model when the export was loaded back.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format: Literal[1] = 1
+    version: _Count | None = None
+    name: str
+    strategy: str
+    sources: tuple[str, ...]
+    branches: Annotated[tuple[str, ...], Field(min_length=1)]
+    sample_rate_hz: _Count
+    segment_samples: _Count
+    segment_dimension: _Count
+    track_dimension: _Count
+    signatures: dict[str, Any]
+    how_to_call: tuple[str, ...]
+    recipe: dict[str, Any]
+    run: dict[str, Any] | None
+    imported: dict[str, Any] | None = None
+    front_end: dict[str, Any] = Field(default_factory=dict)
+    training_data: dict[str, Any] | None = None
+    scores: dict[str, Any] = Field(default_factory=dict)
+    licence: tuple[str, ...] = ()
+    warmup: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str]
+    check: dict[str, float]
+
+
+def card_path(version: Path) -> Path:
+    """Where the card of a version lies; servers ignore it there."""
+    return version / "assets.extra" / "card.json"
+
+
+def warmup_path(version: Path) -> Path:
+    """Where servers look for requests to replay before a version takes any traffic."""
+    return version / "assets.extra" / "tf_serving_warmup_requests"
+
+
+def read_card(version: Path) -> ExportCard:
+    """Read the card of a version.
+
+    Raises:
+        ExportError: Where it is missing or malformed.
+    """
+    return _read_card(card_path(version), "this is no complete kerasrep export, export the run again")
+
+
+def read_card_file(path: Path) -> ExportCard:
+    """Read a card that somebody named, of a version or that at the top of a serving folder.
+
+    The latter says its version; that of a version lies in a folder of that number.
+
+    Raises:
+        ExportError: Where it is missing or malformed.
+    """
+    return _read_card(path, "give EXPORT/card.json, or EXPORT/VERSION/assets.extra/card.json")
+
+
+def _read_card(path: Path, advice: str) -> ExportCard:
+    try:
+        card = ExportCard.model_validate(read_json(path))
+    except DataError as error:
+        raise ExportError(f"{error}; {advice}") from error
+    except ValidationError as error:
+        details = error.errors()[0]
+        key = ".".join(str(part) for part in details["loc"]) or "card"
+        raise ExportError(f"{path}: {key}: {details['msg']}; {advice}") from error
+    version = path.absolute().parent.parent
+    if card.version is None and path.absolute() == card_path(version) and _is_version_name(version.name):
+        return card.model_copy(update={"version": int(version.name)})
+    return card
+
+
+@dataclass(frozen=True)
+class ServingFolder:
+    """What lies beside the versions in `exported/NAME`; servers look at the numbered folders alone.
+
+    Attributes:
+        root: The folder.
+    """
+
+    root: Path
+
+    @property
+    def card(self) -> Path:
+        """JSON: the card of the newest version, with its number as `version`."""
+        return self.root / "card.json"
+
+    @property
+    def models_config(self) -> Path:
+        """Text of a `ModelServerConfig`: which versions are served. Written once, then the user's."""
+        return self.root / "models.config"
+
+    @property
+    def batching_parameters(self) -> Path:
+        """Text of `BatchingParameters`. Written once, then the user's."""
+        return self.root / "batching_parameters.txt"
+
+    def runtimes(self, number: int) -> Path:
+        """Files for other runtimes than TensorFlow's, of one version."""
+        return self.root / "runtimes" / str(number)
+
+    def next_number(self) -> int:
+        """The number after all that versions and files for other runtimes have."""
+        taken = [*version_numbers(self.root), *version_numbers(self.root / "runtimes")]
+        return max(taken, default=0) + 1
+
+
+def version_numbers(export: Path) -> list[int]:
+    """Numbers taken under `exported/NAME`, ascending, whatever lies there; none where it is missing."""
+    if not export.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in export.iterdir() if _is_version_name(entry.name))
+
+
+def find_version(path: Path) -> Path | None:
+    """The version that `path` stands for.
+
+    Args:
+        path: A version, or `exported/NAME`, which stands for its newest one.
+
+    Returns:
+        Folder of a SavedModel, or `None` where `path` has none.
+    """
+    if (path / SAVED_MODEL_FILE).is_file():
+        return path
+    found = [path / str(number) for number in version_numbers(path)]
+    return next((v for v in reversed(found) if (v / SAVED_MODEL_FILE).is_file()), None)
+
+
+def _is_version_name(name: str) -> bool:
+    """Whether a server would take it for a version: decimal, without leading zeros."""
+    return name.isascii() and name.isdecimal() and name == str(int(name)) and len(name) < 19
