@@ -7,6 +7,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 SourceName = Literal["self", "bpm", "year", "taste", "tag", "lyrics", "cdr_tag", "artist"]
+#: What labels become. `same` and `contrast` need no labels: they are those of `self`.
+TargetKind = Literal["topics", "mixture", "classes", "labels", "number", "vector", "same", "contrast"]
+#: What a source is learnt by: Kullback-Leibler divergence to a distribution, sigmoid cross-entropy, squared
+#: error, cosine distance, or contrast of two crops of a track with all others of the batch.
+LossName = Literal["divergence", "sigmoid", "squared", "cosine", "contrast"]
 StrategyName = Literal["ss-r", "mss-cr", "ms-cr@2", "ms-cr@4", "ms-cr@6", "ms-sr@fc"]
 FileName = Annotated[
     str,

@@ -18,10 +18,12 @@ from kerasrep.recipe.base import (
     FileName,
     Fraction,
     ImpossibleSetting,
+    LossName,
     PathText,
     Settings,
     SourceName,
     StrategyName,
+    TargetKind,
 )
 from kerasrep.recipe.corpora import CorpusSettings, DemoCorpus
 from kerasrep.recipe.tasks import TableTasks
@@ -33,6 +35,8 @@ class TargetSettings(Settings):
     Attributes:
         size: Dimension of the simplex: topics of pLSA, components of the Gaussian mixture.
         sizes: Dimension for single sources, where it differs.
+        kinds: `self: contrast` tells two crops of a track from all others of the batch; by default, `same`, it
+            is told whether two crops are of one track, as published.
         plsa_starts: Random starts that EM is tried from for a few iterations; the likeliest goes on. One
             start alone ends in a poorer optimum now and then.
         plsa_iterations: Upper limit of EM iterations.
@@ -41,6 +45,7 @@ class TargetSettings(Settings):
 
     size: Annotated[int, Field(ge=2, le=1000)] = constants.TARGET_SIZE
     sizes: dict[SourceName, Annotated[int, Field(ge=2, le=1000)]] = Field(default_factory=dict)
+    kinds: dict[Literal["self"], Literal["same", "contrast"]] = Field(default_factory=dict)
     plsa_starts: Annotated[int, Field(ge=1, le=100)] = 5
     plsa_iterations: Annotated[int, Field(ge=1, le=10_000)] = 100
     plsa_tolerance: Annotated[float, Field(ge=0, lt=1)] = 1e-6
@@ -263,6 +268,24 @@ class Recipe(Settings):
                 "distribution.devices",
                 "sources",
             )
+
+    def kind_of(self, source: str) -> TargetKind:
+        """What the labels of a source become."""
+        if source == "self":
+            return self.targets.kinds.get("self", "same")
+        table = getattr(self.corpus, "tables", {}).get(source)
+        stated: TargetKind | None = getattr(table, "target", None)
+        return stated or ("mixture" if source in constants.VALUE_SOURCES else "topics")
+
+    def loss_of(self, source: str) -> LossName:
+        """What a source is learnt by."""
+        losses: dict[TargetKind, LossName] = {
+            "labels": "sigmoid",
+            "number": "squared",
+            "vector": "cosine",
+            "contrast": "contrast",
+        }
+        return losses.get(self.kind_of(source), "divergence")
 
     @property
     def export_name(self) -> str:
