@@ -35,8 +35,8 @@ class TargetSettings(Settings):
     Attributes:
         size: Dimension of the simplex: topics of pLSA, components of the Gaussian mixture.
         sizes: Dimension for single sources, where it differs.
-        kinds: `self: contrast` tells two crops of a track from all others of the batch; by default, `same`, it
-            is told whether two crops are of one track, as published.
+        kinds: `self: contrast` tells two crops of a track from all others of the batch; by default, `same`,
+            `self` is the published one, whether two crops are of one track.
         plsa_starts: Random starts that EM is tried from for a few iterations; the likeliest goes on. One
             start alone ends in a poorer optimum now and then.
         plsa_iterations: Upper limit of EM iterations.
