@@ -6,6 +6,7 @@ TensorFlow, so that a recipe is refused in a fraction of a second.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +25,10 @@ from kerasrep.recipe.base import (
     SourceName,
     StrategyName,
     TargetKind,
+    in_order,
+    is_reserved,
 )
-from kerasrep.recipe.corpora import CorpusSettings, DemoCorpus
+from kerasrep.recipe.corpora import CorpusSettings, DemoCorpus, FolderCorpus
 from kerasrep.recipe.tasks import TableTasks
 
 
@@ -58,7 +61,7 @@ class TargetSettings(Settings):
 
     def size_of(self, source: str) -> int:
         """Upper limit of the simplex dimension of `source`."""
-        return constants.SELF_CLASSES if source == "self" else self.sizes.get(source, self.size)  # type: ignore[call-overload,no-any-return]
+        return constants.SELF_CLASSES if source == "self" else self.sizes.get(source, self.size)
 
 
 class AudioSettings(Settings):
@@ -231,6 +234,7 @@ class Recipe(Settings):
     def _possible(self) -> Recipe:
         if len(set(self.sources)) != len(self.sources):
             raise ImpossibleSetting("each source may stand once", "sources")
+        self._check_names()
         if self.strategy == "ss-r" and len(self.sources) != 1:
             raise ImpossibleSetting(
                 f"strategy 'ss-r' takes one source, not {len(self.sources)}", "sources", "strategy"
@@ -243,6 +247,22 @@ class Recipe(Settings):
             )
         self.check_replicas(self.distribution.devices)
         return self
+
+    def _check_names(self) -> None:
+        tables = self.corpus.tables if isinstance(self.corpus, FolderCorpus) else {}
+        keys = {source: f"targets.sizes.{source}" for source in self.targets.sizes}
+        keys |= {source: f"corpus.tables.{source}" for source in tables}
+        keys |= {source: f"sources[{place}]" for place, source in enumerate(self.sources)}
+        for source, key in keys.items():
+            if is_reserved(source):
+                raise ImpossibleSetting(f"'{source}' means something else here; take another name", key)
+            known = in_order([*constants.SOURCES, *tables])
+            if source not in known:
+                near = difflib.get_close_matches(source, known, n=1)
+                hint = f"did you mean '{near[0]}'? " if near else ""
+                raise ImpossibleSetting(
+                    f"'{source}' has no table in corpus.tables; {hint}known are {', '.join(known)}", key
+                )
 
     def check_replicas(self, replicas: int | Literal["auto"]) -> None:
         """Raise ImpossibleSetting, a ValueError, where `replicas` cannot share a batch."""
@@ -273,8 +293,9 @@ class Recipe(Settings):
         """What the labels of a source become."""
         if source == "self":
             return self.targets.kinds.get("self", "same")
-        table = getattr(self.corpus, "tables", {}).get(source)
-        stated: TargetKind | None = getattr(table, "target", None)
+        stated: TargetKind | None = None
+        if isinstance(self.corpus, FolderCorpus) and source in self.corpus.tables:
+            stated = self.corpus.table(source).target
         return stated or ("mixture" if source in constants.VALUE_SOURCES else "topics")
 
     def loss_of(self, source: str) -> LossName:

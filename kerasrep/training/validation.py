@@ -137,7 +137,7 @@ def mean_target_scores(train: SplitExamples, validation: SplitExamples) -> dict[
             scores[source] = Score(float(np.log(constants.SELF_CLASSES)), 1 / constants.SELF_CLASSES)
             continue
         mean = np.maximum(_mean_target(train.by_source[source]), np.finfo(np.float32).tiny)
-        target = examples.targets(np.arange(len(examples.rows))).astype(np.float64)
+        target = examples.targets(np.arange(len(examples.rows)))[0].astype(np.float64)
         logs = np.log(np.where(target > 0, target, 1.0)) - np.log(mean)
         loss = (target * logs).sum(axis=1).mean()
         agreement = (target.argmax(axis=1) == mean.argmax()).mean()
@@ -151,6 +151,6 @@ def _mean_target(examples: Examples) -> NDArray[np.float64]:
     total = np.zeros(examples.size)
     for first in range(0, len(examples.rows), ROWS_AT_ONCE):
         members = np.arange(first, min(first + ROWS_AT_ONCE, len(examples.rows)))
-        total += examples.targets(members).sum(axis=0, dtype=np.float64)
+        total += examples.targets(members)[0].sum(axis=0, dtype=np.float64)
     release(examples.target)
     return total / len(examples.rows)

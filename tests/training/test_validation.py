@@ -51,7 +51,7 @@ def test_validation_equals_a_plain_loop_over_tracks(strategy, tone_recipe, prepa
     branch = {"ms-sr@fc": "shared"}.get(strategy, "tag")
     tag = data.validation.by_source["tag"]
     assert tag.rows.tolist() == rows.tolist()
-    target = tag.targets(np.arange(len(rows)))
+    target = tag.targets(np.arange(len(rows)))[0]
     losses = []
     for embedding in embeddings:
         q = tf.nn.softmax(network.heads["tag"](embedding[branch])).numpy()
