@@ -104,6 +104,7 @@ class Schedule:
         self.joint = recipe.training.schedule == "joint"
         self.replicas = replicas
         self.n_steps = n_steps
+        self._contrast = recipe.loss_of("self") == "contrast"
         self._batch = recipe.batches
         self.segment_samples = recipe.audio.segment_samples
         self._seed = recipe.seed
@@ -158,7 +159,7 @@ class Schedule:
         part = self._part(size, replica)
         rows = np.concatenate([left[part], right[part]])
         starts = np.concatenate([starts[:size][part], starts[size:][part]])
-        target = _pair_targets(left[part], right[part])
+        target = _pair_targets(left[part], right[part], self._contrast)
         weight = np.full(len(target), 1 / size, np.float32)
         return self._make(step, source, rows, starts, {source: (target, weight)})
 
@@ -181,7 +182,7 @@ class Schedule:
         filled = {}
         for number, source in enumerate(self.sources):
             if source == "self":
-                target = _pair_targets(left[pairs], right[pairs])
+                target = _pair_targets(left[pairs], right[pairs], self._contrast)
                 filled[number] = target, np.full(len(target), 2 / size, np.float32)
             else:
                 filled[number] = self._masked(number, rows, local)
@@ -197,10 +198,12 @@ class Schedule:
         return target.astype(np.float32), (has / total).astype(np.float32)
 
     def _draw_pairs(self, stream: int, rows: Int, use: int, n_pairs: int) -> tuple[Int, Int]:
-        """Rows of the left and right segments; even pairs are of one track."""
-        n_negative = n_pairs // 2
+        """Rows of the left and right segments; even pairs are of one track, all of them for contrast."""
+        n_negative = 0 if self._contrast else n_pairs // 2
         drawn = self._stream(stream, rows, use * (n_pairs + n_negative), n_pairs + n_negative)
         left, other = drawn[:n_pairs], drawn[n_pairs:]
+        if self._contrast:
+            return rows[left], rows[left]
         other = np.where(other == left[1::2], (other + 1) % len(rows), other)
         right = left.copy()
         right[1::2] = other
@@ -259,7 +262,13 @@ class ValidationPlans(Sequence[Plan]):
     """
 
     def __init__(
-        self, examples: Sequence[Examples], rows: Int, track_samples: Int, segment_samples: int, crops: int
+        self,
+        examples: Sequence[Examples],
+        rows: Int,
+        track_samples: Int,
+        segment_samples: int,
+        crops: int,
+        contrast: bool = False,
     ) -> None:
         """Divide the tracks.
 
@@ -269,10 +278,12 @@ class ValidationPlans(Sequence[Plan]):
             track_samples: int64 [tracks of the index].
             segment_samples: Length of a crop.
             crops: Crops a track, an even number.
+            contrast: Whether `self` is learnt by contrast.
         """
+        self._contrast = contrast
         self._examples, self._crops = examples, crops
         self._track_samples, self._segment_samples = track_samples, segment_samples
-        self._chunks = np.array_split(rows, -(-len(rows) // 64))
+        self._chunks = _chunks(rows)
         self._positions = [_positions(example.rows, len(track_samples)) for example in examples]
 
     def __len__(self) -> int:
@@ -293,6 +304,8 @@ class ValidationPlans(Sequence[Plan]):
     def _targets(self, source: int, chunk: Int) -> tuple[Float, Float]:
         """Targets and weights of the crops of some tracks."""
         example = self._examples[source]
+        if len(example.target) == 0 and self._contrast:
+            return _pair_targets(chunk, chunk, contrast=True), np.ones(len(chunk), np.float32)
         if len(example.target) == 0:  # self: pairs of the same track, then of different tracks
             target = np.concatenate([_pair_targets(chunk, chunk), _pair_targets(chunk, chunk + 1)])
             return target, np.ones(len(target), np.float32)
@@ -302,13 +315,26 @@ class ValidationPlans(Sequence[Plan]):
         return target.astype(np.float32), has.astype(np.float32)
 
 
+def _chunks(rows: Int) -> list[Int]:
+    """Validation tracks that are evaluated together."""
+    return np.array_split(rows, -(-len(rows) // 64))
+
+
+def mean_candidates(n_tracks: int) -> float:
+    """Among how many crops one is found, in the validation of contrast; the geometric mean."""
+    sizes = np.asarray([len(chunk) for chunk in _chunks(np.arange(n_tracks))])
+    return float(np.exp((sizes * np.log(sizes)).sum() / sizes.sum()))
+
+
 def self_examples(rows: Int) -> Examples:
     """Examples of `self`: tracks without targets, those are made with the pairs."""
     return Examples(rows, np.zeros((0, constants.SELF_CLASSES), np.float32))
 
 
-def _pair_targets(left: Int, right: Int) -> Float:
-    """One-hot [pairs, 2]; class 1 says same track."""
+def _pair_targets(left: Int, right: Int, contrast: bool = False) -> Float:
+    """One-hot [pairs, 2]; class 1 says same track. For contrast the numbers of track and group."""
+    if contrast:
+        return np.stack([left, left], axis=1).astype(np.float32)
     target: Float = np.eye(constants.SELF_CLASSES, dtype=np.float32)[(left == right).astype(np.int64)]
     return target
 

@@ -143,11 +143,13 @@ class Trainer:
         self.n_steps = recipe.training.epochs * self.epoch_steps
         self.progress = Progress(0, np.zeros((3, len(recipe.sources))))
         self.states = {
-            group: GroupState(group, GroupLayout.of(network, group), execution.distribution)
+            group: GroupState(
+                group, GroupLayout.of(network, group), execution.distribution, recipe.training.average > 0
+            )
             for group in network.groups
         }
         self.validator = Validator(recipe, network, self.states, data.validation, data.index)
-        self.mean_target = mean_target_scores(data.train, data.validation)
+        self.mean_target = mean_target_scores(data.train, data.validation, network.losses)
         self._chief = execution.workers.chief
         self._show = show_progress and self._chief
         self._say = say if self._chief else _say_nothing
@@ -291,12 +293,12 @@ class Trainer:
         row["learning_rate"] = float(learning_rate(self.recipe, step, self.n_steps))
         if segments_per_second:
             row["segments_per_second"] = round(segments_per_second, 2)
-        for source, (loss, agreement) in trained.items():
-            row |= {f"train_loss/{source}": loss, f"train_agreement/{source}": agreement}
+        for source, (loss, accuracy) in trained.items():
+            row |= {f"train_loss/{source}": loss, f"train_accuracy/{source}": accuracy}
         for source, score in scores.items():
             row |= {
                 f"validation_loss/{source}": score.loss,
-                f"validation_agreement/{source}": score.agreement,
+                f"validation_accuracy/{source}": score.accuracy,
             }
         if scores:
             row["validation_loss/mean"] = float(np.mean([score.loss for score in scores.values()]))
@@ -337,8 +339,8 @@ class Trainer:
                 before=history[0][f"validation_loss/{source}"],
                 after=best[f"validation_loss/{source}"],
                 mean_target=self.mean_target[source].loss,
-                agreement=best[f"validation_agreement/{source}"],
-                mean_target_agreement=self.mean_target[source].agreement,
+                accuracy=best[f"validation_accuracy/{source}"],
+                mean_target_accuracy=self.mean_target[source].accuracy,
                 best_epoch=int(best["epoch"]),
             )
             rows.append(row)
