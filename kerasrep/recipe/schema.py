@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from kerasrep import constants
 from kerasrep.recipe.augment import AugmentSettings
 from kerasrep.recipe.base import (
+    BlockName,
     FileName,
     Fraction,
     ImpossibleSetting,
@@ -106,6 +107,8 @@ class ModelSettings(Settings):
     """The network.
 
     Attributes:
+        start: Run directory whose trunk training begins with; without it, with random weights.
+        freeze: Blocks of that trunk that stay as they are, such as `[conv1, conv2]`.
         trunk: `published` has seven convolutions (Kim et al. 2018); `residual` has one and six blocks of two
             with a skip connection (compare Won et al. 2020, short-chunk CNN), and learns more from more data.
         width: Multiplies the channels of the convolutions; the embedding keeps 256 values.
@@ -115,6 +118,8 @@ class ModelSettings(Settings):
         l2: Weight of the squared norm, inside the gradient of every trainable value.
     """
 
+    start: PathText | None = None
+    freeze: Annotated[tuple[BlockName, ...], Field(strict=False)] = ()
     trunk: TrunkName = "published"
     width: Annotated[float, Field(gt=0, le=8)] = 1.0
     dropout: Fraction = 0.5
@@ -159,6 +164,7 @@ class TrainingSettings(Settings):
         weight_decay: Of `adamw`: every trainable value loses this part of it a step, times the rate.
         warmup_steps: Steps over which the rate rises from zero.
         clip_norm: A longer gradient of a step is shortened to this length; 0 never does.
+        trunk_rate: What the rate is multiplied with for the trunk that `model.start` brought, heads apart.
         average: Weights are averaged over the steps with this decay, and the average is what is validated and
             exported, such as 0.999; 0 keeps the weights themselves.
         source_weights: Source -> what its loss is multiplied with in the gradient; 1 by default.
@@ -183,6 +189,7 @@ class TrainingSettings(Settings):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
+    trunk_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     source_weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(default_factory=dict)
     decay: Literal["constant", "cosine"] = "constant"
@@ -287,6 +294,13 @@ class Recipe(Settings):
                         f"{key}.{source}",
                         "sources",
                     )
+        if self.model.start is None:
+            for key, wanted in (
+                ("model.freeze", self.model.freeze),
+                ("training.trunk_rate", self.training.trunk_rate != 1.0),
+            ):
+                if wanted:
+                    raise ImpossibleSetting("needs a trunk to begin with, model.start", key, "model.start")
         if self.training.weight_decay and self.training.optimizer == "adam":
             raise ImpossibleSetting(
                 "is for training.optimizer 'adamw'; 'adam' has model.l2",
