@@ -244,5 +244,7 @@ def batch_spec(sizes: tuple[int, ...], samples: int) -> Batch:
 
 
 def to_float(waveform: tf.Tensor) -> tf.Tensor:
-    """int16 samples to float32 in [-1, 1)."""
+    """int16 samples to float32 in [-1, 1); float32 as it is."""
+    if waveform.dtype == tf.float32:
+        return waveform
     return tf.cast(waveform, tf.float32) / FULL_SCALE

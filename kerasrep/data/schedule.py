@@ -72,6 +72,20 @@ class Examples:
         begin = starts / self.sample_rate_hz
         return self.stretches.targets(places, begin, (starts + self.segment_samples) / self.sample_rate_hz)
 
+    def known_targets(self, members: Int, track_samples: Int, crops: int) -> Float:
+        """Targets of evenly spread crops of some tracks, those alone of which anything is known.
+
+        Args:
+            members: int64 [members], positions in `rows`.
+            track_samples: int64 [tracks of the index], length of each.
+            crops: Of a track; one is enough where all are alike.
+        """
+        if self.stretches is None or self.stretches.times is None:
+            return self.targets(members)[0]
+        room = track_samples[self.rows[members]] - self.segment_samples
+        found = [self.targets(members, starts) for starts in spread_starts(room, crops)]
+        return np.concatenate([target[known] for target, known in found])
+
     @property
     def size(self) -> int:
         """Dimension of the target."""
@@ -124,6 +138,7 @@ class Schedule:
         self.joint = recipe.training.schedule == "joint"
         self.replicas = replicas
         self.n_steps = n_steps
+        self._contrast = recipe.loss_of("self") == "contrast"
         self._batch = recipe.batches
         self.segment_samples = recipe.audio.segment_samples
         self._seed = recipe.seed
@@ -175,7 +190,7 @@ class Schedule:
         part = self._part(size, replica)
         rows = np.concatenate([left[part], right[part]])
         starts = np.concatenate([starts[:size][part], starts[size:][part]])
-        target = _pair_targets(left[part], right[part])
+        target = _pair_targets(left[part], right[part], self._contrast)
         weight = np.full(len(target), 1 / size, np.float32)
         return self._make(step, source, rows, starts, {source: (target, weight)})
 
@@ -198,7 +213,7 @@ class Schedule:
         filled = {}
         for number, source in enumerate(self.sources):
             if source == "self":
-                target = _pair_targets(left[pairs], right[pairs])
+                target = _pair_targets(left[pairs], right[pairs], self._contrast)
                 filled[number] = target, np.full(len(target), 2 / size, np.float32)
             else:
                 filled[number] = self._weighted(number, self._position[number][rows], starts, local)
@@ -217,10 +232,12 @@ class Schedule:
         return target, (known / max(1, total)).astype(np.float32)
 
     def _draw_pairs(self, stream: int, rows: Int, use: int, n_pairs: int) -> tuple[Int, Int]:
-        """Rows of the left and right segments; even pairs are of one track."""
-        n_negative = n_pairs // 2
+        """Rows of the left and right segments; even pairs are of one track, all of them for contrast."""
+        n_negative = 0 if self._contrast else n_pairs // 2
         drawn = self._stream(stream, rows, use * (n_pairs + n_negative), n_pairs + n_negative)
         left, other = drawn[:n_pairs], drawn[n_pairs:]
+        if self._contrast:
+            return rows[left], rows[left]
         other = np.where(other == left[1::2], (other + 1) % len(rows), other)
         right = left.copy()
         right[1::2] = other
@@ -279,7 +296,13 @@ class ValidationPlans(Sequence[Plan]):
     """
 
     def __init__(
-        self, examples: Sequence[Examples], rows: Int, track_samples: Int, segment_samples: int, crops: int
+        self,
+        examples: Sequence[Examples],
+        rows: Int,
+        track_samples: Int,
+        segment_samples: int,
+        crops: int,
+        contrast: bool = False,
     ) -> None:
         """Divide the tracks.
 
@@ -289,10 +312,12 @@ class ValidationPlans(Sequence[Plan]):
             track_samples: int64 [tracks of the index].
             segment_samples: Length of a crop.
             crops: Crops a track, an even number.
+            contrast: Whether `self` is learnt by contrast.
         """
+        self._contrast = contrast
         self._examples, self._crops = examples, crops
         self._track_samples, self._segment_samples = track_samples, segment_samples
-        self._chunks = np.array_split(rows, -(-len(rows) // 64))
+        self._chunks = _chunks(rows)
         self._positions = [_positions(example.rows, len(track_samples)) for example in examples]
 
     def __len__(self) -> int:
@@ -305,20 +330,42 @@ class ValidationPlans(Sequence[Plan]):
         chunk = self._chunks[place]
         both = np.concatenate([chunk, chunk])
         room = self._track_samples[chunk] - self._segment_samples
-        places = [(2 * pair + which) / (self._crops + 1) for which in (1, 2)]
-        starts = np.concatenate([(place * room).astype(np.int64) for place in places])
+        starts = np.concatenate(spread_starts(room, self._crops)[2 * pair : 2 * pair + 2])
         filled = {source: self._targets(source, chunk, starts) for source in range(len(self._examples))}
         return make_plan(0, JOINT, both, starts, filled, [e.size for e in self._examples])
 
     def _targets(self, source: int, chunk: Int, starts: Int) -> tuple[Float, Float]:
         """Targets and weights of the crops of some tracks."""
         example = self._examples[source]
-        if example.kind in ("same", "contrast"):  # pairs: of the same track, then of different tracks
+        if example.kind == "same" and self._contrast:
+            return _pair_targets(chunk, chunk, contrast=True), np.ones(len(chunk), np.float32)
+        if example.kind == "same":  # pairs of the same track, then of different tracks
             target = np.concatenate([_pair_targets(chunk, chunk), _pair_targets(chunk, chunk + 1)])
             return target, np.ones(len(target), np.float32)
         position = self._positions[source][np.concatenate([chunk, chunk])]
         target, known = known_targets(example, position, starts)
         return target, known.astype(np.float32)
+
+
+def spread_starts(room: Int, crops: int) -> list[Int]:
+    """First samples of crops that are spread evenly over each track.
+
+    Args:
+        room: int64 [tracks], length of the track without a segment.
+        crops: Of a track.
+    """
+    return [(place / (crops + 1) * room).astype(np.int64) for place in range(1, crops + 1)]
+
+
+def _chunks(rows: Int) -> list[Int]:
+    """Validation tracks that are evaluated together."""
+    return np.array_split(rows, -(-len(rows) // 64))
+
+
+def mean_candidates(n_tracks: int) -> float:
+    """Among how many crops one is found, in the validation of contrast; the geometric mean."""
+    sizes = np.asarray([len(chunk) for chunk in _chunks(np.arange(n_tracks))])
+    return float(np.exp((sizes * np.log(sizes)).sum() / sizes.sum()))
 
 
 def self_examples(rows: Int) -> Examples:
@@ -339,8 +386,10 @@ def known_targets(examples: Examples, members: Int, starts: Int) -> tuple[Float,
     return np.where(known[:, None], target, np.float32(1 / examples.size)).astype(np.float32), known
 
 
-def _pair_targets(left: Int, right: Int) -> Float:
-    """One-hot [pairs, 2]; class 1 says same track."""
+def _pair_targets(left: Int, right: Int, contrast: bool = False) -> Float:
+    """One-hot [pairs, 2]; class 1 says same track. For contrast the numbers of track and group."""
+    if contrast:
+        return np.stack([left, left], axis=1).astype(np.float32)
     target: Float = np.eye(constants.SELF_CLASSES, dtype=np.float32)[(left == right).astype(np.int64)]
     return target
 

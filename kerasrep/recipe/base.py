@@ -30,6 +30,9 @@ TargetKind = Literal["topics", "mixture", "classes", "labels", "number", "vector
 #: What a source is learnt by: Kullback-Leibler divergence to a distribution, sigmoid cross-entropy, squared
 #: error, cosine distance, or contrast of two crops of a track with all others of the batch.
 LossName = Literal["divergence", "sigmoid", "squared", "cosine", "contrast"]
+#: Blocks of a trunk, in the order of the data.
+BlockName = Literal["conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "conv7", "fc"]
+TrunkName = Literal["published", "residual"]
 StrategyName = Literal["ss-r", "mss-cr", "ms-cr@2", "ms-cr@4", "ms-cr@6", "ms-sr@fc"]
 FileName = Annotated[
     str,

@@ -175,7 +175,7 @@ WRONG = [
         3,
         ["training.steps_per_call: 0", "'auto' or a whole number at least 1"],
     ),
-    ("training:", 3, ["training: nothing (null)", "epochs, learning_rate"]),
+    ("training:", 3, ["training: nothing (null)", "epochs, optimizer"]),
     ("training: [1]", 3, ["training: [1]", "keys with values"]),
     ("seed: 99999999999999999999", 3, ["seed: 99999999999999999999", "below 2147483648"]),
     ("seed: " + "9" * 99, 3, ["seed: 9999", "..."]),
