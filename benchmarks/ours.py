@@ -53,6 +53,9 @@ def recipe_of(options: Mapping[str, Any]) -> Recipe:
         "batches": {"size": devices * int(options["batch"])},
         "training": training,
         "distribution": {"devices": devices},
+        "model": {"trunk": options.get("trunk", "published")},
+        "augment": options.get("augment", {}),
+        "targets": {"kinds": {"self": options.get("self", "same")}},
     }
     return Recipe.model_validate(values)
 
