@@ -141,7 +141,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     """What the prepared files depend on, beside the corpus."""
     return {
         **_decoding(recipe),
-        "targets": recipe.targets.model_dump(mode="json"),
+        "targets": recipe.targets.model_dump(mode="json", exclude={"kinds"}),
         "seed": recipe.seed,
     }
 
