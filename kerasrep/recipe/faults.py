@@ -242,7 +242,7 @@ def _allowed(schema: _Schema) -> str:  # noqa: PLR0911
         case "null":
             return "null"
         case "array":
-            item = _allowed(schema["items"])
+            item = _allowed(schema.get("items") or schema["prefixItems"][0])
             return f"a list ({'at least one; ' if schema.get('minItems') else ''}each {item})"
         case "string":
             return str(schema.get("description", "text"))
