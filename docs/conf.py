@@ -21,6 +21,7 @@ exclude_patterns = ["_ext"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+default_role = "literal"  # docstrings write `code` as Markdown does
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -97,15 +97,21 @@ def _section(section: type[BaseModel], prefix: str, seen: set[tuple[str, type]])
     """The keys of a section, then those of the sections in it, each under a heading of its own."""
     about = _attributes(section)
     inner: list[tuple[str, type[BaseModel]]] = []
+    plain: list[str] = []
     for key, field in section.model_fields.items():
         dotted = prefix + key
         sections = list(_sections(field.annotation))
         inner += [(_inner_prefix(dotted, field.annotation), found) for found in sections]
         text = about.get(key, "")
-        if not text and not sections and not _is_name(field):
+        if not text and sections:
+            plain.append(f"`{dotted}`")
+            continue
+        if not text and not _is_name(field):
             logger.warning("%s.%s: the docstring says nothing about this key", section.__qualname__, key)
         default = "default: the name of the file" if dotted == "name" else _default(field)
         yield from [f"`{dotted}`", f": {_values(field)}; {default}. {text}".rstrip(), ""]
+    if plain:
+        yield from [", ".join(plain), ": sections of their own, below.", ""]
     for dotted, found in inner:
         if (dotted, found) in seen:
             continue
