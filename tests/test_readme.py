@@ -22,7 +22,7 @@ README = ROOT / "README.md"
 OTHERS = (ROOT / "CONTRIBUTING.md", ROOT / "exported" / "README.md")
 PAGES = [README, *OTHERS, *sorted((ROOT / "docs").rglob("*.md"))]
 MOST_WORDS = 900
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^ *```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 #: Words before a command that are no part of it.
 BEFORE = re.compile(r"^(?:\w+=\S+ )*")
 COMMAND = re.compile(r"kerasrep-[a-z]+")
@@ -106,8 +106,9 @@ def test_python_that_is_shown_is_python(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_sessions_that_are_shown_run_as_shown(page):
-    text = "\n".join(blocks(page, "pycon"))
+def test_sessions_that_are_shown_run_as_shown(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = "\n\n".join(blocks(page, "pycon"))
     test = doctest.DocTestParser().get_doctest(text, {}, name(page), None, None)
     assert doctest.DocTestRunner().run(test).failed == 0
 
