@@ -16,7 +16,7 @@ import csv
 import functools
 import io
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,10 +112,12 @@ class Preview:
     Attributes:
         prepared: The folder, where it is complete already.
         training_tracks: How many to expect otherwise; `None` where only reading the corpus could tell.
+        notices: What people must know of the labels.
     """
 
     prepared: PreparedDirectory | None
     training_tracks: int | None
+    notices: Sequence[str] = ()
 
 
 def preview(recipe: Recipe) -> Preview:
@@ -135,8 +137,8 @@ def preview(recipe: Recipe) -> Preview:
     _check_labels(recipe, corpus)
     directory = _directory(corpus, _settings(recipe))
     if directory.manifest.exists():
-        return Preview(directory, None)
-    return Preview(None, sum(track.split == "train" for track in corpus.tracks))
+        return Preview(directory, None, corpus.notices)
+    return Preview(None, sum(track.split == "train" for track in corpus.tracks), corpus.notices)
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:

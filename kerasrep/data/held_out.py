@@ -1,8 +1,8 @@
 """Which tracks validate a source whose classes are the groups that splits are made of.
 
 Where artists are kept in one split, no track of the validation split has an artist that is trained on. A
-source of artists is then validated on tracks of its own classes, which it does not train on; other sources do,
-and so no score of the whole model is taken from them.
+source of artists is then validated on tracks of its own classes, which it does not train on; other sources
+do, and so no score of the whole model is taken from them.
 """
 
 from __future__ import annotations
