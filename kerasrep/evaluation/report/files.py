@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,35 +9,19 @@ from typing import Any
 from kerasrep.evaluation.base import Evaluation, ProbeResult
 from kerasrep.evaluation.report.overview import Overview
 from kerasrep.evaluation.results import safe_name, summary_of, to_json
-from kerasrep.storage.run_directory import atomic_file
+from kerasrep.report.files import write_table
+from kerasrep.storage.run_directory import write_text
 
 FORMAT = 1
 
 Row = Sequence[Any]
 
 
-def write_table(path: Path, header: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write a CSV file, whole or not at all; bytes of names that are not UTF-8 are escaped."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(text.getvalue().encode("utf-8", "backslashreplace"))
-
-
 def write_scores_csv(path: Path, overview: Overview) -> None:
     """Every metric of every fold: representation, task, probe, fold, metric, value."""
     rows = (
-        (
-            evaluation.representation,
-            evaluation.task,
-            probe.probe,
-            score.fold,
-            score.metric,
-            float(score.value),
-        )
-        for evaluation, probe in _probes(overview)
+        (e.representation, e.task, probe.probe, score.fold, score.metric, float(score.value))
+        for e, probe in _probes(overview)
         for score in probe.scores
     )
     write_table(path, ("representation", "task", "probe", "fold", "metric", "value"), rows)
@@ -66,17 +48,12 @@ def write_summary_csv(path: Path, overview: Overview) -> None:
 
 def write_comparisons_csv(path: Path, overview: Overview) -> None:
     """One line a paired test, with the p value as it is and after Holm's correction."""
-    fields = ("task", "probe", "metric", "first", "second", "difference", "low", "high", "p_value")
-    counts = ("n_units", "n_groups")
-    rows = [
-        (
-            *(getattr(adjusted.comparison, name) for name in fields),
-            adjusted.p_holm,
-            *(getattr(adjusted.comparison, name) for name in counts),
-        )
-        for adjusted in overview.comparisons
-    ]
-    write_table(path, (*fields, "p_holm", *counts), rows)
+    header = (
+        *("task", "probe", "metric", "first", "second", "difference"),
+        *("low", "high", "p_value", "p_holm", "n_units", "n_groups"),
+    )
+    found = [vars(adjusted.comparison) | {"p_holm": adjusted.p_holm} for adjusted in overview.comparisons]
+    write_table(path, header, [[values[name] for name in header] for values in found])
 
 
 def write_scores_json(
@@ -105,9 +82,7 @@ def write_scores_json(
         "comparisons": [vars(a.comparison) | {"p_holm": a.p_holm} for a in overview.comparisons],
         "files": list(files),
     }
-    text = to_json(value)
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, to_json(value))
 
 
 def write_predictions(folder: Path, overview: Overview) -> list[Path]:

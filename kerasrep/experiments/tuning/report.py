@@ -9,12 +9,12 @@ from typing import Any
 
 import kerasrep
 from kerasrep.errors import one_line
-from kerasrep.evaluation.report.files import write_table
 from kerasrep.experiments.tuning.directory import TuningDirectory
 from kerasrep.experiments.tuning.reading import Tuning, with_values
 from kerasrep.experiments.tuning.trials import TrialResult, best_of
 from kerasrep.recipe import strict_yaml
 from kerasrep.recipe.schema import Recipe
+from kerasrep.report.files import write_table
 from kerasrep.runtime.console import say
 from kerasrep.storage.run_directory import write_text
 
