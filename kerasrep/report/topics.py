@@ -97,6 +97,6 @@ def _wrapped(head: str, parts: Sequence[str]) -> list[str]:
 def _component_lines(components: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         f"  component {number:3}  {component['weight']:6.1%}  mean {component['mean']:.5g}, "
-        f"deviation {component['deviation']:.3g}"
+        f"standard deviation {component['deviation']:.3g}"
         for number, component in enumerate(components)
     ]
