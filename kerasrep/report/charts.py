@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.report.drawing import GRID, INK, PALETTE
+from kerasrep.report.wording import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,21 +36,38 @@ def heat(
     values: NDArray[np.float64],
     rows: Sequence[str],
     columns: Sequence[str],
-    decimals: int = 1,
+    texts: NDArray[np.str_] | None = None,
     limit: float | None = None,
     around_zero: bool = True,
+    size: float = 7,
+    turn: float = 45,
 ) -> None:
-    """Numbers in coloured cells; NaN stays empty."""
+    """A heat map: coloured cells with texts.
+
+    Args:
+        axes: Where to draw.
+        values: float64 [rows, columns]; cells that are NaN stay empty.
+        rows: Their names.
+        columns: Their names.
+        texts: Of the cells; by default the values with one decimal.
+        limit: The value of the darkest colour; by default the largest.
+        around_zero: Whether colours are those of a scale with two ends, else they begin at 0.
+        size: Of the letters in cells.
+        turn: Angle of the columns' names.
+    """
     top = limit or float(np.nanmax(np.abs(values))) or 1.0
     colours, low = (DIVERGING, -top) if around_zero else ("Blues", 0.0)
-    axes.imshow(values, cmap=colours, vmin=low, vmax=top, aspect="auto")
+    axes.pcolormesh(values, cmap=colours, vmin=low, vmax=top, edgecolors="white", linewidth=0.4)
+    axes.invert_yaxis()
     for row, column in np.argwhere(np.isfinite(values)):
         value = values[row, column]
-        tone = "white" if abs(value) > 0.62 * top else INK
-        text = f"{round(value, decimals) + 0.0:.{decimals}f}"  # never -0.0
-        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=tone)
-    axes.set_xticks(range(len(columns)), list(columns), rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(rows)), list(rows))
+        text = number(value, 1) if texts is None else texts[row, column]
+        tone = "white" if abs(value) > 0.6 * top else INK
+        if text:
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, color=tone)
+    turned: dict[str, Any] = {"rotation": turn, "ha": "right", "va": "center", "rotation_mode": "anchor"}
+    axes.set_xticks(np.arange(len(columns)) + 0.5, list(columns), **turned)
+    axes.set_yticks(np.arange(len(rows)) + 0.5, list(rows))
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)

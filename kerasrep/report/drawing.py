@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kerasrep.report.wording import printable, shorten
 from kerasrep.storage.atomic import atomic_file
+from kerasrep.storage.tables import write_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,6 +130,16 @@ def write_png(path: Path, figure: Figure, description: str) -> None:
     png = rendered_png(figure, description)
     with atomic_file(path) as temporary:
         temporary.write_bytes(png)
+
+
+def write_picture(folder: Path, picture: Picture) -> list[Path]:
+    """Write a figure as PNG and its data as CSV, in `folder/plots`."""
+    base = folder / "plots" / picture.name
+    png, table = base.with_name(f"{base.name}.png"), base.with_name(f"{base.name}.csv")
+    with atomic_file(png) as temporary:
+        temporary.write_bytes(picture.png)
+    write_table(table, picture.header, picture.rows)
+    return [png, table]
 
 
 def label(name: str, length: int = 24) -> str:

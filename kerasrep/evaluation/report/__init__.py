@@ -1,7 +1,7 @@
 """What people read after an evaluation: tables, files, figures, a page, TensorBoard.
 
 Reading order: `overview` (what the evaluations say together) -> `tables` -> `terminal`, `bars`, `confusion`
-(figures), `page` (HTML), `files` (JSON, CSV), `event_files` (TensorBoard) -> `writing` (all of it).
+(figures), `page` (HTML), `files` (JSON, CSV, TensorBoard) -> `writing` (all of it).
 """
 
 from __future__ import annotations

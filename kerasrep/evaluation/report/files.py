@@ -1,7 +1,8 @@
-"""Scores as files for other programs: JSON and CSV, UTF-8 with a header."""
+"""Scores as files for other programs: JSON and CSV, UTF-8 with a header; and for TensorBoard."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 from kerasrep.evaluation.base import Evaluation, ProbeResult
 from kerasrep.evaluation.report.overview import Overview
 from kerasrep.evaluation.results import safe_name, summary_of, to_json
-from kerasrep.report.files import write_table
 from kerasrep.storage.run_directory import write_text
+from kerasrep.storage.tables import write_table
 
 FORMAT = 1
 
@@ -106,3 +107,26 @@ def write_predictions(folder: Path, overview: Overview) -> list[Path]:
 
 def _probes(overview: Overview) -> Iterable[tuple[Evaluation, ProbeResult]]:
     return ((evaluation, probe) for evaluation in overview.cells.values() for probe in evaluation.probes)
+
+
+def write_event_files(folder: Path, overview: Overview) -> list[Path]:
+    """Write one TensorBoard run per representation, with the tags `TASK/PROBE/METRIC` and folds as steps.
+
+    Returns:
+        The event files.
+    """
+    from kerasrep.report.event_files import scalars_event, write_events
+
+    written = []
+    for name in overview.representations:
+        events = []
+        for evaluation, probe in _probes(overview):
+            for score in probe.scores if evaluation.representation == name else ():
+                tag = "/".join(map(_tag_part, (evaluation.task, probe.probe, score.metric)))
+                events.append(scalars_event({tag: float(score.value)}, int(score.fold)))
+        written.append(write_events(folder / safe_name(name), events, time.time()))
+    return written
+
+
+def _tag_part(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode().replace("/", "_")

@@ -10,6 +10,7 @@ from kerasrep.errors import DataError
 from kerasrep.evaluation.base import Comparison, Evaluation
 from kerasrep.evaluation.report.files import (
     write_comparisons_csv,
+    write_event_files,
     write_predictions,
     write_scores_csv,
     write_scores_json,
@@ -17,7 +18,7 @@ from kerasrep.evaluation.report.files import (
 )
 from kerasrep.evaluation.report.overview import Overview, overview_of
 from kerasrep.evaluation.results import summary_of, to_json
-from kerasrep.report.files import write_picture
+from kerasrep.report.drawing import write_picture
 from kerasrep.storage.run_directory import read_json, write_text
 
 SCORES_JSON = "scores.json"
@@ -66,8 +67,6 @@ def write_report(
 
 
 def _write_tables(folder: Path, overview: Overview) -> list[Path]:
-    from kerasrep.evaluation.report.event_files import write_event_files
-
     tables = {
         folder / "scores.csv": write_scores_csv,
         folder / "summary.csv": write_summary_csv,

@@ -47,9 +47,12 @@ def draw_balance(balance: Balance, factors: Factors) -> Picture:
     with drawing():
         figure = new_figure(WIDTH_INCHES, 4.9)
         above, below = figure.subplots(2, 1, gridspec_kw={"height_ratios": [len(counts), len(used)]})
-        heat(above, counts.astype(float), factors.sources, factors.strategies, 0, around_zero=False)
-        numbers = balance.by_number[used].astype(float)
-        heat(below, numbers, [f"{n} sources" for n in used], factors.strategies, 0, around_zero=False)
+        numbers = balance.by_number[used]
+        for axes, found, names in (
+            (above, counts, factors.sources),
+            (below, numbers, [f"{n} sources" for n in used]),
+        ):
+            heat(axes, found.astype(float), names, factors.strategies, found.astype(str), around_zero=False)
         above.set_xticklabels([])
         above.set_title("runs that have a source (above) and so many sources (below)", fontsize=9, loc="left")
         header = ("runs with", *factors.strategies)
@@ -70,7 +73,7 @@ def draw_aliasing(aliasing: Aliasing) -> Picture:
     np.fill_diagonal(values, np.nan)
     rows = [(name, *map(float, row)) for name, row in zip(names, aliasing.correlations, strict=True)]
     with one_panel(min(5.4, 0.36 * len(names) + 0.9)) as (figure, axes):
-        heat(axes, values, names, names, 1, limit=1.0)
+        heat(axes, values, names, names, limit=1.0)
         return picture(
             "design-aliasing", "Correlations between effects", sentence, figure, ("", *names), rows
         )

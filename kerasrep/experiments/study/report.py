@@ -20,9 +20,9 @@ from kerasrep.experiments.study.job import StudyFolder
 from kerasrep.experiments.study.page import build_study_page
 from kerasrep.experiments.study.plan import PlannedRun
 from kerasrep.experiments.study.recipe import Study
-from kerasrep.report.drawing import Picture
-from kerasrep.report.files import write_picture, write_table
+from kerasrep.report.drawing import Picture, write_picture
 from kerasrep.storage.run_directory import write_text
+from kerasrep.storage.tables import write_table
 
 LIBRARIES = ("numpy", "scipy", "statsmodels", "scikit-learn", "matplotlib", "tensorflow", "keras")
 BUDGET_HEADER = (

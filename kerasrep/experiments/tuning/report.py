@@ -15,10 +15,10 @@ from kerasrep.experiments.tuning.reading import Tuning, with_values
 from kerasrep.experiments.tuning.trials import TrialResult, best_of
 from kerasrep.recipe import strict_yaml
 from kerasrep.recipe.schema import Recipe
-from kerasrep.report.files import write_table
 from kerasrep.report.table import Table
-from kerasrep.runtime.console import say
+from kerasrep.runtime.console import clock, say
 from kerasrep.storage.run_directory import write_text
+from kerasrep.storage.tables import write_table
 
 LONGEST_REASON = 60
 #: Last parts of keys that say nothing alone, such as that of `batches.size`.
@@ -169,14 +169,6 @@ class Lines:
         left = sum(self._plan[done:])
         seconds = sum(result.seconds for result in self._results if result.status != "invalid")
         return f"about {clock(seconds / work * left)} left" if work and left else ""
-
-
-def clock(seconds: float) -> str:
-    """`1 h 5 min`, `2 min` or `40 s`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _outcome(result: TrialResult) -> str:
