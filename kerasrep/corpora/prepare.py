@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kerasrep import constants
 from kerasrep.corpora import open_corpus
 from kerasrep.corpora.base import Corpus
 from kerasrep.corpora.mending import Join, mend
@@ -38,11 +37,13 @@ from kerasrep.data.shard_decoding import AudioItem
 from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
 from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_shards
 from kerasrep.errors import DataError
+from kerasrep.recipe.base import in_order
 from kerasrep.recipe.schema import Recipe, fingerprint
 from kerasrep.report.topics import write_topics
 from kerasrep.runtime.cluster.connection import Cluster, connect
 from kerasrep.runtime.run_log import event, run_log
-from kerasrep.sources.targets import build_targets, save_targets
+from kerasrep.sources.target_files import save_targets
+from kerasrep.sources.targets import build_targets
 from kerasrep.storage.folder_lock import in_turn
 from kerasrep.storage.run_directory import PreparedDirectory, home, write_json, write_text
 from kerasrep.storage.tables import write_table
@@ -139,7 +140,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     """What the prepared files depend on, beside the corpus."""
     return {
         **_decoding(recipe),
-        "targets": recipe.targets.model_dump(mode="json"),
+        "targets": recipe.targets.model_dump(mode="json", exclude={"kinds"}),
         "seed": recipe.seed,
     }
 
@@ -205,7 +206,7 @@ def _build(
     }
     write_text(directory.report, "\n".join(report_lines(manifest)) + "\n")
     write_json(directory.manifest, manifest)
-    remove_target_parts(directory, constants.SOURCES)
+    remove_target_parts(directory, corpus.labels)
 
 
 def _about_corpus(corpus: Corpus) -> dict[str, Any]:
@@ -318,7 +319,7 @@ def _check_labels(recipe: Recipe, corpus: Corpus) -> None:
     """Refuse a source without any label before hours of decoding."""
     for source in recipe.sources:
         if source != "self" and source not in corpus.labels:
-            available = ", ".join(s for s in constants.SOURCES if s == "self" or s in corpus.labels)
+            available = ", ".join(in_order(["self", *corpus.labels]))
             sought = f"; {corpus.missing[source]}" if source in corpus.missing else ""
             raise DataError(_no_labels(corpus.name, source, available) + sought)
 

@@ -11,6 +11,7 @@ from kerasrep import constants
 from kerasrep.data.shard_decoding import MAX_TRACK_SECONDS
 from kerasrep.data.shards import ShardIndex
 from kerasrep.errors import DataError
+from kerasrep.recipe.base import in_order
 from kerasrep.sources.labels import RawLabels
 from kerasrep.sources.targets import TargetSet, restrict_labels
 from kerasrep.storage.run_directory import PreparedDirectory, read_json
@@ -53,16 +54,14 @@ def source_numbers(
     """Source -> target size, labelled tracks of the corpus, and of each split; `self` labels every track."""
     of_split = {split: index.track_ids[index.rows(split)] for split in ("train", "validation")}
     numbers = {}
-    for source in constants.SOURCES:
+    for source in in_order(["self", *targets.sources]):
         if source == "self":
             requested = size = constants.SELF_CLASSES
             labelled = index.track_ids
-        elif source in targets.sources:
+        else:
             size = targets.sources[source].target.shape[1]
             requested = targets.report[source]["requested_size"]
             labelled = targets.sources[source].track_ids
-        else:
-            continue
         counts = {split: int(np.isin(ids, labelled).sum()) for split, ids in of_split.items()}
         numbers[source] = {
             "size": size,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,10 +58,10 @@ def _draw_levels(axes: Axes, network: Network) -> None:
     sizes = _level_sizes(network)
     for height, level in enumerate(LEVELS):
         if level in levels.get(SHARED, ()):
-            _box(axes, middle, height, n_sources, f"{level}  {sizes[SHARED, level]:,}", SHARED_COLOUR)
+            _box(axes, middle, height, n_sources, f"{level}  {_number(sizes, SHARED, level)}", SHARED_COLOUR)
             continue
         for place, source in enumerate(network.sources):
-            text = f"{level}\n{sizes[source, level]:,}"
+            text = f"{level}\n{_number(sizes, source, level)}"
             _box(axes, place, height, 1, text, HEAD_COLOUR if level == "head" else BRANCH_COLOUR)
     for place, source in enumerate(network.sources):
         axes.text(place, len(LEVELS) - 0.35, source, ha="center", va="bottom", weight="bold")
@@ -73,6 +75,10 @@ def _box(axes: Axes, x: float, y: float, width: float, text: str, colour: str) -
     )
     axes.add_patch(box)
     axes.text(x, y, text, ha="center", va="center", fontsize=8)
+
+
+def _number(sizes: Mapping[tuple[str, str], int], group: str, level: str) -> str:
+    return f"{sizes[group, level]:,}" if (group, level) in sizes else "frozen"
 
 
 def _levels(network: Network, group: str) -> list[str]:
@@ -91,6 +97,7 @@ def _level_sizes(network: Network) -> dict[tuple[str, str], int]:
         for variable in network.variables(group):
             if variable.trainable:
                 name = variable.path.split("/")[0].removeprefix(f"{group}_").removesuffix("_bn")
+                name = re.sub(r"^(conv\d)[a-z]+$", r"\1", name)  # parts of a residual block
                 level = name if name in LEVELS else "head"
                 sizes[group, level] = sizes.get((group, level), 0) + int(np.prod(variable.shape))
     return sizes

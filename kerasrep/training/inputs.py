@@ -10,7 +10,7 @@ from kerasrep.data.shard_check import sound_index
 from kerasrep.data.shards import ShardIndex
 from kerasrep.errors import DataError, RecipeError
 from kerasrep.recipe.schema import Recipe
-from kerasrep.sources.targets import load_targets
+from kerasrep.sources.target_files import load_targets
 from kerasrep.storage.run_directory import PreparedDirectory
 
 
@@ -50,9 +50,10 @@ class TrainingData:
                 f"{prepared.root}: shards are at {index.sample_rate_hz} Hz, "
                 f"the recipe asks for {recipe.audio.sample_rate_hz}; prepare again"
             )
-        targets = {s: (t.track_ids, t.target) for s, t in load_targets(prepared.targets).items()}
+        targets, segment = load_targets(prepared.targets), recipe.audio.segment_samples
         train, validation = (
-            split_examples(index, targets, split, recipe.sources) for split in ("train", "validation")
+            split_examples(index, targets, split, recipe.sources, segment)
+            for split in ("train", "validation")
         )
         return cls(index, train, validation, prepared.root.name, damaged)
 
