@@ -28,9 +28,8 @@ def score_table(overview: Overview) -> Table:
         several = len(overview.of_task(task)) > 1
         row: list[Cell] = [task, metric_label(overview.metric(task)), overview.chance_text(task) or MISSING]
         for name in overview.representations:
-            evaluation = overview.cells.get((task, name))
-            is_best = several and name in best[task]
-            row.append(MISSING if evaluation is None else _estimate(overview, evaluation, is_best=is_best))
+            found, is_best = overview.cells.get((task, name)), several and name in best[task]
+            row.append(_estimate(overview, task, found.probes[0], is_best) if found else MISSING)
         rows.append(row)
     caption = (
         f"Scores with 95% intervals by bootstrap over what was tested; probe: {overview.headline_text()}"
@@ -44,7 +43,8 @@ def detail_tables(overview: Overview) -> dict[str, list[Table]]:
     for kind in dict.fromkeys(evaluation.kind for evaluation in overview.cells.values()):
         found = [e for task in overview.tasks for e in overview.of_task(task) if e.kind == kind]
         probes = [
-            {p.probe: _estimate(overview, e, p) for p in e.probes if p is not chance_probe(e)} for e in found
+            {p.probe: _estimate(overview, e.task, p) for p in e.probes if p is not chance_probe(e)}
+            for e in found
         ]
         metrics = [_metric_means(evaluation.probes[0]) for evaluation in found]
         tables[kind] = [
@@ -100,12 +100,8 @@ def data_lines(overview: Overview) -> list[str]:
     return [*_count_lines(overview), *_left_out_lines(overview)]
 
 
-def _estimate(
-    overview: Overview, evaluation: Evaluation, probe: ProbeResult | None = None, is_best: bool = False
-) -> Estimate:
-    """The score of a probe, by default the headline's."""
-    shown = probe or evaluation.probes[0]
-    return Estimate(shown.mean, shown.low, shown.high, overview.decimals(evaluation.task), is_best)
+def _estimate(overview: Overview, task: str, probe: ProbeResult, is_best: bool = False) -> Estimate:
+    return Estimate(probe.mean, probe.low, probe.high, overview.decimals(task), is_best)
 
 
 def _metric_means(probe: ProbeResult) -> dict[str, Cell]:
