@@ -48,8 +48,10 @@ def detail_tables(overview: Overview) -> dict[str, list[Table]]:
         ]
         metrics = [_metric_means(evaluation.probes[0]) for evaluation in found]
         tables[kind] = [
-            _detail_table(f"Every probe, {kind}", found, probes),
-            _detail_table(f"Every metric of the first probe, means over folds, {kind}", found, metrics),
+            _detail_table(f"Every probe on {kind} tasks", found, probes),
+            _detail_table(
+                f"Every metric of the first probe on {kind} tasks, means over folds", found, metrics
+            ),
         ]
     return tables
 
