@@ -48,6 +48,7 @@ def open_folder(settings: FolderCorpus) -> Corpus:
         settings.evaluation_fraction,
         root,
     )
+    pools = _read_pools(settings, root, keys, splits, notices)
     training = frozenset(track for track, split in splits.items() if split == "train")
     labels = {
         source: read_labels(source, root, settings.table(source), keys, training, notices)
@@ -60,6 +61,7 @@ def open_folder(settings: FolderCorpus) -> Corpus:
             split=splits[track],
             title=path.stem,
             label=groups.get(track, ""),
+            pool=pools.get(track, ""),
         )
         for track, path in paths.items()
     ]
@@ -134,22 +136,53 @@ def _read_groups(settings: FolderCorpus, root: Path, keys: Keys, notices: list[s
     """Track id -> group, for the tracks that have one."""
     if settings.groups is None:
         return {}
-    path = root / settings.groups
-    groups: dict[str, str] = {}
+    return _read_words(root / settings.groups, "track", "group", keys, notices)
+
+
+def _read_words(path: Path, column: str, word: str, keys: Keys, notices: list[str]) -> dict[str, str]:
+    """Track id -> the one word that a table says of it."""
+    words: dict[str, str] = {}
     tally = Tally(path)
-    for place, (key, group) in read_table(path, ("track", "group")):
-        row = tally.row_of(key, place, keys)
+    for place, (key, text) in read_table(path, (column, word)):
+        row = tally.row_of(key, place, keys, column)
         if row is None:
             continue
         track = keys.tracks[row]
-        if not group:
-            raise DataError(f"{place}: column 'group' is empty")
-        if groups.setdefault(track, group) != group:
+        if not text:
+            raise DataError(f"{place}: column '{word}' is empty")
+        if words.setdefault(track, text) != text:
             raise DataError(
-                f"{place}: '{track}' is in group '{groups[track]}' already; a track has one group"
+                f"{place}: '{track}' is in {word} '{words[track]}' already; a track has one {word}"
             )
     tally.close(keys, notices)
-    return groups
+    return words
+
+
+def _read_pools(
+    settings: FolderCorpus, root: Path, keys: Keys, splits: Mapping[str, str], notices: list[str]
+) -> dict[str, str]:
+    """Track id -> pool.
+
+    Raises:
+        DataError: Where a training track is in no pool of the recipe, or a pool has none.
+    """
+    if settings.pools is None:
+        return {}
+    path, shares = root / settings.pools.path, settings.pools.shares
+    pools = _read_words(path, settings.pools.track, settings.pools.column, keys, notices)
+    training = [track for track, split in splits.items() if split == "train"]
+    for track in training:
+        if pools.get(track) not in shares:
+            found = f"in pool '{pools[track]}'" if track in pools else "in no pool"
+            raise DataError(
+                f"{path}: '{track}' is {found}, corpus.pools.shares has {', '.join(shares)}; correct either"
+            )
+    empty = sorted(set(shares) - {pools[track] for track in training})
+    if empty:
+        raise DataError(
+            f"{path}: no training track is in pool '{empty[0]}'; remove it from corpus.pools.shares"
+        )
+    return pools
 
 
 def _audio_fingerprint(root: Path, tracks: Sequence[Track]) -> str:
@@ -165,13 +198,15 @@ def _audio_fingerprint(root: Path, tracks: Sequence[Track]) -> str:
     return fingerprint([FORMAT_VERSION, str(root.resolve()), audio])
 
 
-def _table_states(settings: FolderCorpus, root: Path) -> tuple[dict[str, Any], str | None]:
+def _table_states(settings: FolderCorpus, root: Path) -> list[Any]:
     """Change with a table's bytes and the names of its columns."""
     tables = {}
     for source in sorted(settings.tables):
         table = settings.table(source)
         tables[str(source)] = [_sha256(root / table.path), table.model_dump(exclude={"path"})]
-    return tables, _sha256(root / settings.groups) if settings.groups else None
+    states = [tables, _sha256(root / settings.groups) if settings.groups else None]
+    pools = settings.pools  # whose shares change nothing that is prepared
+    return [*states, [_sha256(root / pools.path), pools.track, pools.column]] if pools else states
 
 
 def _sha256(path: Path) -> str:

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kerasrep.corpora import open_corpus
 from kerasrep.corpora.base import Corpus
 from kerasrep.corpora.mending import Join, mend
@@ -45,7 +47,7 @@ from kerasrep.runtime.run_log import event, run_log
 from kerasrep.sources.target_files import save_targets
 from kerasrep.sources.targets import build_targets
 from kerasrep.storage.folder_lock import in_turn
-from kerasrep.storage.run_directory import PreparedDirectory, home, write_json, write_text
+from kerasrep.storage.run_directory import PreparedDirectory, home, write_arrays, write_json, write_text
 from kerasrep.storage.tables import write_table
 
 FORMAT_VERSION = 4
@@ -185,6 +187,7 @@ def _build(
     event("decoded", **_decoded(shards))
     _write_skipped(directory, corpus, shards)
     _write_tracks(directory, corpus, shards)
+    _write_pools(directory, corpus, shards)
     train_ids = shards.index.track_ids[shards.index.rows("train")].tolist()
     labels = LabelsInUse(corpus.labels, shards.index.track_ids.tolist())
     targets = targets_by_source(
@@ -313,6 +316,12 @@ def _write_tracks(directory: PreparedDirectory, corpus: Corpus, shards: WrittenS
             fields = (track.track_id, track.split, track.title, track.artist, track.label)
             lines.append("\t".join(" ".join(field.split()) for field in fields))
     write_text(directory.tracks, "\n".join(lines) + "\n")
+
+
+def _write_pools(directory: PreparedDirectory, corpus: Corpus, shards: WrittenShards) -> None:
+    pools = {track.track_id: track.pool for track in corpus.tracks}
+    if any(pools.values()):
+        write_arrays(directory.pools, {"pool": np.array([pools[t] for t in shards.index.track_ids.tolist()])})
 
 
 def _check_labels(recipe: Recipe, corpus: Corpus) -> None:

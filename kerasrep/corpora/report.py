@@ -118,10 +118,12 @@ def _overlap_lines(both: Mapping[str, Mapping[str, int]]) -> list[str]:
     if len(both) < 2:
         return []
     names = list(both)
-    lines = ["tracks labelled by both:", "    " + " " * 8 + "".join(f"{name:>9}" for name in names)]
+    width = max(8, *map(len, names))
+    head = "".join(f" {name:>{width}}" for name in names)
+    lines = ["tracks labelled by both:", f"    {'':{width}}{head}"]
     for row, source in enumerate(names):
-        counts = "".join(f"{both[source][other]:9}" for other in names[: row + 1])
-        lines.append(f"    {source:8}{counts}")
+        counts = "".join(f" {both[source][other]:{width}}" for other in names[: row + 1])
+        lines.append(f"    {source:{width}}{counts}")
     return lines
 
 

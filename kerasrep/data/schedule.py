@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep import constants
+from kerasrep.data.pools import PoolSequence, TrackPools
 from kerasrep.recipe.base import TargetKind
 from kerasrep.recipe.schema import Recipe
 from kerasrep.sources.stretches import Stretches
@@ -124,6 +125,7 @@ class Schedule:
         track_samples: Int,
         n_steps: int,
         replicas: int = 1,
+        pools: TrackPools | None = None,
     ) -> None:
         """Draw the sources of all steps.
 
@@ -133,6 +135,7 @@ class Schedule:
             track_samples: int64 [tracks of the index], length of each.
             n_steps: Steps of the whole training.
             replicas: Parts that each batch is divided into.
+            pools: Shares of kinds of tracks; by default every track is as likely.
         """
         self.sources = recipe.sources
         self.joint = recipe.training.schedule == "joint"
@@ -155,7 +158,12 @@ class Schedule:
             drawn = rng.integers(len(self.sources), size=n_steps, dtype=np.int64)
             self.source_of_step = drawn.astype(np.int8)  # a million tracks make millions of steps
         self.uses_before = _uses_before(self.source_of_step, len(self.sources))
-        self._permutation = lru_cache(maxsize=2 * len(self.sources) + 2)(self._draw_permutation)
+        self._pools: dict[int, PoolSequence] = {}
+        if pools is not None:
+            streams = {JOINT: everything} | {n: e.rows for n, e in enumerate(self._examples)}
+            self._pools = {stream: PoolSequence(pools, rows) for stream, rows in streams.items()}
+        n_orders = (len(self.sources) + 1) * (len(pools.shares) if pools else 1)
+        self._permutation = lru_cache(maxsize=2 * n_orders)(self._draw_permutation)
 
     def plan(self, step: int, replica: int) -> Plan:
         """Plan of one step on one replica."""
@@ -244,18 +252,34 @@ class Schedule:
         return rows[left], rows[right]
 
     def _stream(self, stream: int, rows: Int, first: int, count: int) -> Int:
-        """Members `first` ... `first + count - 1` of the endless sequence of permutations of `rows`."""
+        """Members `first` ... `first + count - 1` of the endless sequence of permutations of `rows`.
+
+        With pools, each has a sequence of permutations of its own, and they take turns by their shares.
+        """
         places = np.arange(first, first + count, dtype=np.int64)
-        passes = places // len(rows)
+        if stream not in self._pools:
+            return self._permuted(stream, None, len(rows), places)
+        sequence = self._pools[stream]
+        pools, places = sequence.of(places)
         members = np.empty(count, np.int64)
-        for number in np.unique(passes).tolist():
-            chosen = passes == number
-            order = self._permutation(stream, number, len(rows))
-            members[chosen] = order[places[chosen] - number * len(rows)]
+        for pool, own in enumerate(sequence.members):
+            chosen = pools == pool
+            members[chosen] = own[self._permuted(stream, pool, len(own), places[chosen])]
         return members
 
-    def _draw_permutation(self, stream: int, number: int, size: int) -> NDArray[np.int32]:
-        rng = np.random.default_rng([self._seed, _DRAW_TRACKS, stream + 1, number])
+    def _permuted(self, stream: int, pool: int | None, size: int, places: Int) -> Int:
+        """Members at some places of the endless sequence of permutations of `size` of them."""
+        passes = places // size
+        members = np.empty(len(places), np.int64)
+        for number in np.unique(passes).tolist():
+            chosen = passes == number
+            order = self._permutation(stream, pool, number, size)
+            members[chosen] = order[places[chosen] - number * size]
+        return members
+
+    def _draw_permutation(self, stream: int, pool: int | None, number: int, size: int) -> NDArray[np.int32]:
+        key = [self._seed, _DRAW_TRACKS, stream + 1, number]
+        rng = np.random.default_rng(key if pool is None else [*key, pool + 1])
         return rng.permutation(size).astype(np.int32)  # two a source are kept
 
     def _starts(self, step: int, rows: Int) -> Int:

@@ -24,9 +24,10 @@ def describe_network(network: Network) -> str:
     """Text: parameters shared and per branch, and the layers of each group."""
     parameters = network.parameters()
     lines = [f"{network.strategy}: {sum(parameters.values()):,} parameters"]
+    names = {g: "shared part" if g == SHARED else f"branch and head of {g}" for g in parameters}
+    width = max(28, *map(len, names.values()))
     for group, count in parameters.items():
-        what = "shared part" if group == SHARED else f"branch and head of {group}"
-        lines.append(f"  {what:<28} {count:>10,}  {' '.join(_levels(network, group))}")
+        lines.append(f"  {names[group]:<{width}} {count:>10,}  {' '.join(_levels(network, group))}")
     return "\n".join(lines)
 
 

@@ -69,13 +69,15 @@ class Pools(Settings):
 
     Attributes:
         path: CSV, TSV or Parquet table of the tracks, relative to the corpus's root unless absolute.
-        column: Of the table: which pool a track is in.
+        track: Name of the column of tracks.
+        column: Name of the column that says which pool a track is in.
         shares: Pool -> share of the tracks drawn; they sum to 1.
     """
 
     path: PathText
+    track: PathText = "track"
     column: PathText = "pool"
-    shares: Annotated[dict[str, Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
+    shares: Annotated[dict[str, Annotated[float, Field(gt=0, le=1)]], Field(min_length=1, max_length=100)]
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> Pools:

@@ -242,6 +242,8 @@ def _allowed(schema: _Schema) -> str:  # noqa: PLR0911
         case "null":
             return "null"
         case "array":
+            if fixed := schema.get("prefixItems"):  # a range: as many as there are, all alike
+                return f"a list of {len(fixed)}, each {_allowed(fixed[0])}"
             item = _allowed(schema["items"])
             return f"a list ({'at least one; ' if schema.get('minItems') else ''}each {item})"
         case "string":

@@ -71,6 +71,11 @@ class AudioSettings(Settings):
     """Rates, lengths and mel geometry; defaults are the paper's.
 
     Attributes:
+        sample_rate_hz: All audio is resampled to this rate.
+        segment_seconds: Length of what the network embeds at once.
+        fft_samples: Length of an STFT frame; even.
+        hop_samples: From one STFT frame to the next.
+        n_mels: Mel bands.
         decoder: `soundfile`, or `tensorflow-io` for files whose header soundfile has accepted.
     """
 
@@ -242,7 +247,15 @@ class ExportSettings(Settings):
 
 
 class Recipe(Settings):
-    """One experiment."""
+    """One experiment.
+
+    Attributes:
+        name: Of the run and of its export.
+        strategy: How much of the network the sources share.
+        sources: What is learnt; two or more, except for `ss-r`.
+        tasks: Downstream tasks of one's own, which `kerasrep-evaluate` can read.
+        seed: Draws weights, crops and the order of tracks.
+    """
 
     name: FileName
     strategy: StrategyName

@@ -249,7 +249,9 @@ class Trainer:
 
     def _train(self) -> None:
         replicas, samples = self.execution.replicas, self.data.index.samples
-        schedule = Schedule(self.recipe, self.data.train.by_source, samples, self.n_steps, replicas)
+        schedule = Schedule(
+            self.recipe, self.data.train.by_source, samples, self.n_steps, replicas, self.data.pools
+        )
         sizes = [self.data.sizes[source] for source in self.recipe.sources]
         step = Step(self.recipe, self.network, self.states, sizes, self.n_steps, self.execution.xla)
         loop = Loop(schedule, self.data.index, step, self.execution, self.epoch_steps)

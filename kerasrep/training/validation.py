@@ -215,5 +215,5 @@ def _mean_target(
 def _require_labels(source: str, count: int, split: str) -> None:
     if not count:
         raise DataError(
-            f"sources: no crop of the {split} tracks overlaps a label of '{source}'; see the times in its table"
+            f"sources: no crop of the {split} tracks overlaps a label of '{source}'; see its table's times"
         )
