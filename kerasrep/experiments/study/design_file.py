@@ -6,16 +6,13 @@ s1 ... s8 are 0 or 1: self, bpm, year, taste, tag, lyrics, cdr_tag, artist. `arc
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from kerasrep import constants
 from kerasrep.errors import DataError
 from kerasrep.experiments.study.cells import Cell
-from kerasrep.storage.run_directory import write_text
-from kerasrep.storage.tables import read_rows
+from kerasrep.storage.tables import read_rows, write_table
 
 COLUMNS = (*(f"s{number}" for number in range(1, len(constants.SOURCES) + 1)), "arc", "n")
 ARCS = dict(enumerate(constants.STRATEGIES[1:], start=1))
@@ -44,13 +41,9 @@ def read_design(path: Path) -> list[Cell]:
 
 def write_design(path: Path, cells: Sequence[Cell]) -> None:
     """Write multi-source runs in the same form, in their order."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
     arcs = {strategy: arc for arc, strategy in ARCS.items()}
-    for cell in cells:
-        writer.writerow([*cell.presence(constants.SOURCES), arcs[cell.strategy], len(cell.sources)])
-    write_text(path, text.getvalue())
+    rows = [[*cell.presence(constants.SOURCES), arcs[cell.strategy], len(cell.sources)] for cell in cells]
+    write_table(path, COLUMNS, rows)
 
 
 def _cell(place: str, fields: Sequence[str]) -> Cell:
