@@ -77,9 +77,9 @@ class Summary:
                 f"{row.best_epoch:6d}"
             )
         behind = [row.source for row in self.rows if not row.learnt]
+        beaten = f"{len(self.rows) - len(behind)} of {len(self.rows)} sources beat the baseline"
         lines.append(
-            f"{len(self.rows) - len(behind)} of {len(self.rows)} sources beat the baseline, the best constant "
-            "prediction" + (f"; not {', '.join(behind)}" if behind else "")
+            f"{beaten}, the best constant prediction" + (f"; not {', '.join(behind)}" if behind else "")
         )
         return "\n".join(lines)
 
