@@ -47,6 +47,8 @@ REQUIREMENTS = [
     # 0.14.5 is the first for SciPy 1.16; 0.15.0 was tried with NumPy 1.26 and pandas 3.
     "statsmodels>=0.14.5,<0.16",
     "threadpoolctl>=3.5",
+    # Tags inside audio files; pure Python.
+    "mutagen>=1.46",
 ]
 
 EXTRAS = {

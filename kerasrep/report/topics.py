@@ -15,6 +15,8 @@ from kerasrep.storage.run_directory import PreparedDirectory, write_json, write_
 TEXT_TERMS = 10
 LINE_CHARACTERS = 110
 NAME_CHARACTERS = 40
+#: What classes, labels, numbers and vectors have, by their kind.
+_NOUNS = {"classes": "of them", "labels": "of them", "number": "value", "vector": "values"}
 
 
 def write_topics(directory: PreparedDirectory, report: Report) -> None:
@@ -50,8 +52,17 @@ def _headline(about: Mapping[str, Any]) -> str:
         return f"left out, {about['left_out']}"
     size, asked = about["size"], about["requested_size"]
     fewer = f" ({asked} asked for; the labels have no more dimensions)" if size < asked else ""
+    if about["model"] in _NOUNS:
+        return f"{about['model']}, {size} {_NOUNS[about['model']]}{_terms(about.get('terms', ()))}"
     what = "topic" if "topics" in about else "component"
     return f"{about['model']}, {size} {what}{'' if size == 1 else 's'}{fewer}"
+
+
+def _terms(terms: Sequence[str]) -> str:
+    """The first names of classes or labels."""
+    shown = [shortened(term, NAME_CHARACTERS) for term in terms[:TEXT_TERMS]]
+    more = ", ..." if len(terms) > TEXT_TERMS else ""
+    return f": {', '.join(shown)}{more}" if shown else ""
 
 
 def _details(about: Mapping[str, Any]) -> list[str]:
