@@ -6,6 +6,7 @@ The report of `targets.build_targets` is written three times: as JSON for progra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 from kerasrep.report.topics_picture import Report, by_share, draw_topics, shortened
@@ -94,20 +95,15 @@ def _topic_lines(topics: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _wrapped(head: str, parts: Sequence[str]) -> list[str]:
-    """Parts separated by commas, lines after the first indented as far as the head reaches."""
-    lines, line = [], head
-    for number, part in enumerate(parts):
-        piece = part + ("," if number < len(parts) - 1 else "")
-        if len(line) + len(piece) + 1 > LINE_CHARACTERS and line.strip():
-            lines.append(line.rstrip())
-            line = " " * len(head)
-        line += piece + " "
-    return [*lines, line.rstrip()]
+    """Parts separated by commas, never broken; lines after the first are indented as far as the head."""
+    text, indent = ", ".join(part.replace(" ", "\xa0") for part in parts), " " * len(head)
+    lines = wrap(text, LINE_CHARACTERS, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False)
+    return [line.replace("\xa0", " ") for line in lines]
 
 
 def _component_lines(components: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         f"  component {number:3}  {component['weight']:6.1%}  mean {component['mean']:.5g}, "
-        f"deviation {component['deviation']:.3g}"
+        f"standard deviation {component['deviation']:.3g}"
         for number, component in enumerate(components)
     ]

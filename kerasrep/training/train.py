@@ -62,7 +62,7 @@ def train(
         say: Prints a line for people.
 
     Returns:
-        Scores of all sources before and after training, beside those of the mean target.
+        Scores of all sources before and after training, beside those of the best constant prediction.
 
     Raises:
         KerasrepError: See `Loop.run`, `choose_execution`, `TrainingData.open` and `check_run`.
@@ -350,7 +350,7 @@ class Trainer:
         return network_of(self.recipe, self.data.sizes, scaler)
 
     def summary(self) -> Summary:
-        """Scores before training and of the state that is kept, beside those of the mean target."""
+        """Scores before training and of the state that is kept, beside the best constant prediction's."""
         history, rows = self.progress.history, []
         for source in self.recipe.sources:
             best = history[choice_of(source, self.progress.best).epoch]

@@ -7,8 +7,6 @@ name, 0 or 1, beside those. Other columns are ignored.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,8 +14,7 @@ from kerasrep import constants
 from kerasrep.errors import DataError
 from kerasrep.experiments.study.cells import Cell
 from kerasrep.recipe.base import in_order
-from kerasrep.storage.run_directory import write_text
-from kerasrep.storage.tables import read_rows
+from kerasrep.storage.tables import read_rows, write_table
 
 #: Column -> source.
 PUBLISHED = {f"s{number}": source for number, source in enumerate(constants.SOURCES, start=1)}
@@ -52,14 +49,12 @@ def read_design(path: Path, sources: Sequence[str] = constants.SOURCES) -> list[
 
 def write_design(path: Path, cells: Sequence[Cell]) -> None:
     """Write multi-source runs in the same form, in their order."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
     columns = _columns([source for cell in cells for source in cell.sources])
-    writer.writerow([*columns, "arc", "n"])
     arcs = {strategy: arc for arc, strategy in ARCS.items()}
-    for cell in cells:
-        writer.writerow([*cell.presence(list(columns.values())), arcs[cell.strategy], len(cell.sources)])
-    write_text(path, text.getvalue())
+    rows = [
+        [*cell.presence(list(columns.values())), arcs[cell.strategy], len(cell.sources)] for cell in cells
+    ]
+    write_table(path, [*columns, "arc", "n"], rows)
 
 
 def _columns(sources: Sequence[str]) -> dict[str, str]:
