@@ -115,24 +115,24 @@ def _run(
 def _make(study: Study, folder: StudyFolder, runs: list[PlannedRun], ray: str | None) -> None:
     """Make the runs that are not done, here or on a cluster."""
     from kerasrep.experiments.study.live import Display, summary
-    from kerasrep.experiments.study.on_ray import crew_on
-    from kerasrep.experiments.study.pool import Crew
-    from kerasrep.experiments.study.processes import Processes, make_slots
+    from kerasrep.experiments.study.processes import RunMaker, make_slots, pool_on
     from kerasrep.experiments.study.running import finished, make_runs
-    from kerasrep.runtime.cluster.connection import connect
+    from kerasrep.runtime.pool.base import Pool
+    from kerasrep.runtime.pool.cluster import connect
+    from kerasrep.runtime.pool.local import LocalPool
 
     done = len(finished(folder, runs))
     with contextlib.ExitStack() as stack:
-        crew: Crew
+        pool: Pool[Path]
         if ray is None or done == len(runs):
-            crew, address = Processes(make_slots(study.recipe.workers)), None
+            pool, address = LocalPool([RunMaker(slot) for slot in make_slots(study.recipe.workers)]), None
         else:
             cluster = stack.enter_context(connect(ray))
-            crew = stack.enter_context(crew_on(cluster, folder, runs, study.recipe.workers))
+            pool = stack.enter_context(pool_on(cluster, folder, runs, study.recipe.workers))
             address = cluster.address
-        console.say(f"{study.recipe.name}: {len(runs)} runs, {done} done already, {crew.size} at once")
+        console.say(f"{study.recipe.name}: {len(runs)} runs, {done} done already, {pool.size} at once")
         with Display() as display:
-            progress = make_runs(folder, study, runs, crew, display, address)
+            progress = make_runs(folder, study, runs, pool, display, address)
     console.say(summary(progress))
 
 

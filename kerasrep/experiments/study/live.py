@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from kerasrep.experiments.study.pool import Progress
+from kerasrep.experiments.study.schedule import Progress
 from kerasrep.runtime.console import LINE_SECONDS, clock, is_quiet, say
 
 if TYPE_CHECKING:

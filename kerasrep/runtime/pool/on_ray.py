@@ -1,19 +1,20 @@
-"""One function at work on all nodes: tasks go out, results come back, what a lost node had is done again."""
+"""A pool of all nodes of a Ray cluster: what a lost node had is done again by others."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from kerasrep.errors import KerasrepError, RunError
-from kerasrep.runtime.cluster.connection import Cluster, Node, import_ray
-from kerasrep.runtime.cluster.nodes import FACTS_SECONDS, Inspector, Shared, on
+from kerasrep.runtime.pool.base import Answer, Lost, Task
+from kerasrep.runtime.pool.cluster import Cluster, Node, import_ray
+from kerasrep.runtime.pool.nodes import FACTS_SECONDS, Inspector, Shared, await_file, check_missing, on
 
 #: Tasks that a worker holds: one in hand, and the next.
 TASKS_AHEAD = 2
@@ -28,8 +29,8 @@ RECRUIT_SECONDS = 5.0
 NO_NODE_SECONDS = 60.0
 #: How long workers may take to begin while none is at work; a cluster that others use may have no room.
 BEGIN_SECONDS = 300.0
-
-Task = TypeVar("Task")
+#: Threads of a worker's process that answer while another is at a task (Ray's concurrency groups).
+_BESIDE = "beside"
 
 
 @dataclass(frozen=True)
@@ -57,36 +58,27 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Lost:
-    """Workers died over a task, again and again.
-
-    Attributes:
-        deaths: How many.
-    """
-
-    deaths: int
-
-
-@dataclass(frozen=True)
 class Plan:
     """What workers are and do.
 
     Attributes:
-        places: The workers of a node.
-        build: Called on the node, once a worker, with its place, its host and `arguments`; gives the
-            function that does a task. Raises KerasrepError where it cannot.
+        build: Called on the node, once a worker, with its place and `arguments`; gives the function that does
+            a task. Raises KerasrepError where it cannot.
         arguments: Anything that can be sent.
         shared: What the nodes must see.
+        places: The workers of a node; by default those of `places_of`.
         ahead: Tasks that a worker holds.
         losses: Deaths of workers over one task, after which it is given up.
+        most: Tasks at once; by default as many as there are workers.
     """
 
-    places: Callable[[Node], list[Place]]
-    build: Callable[..., Callable[[Any], Any]]
+    build: Callable[..., Callable[[Any], Answer]]
     arguments: tuple[Any, ...]
     shared: Shared
+    places: Callable[[Node], list[Place]] = field(default_factory=lambda: places_of)
     ahead: int = TASKS_AHEAD
     losses: int = MAX_LOSSES
+    most: int | None = None
 
 
 class Worker:
@@ -97,53 +89,61 @@ class Worker:
         os.environ.update(place.environment())
         try:
             plan.shared.enter(host)
-            self._work = plan.build(place, host, *plan.arguments)
+            self._work = plan.build(place, *plan.arguments)
         except KerasrepError as error:
             return str(error)
         return None
 
-    def work(self, task: Any) -> tuple[Any, str | None]:
-        """Do a task; gives the result, or the line that says why there is none."""
+    def work(self, task: Any) -> Answer | str:
+        """Do a task; gives the answer, or the line that says why there is none."""
         try:
-            return self._work(task), None
+            return self._work(task)
         except KerasrepError as error:
-            return None, str(error)
+            return str(error)
+
+    def stop(self, number: int) -> None:
+        """Send a signal to the process that does the task, where the function can (see `local.Worker`)."""
+        self._work.stop(number)  # type: ignore[attr-defined]
 
 
-@dataclass
-class _Member:
+@dataclass(eq=False)
+class _Given(Generic[Task]):
+    """A task that has not ended, and the deaths of workers over it."""
+
+    task: Task
+    deaths: int = 0
+
+
+@dataclass(eq=False)
+class _Member(Generic[Task]):
     """A worker as this process sees it; `tasks` holds what it was given, in order."""
 
     actor: Any
-    node: str
+    node: Node
     beginning: Any
     ready: bool = False
-    tasks: dict[Any, int] = field(default_factory=dict)
+    tasks: dict[Any, _Given[Task]] = field(default_factory=dict)
 
 
-class Workers(Generic[Task]):
-    """Workers on all nodes of a cluster, those that join later as well; close them when done.
+class RayPool(Generic[Task]):
+    """Workers on all nodes of a cluster, those that join later as well; see `base.Pool`. Close it when done.
 
     Args:
         cluster: Where.
-        plan: What they do.
+        plan: What workers do.
     """
 
     def __init__(self, cluster: Cluster, plan: Plan) -> None:
         self._cluster, self._plan, self._ray = cluster, plan, import_ray()
-        self._members: list[_Member] = []
+        self._members: list[_Member[Task]] = []
         self._inspector = Inspector()
         self._false_starts: dict[str, int] = {}
-        self._given: dict[int, Task] = {}
-        self._deaths: dict[int, int] = {}
-        self._queue = deque[int]()  # of those given, what no worker has
-        self._numbers = itertools.count()
+        self._unfinished = 0
+        self._queue = deque[_Given[Task]]()  # what no worker has
         self._recruited_seconds = -RECRUIT_SECONDS
         self._worked_seconds = time.monotonic()
-        #: Workers that were lost so far.
-        self.lost = 0
 
-    def __enter__(self) -> Workers[Task]:
+    def __enter__(self) -> RayPool[Task]:
         """Nothing more to do."""
         return self
 
@@ -153,74 +153,82 @@ class Workers(Generic[Task]):
             self._kill(member)
         self._members.clear()
 
-    def __len__(self) -> int:
-        """Workers that are ready."""
-        return sum(member.ready for member in self._members)
+    @property
+    def size(self) -> int:
+        """Workers that all nodes have room for, as many as may be busy."""
+        there = sum(len(self._plan.places(node)) for node in self._cluster.nodes())
+        return there if self._plan.most is None else min(there, self._plan.most)
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Answer | Lost]]:
         """Do tasks; those that a lost worker had are done by others.
 
         Args:
             tasks: Drawn as they are needed.
 
         Raises:
-            RunError: Where a node differs from this one, no node is left, or the cluster does not answer.
+            RunError: See `results`.
 
         Yields:
-            Each task once, with its result or `Lost`, in the order they were finished.
+            Each task once, with its answer or `Lost`, in the order they were finished.
         """
         source, exhausted = iter(tasks), False
         while True:
-            self.keep_up()
-            while not exhausted and self.room():
+            while not exhausted and self.room() > 0:
                 try:
                     self.give(next(source))
                 except StopIteration:
                     exhausted = True
-            if exhausted and not self._given:
+            if exhausted and not self._unfinished:
                 return
             yield from self.results()
 
-    def keep_up(self) -> None:
-        """See whether the cluster is there, and who has come; to be called every now and then.
-
-        Raises:
-            RunError: Where a node differs from this one, or the cluster does not answer.
-        """
-        self._cluster.check()
-        self._recruit()  # nobody, while the head is silent
-
     def room(self) -> int:
         """Tasks that workers can take now."""
-        return sum(self._plan.ahead - len(m.tasks) for m in self._members if m.ready) - len(self._queue)
+        free = sum(self._plan.ahead - len(m.tasks) for m in self._members if m.ready) - len(self._queue)
+        return free if self._plan.most is None else min(free, self._plan.most - self._unfinished)
 
     def give(self, task: Task) -> None:
         """Have a task done; wait until there is room, or it lies here."""
-        number = next(self._numbers)
-        self._given[number] = task
-        self._queue.append(number)
+        self._unfinished += 1
+        self._queue.append(_Given(task))
         self._hand_out()
 
-    def results(self) -> Iterator[tuple[Task, Any]]:
-        """Tasks that have ended meanwhile, with their results or `Lost`; waits a little for one.
+    def results(self) -> Iterator[tuple[Task, Answer | Lost]]:
+        """Tasks that have ended meanwhile, with their answers or `Lost`; waits a little for one.
 
         Raises:
-            RunError: Where a task has, or no node is left.
+            RunError: Where a task has failed, a node differs from this one or does not see the same files, no
+                node is left, or the cluster does not answer.
         """
+        self._cluster.check()
+        self._recruit()  # nobody, while the head is silent
         self._hand_out()
         for member, reference in self._wait():
-            for number, result in self._collect(member, reference):
-                yield self._given.pop(number), result
+            for given, answer in self._collect(member, reference):
+                self._unfinished -= 1
+                yield given.task, answer
+
+    def stop(self, grace_seconds: float) -> None:
+        """End all tasks; what does not end in time ends with its worker."""
+        deadline = time.monotonic() + grace_seconds
+        self._unfinished -= len(self._queue)
+        self._queue.clear()
+        for member in self._members if self._unfinished and self._cluster.answers() else ():
+            member.actor.stop.options(concurrency_group=_BESIDE).remote(int(signal.SIGTERM))
+        with contextlib.suppress(RunError):  # they end by themselves when their workers do
+            while self._unfinished and self._cluster.answers() and time.monotonic() < deadline:
+                for _ in self.results():
+                    pass
 
     def _hand_out(self) -> None:
         while self._queue:
             free = [m for m in self._members if m.ready and len(m.tasks) < self._plan.ahead]
             if not free:
                 return
-            member, number = min(free, key=lambda m: len(m.tasks)), self._queue.popleft()
-            member.tasks[member.actor.work.remote(self._given[number])] = number
+            member, given = min(free, key=lambda m: len(m.tasks)), self._queue.popleft()
+            member.tasks[member.actor.work.remote(given.task)] = given
 
-    def _wait(self) -> list[tuple[_Member, Any]]:
+    def _wait(self) -> list[tuple[_Member[Task], Any]]:
         """What has come back; a little later, where nothing has.
 
         Raises:
@@ -246,7 +254,7 @@ class Workers(Generic[Task]):
             what = "no node had room for a worker, or could start one,"
         return f"--ray: {what} for {limit:.0f} s; what is done is kept: the same command goes on later"
 
-    def _collect(self, member: _Member, reference: Any) -> Iterator[tuple[int, Any]]:
+    def _collect(self, member: _Member[Task], reference: Any) -> Iterator[tuple[_Given[Task], Answer | Lost]]:
         exceptions = self._ray.exceptions
         try:
             value = self._ray.get(reference, timeout=FACTS_SECONDS)
@@ -255,64 +263,57 @@ class Workers(Generic[Task]):
             return
         except exceptions.RayTaskError as error:
             reason = " ".join(str(error.cause or error).split())[:300]
-            raise RunError(f"--ray: a worker on node {member.node} failed ({reason})") from error
+            raise RunError(f"--ray: a worker on node {member.node.id} failed ({reason})") from error
+        if isinstance(value, str):
+            raise RunError(value)
         if reference == member.beginning:
-            if value is not None:
-                raise RunError(value)
             member.ready = True
             return
-        result, reason = value
-        if reason is not None:
-            raise RunError(reason)
-        yield member.tasks.pop(reference), result
+        check_missing(member.node.address, value.missing)
+        if value.written is not None:
+            await_file(value.written, member.node.address)
+        yield member.tasks.pop(reference), value
 
-    def _lose(self, member: _Member) -> Iterator[tuple[int, Any]]:
+    def _lose(self, member: _Member[Task]) -> Iterator[tuple[_Given[Task], Lost]]:
         """A worker is gone: others do what it had; the task it was at may be to blame."""
         self._members.remove(member)
         self._kill(member)
-        self.lost += 1
         if not member.ready:
-            self._false_starts[member.node] = self._false_starts.get(member.node, 0) + 1
-        for place, number in enumerate(member.tasks.values()):
-            deaths = self._deaths[number] = self._deaths.get(number, 0) + (place == 0)
-            if deaths >= self._plan.losses:
-                yield number, Lost(deaths)
+            self._false_starts[member.node.id] = self._false_starts.get(member.node.id, 0) + 1
+        for place, given in enumerate(member.tasks.values()):
+            given.deaths += place == 0
+            if given.deaths >= self._plan.losses:
+                yield given, Lost(given.deaths)
             else:
-                self._queue.append(number)
+                self._queue.append(given)
 
     def _recruit(self) -> None:
-        """Workers for nodes that have too few."""
-        if time.monotonic() - self._recruited_seconds < RECRUIT_SECONDS:
-            return
-        nodes = self._fit(self._cluster.nodes())
-        for node in nodes:
-            places = self._plan.places(node)
-            for place in places[sum(m.node == node.id for m in self._members) :]:
-                self._members.append(self._start(node, place))
-        self._recruited_seconds = time.monotonic()
-
-    def _start(self, node: Node, place: Place) -> _Member:
-        actor = (
-            self._ray.remote(Worker)
-            .options(num_cpus=place.cpus, num_gpus=place.gpus, scheduling_strategy=on(node))
-            .remote()
-        )
-        return _Member(actor, node.id, actor.begin.remote(node.address, place, self._plan))
-
-    def _fit(self, nodes: list[Node]) -> list[Node]:
-        """Those that take workers, can start them, and have the same packages as here.
+        """Workers for nodes that have too few.
 
         Raises:
-            RunError: Where one has other packages.
+            RunError: Where a node has other packages.
         """
-        wanted = [
+        if time.monotonic() - self._recruited_seconds < RECRUIT_SECONDS:
+            return
+        nodes = [
             node
-            for node in nodes
+            for node in self._cluster.nodes()
             if self._false_starts.get(node.id, 0) < MAX_FALSE_STARTS and self._plan.places(node)
         ]
-        return self._inspector.fit(wanted)
+        for node in self._inspector.fit(nodes):
+            there = sum(member.node.id == node.id for member in self._members)
+            self._members += [self._start(node, place) for place in self._plan.places(node)[there:]]
+        self._recruited_seconds = time.monotonic()
 
-    def _kill(self, member: _Member) -> None:
+    def _start(self, node: Node, place: Place) -> _Member[Task]:
+        actor = (
+            self._ray.remote(concurrency_groups={_BESIDE: 1})(Worker)
+            .options(num_cpus=place.cpus, num_gpus=place.gpus, scheduling_strategy=on(node.id))
+            .remote()
+        )
+        return _Member(actor, node, actor.begin.remote(node.address, place, self._plan))
+
+    def _kill(self, member: _Member[Task]) -> None:
         with contextlib.suppress(Exception):  # it may be dead, or the cluster be
             if self._cluster.answers():
                 self._ray.kill(member.actor)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Literal
 
 from kerasrep.errors import RunError
 from kerasrep.experiments.study.failures import note_failure
-from kerasrep.experiments.study.job import RunFolder, StudyFolder
+from kerasrep.experiments.study.job import StudyFolder
 from kerasrep.experiments.study.plan import PlannedRun
+from kerasrep.experiments.study.processes import GRACE_SECONDS, Ended
+from kerasrep.runtime.pool.base import Answer, Lost, Pool
 from kerasrep.runtime.run_log import event
 from kerasrep.runtime.stop_requests import stop_requests
 
@@ -20,45 +23,7 @@ State = Literal["waiting", "running", "done", "failed"]
 
 #: How often a run is made again whose worker was lost; that is nobody's failure.
 MAX_LOSSES = 3
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The end of a run's process.
-
-    Attributes:
-        name: Of the run.
-        code: Exit code; `None` where the process was lost with its machine.
-        reason: Why it failed.
-    """
-
-    name: str
-    code: int | None
-    reason: str = ""
-
-
-class Crew(Protocol):
-    """Who makes runs: processes of this machine, or of others."""
-
-    @property
-    def size(self) -> int:
-        """How many at once."""
-
-    def room(self) -> int:
-        """How many can be started now."""
-
-    def start(self, run: RunFolder) -> None:
-        """Start the process of a run."""
-
-    def ended(self) -> Iterable[Ended]:
-        """What has ended meanwhile; waits a little.
-
-        Raises:
-            RunError: Where nobody is left.
-        """
-
-    def end(self) -> None:
-        """End all processes; they have time to save their state."""
+LOST = Ended(None, "its worker died, or the node did")
 
 
 @dataclass
@@ -96,12 +61,12 @@ class Stopped(RunError):  # noqa: N818 (it is not an error that the user made)
         self.exit_code = 128 + number
 
 
-class Pool:
+class Schedule:
     """Makes the runs of a study.
 
     Args:
         folder: Of the study.
-        crew: Who makes them.
+        pool: Who makes them; its tasks are the folders of runs.
         retries: How often a run that failed is tried again.
         listener: Told whenever a state changes, with one line of what happened or none.
     """
@@ -109,11 +74,11 @@ class Pool:
     def __init__(
         self,
         folder: StudyFolder,
-        crew: Crew,
+        pool: Pool[Path],
         retries: int,
         listener: Callable[[Progress, str], None],
     ) -> None:
-        self._folder, self._crew, self._retries, self._listener = folder, crew, retries, listener
+        self._folder, self._pool, self._retries, self._listener = folder, pool, retries, listener
         self._losses: dict[str, int] = {}
 
     def run(self, runs: Sequence[PlannedRun], done: Sequence[str]) -> Progress:
@@ -124,24 +89,24 @@ class Pool:
             RunError: Where nobody is left to make them.
         """
         states: dict[str, State] = {run.name: "done" if run.name in done else "waiting" for run in runs}
-        progress = Progress(states, self._crew.size)
+        progress = Progress(states, self._pool.size)
         queue = [run for run in runs if run.name not in done]
         by_name = {run.name: run for run in runs}
         with stop_requests() as request:
             try:
                 while queue or progress.names("running"):
                     self._fail_hopeless(queue, progress)
-                    while self._crew.room() > 0 and (ready := self._next(queue, progress)) is not None:
+                    while self._pool.room() > 0 and (ready := self._next(queue, progress)) is not None:
                         queue.remove(ready)
                         self._start(ready, progress)
-                    for ended in self._crew.ended():
-                        self._take(by_name[ended.name], ended, queue, progress)
+                    for root, answer in self._pool.results():
+                        self._take(by_name[root.name], answer, queue, progress)
                     if request.number:
                         raise Stopped(request.number)
-                    progress.slots = self._crew.size
+                    progress.slots = self._pool.size
                     self._listener(progress, "")
             finally:
-                self._crew.end()
+                self._pool.stop(GRACE_SECONDS)
         return progress
 
     def _next(self, queue: list[PlannedRun], progress: Progress) -> PlannedRun | None:
@@ -158,14 +123,17 @@ class Pool:
                 self._settle(run, "failed", f"needs {lost[0]}, which failed", progress)
 
     def _start(self, run: PlannedRun, progress: Progress) -> None:
-        self._crew.start(self._folder.run(run.name))
+        self._pool.give(self._folder.run(run.name).root.absolute())
         progress.states[run.name] = "running"
         progress.began[run.name] = time.monotonic()
         event("run_began", run=run.name)
         self._listener(progress, "")
 
-    def _take(self, run: PlannedRun, ended: Ended, queue: list[PlannedRun], progress: Progress) -> None:
+    def _take(
+        self, run: PlannedRun, answer: Answer | Lost, queue: list[PlannedRun], progress: Progress
+    ) -> None:
         seconds = time.monotonic() - progress.began.pop(run.name)
+        ended = LOST if isinstance(answer, Lost) else answer.value
         if ended.code == 0:
             progress.seconds[run.name] = seconds
             event("run_done", run=run.name, seconds=round(seconds, 1))

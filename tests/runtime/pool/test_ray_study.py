@@ -119,11 +119,11 @@ def test_a_run_that_fails_on_a_node_keeps_its_reason_and_stops_nothing(study, tm
 
 def test_gpus_of_this_machine_are_refused(study, tmp_path):
     from kerasrep.errors import RecipeError
-    from kerasrep.experiments.study.on_ray import crew_on
+    from kerasrep.experiments.study.processes import pool_on
     from kerasrep.experiments.study.recipe import WorkerSettings
 
     with (
         pytest.raises(RecipeError, match=r"^workers\.gpus: names GPUs of this machine"),
-        crew_on(None, None, [], WorkerSettings(gpus=(0,))),
+        pool_on(None, None, [], WorkerSettings(gpus=(0,))),
     ):
         pass
