@@ -11,7 +11,6 @@ import contextlib
 import os
 import platform
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from kerasrep.errors import KerasrepError
-from kerasrep.runtime.child_process import let_go
+from kerasrep.runtime.child_process import child
 from kerasrep.runtime.pool.cluster import import_ray
 from kerasrep.runtime.pool.nodes import Shared
 
@@ -98,18 +97,8 @@ def _work(order: Order, rank: int, tell: Any) -> int:
     environment = os.environ | order.environment | {"PYTHONUNBUFFERED": "1"}
     environment.pop(_LEGACY_KERAS, None)
     with contextlib.ExitStack() as stack:
-        output: Any = subprocess.PIPE
-        if rank:
-            output = stack.enter_context(order.messages[rank].open("ab"))
-        process = subprocess.Popen(
-            [sys.executable, *order.command],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        stack.callback(let_go, process)
+        output: Any = stack.enter_context(order.messages[rank].open("ab")) if rank else subprocess.PIPE
+        process = stack.enter_context(child(order.command, env=environment, stdout=output, stderr=output))
         pumps = [
             threading.Thread(target=_pump, args=(stream, kind, tell), daemon=True)
             for stream, kind in ((process.stdout, "out"), (process.stderr, "err"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ from kerasrep.experiments.study.job import RunFolder, StudyFolder
 from kerasrep.experiments.study.plan import PlannedRun
 from kerasrep.experiments.study.recipe import WorkerSettings
 from kerasrep.recipe.corpora import corpus_folders
-from kerasrep.runtime.child_process import let_go
+from kerasrep.runtime.child_process import child
 from kerasrep.runtime.pool.base import Answer
 from kerasrep.runtime.pool.cluster import Cluster
 from kerasrep.runtime.pool.nodes import shared_with
@@ -109,13 +108,10 @@ class RunMaker:
     def __call__(self, root: Path) -> Answer:
         """Make a run; the answer's value is an `Ended`."""
         folder = RunFolder(root)
-        self._process = process = start_worker(folder, self._slot)
-        try:
+        with start_worker(folder, self._slot) as self._process:
             if self._signal:  # it came before the process
-                process.send_signal(self._signal)
-            code = process.wait()
-        finally:
-            let_go(process)
+                self._process.send_signal(self._signal)
+            code = self._process.wait()
         if code:
             return Answer(Ended(code, failure_of(folder, code)))
         return Answer(Ended(0), written=folder.scores)
@@ -170,17 +166,14 @@ def _inputs(runs: Sequence[PlannedRun]) -> Iterator[Path]:
             yield from (Path(path) for path in (task.table, task.audio) if path)
 
 
-def start_worker(folder: RunFolder, slot: Slot) -> subprocess.Popen[bytes]:
-    """Start the process of a run; it ends when its standard input is closed, as when this process dies."""
-    cores = ",".join(map(str, slot.cores))
+@contextlib.contextmanager
+def start_worker(folder: RunFolder, slot: Slot) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the process of a run, which ends with the block."""
     code = "import sys; from kerasrep.cli.study import entry; sys.exit(entry())"
-    arguments = [sys.executable, "-c", code, "--worker", str(folder.root)]
-    with folder.log.open("ab") as log:
-        return subprocess.Popen(
-            [*arguments, "--cores", cores] if cores else arguments,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=slot.environment() | {CHECKED_SHARDS: str(folder.checked)},
-            start_new_session=True,  # a terminal's Ctrl-C reaches the study alone, which ends its runs
-        )
+    arguments = ["-c", code, "--worker", str(folder.root), "--cores", ",".join(map(str, slot.cores))]
+    environment = slot.environment() | {CHECKED_SHARDS: str(folder.checked)}
+    with (
+        folder.log.open("ab") as log,
+        child(arguments, env=environment, stdout=log, stderr=subprocess.STDOUT) as process,
+    ):
+        yield process

@@ -15,7 +15,7 @@ from kerasrep.experiments.study.failures import note_failure
 from kerasrep.experiments.study.job import StudyFolder
 from kerasrep.experiments.study.plan import PlannedRun
 from kerasrep.experiments.study.processes import GRACE_SECONDS, Ended
-from kerasrep.runtime.pool.base import Answer, Lost, Pool
+from kerasrep.runtime.pool.base import Lost, Pool
 from kerasrep.runtime.run_log import event
 from kerasrep.runtime.stop_requests import stop_requests
 
@@ -89,18 +89,16 @@ class Schedule:
             RunError: Where nobody is left to make them.
         """
         states: dict[str, State] = {run.name: "done" if run.name in done else "waiting" for run in runs}
-        progress = Progress(states, self._pool.size)
-        queue = [run for run in runs if run.name not in done]
+        self._progress = progress = Progress(states, self._pool.size)
+        self._queue = [run for run in runs if run.name not in done]
         by_name = {run.name: run for run in runs}
         with stop_requests() as request:
             try:
-                while queue or progress.names("running"):
-                    self._fail_hopeless(queue, progress)
-                    while self._pool.room() > 0 and (ready := self._next(queue, progress)) is not None:
-                        queue.remove(ready)
-                        self._start(ready, progress)
+                while self._queue or progress.names("running"):
+                    self._start_ready()
                     for root, answer in self._pool.results():
-                        self._take(by_name[root.name], answer, queue, progress)
+                        ended = LOST if isinstance(answer, Lost) else answer.value
+                        self._take(by_name[root.name], ended)
                     if request.number:
                         raise Stopped(request.number)
                     progress.slots = self._pool.size
@@ -109,59 +107,51 @@ class Schedule:
                 self._pool.stop(GRACE_SECONDS)
         return progress
 
-    def _next(self, queue: list[PlannedRun], progress: Progress) -> PlannedRun | None:
-        """The first run whose needs are done."""
-        return next(
-            (run for run in queue if all(progress.states[name] == "done" for name in run.needs)), None
-        )
+    def _start_ready(self) -> None:
+        """Start runs whose needs are done, and give those up of whose needs one failed."""
+        states = self._progress.states
+        for run in list(self._queue):
+            failed = [name for name in run.needs if states[name] == "failed"]
+            if failed:
+                self._queue.remove(run)
+                self._fail(run, f"needs {failed[0]}, which failed")
+            elif self._pool.room() > 0 and all(states[name] == "done" for name in run.needs):
+                self._queue.remove(run)
+                self._pool.give(self._folder.run(run.name).root.absolute())
+                states[run.name] = "running"
+                self._progress.began[run.name] = time.monotonic()
+                event("run_began", run=run.name)
+                self._listener(self._progress, "")
 
-    def _fail_hopeless(self, queue: list[PlannedRun], progress: Progress) -> None:
-        for run in list(queue):
-            lost = [name for name in run.needs if progress.states[name] == "failed"]
-            if lost:
-                queue.remove(run)
-                self._settle(run, "failed", f"needs {lost[0]}, which failed", progress)
-
-    def _start(self, run: PlannedRun, progress: Progress) -> None:
-        self._pool.give(self._folder.run(run.name).root.absolute())
-        progress.states[run.name] = "running"
-        progress.began[run.name] = time.monotonic()
-        event("run_began", run=run.name)
-        self._listener(progress, "")
-
-    def _take(
-        self, run: PlannedRun, answer: Answer | Lost, queue: list[PlannedRun], progress: Progress
-    ) -> None:
-        seconds = time.monotonic() - progress.began.pop(run.name)
-        ended = LOST if isinstance(answer, Lost) else answer.value
+    def _take(self, run: PlannedRun, ended: Ended) -> None:
+        """See how a run ended, and whether it is made again."""
+        name, progress = run.name, self._progress
+        seconds = time.monotonic() - progress.began.pop(name)
         if ended.code == 0:
-            progress.seconds[run.name] = seconds
-            event("run_done", run=run.name, seconds=round(seconds, 1))
-            self._settle(run, "done", f"{run.name}: done in {seconds:.0f} s", progress)
-        elif ended.code is None and self._losses.get(run.name, 0) < MAX_LOSSES:
-            self._losses[run.name] = self._losses.get(run.name, 0) + 1
-            self._again(run, "run_lost", f"lost, is made again: {ended.reason}", queue, progress)
+            progress.seconds[name] = seconds
+            progress.states[name] = "done"
+            event("run_done", run=name, seconds=round(seconds, 1))
+            self._listener(progress, f"{name}: done in {seconds:.0f} s")
+            return
+        if ended.code is None and self._losses.get(name, 0) < MAX_LOSSES:
+            self._losses[name] = self._losses.get(name, 0) + 1
+            self._again(run, "run_lost", f"lost, is made again: {ended.reason}")
+            return
+        note_failure(self._folder.run(name), ended.code, ended.reason)
+        progress.attempts[name] = progress.attempts.get(name, 0) + 1
+        if progress.attempts[name] <= self._retries and ended.code is not None:
+            self._again(run, "run_tried_again", f"failed, is tried again: {ended.reason}")
         else:
-            note_failure(self._folder.run(run.name), ended.code, ended.reason)
-            attempts = progress.attempts[run.name] = progress.attempts.get(run.name, 0) + 1
-            if attempts <= self._retries and ended.code is not None:
-                text = f"failed, is tried again: {ended.reason}"
-                self._again(run, "run_tried_again", text, queue, progress)
-            else:
-                self._settle(run, "failed", ended.reason, progress)
+            self._fail(run, ended.reason)
 
-    def _again(
-        self, run: PlannedRun, what: str, text: str, queue: list[PlannedRun], progress: Progress
-    ) -> None:
-        queue.append(run)
-        progress.states[run.name] = "waiting"
+    def _again(self, run: PlannedRun, what: str, text: str) -> None:
+        self._queue.append(run)
+        self._progress.states[run.name] = "waiting"
         event(what, logging.WARNING, run=run.name, reason=text)
-        self._listener(progress, f"{run.name}: {text}")
+        self._listener(self._progress, f"{run.name}: {text}")
 
-    def _settle(self, run: PlannedRun, state: State, text: str, progress: Progress) -> None:
-        progress.states[run.name] = state
-        if state == "failed":
-            progress.reasons[run.name] = text
-            event("run_failed", logging.ERROR, run=run.name, reason=text)
-            text = f"{run.name}: failed: {text}"
-        self._listener(progress, text)
+    def _fail(self, run: PlannedRun, reason: str) -> None:
+        self._progress.states[run.name] = "failed"
+        self._progress.reasons[run.name] = reason
+        event("run_failed", logging.ERROR, run=run.name, reason=reason)
+        self._listener(self._progress, f"{run.name}: failed: {reason}")

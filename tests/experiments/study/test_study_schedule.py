@@ -1,5 +1,6 @@
 """The schedule with real processes that do little: order, retries, failures, signals, the study's death."""
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from kerasrep.experiments.study.live import Display, clock, seconds_left, summar
 from kerasrep.experiments.study.processes import Ended, RunMaker, Slot, make_slots
 from kerasrep.experiments.study.recipe import WorkerSettings
 from kerasrep.experiments.study.schedule import LOST, MAX_LOSSES, Progress, Schedule, Stopped
+from kerasrep.runtime.child_process import child
 from kerasrep.runtime.pool.base import Answer, Lost
 from kerasrep.runtime.pool.local import LocalPool
 
@@ -35,20 +37,15 @@ def planned(tmp_path, monkeypatch):
     needing = next(run for run in runs if run.facts.strategy == "mss-cr" and len(run.needs) < 8)
     scripts, started = {}, []
 
+    @contextlib.contextmanager
     def start(run_folder, slot):
         run_folder.root.mkdir(parents=True, exist_ok=True)
         name = run_folder.root.name
         started.append(name)
         script = scripts.get(name, [OK])
         text = script[min(started.count(name), len(script)) - 1]
-        with run_folder.log.open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-c", text],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        with run_folder.log.open("ab") as log, child(["-c", text], stdout=log, stderr=log) as process:
+            yield process
 
     monkeypatch.setattr(processes, "start_worker", start)
     return runs, singles, needing, folder, scripts, started
