@@ -14,8 +14,8 @@ from kerasrep.runtime.run_log import event, run_log
 from kerasrep.storage.run_directory import LOG_NAME
 
 if TYPE_CHECKING:
+    from kerasrep.experiments.job import StudyFolder
     from kerasrep.experiments.study.design import Design
-    from kerasrep.experiments.study.job import StudyFolder
     from kerasrep.experiments.study.plan import PlannedRun
     from kerasrep.experiments.study.recipe import Study
 
@@ -55,18 +55,19 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_intermixed_args(argv)
     if arguments.worker is not None:
-        from kerasrep.experiments.study import worker as study_worker
+        from kerasrep.experiments import worker
+        from kerasrep.experiments.job import RunFolder
         from kerasrep.runtime.child_process import end_with_parent
 
         end_with_parent()
-        study_worker.work(arguments.worker, [int(core) for core in arguments.cores.split(",") if core])
+        worker.work(RunFolder(arguments.worker), [int(core) for core in arguments.cores.split(",") if core])
         return 0
     if arguments.recipe is None:
         parser.error("RECIPE is missing; give the YAML file of a study")
+    from kerasrep.experiments.job import STUDIES, StudyFolder
     from kerasrep.experiments.study.design import make_design
-    from kerasrep.experiments.study.job import STUDIES, StudyFolder
     from kerasrep.experiments.study.recipe import read_study
-    from kerasrep.experiments.study.worker import tasks_of
+    from kerasrep.experiments.worker import tasks_of
 
     study = read_study(arguments.recipe, arguments.overrides)
     tasks_of(study.recipe.evaluation, study.own_tasks)

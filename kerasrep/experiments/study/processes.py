@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from kerasrep.errors import RecipeError, RunError
+from kerasrep.experiments.job import RunFolder, StudyFolder
 from kerasrep.experiments.study.failures import failure_of
-from kerasrep.experiments.study.job import RunFolder, StudyFolder
 from kerasrep.experiments.study.plan import PlannedRun
 from kerasrep.experiments.study.recipe import WorkerSettings
 from kerasrep.recipe.corpora import corpus_folders

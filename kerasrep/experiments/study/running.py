@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from kerasrep.errors import DataError, RunError
+from kerasrep.experiments.job import Job, RunFolder, StudyFolder
 from kerasrep.experiments.study.design import Design
 from kerasrep.experiments.study.design_file import write_design
-from kerasrep.experiments.study.job import Job, RunFolder, StudyFolder
 from kerasrep.experiments.study.plan import PlannedRun, check_trained
 from kerasrep.experiments.study.processes import RunMaker, Slot
 from kerasrep.experiments.study.recipe import Study
@@ -20,7 +20,7 @@ from kerasrep.experiments.study.schedule import Progress, Schedule
 from kerasrep.recipe import strict_yaml
 from kerasrep.recipe.file import write_recipe
 from kerasrep.runtime.pool.base import Pool
-from kerasrep.storage.run_directory import read_json, write_json, write_text
+from kerasrep.storage.run_directory import read_json, write_text
 
 CHECK = ".check"
 
@@ -35,9 +35,7 @@ def begin(folder: StudyFolder, study: Study, design: Design, runs: Sequence[Plan
     write_text(folder.recipe, strict_yaml.dump(study.recipe.model_dump(mode="json")))
     write_design(folder.design, design.cells)
     for run in runs:
-        _write_job(folder.run(run.name), run.job)
-        if run.recipe is not None and not folder.run(run.name).recipe.is_file():
-            write_recipe(folder.run(run.name).recipe, run.recipe)
+        folder.run(run.name).give(run.job, run.recipe)
 
 
 def finished(folder: StudyFolder, runs: Sequence[PlannedRun]) -> list[str]:
@@ -123,20 +121,11 @@ def _check_tasks(folder: StudyFolder, like: Job) -> None:
             "representation": None,
         }
     )
-    _write_job(run, job)
+    run.give(job)
     run.log.unlink(missing_ok=True)
     ended = RunMaker(Slot())(run.root).value
     if ended.code:
         raise RunError(ended.reason)
-
-
-def _write_job(run: RunFolder, job: Job) -> None:
-    value = job.model_dump(mode="json")
-    if run.job.is_file():
-        with contextlib.suppress(DataError):
-            if read_json(run.job) == value:
-                return
-    write_json(run.job, value)
 
 
 def _key_of(run: RunFolder) -> str | None:

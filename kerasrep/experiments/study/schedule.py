@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from kerasrep.errors import RunError
+from kerasrep.experiments.job import StudyFolder
 from kerasrep.experiments.study.failures import note_failure
-from kerasrep.experiments.study.job import StudyFolder
 from kerasrep.experiments.study.plan import PlannedRun
 from kerasrep.experiments.study.processes import GRACE_SECONDS, Ended
 from kerasrep.runtime.pool.base import Lost, Pool

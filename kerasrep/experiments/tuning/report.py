@@ -130,7 +130,7 @@ class Lines:
         Args:
             tuning: What is tried.
             plan: How much work each trial is, in the order of trials; any unit.
-            before: Trials of an earlier sitting.
+            before: Trials of an earlier session.
         """
         self._tuning, self._plan = tuning, plan
         self._results = list(before)
