@@ -228,8 +228,10 @@ class Group:
         from ray.train.tensorflow import TensorflowTrainer
 
         resources = {"CPU": place.cpus} | ({"GPU": place.gpus} if place.gpus else {})
-        scaling = ScalingConfig(len(self.members), use_gpu=bool(place.gpus), resources_per_worker=resources)
         try:
+            scaling = ScalingConfig(
+                num_workers=len(self.members), use_gpu=bool(place.gpus), resources_per_worker=resources
+            )
             # Ray Train wants a folder of its own; checkpoints are the training's and do not go there.
             with tempfile.TemporaryDirectory(prefix="kerasrep-ray-train-") as folder:
                 TensorflowTrainer(
