@@ -237,7 +237,7 @@ def _facts(run: Path) -> dict[str, Any]:
 
 
 def _sum(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of networks side by side; each source has the updates of its own network."""
+    """Facts of networks side by side; each source has the updates of its own network."""
     total = {name: sum(one[name] for one in facts) for name in facts[0]}
     return total | {"updates_a_source": total["updates_a_source"] / len(facts)}
 

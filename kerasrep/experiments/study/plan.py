@@ -37,7 +37,7 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         return self.facts.run_id
 
 

@@ -40,7 +40,7 @@ class Slot:
     cores: tuple[int, ...] = ()
 
     def environment(self) -> dict[str, str]:
-        """Of the process."""
+        """Variables of the process."""
         values = dict(os.environ)
         if self.gpu is not None:
             visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -65,7 +65,7 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
         self._began, self._ended = began, ended
 
     def results(self) -> list[TrialResult]:
-        """Of all trials that are over, in the order in which they began."""
+        """How the trials ended that are over, in the order in which they began."""
         found = (read_result(self._where.trial(name).result) for name in self.oracle.start_order)
         return [result for result in found if result is not None]
 
