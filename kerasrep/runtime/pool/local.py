@@ -52,10 +52,15 @@ class LocalPool(Generic[Task]):
             yield task, future.result()
 
     def stop(self, grace_seconds: float) -> None:
-        """End all tasks: ask first, then kill."""
-        for number, seconds in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, None)):
-            for future, (_, worker) in self._busy.items():
-                if not future.done():
-                    worker.stop(number)
-            wait(self._busy, seconds)
-        self._threads.shutdown()
+        """End all tasks: ask first, then kill; at once where waiting is interrupted."""
+        try:
+            self._signal(signal.SIGTERM)
+            wait(self._busy, grace_seconds)
+        finally:
+            self._signal(signal.SIGKILL)
+            self._threads.shutdown()
+
+    def _signal(self, number: int) -> None:
+        for future, (_, worker) in self._busy.items():
+            if not future.done():
+                worker.stop(number)

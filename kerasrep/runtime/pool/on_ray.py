@@ -57,6 +57,22 @@ class Place:
         return values if self.gpus else values | {"CUDA_VISIBLE_DEVICES": ""}
 
 
+def places_of(node: Node, cores: int = 4, use_gpus: bool = True) -> list[Place]:
+    """One worker a GPU, else one for every `cores` cores; nothing on a node that offers no cores.
+
+    Args:
+        node: Of the cluster.
+        cores: Where TensorFlow gains little from more.
+        use_gpus: Whether the work has a use for them.
+    """
+    if node.cpus <= 0:
+        return []
+    gpus = int(node.gpus) if use_gpus else 0
+    count = gpus or max(1, int(node.cpus) // cores)
+    share = node.cpus / count
+    return [Place(float(int(share)) if share >= 1 else share, int(bool(gpus)))] * count
+
+
 @dataclass(frozen=True)
 class Plan:
     """What workers are and do.
@@ -75,7 +91,7 @@ class Plan:
     build: Callable[..., Callable[[Any], Answer]]
     arguments: tuple[Any, ...]
     shared: Shared
-    places: Callable[[Node], list[Place]] = field(default_factory=lambda: places_of)
+    places: Callable[[Node], list[Place]] = places_of
     ahead: int = TASKS_AHEAD
     losses: int = MAX_LOSSES
     most: int | None = None
@@ -317,19 +333,3 @@ class RayPool(Generic[Task]):
         with contextlib.suppress(Exception):  # it may be dead, or the cluster be
             if self._cluster.answers():
                 self._ray.kill(member.actor)
-
-
-def places_of(node: Node, cores: int = 4, use_gpus: bool = True) -> list[Place]:
-    """One worker a GPU, else one for every `cores` cores; nothing on a node that offers no cores.
-
-    Args:
-        node: Of the cluster.
-        cores: Where TensorFlow gains little from more.
-        use_gpus: Whether the work has a use for them.
-    """
-    if node.cpus <= 0:
-        return []
-    gpus = int(node.gpus) if use_gpus else 0
-    count = gpus or max(1, int(node.cpus) // cores)
-    share = node.cpus / count
-    return [Place(float(int(share)) if share >= 1 else share, int(bool(gpus)))] * count
