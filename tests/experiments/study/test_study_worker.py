@@ -136,15 +136,16 @@ def test_a_check_tells_what_tasks_lack_and_writes_no_scores(runs, give_job, task
         work(folder)
 
 
-def test_a_training_that_failed_by_itself_begins_anew_and_an_interrupted_one_goes_on(runs):
+def test_a_training_that_diverged_begins_anew_and_one_that_was_cut_short_goes_on(runs):
     folder = RunFolder(runs / "bpm")
     card = read_json(folder.training / "card.json")
     history = (folder.training / "history.csv").read_bytes()
     (folder.root / "done" / "train.json").unlink()
-    write_json(folder.training / "card.json", card | {"ended": "interrupted"})
-    work(folder)
-    assert (folder.training / "history.csv").read_bytes() == history  # nothing was left to train
-    (folder.root / "done" / "train.json").unlink()
+    for ended in ("interrupted", "failed: StorageError: the disk is full"):
+        write_json(folder.training / "card.json", card | {"ended": ended})
+        work(folder)
+        assert (folder.training / "history.csv").read_bytes() == history  # nothing was left to train
+        (folder.root / "done" / "train.json").unlink()
     (folder.training / "here before").touch()
     write_json(folder.training / "card.json", card | {"ended": "failed: RunError: not finite"})
     work(folder)
