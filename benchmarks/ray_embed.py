@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "runtime" / "pool")]
 RATE_HZ = 22_050
 COMMAND = "import sys; from kerasrep.cli.embed import entry; sys.exit(entry())"
 

@@ -45,8 +45,8 @@ ONLY_HERE = {
     "keras_tuner": {"experiments.tuning"},
     "torch": {"model.reference_checkpoint"},
     "tensorflow_serving": {"serving"},
-    "grpc": {"serving", "runtime.cluster"},
-    "ray": {"runtime.cluster"},
+    "grpc": {"serving", "runtime.pool"},
+    "ray": {"runtime.pool", "training.on_ray", "training.ray_member"},
     "onnx": {"serving.runtimes.onnx_file"},
     "tf2onnx": {"serving.runtimes.onnx_file"},
     "onnxruntime": {"serving.runtimes.onnx_file"},
@@ -56,7 +56,9 @@ EXTRA = {
     "corpora.demo": "demo",
     "model.reference_checkpoint": "torch",
     "serving.runtimes.onnx_file": "onnx",
-    "runtime.cluster": "scale",
+    "runtime.pool": "scale",
+    "training.on_ray": "scale",
+    "training.ray_member": "scale",
 }
 DISTRIBUTION = {
     "google": "protobuf",

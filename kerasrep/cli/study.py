@@ -14,8 +14,8 @@ from kerasrep.runtime.run_log import event, run_log
 from kerasrep.storage.run_directory import LOG_NAME
 
 if TYPE_CHECKING:
+    from kerasrep.experiments.job import StudyFolder
     from kerasrep.experiments.study.design import Design
-    from kerasrep.experiments.study.job import StudyFolder
     from kerasrep.experiments.study.plan import PlannedRun
     from kerasrep.experiments.study.recipe import Study
 
@@ -55,18 +55,19 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_intermixed_args(argv)
     if arguments.worker is not None:
-        from kerasrep.experiments.study import worker as study_worker
+        from kerasrep.experiments import worker
+        from kerasrep.experiments.job import RunFolder
         from kerasrep.runtime.child_process import end_with_parent
 
         end_with_parent()
-        study_worker.work(arguments.worker, [int(core) for core in arguments.cores.split(",") if core])
+        worker.work(RunFolder(arguments.worker), [int(core) for core in arguments.cores.split(",") if core])
         return 0
     if arguments.recipe is None:
         parser.error("RECIPE is missing; give the YAML file of a study")
+    from kerasrep.experiments.job import STUDIES, StudyFolder
     from kerasrep.experiments.study.design import make_design
-    from kerasrep.experiments.study.job import STUDIES, StudyFolder
     from kerasrep.experiments.study.recipe import read_study
-    from kerasrep.experiments.study.worker import tasks_of
+    from kerasrep.experiments.worker import tasks_of
 
     study = read_study(arguments.recipe, arguments.overrides)
     tasks_of(study.recipe.evaluation, study.own_tasks)
@@ -115,24 +116,24 @@ def _run(
 def _make(study: Study, folder: StudyFolder, runs: list[PlannedRun], ray: str | None) -> None:
     """Make the runs that are not done, here or on a cluster."""
     from kerasrep.experiments.study.live import Display, summary
-    from kerasrep.experiments.study.on_ray import crew_on
-    from kerasrep.experiments.study.pool import Crew
-    from kerasrep.experiments.study.processes import Processes, make_slots
+    from kerasrep.experiments.study.processes import RunMaker, make_slots, pool_on
     from kerasrep.experiments.study.running import finished, make_runs
-    from kerasrep.runtime.cluster.connection import connect
+    from kerasrep.runtime.pool.base import Pool
+    from kerasrep.runtime.pool.cluster import connect
+    from kerasrep.runtime.pool.local import LocalPool
 
     done = len(finished(folder, runs))
     with contextlib.ExitStack() as stack:
-        crew: Crew
+        pool: Pool[Path]
         if ray is None or done == len(runs):
-            crew, address = Processes(make_slots(study.recipe.workers)), None
+            pool, address = LocalPool([RunMaker(slot) for slot in make_slots(study.recipe.workers)]), None
         else:
             cluster = stack.enter_context(connect(ray))
-            crew = stack.enter_context(crew_on(cluster, folder, runs, study.recipe.workers))
+            pool = stack.enter_context(pool_on(cluster, folder, runs, study.recipe.workers))
             address = cluster.address
-        console.say(f"{study.recipe.name}: {len(runs)} runs, {done} done already, {crew.size} at once")
+        console.say(f"{study.recipe.name}: {len(runs)} runs, {done} done already, {pool.size} at once")
         with Display() as display:
-            progress = make_runs(folder, study, runs, crew, display, address)
+            progress = make_runs(folder, study, runs, pool, display, address)
     console.say(summary(progress))
 
 

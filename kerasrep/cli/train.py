@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _launch(arguments: argparse.Namespace, recipe: Recipe, run: RunDirectory | None) -> int:
     from kerasrep.recipe.corpora import corpus_folders
-    from kerasrep.runtime.cluster.connection import connect
+    from kerasrep.runtime.pool.cluster import connect
     from kerasrep.storage.run_directory import new_run
     from kerasrep.training.launch import Start, launch, processes_here
     from kerasrep.training.on_ray import OnRay

@@ -42,10 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     tuning = read_tuning(arguments.recipe, arguments.overrides)
 
-    from kerasrep.experiments.tuning.job import run_tuning
+    from kerasrep.experiments.tuning.tune import tune
 
-    tuned = run_tuning(tuning, arguments.run_dir, arguments.resume, arguments.verbose)
-    _say(tuned)
+    _say(tune(tuning, arguments.run_dir, arguments.resume, arguments.verbose))
     return 0
 
 

@@ -11,7 +11,7 @@ from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_sh
 from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError
 from kerasrep.recipe.schema import AudioSettings
-from kerasrep.runtime.cluster.connection import Cluster
+from kerasrep.runtime.pool.cluster import Cluster
 from kerasrep.storage.run_directory import PreparedDirectory
 
 #: Joins a cluster when it is needed; `None` where this process does the work.

@@ -42,7 +42,7 @@ from kerasrep.errors import DataError
 from kerasrep.recipe.base import in_order
 from kerasrep.recipe.schema import Recipe, fingerprint
 from kerasrep.report.topics import write_topics
-from kerasrep.runtime.cluster.connection import Cluster, connect
+from kerasrep.runtime.pool.cluster import Cluster, connect
 from kerasrep.runtime.run_log import event, run_log
 from kerasrep.sources.target_files import save_targets
 from kerasrep.sources.targets import build_targets
@@ -62,7 +62,7 @@ def prepare(
         recipe: Its `corpus`, `audio`, `targets` and `seed` decide what is made.
         progress: Show bars, notices and a summary.
         check: Compare the shards with their checksums, and decode damaged ones again.
-        ray: Address of a Ray cluster that decodes the audio (see `cluster.connection.connect`); nothing is
+        ray: Address of a Ray cluster that decodes the audio (see `pool.cluster.connect`); nothing is
             asked of it where that is done.
 
     Raises:

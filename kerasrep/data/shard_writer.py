@@ -8,8 +8,9 @@ on the number of threads.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,14 @@ from kerasrep import constants
 from kerasrep.data.native_messages import silenced
 from kerasrep.data.shard_decoding import AudioItem, ShardTask, expected_samples, finished_part, write_shard
 from kerasrep.data.shards import FRAME_BYTES, ShardIndex
-from kerasrep.data.shards_on_ray import write_shards_on
+from kerasrep.errors import RunError
 from kerasrep.recipe.schema import AudioSettings
-from kerasrep.runtime.cluster.connection import Cluster
 from kerasrep.runtime.console import Progress
 from kerasrep.runtime.ordered_threads import in_order
+from kerasrep.runtime.pool.base import Answer, Lost
+from kerasrep.runtime.pool.cluster import Cluster
+from kerasrep.runtime.pool.nodes import shared_with
+from kerasrep.runtime.pool.on_ray import Place, Plan, RayPool, places_of
 from kerasrep.storage.run_directory import PreparedDirectory
 
 SHARD_BYTES = 150_000_000
@@ -77,7 +81,7 @@ def write_shards(
         with Progress(sum(map(len, plan)), "decoding", "track", progress, file=loud) as bar:
             bar.update(sum(len(task.tracks) for task, part in zip(tasks, parts, strict=True) if part))
             if cluster is not None and left:
-                write_shards_on(cluster, [tasks[number] for number in left], audio, bar.update)
+                _write_on_nodes(cluster, [tasks[number] for number in left], audio, bar.update)
                 remove_temporary(directory)  # of workers that were lost
                 parts = [finished_part(task, audio) for task in tasks]
                 left = [number for number, part in enumerate(parts) if part is None]
@@ -85,6 +89,40 @@ def write_shards(
                 parts[number] = write_shard(tasks[number], audio, n_threads, bar.update)
     done = [part for part in parts if part is not None]
     return _written(directory, items, done, skipped, audio)
+
+
+def build_writer(place: Place, audio: AudioSettings) -> Callable[[ShardTask], Answer]:
+    """On a node: what writes a shard, unless the node lacks one of its files."""
+
+    def write(task: ShardTask) -> Answer:
+        missing = tuple(item.path for item in task.tracks if not os.path.lexists(item.path))
+        if missing:
+            return Answer(missing=missing)
+        write_shard(task, audio, place.threads, lambda: None)
+        return Answer(written=task.path)
+
+    return write
+
+
+def _write_on_nodes(
+    cluster: Cluster, tasks: Sequence[ShardTask], audio: AudioSettings, advance: Callable[[int], object]
+) -> None:
+    """Write shards, all in one folder; those are left out whose tracks are gone here as well.
+
+    Raises:
+        RunError: Where a node lacks something, none is left, or workers die over a shard.
+    """
+    with shared_with([tasks[0].path.parent], [tasks[0].tracks[0].path.parent]) as shared:
+        plan = Plan(build_writer, (audio,), shared, partial(places_of, use_gpus=False))
+        with RayPool[ShardTask](cluster, plan) as pool:
+            for task, answer in pool.run(tasks):
+                if isinstance(answer, Lost):
+                    raise RunError(
+                        f"{task.path}: {answer.deaths} workers died over it; is memory short, or one of its "
+                        f"tracks damaged ({task.tracks[0].path} to {task.tracks[-1].path})?"
+                    )
+                if answer.written:
+                    advance(len(task.tracks))
 
 
 def _written(

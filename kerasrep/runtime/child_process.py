@@ -6,7 +6,10 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 
 def end_with_parent(number: int = signal.SIGTERM) -> None:
@@ -28,8 +31,23 @@ def end_with_parent(number: int = signal.SIGTERM) -> None:
     threading.Thread(target=wait, daemon=True, name="end with the parent").start()
 
 
-def let_go(process: subprocess.Popen[bytes]) -> None:
-    """Close standard input of a process that was started with a pipe there; it ends if it has not."""
-    if process.stdin is not None:
+@contextlib.contextmanager
+def child(arguments: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Start Python; what calls `end_with_parent` there ends with the block, or when this process dies.
+
+    Args:
+        arguments: Of the interpreter.
+        options: Of `subprocess.Popen`.
+    """
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # a terminal's Ctrl-C reaches this process alone, which hands it on
+        **options,
+    )
+    try:
+        yield process
+    finally:
+        assert process.stdin is not None
         with contextlib.suppress(OSError):
             process.stdin.close()

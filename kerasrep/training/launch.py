@@ -8,14 +8,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from kerasrep.errors import RunError, one_line
-from kerasrep.runtime.child_process import let_go
+from kerasrep.runtime.child_process import child
 from kerasrep.runtime.stop_requests import StopRequest, stop_requests
 from kerasrep.storage.run_directory import RunDirectory
 
@@ -50,27 +49,21 @@ def processes_here(
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Start workers on this machine; all are ended with the block."""
     addresses = _free_addresses(workers)
-    processes: list[subprocess.Popen[bytes]] = []
-    try:
+    with contextlib.ExitStack() as stack:
+        processes: list[subprocess.Popen[bytes]] = []
         for rank in range(workers):
-            with contextlib.ExitStack() as stack:
-                file = stack.enter_context(run.messages(rank).open("ab")) if rank else None
-                process = subprocess.Popen(
-                    [sys.executable, "-c", COMMAND, *arguments],
-                    env=_environment(addresses, rank),
-                    stdin=subprocess.PIPE,
-                    stdout=file,
-                    stderr=file,
-                    start_new_session=True,  # Ctrl-C reaches them through us, once
-                )
-            processes.append(process)
+            file = stack.enter_context(run.messages(rank).open("ab")) if rank else None
+            environment = _environment(addresses, rank)
+            started = child(["-c", COMMAND, *arguments], env=environment, stdout=file, stderr=file)
+            processes.append(stack.enter_context(started))
+            stack.callback(_kill, processes[-1])
         yield processes
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-            let_go(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.wait()
 
 
 def launch(

@@ -22,8 +22,8 @@ from kerasrep.embedding.files import iterate_audio
 from kerasrep.embedding.models import find_model
 from kerasrep.embedding.representations import model_fingerprint
 from kerasrep.errors import RecipeError, RunError, StorageError, one_line, storage_reason
-from kerasrep.runtime.cluster.connection import connect
 from kerasrep.runtime.console import Progress
+from kerasrep.runtime.pool.cluster import connect
 from kerasrep.runtime.run_log import event, run_log
 from kerasrep.storage.atomic import remove_temporaries
 from kerasrep.storage.run_directory import atomic_file
@@ -125,7 +125,7 @@ def embed_catalogue(
         settings: What shall be in it.
         restart: Forget what an earlier call has done.
         label: Of the progress that is shown; by default none is.
-        ray: Address of a Ray cluster that does the work (see `cluster.connection.connect`).
+        ray: Address of a Ray cluster that does the work (see `pool.cluster.connect`).
 
     Raises:
         RecipeError: Where settings or output cannot be, or differ from those of the work that was begun.

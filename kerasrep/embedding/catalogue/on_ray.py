@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ from kerasrep.embedding.catalogue.work import embed_into
 from kerasrep.embedding.models import find_model
 from kerasrep.embedding.representations import model_fingerprint
 from kerasrep.errors import ExportError, RunError
-from kerasrep.runtime.cluster.connection import Cluster
-from kerasrep.runtime.cluster.nodes import await_file, check_missing, shared_with
-from kerasrep.runtime.cluster.workers import Place, Plan, Workers, places_of
+from kerasrep.runtime.pool.base import Answer
+from kerasrep.runtime.pool.cluster import Cluster
+from kerasrep.runtime.pool.nodes import shared_with
+from kerasrep.runtime.pool.on_ray import Place, Plan, RayPool
 
 #: A part is at most so many files, and about so much audio; what a lost worker had is done again.
 PART_FILES, PART_BYTES = 256, 256 << 20
@@ -49,33 +51,19 @@ class Work:
     folder: Path
 
 
-@dataclass(frozen=True)
-class Made:
-    """What a worker says of a part.
-
-    Attributes:
-        name: Of the part, in the folder of the work.
-        host: Of the node.
-        missing: Files that were there when the catalogue was listed, and are not on that node.
-    """
-
-    name: str
-    host: str
-    missing: tuple[Path, ...]
-
-
-def build_worker(place: Place, host: str, work: Work) -> Callable[[Sequence[Listed]], Made]:
+def build_worker(place: Place, work: Work) -> Callable[[Sequence[Listed]], Answer]:
     """On a node: load the model.
 
     Raises:
         ExportError: Where it cannot be loaded, or is another one than where the work was begun.
     """
+    host = platform.node()
     load_model, found = find_model(work.model)
     if model_fingerprint(found) != work.fingerprint:
         raise ExportError(f"--ray: {work.model} on node {host} is another model than here; copy it there")
     model = load_model(found).only(work.layout.branches)
 
-    def make_part(files: Sequence[Listed]) -> Made:
+    def make_part(files: Sequence[Listed]) -> Answer:
         with PartWriter(files, work.settings) as part:
             paths = enumerate(file.path for file in files)
             threads = work.threads or place.threads
@@ -86,7 +74,7 @@ def build_worker(place: Place, host: str, work: Work) -> Callable[[Sequence[List
                 reason = f"node {host} cannot write there ({error.strerror}); make room"
                 raise RunError(f"{work.folder}: {reason}") from error
         missing = tuple(file.path for file in files if file.size >= 0 and not os.path.lexists(file.path))
-        return Made(name, host, missing)
+        return Answer(written=work.folder / name, missing=missing)
 
     return make_part
 
@@ -115,15 +103,14 @@ def embed_on(
         return
     with contextlib.ExitStack() as stack:
         shared = stack.enter_context(shared_with([journal.folder], [*inputs, work.model]))
-        plan = Plan(places_of, build_worker, (work,), shared)
-        workers = stack.enter_context(Workers[tuple[Listed, ...]](cluster, plan))
-        n_workers = sum(len(places_of(node)) for node in cluster.nodes()) or 1
-        most = max(MIN_PART_FILES, journal.count(WAITING) // (PARTS_A_WORKER * n_workers))
+        plan = Plan(build_worker, (work,), shared)
+        pool = stack.enter_context(RayPool[tuple[Listed, ...]](cluster, plan))
+        most = max(MIN_PART_FILES, journal.count(WAITING) // (PARTS_A_WORKER * max(1, pool.size)))
         # What is left then was in a damaged part, or workers died over it: file by file.
-        for n_files in (min(PART_FILES, most), 1) if journal.count(WAITING) else ():
-            for _, made in workers.run(chunks(journal.waiting(), n_files)):
-                if isinstance(made, Made):
-                    _take(journal, work, made, ended)
+        for n_files in (min(PART_FILES, most), 1):
+            for _, answer in pool.run(chunks(journal.waiting(), n_files)):
+                if isinstance(answer, Answer) and answer.written:
+                    _take(journal, answer.written, work.settings, ended)
     for key, path in journal.todo():
         journal.fail(key, f"{path}: every worker that embedded it died; is it damaged, or memory short?")
         ended(None)
@@ -146,26 +133,20 @@ def chunks(files: Iterable[Listed], n_files: int) -> Iterator[tuple[Listed, ...]
 def take_leftover_parts(journal: Journal, settings: str, ended: Callable[[float | None], object]) -> None:
     """Take in what nodes had finished when an earlier call ended; bad files are tried again."""
     for path in parts_in(journal.folder):
-        if is_whole(path):
-            for finished in read_part(path, settings):
-                if finished.seconds is not None and journal.take(finished):
-                    ended(finished.seconds)
-            journal.commit()
-        path.unlink(missing_ok=True)
+        _take(journal, path, settings, ended, with_bad=False)
 
 
-def _take(journal: Journal, work: Work, made: Made, ended: Callable[[float | None], object]) -> None:
-    """Take in a part; a damaged one is left out, so that its files are done again.
-
-    Raises:
-        RunError: Where the node did not see a file that is here, or its part is not here.
-    """
-    check_missing(made.host, made.missing)
-    path = journal.folder / made.name
-    await_file(path, made.host)
+def _take(
+    journal: Journal,
+    path: Path,
+    settings: str,
+    ended: Callable[[float | None], object],
+    with_bad: bool = True,
+) -> None:
+    """Take in a part; a damaged one is left out, so that its files are done again."""
     if is_whole(path):
-        for finished in read_part(path, work.settings):
-            if journal.take(finished):
+        for finished in read_part(path, settings):
+            if (with_bad or finished.seconds is not None) and journal.take(finished):
                 ended(finished.seconds)
         journal.commit()
     path.unlink(missing_ok=True)

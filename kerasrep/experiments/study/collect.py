@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.errors import DataError
-from kerasrep.experiments.study.job import StudyFolder
+from kerasrep.experiments.job import StudyFolder
 from kerasrep.experiments.study.plan import PlannedRun
 from kerasrep.experiments.study.scores import ScoreTable
 from kerasrep.storage.run_directory import RunDirectory, read_json

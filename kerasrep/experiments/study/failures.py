@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Sequence
 
-from kerasrep.experiments.study.job import RunFolder, StudyFolder
+from kerasrep.experiments.job import RunFolder, StudyFolder
 from kerasrep.experiments.study.plan import PlannedRun
 
 COMMAND = "kerasrep-study"

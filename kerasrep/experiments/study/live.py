@@ -7,7 +7,7 @@ import sys
 import time
 from types import TracebackType
 
-from kerasrep.experiments.study.pool import Progress
+from kerasrep.experiments.study.schedule import Progress
 from kerasrep.report.table import Table
 from kerasrep.report.wording import shorten
 from kerasrep.runtime.console import LINE_SECONDS, clock, is_quiet, say

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from kerasrep import constants
 from kerasrep.errors import RecipeError
+from kerasrep.experiments.job import Job, StudyFolder
 from kerasrep.experiments.study.cells import Cell
 from kerasrep.experiments.study.design import Design
-from kerasrep.experiments.study.job import Job, StudyFolder
 from kerasrep.experiments.study.recipe import Study
 from kerasrep.experiments.study.scores import CONCATENATED, RunFacts
 from kerasrep.recipe.file import read_recipe
@@ -37,7 +37,7 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         return self.facts.run_id
 
 

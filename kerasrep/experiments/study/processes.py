@@ -1,24 +1,28 @@
-"""Processes of this machine that make the runs of a study, one a GPU or a set of cores."""
+"""Processes that make the runs of a study, one a GPU or a set of cores, on this machine or on a cluster's."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from kerasrep.errors import RunError
+from kerasrep.errors import RecipeError, RunError
+from kerasrep.experiments.job import RunFolder, StudyFolder
 from kerasrep.experiments.study.failures import failure_of
-from kerasrep.experiments.study.job import RunFolder
-from kerasrep.experiments.study.pool import Ended
+from kerasrep.experiments.study.plan import PlannedRun
 from kerasrep.experiments.study.recipe import WorkerSettings
-from kerasrep.runtime.child_process import let_go
-from kerasrep.storage.run_directory import CHECKED_SHARDS
+from kerasrep.recipe.corpora import corpus_folders
+from kerasrep.runtime.child_process import child
+from kerasrep.runtime.pool.base import Answer
+from kerasrep.runtime.pool.cluster import Cluster
+from kerasrep.runtime.pool.nodes import shared_with
+from kerasrep.runtime.pool.on_ray import Place, Plan, RayPool, places_of
+from kerasrep.storage.run_directory import CHECKED_SHARDS, home
 
-POLL_SECONDS = 0.2
 #: What a process may take to save its state before it is killed.
 GRACE_SECONDS = 60.0
 
@@ -36,7 +40,7 @@ class Slot:
     cores: tuple[int, ...] = ()
 
     def environment(self) -> dict[str, str]:
-        """Of the process."""
+        """Variables of the process."""
         values = dict(os.environ)
         if self.gpu is not None:
             visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -77,65 +81,99 @@ def visible_gpus() -> int:
     return len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdecimal()])
 
 
-class Processes:
-    """A crew of this machine.
+@dataclass(frozen=True)
+class Ended:
+    """The end of a run's process.
 
-    Args:
-        slots: Where processes run.
+    Attributes:
+        code: Exit code; `None` where the process was lost with its machine.
+        reason: Why it failed.
     """
 
-    def __init__(self, slots: Sequence[Slot]) -> None:
-        self.size = len(slots)
-        self._free = list(slots)
-        self._running: dict[str, tuple[RunFolder, subprocess.Popen[bytes], Slot]] = {}
-
-    def room(self) -> int:
-        """How many can be started now."""
-        return len(self._free)
-
-    def start(self, run: RunFolder) -> None:
-        """Start the process of a run."""
-        slot = self._free.pop(0)
-        self._running[run.root.name] = run, start_worker(run, slot), slot
-
-    def ended(self) -> Iterator[Ended]:
-        """What has ended meanwhile; waits a little."""
-        time.sleep(POLL_SECONDS)
-        for name, (run, process, slot) in list(self._running.items()):
-            code = process.poll()
-            if code is None:
-                continue
-            del self._running[name]
-            let_go(process)
-            self._free.append(slot)
-            yield Ended(name, code, failure_of(run, code) if code else "")
-
-    def end(self) -> None:
-        """End all processes; they have time to save their state."""
-        for _, process, _ in self._running.values():
-            process.terminate()
-        deadline = time.monotonic() + GRACE_SECONDS
-        for _, process, _ in self._running.values():
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            let_go(process)
-        self._running.clear()
+    code: int | None
+    reason: str = ""
 
 
-def start_worker(folder: RunFolder, slot: Slot) -> subprocess.Popen[bytes]:
-    """Start the process of a run; it ends when its standard input is closed, as when this process dies."""
-    cores = ",".join(map(str, slot.cores))
+class RunMaker:
+    """A worker that makes runs, given their folders, one after the other.
+
+    Args:
+        slot: Where their processes run.
+    """
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot, self._signal = slot, 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self, root: Path) -> Answer:
+        """Make a run; the answer's value is an `Ended`."""
+        folder = RunFolder(root)
+        with start_worker(folder, self._slot) as self._process:
+            if self._signal:  # it came before the process
+                self._process.send_signal(self._signal)
+            code = self._process.wait()
+        if code:
+            return Answer(Ended(code, failure_of(folder, code)))
+        return Answer(Ended(0), written=folder.scores)
+
+    def stop(self, number: int) -> None:
+        """Send the process a signal."""
+        self._signal = number
+        if self._process is not None:
+            self._process.send_signal(number)
+
+
+def build_maker(place: Place) -> RunMaker:
+    """On a node: what makes a run; its process keeps to `place` by its environment."""
+    del place
+    return RunMaker(Slot())
+
+
+@contextlib.contextmanager
+def pool_on(
+    cluster: Cluster, folder: StudyFolder, runs: Sequence[PlannedRun], settings: WorkerSettings
+) -> Iterator[RayPool[Path]]:
+    """Workers of a cluster that make runs: one a GPU, else one for every `workers.cores` cores.
+
+    Args:
+        cluster: Where.
+        folder: Of the study, which nodes have to see, as `KERASREP_HOME` and what the runs read.
+        runs: Of the study.
+        settings: Section `workers` of the study recipe.
+
+    Raises:
+        RecipeError: Where that names GPUs of this machine.
+    """
+    if settings.gpus not in {"auto", ()}:
+        raise RecipeError("workers.gpus: names GPUs of this machine; leave the key out with --ray")
+    home().mkdir(parents=True, exist_ok=True)
+    places = partial(places_of, cores=settings.cores, use_gpus=settings.gpus == "auto")
+    most = None if settings.count == "auto" else settings.count
+    with shared_with([folder.root, home()], list(_inputs(runs))) as shared:
+        plan = Plan(build_maker, (), shared, places, ahead=1, losses=1, most=most)
+        with RayPool[Path](cluster, plan) as pool:
+            yield pool
+
+
+def _inputs(runs: Sequence[PlannedRun]) -> Iterator[Path]:
+    """Files and folders that runs read."""
+    for run in runs[:1]:  # all have the same corpus and the same tasks
+        if run.recipe is not None:
+            yield from corpus_folders(run.recipe.corpus)
+        if run.job.evaluation.data:
+            yield Path(run.job.evaluation.data)
+        for task in run.job.own_tasks:
+            yield from (Path(path) for path in (task.table, task.audio) if path)
+
+
+@contextlib.contextmanager
+def start_worker(folder: RunFolder, slot: Slot) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the process of a run, which ends with the block."""
     code = "import sys; from kerasrep.cli.study import entry; sys.exit(entry())"
-    arguments = [sys.executable, "-c", code, "--worker", str(folder.root)]
-    with folder.log.open("ab") as log:
-        return subprocess.Popen(
-            [*arguments, "--cores", cores] if cores else arguments,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=slot.environment() | {CHECKED_SHARDS: str(folder.checked)},
-            start_new_session=True,  # a terminal's Ctrl-C reaches the study alone, which ends its runs
-        )
+    arguments = ["-c", code, "--worker", str(folder.root), "--cores", ",".join(map(str, slot.cores))]
+    environment = slot.environment() | {CHECKED_SHARDS: str(folder.checked)}
+    with (
+        folder.log.open("ab") as log,
+        child(arguments, env=environment, stdout=log, stderr=subprocess.STDOUT) as process,
+    ):
+        yield process

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from kerasrep import constants
 from kerasrep.errors import RecipeError
-from kerasrep.experiments.study.job import EvaluationSettings
+from kerasrep.experiments.job import EvaluationSettings
 from kerasrep.recipe.base import FileName, ImpossibleSetting, PathText, Settings, SourceName, in_order
 from kerasrep.recipe.draft import Draft, read_draft
 from kerasrep.recipe.schema import Recipe

@@ -10,13 +10,13 @@ from typing import Any
 
 import kerasrep
 from kerasrep.errors import DataError
+from kerasrep.experiments.job import StudyFolder
 from kerasrep.experiments.study import design_figures, effect_figures, score_figures
 from kerasrep.experiments.study.analysis import Analysis, analyse
 from kerasrep.experiments.study.balance import aliasing_of, balance_of, efficiency_of
 from kerasrep.experiments.study.collect import COSTS, Outcome, collect, learning_curves, score_table
 from kerasrep.experiments.study.design import Design
 from kerasrep.experiments.study.effect_figures import EFFECT_HEADER, effect_row
-from kerasrep.experiments.study.job import StudyFolder
 from kerasrep.experiments.study.page import build_study_page
 from kerasrep.experiments.study.plan import PlannedRun
 from kerasrep.experiments.study.recipe import Study

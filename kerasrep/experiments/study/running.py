@@ -7,20 +7,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from kerasrep.errors import DataError, RunError
+from kerasrep.experiments.job import Job, RunFolder, StudyFolder
 from kerasrep.experiments.study.design import Design
 from kerasrep.experiments.study.design_file import write_design
-from kerasrep.experiments.study.failures import failure_of
-from kerasrep.experiments.study.job import Job, RunFolder, StudyFolder
 from kerasrep.experiments.study.plan import PlannedRun, check_trained
-from kerasrep.experiments.study.pool import Crew, Pool, Progress
-from kerasrep.experiments.study.processes import Slot, start_worker
+from kerasrep.experiments.study.processes import RunMaker, Slot
 from kerasrep.experiments.study.recipe import Study
+from kerasrep.experiments.study.schedule import Progress, Schedule
 from kerasrep.recipe import strict_yaml
 from kerasrep.recipe.file import write_recipe
-from kerasrep.runtime.child_process import let_go
-from kerasrep.storage.run_directory import read_json, write_json, write_text
+from kerasrep.runtime.pool.base import Pool
+from kerasrep.storage.run_directory import read_json, write_text
 
 CHECK = ".check"
 
@@ -35,9 +35,7 @@ def begin(folder: StudyFolder, study: Study, design: Design, runs: Sequence[Plan
     write_text(folder.recipe, strict_yaml.dump(study.recipe.model_dump(mode="json")))
     write_design(folder.design, design.cells)
     for run in runs:
-        _write_job(folder.run(run.name), run.job)
-        if run.recipe is not None and not folder.run(run.name).recipe.is_file():
-            write_recipe(folder.run(run.name).recipe, run.recipe)
+        folder.run(run.name).give(run.job, run.recipe)
 
 
 def finished(folder: StudyFolder, runs: Sequence[PlannedRun]) -> list[str]:
@@ -49,7 +47,7 @@ def make_runs(
     folder: StudyFolder,
     study: Study,
     runs: Sequence[PlannedRun],
-    crew: Crew,
+    pool: Pool[Path],
     listener: Callable[[Progress, str], None],
     ray: str | None = None,
 ) -> Progress:
@@ -59,8 +57,8 @@ def make_runs(
         folder: Of the study.
         study: Its recipe.
         runs: All.
-        crew: Who makes them.
-        listener: Told how far they are (see `Pool`).
+        pool: Who makes them.
+        listener: Told how far they are (see `Schedule`).
         ray: Address of a Ray cluster that decodes the corpus, where that is not done.
 
     Raises:
@@ -72,7 +70,7 @@ def make_runs(
         _check_tasks(folder, runs[0].job)
         _prepare(folder, study, ray)
     with _shared_checks(folder, runs):
-        return Pool(folder, crew, study.recipe.retries, listener).run(runs, done)
+        return Schedule(folder, pool, study.recipe.retries, listener).run(runs, done)
 
 
 @contextlib.contextmanager
@@ -123,24 +121,11 @@ def _check_tasks(folder: StudyFolder, like: Job) -> None:
             "representation": None,
         }
     )
-    _write_job(run, job)
+    run.give(job)
     run.log.unlink(missing_ok=True)
-    process = start_worker(run, Slot())
-    try:
-        code = process.wait()
-    finally:
-        let_go(process)
-    if code:
-        raise RunError(failure_of(run, code))
-
-
-def _write_job(run: RunFolder, job: Job) -> None:
-    value = job.model_dump(mode="json")
-    if run.job.is_file():
-        with contextlib.suppress(DataError):
-            if read_json(run.job) == value:
-                return
-    write_json(run.job, value)
+    ended = RunMaker(Slot())(run.root).value
+    if ended.code:
+        raise RunError(ended.reason)
 
 
 def _key_of(run: RunFolder) -> str | None:

@@ -5,31 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from kerasrep.experiments.job import RunFolder
 from kerasrep.storage.run_directory import LOG_NAME, RunDirectory
 
 #: Folder in which keras-tuner keeps its state and one folder a trial.
 TRIALS = "trials"
 
 
-@dataclass(frozen=True)
-class TrialDirectory:
-    """What one trial writes: `trials/trial_NUMBER`.
+class TrialFolder(RunFolder):
+    """What one trial writes: `trials/trial_NUMBER`, in which keras-tuner keeps `trial.json`."""
 
-    Attributes:
-        root: The folder; keras-tuner keeps `trial.json` in it.
-    """
-
-    root: Path
+    @property
+    def training(self) -> Path:
+        """Run directory of the training."""
+        return self.root / "run"
 
     @property
     def run(self) -> RunDirectory:
-        """The training: a run directory as any other."""
-        return RunDirectory(self.root / "run")
-
-    @property
-    def evaluation(self) -> Path:
-        """Folder of downstream scores, as `kerasrep-evaluate` writes it."""
-        return self.root / "evaluation"
+        """The files of the training."""
+        return RunDirectory(self.training)
 
     @property
     def result(self) -> Path:
@@ -57,9 +51,9 @@ class TuningDirectory:
         """JSON: keras-tuner's memory of what was tried."""
         return self.root / TRIALS / "oracle.json"
 
-    def trial(self, trial_id: str) -> TrialDirectory:
+    def trial(self, trial_id: str) -> TrialFolder:
         """The folder of a trial."""
-        return TrialDirectory(self.root / TRIALS / f"trial_{trial_id}")
+        return TrialFolder(self.root / TRIALS / f"trial_{trial_id}")
 
     @property
     def best(self) -> Path:
@@ -78,7 +72,7 @@ class TuningDirectory:
 
     @property
     def log(self) -> Path:
-        """JSON lines: what happened, sitting after sitting (see `run_log`)."""
+        """JSON lines: what happened, session after session (see `run_log`)."""
         return self.root / LOG_NAME
 
     @property

@@ -1,84 +1,44 @@
-"""What makes a trial good: its validation loss, or a downstream score."""
+"""What makes a trial good: its validation losses, or downstream scores."""
 
 from __future__ import annotations
 
-import csv
-import subprocess
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
-from kerasrep.errors import RunError
-from kerasrep.experiments.tuning.settings import Downstream
-from kerasrep.recipe.schema import Recipe
-from kerasrep.storage.run_directory import RunDirectory
-from kerasrep.training.summary import Summary
+from kerasrep.experiments.job import EvaluationSettings, Job
+from kerasrep.experiments.tuning.directory import TrialFolder
+from kerasrep.experiments.tuning.settings import Downstream, Objective
+from kerasrep.recipe.schema import Recipe, fingerprint
+from kerasrep.storage.run_directory import read_object
 
 #: One a kind of task: classification, regression, recommendation.
 HEADLINE_PROBES = ("linear_svm", "ridge", "wmf_features")
-_EVALUATE = "import sys; from kerasrep.cli.evaluate import entry; sys.exit(entry())"
 
 
-def relative_losses(summary: Summary) -> dict[str, float]:
-    """Source -> validation loss of the state that is kept, as a share of that of guessing the mean target."""
-    return {row.source: row.per_cent / 100 for row in summary.rows}
-
-
-def downstream_scores(
-    run: RunDirectory, recipe: Recipe, objective: Downstream, output: Path
-) -> Mapping[str, float]:
-    """Score a trained run with `kerasrep-evaluate`, in a process of its own; what it has done is not redone.
-
-    Args:
-        run: Trained.
-        recipe: Names tasks of one's own.
-        objective: Tasks and probe.
-        output: Where `kerasrep-evaluate` writes.
-
-    Returns:
-        Task -> mean score of its probe.
-
-    Raises:
-        RunError: Where the command fails; with its last line.
-    """
+def job_of(trial: str, recipe: Recipe, objective: Objective) -> Job:
+    """What is to be done in a trial."""
+    if not isinstance(objective, Downstream):
+        return Job(name=trial, kind="validate")
     probes = HEADLINE_PROBES if objective.probe is None else (objective.probe,)
-    arguments = [str(run.root), "--tasks", *objective.tasks, "--probes", *probes]
-    arguments += ["--folds", str(objective.folds), "-o", str(output)]
-    if objective.data is not None:
-        arguments += ["--data", objective.data]
-    if recipe.tasks:
-        arguments += ["--recipe", str(run.recipe)]
-    done = subprocess.run(
-        [sys.executable, "-c", _EVALUATE, *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
+    evaluation = EvaluationSettings(
+        tasks=objective.tasks, data=objective.data, probes=probes, folds=objective.folds
     )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
-        raise RunError(f"kerasrep-evaluate: {lines[-1].removeprefix('kerasrep-evaluate: ')}")
-    return read_scores(output / "summary.csv", objective)
+    key = fingerprint([recipe.fingerprint(), evaluation.model_dump(mode="json")])
+    return Job(name=trial, kind="train", evaluation=evaluation, own_tasks=recipe.tasks, key=key)
 
 
-def read_scores(path: Path, objective: Downstream) -> dict[str, float]:
-    """Read the table that `kerasrep-evaluate` writes.
+def scores_of(folder: TrialFolder, objective: Objective) -> Mapping[str, float]:
+    """Task -> mean score of its probe; or source -> validation loss as a share of the mean target's.
 
     Raises:
-        RunError: Where it lacks a task.
+        DataError: Where the trial's files cannot be read.
     """
-    found: dict[str, float] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            wanted = HEADLINE_PROBES if objective.probe is None else (objective.probe,)
-            if row["probe"] in wanted:
-                found.setdefault(row["task"], float(row["mean"]))  # the task's own metric comes first
-    missing = [task for task in objective.tasks if task not in found]
-    if missing:
-        raise RunError(f"{path}: holds no score of '{missing[0]}'; does the probe fit the task?")
-    return {task: found[task] for task in objective.tasks}
+    if isinstance(objective, Downstream):
+        tasks = read_object(folder.scores, tasks=dict)["tasks"]
+        return {name: float(found["score"]) for name, found in tasks.items()}
+    sources = read_object(folder.run.card, scores=dict)["scores"]["sources"]
+    return {name: found["per_cent"] / 100 for name, found in sources.items()}
 
 
 def mean(scores: Mapping[str, float]) -> float:

@@ -25,7 +25,7 @@ class TrialResult:
         score: What the objective says of it; None unless it is done.
         details: Source -> loss relative to the mean target's, or task -> score.
         reason: Why it is not done.
-        seconds: Wall time, in the sitting that ended it.
+        seconds: Wall time, in the session that ended it.
         ended: When, seconds since 1970.
     """
 

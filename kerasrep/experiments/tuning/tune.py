@@ -8,24 +8,27 @@ import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from kerasrep.corpora.prepare import prepare
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.experiments.tuning.directory import TuningDirectory
 from kerasrep.experiments.tuning.event_files import write_experiment, write_trial
 from kerasrep.experiments.tuning.oracles import HyperbandOracle
 from kerasrep.experiments.tuning.picture import draw
 from kerasrep.experiments.tuning.reading import FOR_MESSAGES, Tuning
-from kerasrep.experiments.tuning.report import Lines, write_best, write_trials
+from kerasrep.experiments.tuning.report import Lines, trials_table, write_best, write_trials
 from kerasrep.experiments.tuning.trials import TrialResult
-from kerasrep.experiments.tuning.tuner import Prepare, RecipeTuner
+from kerasrep.experiments.tuning.tuner import RecipeTuner
 from kerasrep.recipe import strict_yaml
 from kerasrep.recipe.draft import read_draft
 from kerasrep.recipe.schema import differences
 from kerasrep.runtime.console import say
 from kerasrep.runtime.run_log import event, run_log
 from kerasrep.storage.folder_lock import exclusive
-from kerasrep.storage.run_directory import write_text
+from kerasrep.storage.run_directory import RUNS, latest_run, new_run, write_text
+from kerasrep.training.devices import choose_execution
 
 #: What may change when a tuning goes on.
 MAY_CHANGE = ("max_trials",)
@@ -47,43 +50,53 @@ class Tuned:
 
 
 def tune(
-    tuning: Tuning, directory: TuningDirectory, prepare: Prepare, resume: bool = False, verbose: bool = False
+    tuning: Tuning, run_dir: str | Path | None = None, resume: bool = False, verbose: bool = False
 ) -> Tuned:
     """Run every trial that is left, and write table, picture, event files and the best recipe.
 
-    The folder is this process's own before the corpus of the base recipe is made.
+    Prints a line a trial and the table of all. The folder is this process's own before the corpus of the base
+    recipe is made.
 
     Args:
-        tuning: What to try.
-        directory: Where everything is written.
-        prepare: Makes shards and targets of a recipe, or finds them.
-        resume: Go on with the tuning in `directory`.
+        tuning: See `reading.read_tuning`.
+        run_dir: Folder; by default a new `runs/NAME/TIME`, or the latest one to resume.
+        resume: Go on with the tuning in `run_dir`.
         verbose: Show each training's own bar.
 
     Raises:
-        RecipeError: Where the tuning in `directory` is another.
-        RunError: Where there is a tuning already, none to resume, trials fail in a row, or none is done.
+        KerasrepError: Where recipe, corpus or folder cannot be used, the tuning in the folder is another,
+            trials fail in a row, or none is done.
         Interrupted: On SIGINT or SIGTERM, after saving.
     """
+    name = tuning.settings.name
+    root = None if run_dir is None else Path(run_dir)
+    if root is None and resume:
+        root = latest_run(RUNS, name, "tuning.yaml", "tuning").root
+    if root is not None:
+        check_tuning(tuning, TuningDirectory(root), resume)
+    choose_execution(tuning.base)  # before the corpus is made: devices may refuse the batch
+    directory = TuningDirectory(root or new_run(RUNS, name).root)
     with exclusive(directory.root, "another process tunes there", "--run-dir"):
         check_tuning(tuning, directory, resume)
-        with run_log("tune", name=tuning.settings.name):
-            _prepare_base(tuning, directory, prepare)
+        with run_log("tune", name=name):
+            _prepare_base(tuning, directory)
             write_text(directory.tuning, strict_yaml.dump(tuning.as_dict()))
             write_experiment(directory, tuning)
             with run_log("tune", directory.log):
-                results = _search(tuning, directory, prepare, verbose)
+                results = _search(tuning, directory, verbose)
                 best = write_best(directory, tuning, results)
     if best is None:
         first = f"; the first: {results[0].reason}" if results else ""
         raise RunError(f"{directory.root}: none of {len(results)} trials has a score{first}")
+    say(f"\n{trials_table(tuning, results)}\n")
     return Tuned(directory, results, best)
 
 
-def _prepare_base(tuning: Tuning, directory: TuningDirectory, prepare: Prepare) -> None:
+def _prepare_base(tuning: Tuning, directory: TuningDirectory) -> None:
     """Make shards and targets before anything is written; a folder that stays empty is not left behind."""
     try:
         prepare(tuning.base)
+        say(f"tuning:  {directory.root}")
     except BaseException:
         with contextlib.suppress(OSError):  # unless there is something in it
             directory.root.rmdir()
@@ -112,11 +125,9 @@ def check_tuning(tuning: Tuning, directory: TuningDirectory, resume: bool) -> No
         )
 
 
-def _search(
-    tuning: Tuning, directory: TuningDirectory, prepare: Prepare, verbose: bool
-) -> Sequence[TrialResult]:
+def _search(tuning: Tuning, directory: TuningDirectory, verbose: bool) -> Sequence[TrialResult]:
     with contextlib.redirect_stdout(io.StringIO()):  # keras-tuner says that it reloads
-        tuner = RecipeTuner(tuning, directory, prepare, show_progress=verbose)
+        tuner = RecipeTuner(tuning, directory, show_progress=verbose)
     before = tuner.results()
     lines = Lines(tuning, _plan(tuning, tuner.oracle), before)
 

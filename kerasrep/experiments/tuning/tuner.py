@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import shutil
 import time
@@ -14,18 +15,15 @@ import keras
 import keras_tuner
 
 from kerasrep.errors import KerasrepError, RecipeError, RunError, machine_message
-from kerasrep.experiments.tuning.directory import TRIALS, TrialDirectory, TuningDirectory
-from kerasrep.experiments.tuning.objective import downstream_scores, mean, relative_losses
+from kerasrep.experiments.tuning.directory import TRIALS, TrialFolder, TuningDirectory
+from kerasrep.experiments.tuning.objective import job_of, mean, scores_of
 from kerasrep.experiments.tuning.oracles import OBJECTIVE, make_oracle, values_of
 from kerasrep.experiments.tuning.reading import Tuning, with_values
-from kerasrep.experiments.tuning.settings import Downstream
 from kerasrep.experiments.tuning.trials import Status, TrialResult, read_result
+from kerasrep.experiments.worker import work
 from kerasrep.recipe.schema import Recipe
-from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, atomic_directory, write_text
+from kerasrep.storage.run_directory import RunDirectory, atomic_directory, write_text
 from kerasrep.training.loop import Interrupted
-from kerasrep.training.train import train
-
-Prepare = Callable[[Recipe], PreparedDirectory]
 
 #: So many failures one after the other are no accident of the settings.
 FAILURES_IN_A_ROW = 3
@@ -40,7 +38,6 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
         self,
         tuning: Tuning,
         directory: TuningDirectory,
-        prepare: Prepare,
         show_progress: bool = False,
     ) -> None:
         """Take up the search in the directory, where there is one.
@@ -48,12 +45,10 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
         Args:
             tuning: What to try.
             directory: Where everything is written.
-            prepare: Makes shards and targets of a recipe, or finds them.
             show_progress: Show each training's own bar.
         """
         self._tuning, self._where = tuning, directory
-        self._prepare, self._show = prepare, show_progress
-        self._failures = 0
+        self._show, self._failures = show_progress, 0
         super().__init__(make_oracle(tuning), directory=str(directory.root), project_name=TRIALS)
         self.oracle.verbose = 0
         self._got_past = self._try_failures_again()
@@ -70,7 +65,7 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
         self._began, self._ended = began, ended
 
     def results(self) -> list[TrialResult]:
-        """Of all trials that are over, in the order in which they began."""
+        """How the trials ended that are over, in the order in which they began."""
         found = (read_result(self._where.trial(name).result) for name in self.oracle.start_order)
         return [result for result in found if result is not None]
 
@@ -110,7 +105,7 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
                 )
 
     def _try_failures_again(self) -> frozenset[str]:
-        """Let trials run again that failed in an earlier sitting: their cause may be gone.
+        """Let trials run again that failed in an earlier session: their cause may be gone.
 
         Returns:
             Those after which another trial was done: failing again, they say nothing about the machine.
@@ -120,7 +115,7 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
         if not failed:
             return frozenset()
         self.oracle.try_again(failed)
-        for name in failed:  # only now: a kill before this lets them run again at the next sitting
+        for name in failed:  # only now: a kill before this lets them run again in the next session
             (self._where.trial(name).root / ERROR).unlink(missing_ok=True)
             self._where.trial(name).result.unlink()
         done = [place for place, result in enumerate(results) if result.status == "done"]
@@ -139,7 +134,7 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
             result.write(where.result)
         return result
 
-    def _tried(self, trial: Any, where: TrialDirectory) -> TrialResult:
+    def _tried(self, trial: Any, where: TrialFolder) -> TrialResult:
         started, chosen = time.monotonic(), trial.hyperparameters.values
         values = values_of(self._tuning.space, chosen)
         self._began(trial.trial_id, values)
@@ -150,7 +145,7 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
         try:
             recipe = with_values(self._tuning.base, {**values, "training.epochs": epochs})
             self._go_on_from(chosen.get("tuner/trial_id"), recipe, where)
-            details = self._details(recipe, where)
+            details = self._work(recipe, where)
         except Interrupted:
             raise
         except RecipeError as error:
@@ -174,21 +169,19 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
             ended=round(time.time(), 1),
         )
 
-    def _details(self, recipe: Recipe, where: TrialDirectory) -> Mapping[str, float]:
-        run, objective = where.run, self._tuning.settings.objective
-        summary = train(
-            recipe,
-            self._prepare(recipe),
-            run,
-            resume=run.recipe.exists(),
-            show_progress=self._show,
-            say=lambda line: None,
-        )
-        if isinstance(objective, Downstream):
-            return downstream_scores(run, recipe, objective, where.evaluation)
-        return relative_losses(summary)
+    def _work(self, recipe: Recipe, where: TrialFolder) -> Mapping[str, float]:
+        """Make the trial's run; what it prints goes to its log, but for bars that somebody wants to see."""
+        objective = self._tuning.settings.objective
+        where.give(job_of(where.root.name, recipe, objective), recipe)
+        with contextlib.ExitStack() as stack:
+            log = stack.enter_context(where.log.open("a", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(log))
+            if not self._show:
+                stack.enter_context(contextlib.redirect_stderr(log))
+            work(where, show_progress=self._show, report=True)
+        return scores_of(where, objective)
 
-    def _go_on_from(self, earlier: str | None, recipe: Recipe, where: TrialDirectory) -> None:
+    def _go_on_from(self, earlier: str | None, recipe: Recipe, where: TrialFolder) -> None:
         """Copy the state of the trial that Hyperband goes on with.
 
         A falling learning rate has come to its end there: such a trial starts anew, so that all of one round

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from kerasrep import constants
+from kerasrep.experiments.job import StudyFolder
 from kerasrep.experiments.study.design import Design, make_design
-from kerasrep.experiments.study.job import StudyFolder
 from kerasrep.experiments.study.plan import PlannedRun, plan_runs
 from kerasrep.experiments.study.recipe import Study, read_study
 from kerasrep.storage.run_directory import RunDirectory, write_json

@@ -13,8 +13,8 @@ from kerasrep.embedding.cache import cached_embeddings
 from kerasrep.embedding.representations import ModelRepresentation
 from kerasrep.embedding.side_by_side import SideBySide, side_by_side
 from kerasrep.errors import DataError
-from kerasrep.experiments.study.job import Job, RunFolder
-from kerasrep.experiments.study.worker import work
+from kerasrep.experiments.job import Job, RunFolder
+from kerasrep.experiments.worker import work
 from kerasrep.recipe import strict_yaml
 from kerasrep.recipe.file import write_recipe
 from kerasrep.recipe.schema import Recipe
@@ -55,7 +55,7 @@ def runs(tone_values, give_job, tmp_path_factory):
         folder = give_job(root / source, "train", export=source == "tag")
         values = tone_values("ss-r", sources=[source], model={"width": 0.125}, training=TRAINING)
         write_recipe(folder.recipe, Recipe.model_validate(values))
-        work(folder.root)
+        work(folder)
     return root
 
 
@@ -79,14 +79,14 @@ def test_what_is_finished_is_not_done_again(runs):
     before = {path: path.stat().st_mtime_ns for path in folder.training.rglob("*") if path.is_file()}
     scores = read_json(folder.scores)["tasks"]
     folder.scores.unlink()
-    work(folder.root)
+    work(folder)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert read_json(folder.scores)["tasks"] == scores
 
 
 def test_a_concatenation_has_all_means_before_all_deviations_and_trains_nothing(runs, tones, give_job):
     folder = give_job(runs / "both", "concatenate", parts=("tag", "bpm"))
-    work(folder.root)
+    work(folder)
     assert not folder.training.exists()
     found, tag, bpm = (read_json(RunFolder(runs / name).scores) for name in ("both", "tag", "bpm"))
     assert found["dimension"] == 1024
@@ -123,31 +123,32 @@ def test_side_by_side_keeps_leading_dimensions():
 
 def test_the_untrained_baseline_has_the_network_of_the_run_it_refers_to(runs, give_job):
     folder = give_job(runs / "random", "baseline", representation="random:3", parts=("tag",))
-    work(folder.root)
+    work(folder)
     assert read_json(folder.scores)["dimension"] == 512
 
 
 def test_a_check_tells_what_tasks_lack_and_writes_no_scores(runs, give_job, task, tmp_path):
     folder = give_job(runs / "check", "check")
-    work(folder.root)
+    work(folder)
     assert not folder.scores.exists()
     give_job(runs / "check", "check", own_tasks=[dict(task, audio=str(tmp_path))])
     with pytest.raises(DataError, match="octaves: 40 of 40 items have no audio; the first"):
-        work(folder.root)
+        work(folder)
 
 
-def test_a_training_that_failed_by_itself_begins_anew_and_an_interrupted_one_goes_on(runs):
+def test_a_training_that_diverged_begins_anew_and_one_that_was_cut_short_goes_on(runs):
     folder = RunFolder(runs / "bpm")
     card = read_json(folder.training / "card.json")
     history = (folder.training / "history.csv").read_bytes()
     (folder.root / "done" / "train.json").unlink()
-    write_json(folder.training / "card.json", card | {"ended": "interrupted"})
-    work(folder.root)
-    assert (folder.training / "history.csv").read_bytes() == history  # nothing was left to train
-    (folder.root / "done" / "train.json").unlink()
+    for ended in ("interrupted", "failed: StorageError: the disk is full"):
+        write_json(folder.training / "card.json", card | {"ended": ended})
+        work(folder)
+        assert (folder.training / "history.csv").read_bytes() == history  # nothing was left to train
+        (folder.root / "done" / "train.json").unlink()
     (folder.training / "here before").touch()
     write_json(folder.training / "card.json", card | {"ended": "failed: RunError: not finite"})
-    work(folder.root)
+    work(folder)
     assert not (folder.training / "here before").exists()
 
 

@@ -1,8 +1,8 @@
-"""One run of a study in a process of its own: train, export, embed, evaluate.
+"""One run of a study, or one trial of a tuning: train, export, embed, evaluate.
 
 Every finished stage leaves a marker with the key of what it depends on, so that the same call goes on where
-it stopped. The study holds the other end of standard input: when it is gone, the run saves its state and
-ends.
+it stopped. The process of a study's run has its standard input from the study: when that is gone, the run
+saves its state and ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasrep.errors import DataError, RecipeError, RunError
-from kerasrep.experiments.study.job import EvaluationSettings, Job, RunFolder, read_job
+from kerasrep.experiments.job import EvaluationSettings, Job, RunFolder, read_job
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe, fingerprint
 from kerasrep.recipe.tasks import TableTask
@@ -29,32 +29,37 @@ if TYPE_CHECKING:
     from kerasrep.evaluation.base import Evaluation, Task
 
 
-def work(root: Path, cores: Sequence[int] = ()) -> None:
-    """Do what `job.json` in a folder says, as far as it is not done yet.
+def work(
+    folder: RunFolder, cores: Sequence[int] = (), show_progress: bool = False, report: bool = False
+) -> None:
+    """Do what a job says, as far as it is not done yet.
 
     Args:
-        root: Folder of the run.
+        folder: Of the run; the job is there.
         cores: The process keeps to these; to any where none is named.
+        show_progress: Show the training's bar.
+        report: Write what `kerasrep-evaluate` writes of an evaluation.
 
     Raises:
         KerasrepError: Where something fails; one line says what.
     """
     if cores:
         os.sched_setaffinity(0, cores)  # before TensorFlow counts them
-    folder = RunFolder(root)
     with _alone(folder), run_log("run", folder.events):
         job = read_job(folder.job)
         if job.kind == "check":
             _check(job)
             return
         facts: dict[str, Any] = {}
-        if job.kind == "train":
-            _train_and_export(folder, job)
+        if job.kind in {"train", "validate"}:
+            _train_and_export(folder, job, show_progress)
             facts = _facts(folder.training)
+            if job.kind == "validate":
+                return
         elif job.kind == "concatenate":
             facts = _sum([_facts(folder.sibling(part).training) for part in job.parts])
         representation = _representation(folder, job)
-        evaluations = _evaluate(folder, job, representation)
+        evaluations = _evaluate(folder, job, representation, report)
         write_json(folder.scores, _outcome(folder, job, representation, evaluations, facts))
 
 
@@ -79,15 +84,15 @@ def _stage(folder: RunFolder, stage: str, key: str, do: Callable[[], object]) ->
     folder.mark(stage, key, time.monotonic() - started)
 
 
-def _train_and_export(folder: RunFolder, job: Job) -> None:
+def _train_and_export(folder: RunFolder, job: Job, show_progress: bool) -> None:
     recipe = read_recipe(folder.recipe)
     key = recipe.model_copy(update={"export": type(recipe.export)()}).fingerprint()
-    _stage(folder, "train", key, lambda: _train(folder, recipe))
+    _stage(folder, "train", key, lambda: _train(folder, recipe, show_progress))
     if job.export:
         _stage(folder, "export", key, lambda: _export(folder, recipe))
 
 
-def _train(folder: RunFolder, recipe: Recipe) -> None:
+def _train(folder: RunFolder, recipe: Recipe, show_progress: bool) -> None:
     from kerasrep.corpora.prepare import prepare
     from kerasrep.training.train import train
 
@@ -96,14 +101,14 @@ def _train(folder: RunFolder, recipe: Recipe) -> None:
         shutil.rmtree(run.root)
     prepared = prepare(recipe, progress=False)
     say = lambda line: print(line, flush=True)  # noqa: E731
-    train(recipe, prepared, run, resume=run.recipe.is_file(), show_progress=False, say=say)
+    train(recipe, prepared, run, resume=run.recipe.is_file(), show_progress=show_progress, say=say)
 
 
 def _is_spoilt(run: RunDirectory) -> bool:
-    """Whether a training ended by itself and badly, so that going on from its state would end so again."""
+    """Whether a training diverged, so that going on from its state would end so again."""
     if not run.card.is_file():
         return run.root.is_dir() and not run.recipe.is_file()
-    return str(read_object(run.card).get("ended", "")).startswith("failed")
+    return "not finite" in str(read_object(run.card).get("ended", ""))
 
 
 def _export(folder: RunFolder, recipe: Recipe) -> None:
@@ -172,7 +177,9 @@ def _check(job: Job) -> None:
             )
 
 
-def _evaluate(folder: RunFolder, job: Job, representation: Representation) -> tuple[Evaluation, ...]:
+def _evaluate(
+    folder: RunFolder, job: Job, representation: Representation, report: bool
+) -> tuple[Evaluation, ...]:
     """Embed the audio of all tasks in one pass, then fit the probes.
 
     Raises:
@@ -205,6 +212,8 @@ def _evaluate(folder: RunFolder, job: Job, representation: Representation) -> tu
     print("--- evaluate", flush=True)
     event("stage", stage="evaluate")
     run_all()
+    if report:
+        suite.finish("kerasrep-tune")
     folder.mark("evaluate", job.key, time.monotonic() - started)
     return suite.evaluations
 
@@ -228,7 +237,7 @@ def _facts(run: Path) -> dict[str, Any]:
 
 
 def _sum(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of networks side by side; each source has the updates of its own network."""
+    """Facts of networks side by side; each source has the updates of its own network."""
     total = {name: sum(one[name] for one in facts) for name in facts[0]}
     return total | {"updates_a_source": total["updates_a_source"] / len(facts)}
 

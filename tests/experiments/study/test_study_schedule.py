@@ -1,6 +1,6 @@
-"""The pool with real processes that do little: order, retries, failures, signals, and the death of the "
-"study."""
+"""The schedule with real processes that do little: order, retries, failures, signals, the study's death."""
 
+import contextlib
 import json
 import os
 import signal
@@ -16,9 +16,12 @@ from kerasrep.errors import RunError
 from kerasrep.experiments.study import processes
 from kerasrep.experiments.study.failures import note_failure, recorded_failures
 from kerasrep.experiments.study.live import Display, clock, seconds_left, summary
-from kerasrep.experiments.study.pool import MAX_LOSSES, Ended, Pool, Progress, Stopped
-from kerasrep.experiments.study.processes import Processes, Slot, make_slots
+from kerasrep.experiments.study.processes import Ended, RunMaker, Slot, make_slots
 from kerasrep.experiments.study.recipe import WorkerSettings
+from kerasrep.experiments.study.schedule import LOST, MAX_LOSSES, Progress, Schedule, Stopped
+from kerasrep.runtime.child_process import child
+from kerasrep.runtime.pool.base import Answer, Lost
+from kerasrep.runtime.pool.local import LocalPool
 
 OK = "pass"
 FAILS = "import sys; print('kerasrep-study: error: the disk is full', flush=True); sys.exit(1)"
@@ -34,24 +37,22 @@ def planned(tmp_path, monkeypatch):
     needing = next(run for run in runs if run.facts.strategy == "mss-cr" and len(run.needs) < 8)
     scripts, started = {}, []
 
+    @contextlib.contextmanager
     def start(run_folder, slot):
         run_folder.root.mkdir(parents=True, exist_ok=True)
         name = run_folder.root.name
         started.append(name)
         script = scripts.get(name, [OK])
         text = script[min(started.count(name), len(script)) - 1]
-        with run_folder.log.open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-c", text],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        with run_folder.log.open("ab") as log, child(["-c", text], stdout=log, stderr=log) as process:
+            yield process
 
     monkeypatch.setattr(processes, "start_worker", start)
-    monkeypatch.setattr(processes, "POLL_SECONDS", 0.01)
     return runs, singles, needing, folder, scripts, started
+
+
+def makers(count):
+    return LocalPool([RunMaker(Slot()) for _ in range(count)])
 
 
 def silent(progress, text):
@@ -61,7 +62,7 @@ def silent(progress, text):
 def test_what_a_run_needs_is_done_first(planned):
     runs, _, needing, folder, _, started = planned
     parts = [run for run in runs if run.name in needing.needs]
-    progress = Pool(folder, Processes([Slot(), Slot()]), 0, silent).run([needing, *parts], [])
+    progress = Schedule(folder, makers(2), 0, silent).run([needing, *parts], [])
     assert started[-1] == needing.name
     assert set(started[:-1]) == set(needing.needs)
     assert set(progress.states.values()) == {"done"}
@@ -72,7 +73,7 @@ def test_a_failed_run_is_recorded_tried_again_and_stops_nothing(planned):
     scripts[singles[0].name] = [FAILS, KILLED, FAILS]
     scripts[singles[1].name] = [FAILS, OK]
     said = []
-    progress = Pool(folder, Processes([Slot()]), 2, lambda _, text: said.append(text)).run(singles, [])
+    progress = Schedule(folder, makers(1), 2, lambda _, text: said.append(text)).run(singles, [])
     assert [progress.states[run.name] for run in singles] == ["failed", "done", "done"]
     assert started.count(singles[0].name) == 3
     lines = folder.run(singles[0].name).failures.read_text().splitlines()
@@ -85,47 +86,49 @@ def test_a_failed_run_is_recorded_tried_again_and_stops_nothing(planned):
 def test_a_process_that_was_killed_says_by_which_signal(planned):
     _, singles, _, folder, scripts, _ = planned
     scripts[singles[0].name] = [KILLED]
-    progress = Pool(folder, Processes([Slot()]), 0, silent).run(singles[:1], [])
+    progress = Schedule(folder, makers(1), 0, silent).run(singles[:1], [])
     assert "was ended by SIGKILL; see" in progress.reasons[singles[0].name]
 
 
-class LosingCrew:
+class LosingPool:
     """A cluster whose machines are lost with the first runs that they are given."""
 
     size = 1
 
     def __init__(self, losses):
-        self.left, self.names = losses, []
+        self.left, self.roots = losses, []
 
     def room(self):
-        return 1 - len(self.names)
+        return 1 - len(self.roots)
 
-    def start(self, run):
-        run.root.mkdir(parents=True, exist_ok=True)
-        self.names.append(run.root.name)
+    def give(self, root):
+        root.mkdir(parents=True, exist_ok=True)
+        self.roots.append(root)
 
-    def ended(self):
+    def results(self):
         self.left -= 1
-        yield Ended(self.names.pop(), None if self.left >= 0 else 0, "the node died" * (self.left >= 0))
+        yield self.roots.pop(), Lost(1) if self.left >= 0 else Answer(Ended(0))
 
-    def end(self):
+    def stop(self, grace_seconds):
         pass
 
 
 def test_a_run_whose_machine_was_lost_is_made_again_without_counting_as_failed(planned):
     _, singles, _, folder, _, _ = planned
     said = []
-    progress = Pool(folder, LosingCrew(MAX_LOSSES), 0, lambda _, text: said.append(text)).run(singles[:1], [])
+    progress = Schedule(folder, LosingPool(MAX_LOSSES), 0, lambda _, text: said.append(text)).run(
+        singles[:1], []
+    )
     assert progress.states[singles[0].name] == "done" and not progress.attempts
-    assert said.count(f"{singles[0].name}: lost, is made again: the node died") == MAX_LOSSES
+    assert said.count(f"{singles[0].name}: lost, is made again: {LOST.reason}") == MAX_LOSSES
     assert not folder.run(singles[0].name).failures.exists()
 
 
 def test_a_run_that_all_machines_are_lost_with_fails(planned):
     _, singles, _, folder, _, _ = planned
-    progress = Pool(folder, LosingCrew(MAX_LOSSES + 1), 5, silent).run(singles[:1], [])
+    progress = Schedule(folder, LosingPool(MAX_LOSSES + 1), 5, silent).run(singles[:1], [])
     assert progress.states[singles[0].name] == "failed"
-    assert progress.reasons[singles[0].name] == "the node died"
+    assert progress.reasons[singles[0].name] == LOST.reason
     assert json.loads(folder.run(singles[0].name).failures.read_text())["code"] is None
 
 
@@ -133,7 +136,7 @@ def test_what_needs_a_failed_run_fails_with_the_reason(planned):
     runs, _, needing, folder, scripts, started = planned
     parts = [run for run in runs if run.name in needing.needs]
     scripts[parts[0].name] = [FAILS]
-    progress = Pool(folder, Processes([Slot()]), 0, silent).run([*parts, needing], [])
+    progress = Schedule(folder, makers(1), 0, silent).run([*parts, needing], [])
     assert progress.reasons[needing.name] == f"needs {parts[0].name}, which failed"
     assert needing.name not in started
 
@@ -142,7 +145,7 @@ def test_failures_are_remembered_until_the_run_is_done(planned):
     runs, _, needing, folder, scripts, _ = planned
     parts = [run for run in runs if run.name in needing.needs]
     scripts[parts[0].name], scripts[parts[1].name] = [KILLED, FAILS], [FAILS, OK]
-    progress = Pool(folder, Processes([Slot()]), 1, silent).run([*parts, needing], [])
+    progress = Schedule(folder, makers(1), 1, silent).run([*parts, needing], [])
     done = progress.names("done")
     assert done == [part.name for part in parts[1:]]
     found = recorded_failures(folder, runs, done)
@@ -170,7 +173,7 @@ def test_a_report_alone_tells_what_failed_before(tmp_path, capsys):
 
 def test_what_is_done_is_not_started_again(planned):
     _, singles, _, folder, _, started = planned
-    progress = Pool(folder, Processes([Slot()]), 0, silent).run(singles, [singles[0].name])
+    progress = Schedule(folder, makers(1), 0, silent).run(singles, [singles[0].name])
     assert started == [run.name for run in singles[1:]]
     assert summary(progress) == "3 of 3 runs done, 0 running, 0 failed"
 
@@ -183,7 +186,7 @@ def test_a_signal_ends_the_processes_and_says_how_to_go_on(planned):
     timer.start()
     started = time.monotonic()
     with pytest.raises(Stopped, match=r"stopped by SIGTERM; the same command goes on") as raised:
-        Pool(folder, Processes([Slot(), Slot()]), 0, silent).run(singles, [])
+        Schedule(folder, makers(2), 0, silent).run(singles, [])
     assert raised.value.exit_code == 143
     assert time.monotonic() - started < 30
     assert signal.getsignal(signal.SIGTERM) == before

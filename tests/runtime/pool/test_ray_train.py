@@ -8,10 +8,10 @@ import pytest
 
 from kerasrep.errors import RecipeError
 from kerasrep.recipe.file import write_recipe
-from kerasrep.runtime.cluster.connection import Node
-from kerasrep.runtime.cluster.group import share_of
-from kerasrep.runtime.cluster.workers import Place
+from kerasrep.runtime.pool.cluster import Node
+from kerasrep.runtime.pool.on_ray import Place
 from kerasrep.storage.run_directory import RunDirectory, read_arrays
+from kerasrep.training.on_ray import share_of
 
 ray = pytest.importorskip("ray")
 import ray_nodes  # noqa: E402

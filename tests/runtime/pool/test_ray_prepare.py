@@ -9,7 +9,7 @@ import pytest
 from kerasrep.corpora.prepare import prepare
 from kerasrep.errors import RunError
 from kerasrep.recipe.file import write_recipe
-from kerasrep.runtime.cluster import connection
+from kerasrep.runtime.pool import cluster as connection
 
 ray = pytest.importorskip("ray")
 import ray_nodes  # noqa: E402

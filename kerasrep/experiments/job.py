@@ -1,4 +1,4 @@
-"""What a study and the process that makes one of its runs agree on: jobs, and the files of both.
+"""What a study or a tuning, and what makes one of its runs, agree on: jobs, and their files.
 
 STUDY/study.yaml        the study recipe as it was run
 STUDY/design.csv        the multi-source runs, in the authors' form
@@ -14,10 +14,13 @@ STUDY/runs/RUN/         one folder a run:
     log.txt             what the process printed
     log.jsonl           what happened, as JSON lines
 STUDY/report.html, plots/, tables/
+
+A trial of a tuning has the same files, but for those that `tuning.directory` names.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,6 +29,8 @@ from pydantic import Field, ValidationError
 
 from kerasrep.errors import DataError
 from kerasrep.recipe.base import Fraction, PathText, Settings
+from kerasrep.recipe.file import write_recipe
+from kerasrep.recipe.schema import Recipe
 from kerasrep.recipe.tasks import TableTasks
 from kerasrep.storage.run_directory import LOG_NAME, read_json, read_object, write_json
 
@@ -33,7 +38,7 @@ from kerasrep.storage.run_directory import LOG_NAME, read_json, read_object, wri
 STUDIES = Path("studies")
 
 STAGES = ("train", "export", "embed", "evaluate")
-JobKind = Literal["train", "concatenate", "baseline", "check"]
+JobKind = Literal["train", "validate", "concatenate", "baseline", "check"]
 
 
 class EvaluationSettings(Settings):
@@ -57,12 +62,12 @@ class EvaluationSettings(Settings):
 
 
 class Job(Settings):
-    """One run of a study.
+    """One run of a study, or one trial of a tuning.
 
     Attributes:
         name: Of its folder.
-        kind: `train` a network, `concatenate` the embeddings of trained single-source networks, embed with a
-            `baseline`, or `check` the tasks and embed nothing.
+        kind: `train` a network; train and only `validate` it; `concatenate` the embeddings of trained
+            single-source networks; embed with a `baseline`; or `check` the tasks and embed nothing.
         representation: Of a baseline, as `kerasrep-evaluate` takes it.
         parts: Runs that are concatenated, in the order of the sources; or the one that `random` refers to.
         export: Whether a SavedModel is written.
@@ -140,6 +145,17 @@ class RunFolder:
     def checked(self) -> Path:
         """Folder of the study, while it runs, in which its runs note that shards are sound."""
         return self.root.parent.parent / ".checked"
+
+    def give(self, job: Job, recipe: Recipe | None = None) -> None:
+        """Write a job, and what is trained, as far as they are not there."""
+        value = job.model_dump(mode="json")
+        before = None
+        with contextlib.suppress(DataError):
+            before = read_json(self.job)
+        if before != value:
+            write_json(self.job, value)
+        if recipe is not None and not self.recipe.is_file():
+            write_recipe(self.recipe, recipe)
 
     def sibling(self, name: str) -> RunFolder:
         """Another run of the same study."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kerasrep.experiments.study.job import RunFolder
+from kerasrep.experiments.job import RunFolder
 from kerasrep.recipe import strict_yaml
 from kerasrep.storage.run_directory import RunDirectory, read_arrays, read_json
 
@@ -103,9 +103,9 @@ def test_a_run_that_fails_on_a_node_keeps_its_reason_and_stops_nothing(study, tm
     (hook / "sitecustomize.py").write_text(  # stands for a disk that is full for one run
         "import sys\n"
         "if 'ss-r.tag' in ' '.join(sys.orig_argv):\n"
-        "    import kerasrep.experiments.study.worker as worker\n"
+        "    import kerasrep.experiments.worker as worker\n"
         "    from kerasrep.errors import StorageError\n"
-        "    def fail(folder, recipe): raise StorageError('a file: the disk is full')\n"
+        "    def fail(folder, recipe, show_progress): raise StorageError('a file: the disk is full')\n"
         "    worker._train = fail\n"
     )
     path = f"{hook}{os.pathsep}{ROOT}"
@@ -119,11 +119,11 @@ def test_a_run_that_fails_on_a_node_keeps_its_reason_and_stops_nothing(study, tm
 
 def test_gpus_of_this_machine_are_refused(study, tmp_path):
     from kerasrep.errors import RecipeError
-    from kerasrep.experiments.study.on_ray import crew_on
+    from kerasrep.experiments.study.processes import pool_on
     from kerasrep.experiments.study.recipe import WorkerSettings
 
     with (
         pytest.raises(RecipeError, match=r"^workers\.gpus: names GPUs of this machine"),
-        crew_on(None, None, [], WorkerSettings(gpus=(0,))),
+        pool_on(None, None, [], WorkerSettings(gpus=(0,))),
     ):
         pass

@@ -1,7 +1,7 @@
 import pytest
 
-from kerasrep.runtime.cluster.connection import Node
-from kerasrep.runtime.cluster.workers import Place, places_of
+from kerasrep.runtime.pool.cluster import Node
+from kerasrep.runtime.pool.on_ray import Place, places_of
 
 
 @pytest.mark.parametrize(

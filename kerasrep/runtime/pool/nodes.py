@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasrep.errors import RunError
-from kerasrep.runtime.cluster.connection import Node, import_ray
+from kerasrep.runtime.pool.cluster import Node, import_ray
 from kerasrep.storage.run_directory import home, write_text
 
 #: Variables that mean the same everywhere.
@@ -183,11 +183,11 @@ def check_facts(host: str, here: Facts, there: Facts) -> None:
             )
 
 
-def on(node: Node) -> Any:
+def on(node_id: str) -> Any:
     """Ray's way to say that something runs on a node and on no other."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    return NodeAffinitySchedulingStrategy(node.id, soft=False)
+    return NodeAffinitySchedulingStrategy(node_id, soft=False)
 
 
 class Inspector:
@@ -206,7 +206,7 @@ class Inspector:
         """
         facts = self._ray.remote(facts_function())
         asked = {
-            node: facts.options(num_cpus=0, scheduling_strategy=on(node)).remote()
+            node: facts.options(num_cpus=0, scheduling_strategy=on(node.id)).remote()
             for node in nodes
             if node.id not in self._fit
         }

@@ -172,7 +172,7 @@ def _check_form(address: str) -> None:
 
 
 def _own(address: str) -> dict[str, Any]:
-    """Of a cluster that is this process's own."""
+    """What a cluster of this process alone is made with."""
     if address != LOCAL:
         return {}
     return {

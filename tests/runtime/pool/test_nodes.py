@@ -5,7 +5,7 @@ import numpy
 import pytest
 
 from kerasrep.errors import RunError
-from kerasrep.runtime.cluster.nodes import check_facts, check_missing, facts_function, shared_with
+from kerasrep.runtime.pool.nodes import check_facts, check_missing, facts_function, shared_with
 
 
 def test_a_node_that_sees_the_same_files_works_in_the_same_folder(tmp_path, monkeypatch):

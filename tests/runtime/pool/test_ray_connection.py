@@ -5,8 +5,8 @@ import time
 import pytest
 
 from kerasrep.errors import RecipeError, RunError
-from kerasrep.runtime.cluster import connection
-from kerasrep.runtime.cluster.connection import Cluster, connect
+from kerasrep.runtime.pool import cluster as connection
+from kerasrep.runtime.pool.cluster import Cluster, connect
 
 
 @pytest.mark.parametrize(
