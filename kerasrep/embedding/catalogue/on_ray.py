@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerasrep.embedding.catalogue.journal import WAITING, Journal
 from kerasrep.embedding.catalogue.layout import Layout
-from kerasrep.embedding.catalogue.parts import Listed, PartWriter, is_whole, parts_in, read_part
+from kerasrep.embedding.catalogue.listing import Listing
+from kerasrep.embedding.catalogue.parts import Listed, PartWriter
 from kerasrep.embedding.catalogue.work import embed_into
 from kerasrep.embedding.models import find_model
 from kerasrep.embedding.representations import model_fingerprint
-from kerasrep.errors import ExportError, RunError
+from kerasrep.errors import ExportError, RunError, StorageError
 from kerasrep.runtime.cluster.connection import Cluster
 from kerasrep.runtime.cluster.nodes import await_file, check_missing, shared_with
 from kerasrep.runtime.cluster.workers import Place, Plan, Workers, places_of
@@ -51,15 +51,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Made:
-    """What a worker says of a part.
+    """What a worker says of the files that it was given.
 
     Attributes:
-        name: Of the part, in the folder of the work.
+        parts: Where they are, in the order in which they were written.
         host: Of the node.
         missing: Files that were there when the catalogue was listed, and are not on that node.
     """
 
-    name: str
+    parts: tuple[Path, ...]
     host: str
     missing: tuple[Path, ...]
 
@@ -76,24 +76,22 @@ def build_worker(place: Place, host: str, work: Work) -> Callable[[Sequence[List
     model = load_model(found).only(work.layout.branches)
 
     def make_part(files: Sequence[Listed]) -> Made:
-        with PartWriter(files, work.settings) as part:
-            paths = enumerate(file.path for file in files)
-            threads = work.threads or place.threads
-            embed_into(part, paths, model, work.layout, work.decoder, threads, lambda _: None)
-            try:
-                name = part.publish(work.folder)
-            except OSError as error:
-                reason = f"node {host} cannot write there ({error.strerror}); make room"
-                raise RunError(f"{work.folder}: {reason}") from error
+        parts: list[Path] = []
+        writer = PartWriter(work.folder, work.settings, work.layout.dimension, parts.append)
+        threads = work.threads or place.threads
+        try:
+            embed_into(writer, files, model, work.layout, work.decoder, threads, lambda _: None)
+        except StorageError as error:
+            raise RunError(f"node {host}: {error}") from error
         missing = tuple(file.path for file in files if file.size >= 0 and not os.path.lexists(file.path))
-        return Made(name, host, missing)
+        return Made(tuple(parts), host, missing)
 
     return make_part
 
 
 def embed_on(
     cluster: Cluster,
-    journal: Journal,
+    listing: Listing,
     work: Work,
     inputs: Sequence[Path],
     ended: Callable[[float | None], object],
@@ -102,7 +100,7 @@ def embed_on(
 
     Args:
         cluster: Where.
-        journal: Of the work; it holds everything afterwards.
+        listing: The files; all of them are done or bad afterwards.
         work: What workers do.
         inputs: Files and folders of the catalogue, for a first look at what nodes see.
         ended: Told the seconds of audio of each file, or None for one that cannot be used.
@@ -110,22 +108,22 @@ def embed_on(
     Raises:
         RunError: Where a node lacks something, none is left, or the cluster does not answer.
     """
-    take_leftover_parts(journal, work.settings, ended)
-    if not journal.count(WAITING):
+    if not listing.n_waiting:
         return
     with contextlib.ExitStack() as stack:
-        shared = stack.enter_context(shared_with([journal.folder], [*inputs, work.model]))
+        shared = stack.enter_context(shared_with([work.folder], [*inputs, work.model]))
         plan = Plan(places_of, build_worker, (work,), shared)
         workers = stack.enter_context(Workers[tuple[Listed, ...]](cluster, plan))
         n_workers = sum(len(places_of(node)) for node in cluster.nodes()) or 1
-        most = max(MIN_PART_FILES, journal.count(WAITING) // (PARTS_A_WORKER * n_workers))
+        most = max(MIN_PART_FILES, listing.n_waiting // (PARTS_A_WORKER * n_workers))
         # What is left then was in a damaged part, or workers died over it: file by file.
-        for n_files in (min(PART_FILES, most), 1) if journal.count(WAITING) else ():
-            for _, made in workers.run(chunks(journal.waiting(), n_files)):
+        for n_files in (min(PART_FILES, most), 1) if listing.n_waiting else ():
+            for _, made in workers.run(chunks(listing.waiting(), n_files)):
                 if isinstance(made, Made):
-                    _take(journal, work, made, ended)
-    for key, path in journal.todo():
-        journal.fail(key, f"{path}: every worker that embedded it died; is it damaged, or memory short?")
+                    _take(listing, made, ended)
+    for file in listing.waiting():
+        reason = f"{file.path}: every worker that embedded it died; is it damaged, or memory short?"
+        listing.fail(file, reason)
         ended(None)
 
 
@@ -143,29 +141,14 @@ def chunks(files: Iterable[Listed], n_files: int) -> Iterator[tuple[Listed, ...]
         yield tuple(chunk)
 
 
-def take_leftover_parts(journal: Journal, settings: str, ended: Callable[[float | None], object]) -> None:
-    """Take in what nodes had finished when an earlier call ended; bad files are tried again."""
-    for path in parts_in(journal.folder):
-        if is_whole(path):
-            for finished in read_part(path, settings):
-                if finished.seconds is not None and journal.take(finished):
-                    ended(finished.seconds)
-            journal.commit()
-        path.unlink(missing_ok=True)
-
-
-def _take(journal: Journal, work: Work, made: Made, ended: Callable[[float | None], object]) -> None:
-    """Take in a part; a damaged one is left out, so that its files are done again.
+def _take(listing: Listing, made: Made, ended: Callable[[float | None], object]) -> None:
+    """Take in parts; the files of a damaged one are done again.
 
     Raises:
-        RunError: Where the node did not see a file that is here, or its part is not here.
+        RunError: Where the node did not see a file that is here, or a part of it is not here.
     """
     check_missing(made.host, made.missing)
-    path = journal.folder / made.name
-    await_file(path, made.host)
-    if is_whole(path):
-        for finished in read_part(path, work.settings):
-            if journal.take(finished):
-                ended(finished.seconds)
-        journal.commit()
-    path.unlink(missing_ok=True)
+    for path in made.parts:
+        await_file(path, made.host)
+        for seconds in listing.take(path):
+            ended(seconds)
