@@ -184,8 +184,8 @@ def test_an_archive_that_would_fill_the_memory_is_refused_within_bounds(tmp_path
     from pathlib import Path
     import numpy
     from kerasrep.errors import DataError
-    from kerasrep.run_directory import read_arrays
-    from kerasrep.run_log import peak_memory_mib
+    from kerasrep.storage.run_directory import read_arrays
+    from kerasrep.runtime.run_log import peak_memory_mib
     before = peak_memory_mib()
     resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
     for name in sys.argv[1:]:

@@ -100,11 +100,8 @@ def unit_of(module: str) -> str | None:
 
 def units_imported(path: Path) -> set[str]:
     """Units that a module imports: `errors`, `sources`, ..."""
-    known = {dotted(p) for p in PACKAGE.rglob("*.py")} | {
-        dotted(p / "__init__.py") for p in PACKAGE.iterdir()
-    }
     names = {name.removeprefix("kerasrep.") for name in imports(path) if name.startswith("kerasrep.")}
-    return {unit for unit in map(unit_of, names & known) if unit is not None}
+    return {unit for unit in map(unit_of, names) if unit is not None}
 
 
 def third_party(path: Path) -> set[str]:

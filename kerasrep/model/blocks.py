@@ -8,6 +8,7 @@ authors trained: TensorFlow's defaults move the features visibly.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -19,6 +20,7 @@ import keras
 
 from kerasrep import constants
 from kerasrep.model.compiled_layers import GroupedDense, PairMaxPooling, PhaseConv2D
+from kerasrep.recipe.base import LossName, TrunkName
 
 Tensor = Any  # keras.KerasTensor while building, tf.Tensor while running
 
@@ -52,6 +54,16 @@ BLOCKS = (
     BlockGeometry(3, 256),
     BlockGeometry(1, 256),
 )
+#: The first is a convolution, the others are two with a skip connection (compare Won et al. 2020).
+RESIDUAL_BLOCKS = (
+    BlockGeometry(5, 48, (2, 1), pool=True),
+    BlockGeometry(3, 48, pool=True),
+    BlockGeometry(3, 96, pool=True),
+    BlockGeometry(3, 192, pool=True),
+    BlockGeometry(3, 192, pool=True),
+    BlockGeometry(3, 384),
+    BlockGeometry(3, 384),
+)
 SELF_HIDDEN_SIZE = 128
 
 
@@ -60,6 +72,7 @@ class BlockOptions:
     """What all layers of a network have in common.
 
     Attributes:
+        trunk: `published`, or `residual`.
         width: Multiplies the filters of the convolutions.
         dropout: Rate before the heads.
         precision: Keras dtype policy of the layers.
@@ -71,6 +84,7 @@ class BlockOptions:
         own_inputs: Whether each of them has channels of its own, or all have the same ones.
     """
 
+    trunk: TrunkName = "published"
     width: float = 1.0
     dropout: float = 0.5
     precision: str = "float32"
@@ -170,6 +184,14 @@ class Share:
     replicas: int
     paired: bool
 
+    def own(self, values: Tensor) -> Tensor:
+        """Rows of the examples that are here, out of those of the whole batch."""
+        if self.replicas == 1:
+            return values
+        shape = values.shape[1:]
+        divided = keras.ops.reshape(values, (2 if self.paired else 1, self.replicas, -1, *shape))
+        return keras.ops.reshape(keras.ops.take(divided, self.replica, axis=1), (-1, *shape))
+
 
 _SHARE: ContextVar[Share | None] = ContextVar("share", default=None)
 
@@ -201,10 +223,8 @@ class GlobalDropout(keras.layers.Dropout):
         n_examples, n_values = keras.ops.shape(inputs)
         ones = keras.ops.ones((share.replicas * n_examples, n_values), inputs.dtype)
         masks = keras.random.dropout(ones, self.rate, seed=self.seed_generator)
-        halves = 2 if share.paired and not self.of_pairs else 1
-        divided = keras.ops.reshape(masks, (halves, share.replicas, -1, n_values))
-        own = keras.ops.take(divided, share.replica, axis=1)
-        return inputs * keras.ops.reshape(own, (n_examples, n_values))
+        own = dataclasses.replace(share, paired=share.paired and not self.of_pairs).own(masks)
+        return inputs * own
 
 
 def _replicas() -> int:
@@ -234,22 +254,36 @@ def _glorot(name: str, options: BlockOptions) -> keras.initializers.Initializer:
 
 
 def conv_block(x: Tensor, number: int, prefix: str, options: BlockOptions) -> Tensor:
-    """Apply block `number`, counted from 1: padding, convolution, batch norm, ReLU and pooling.
+    """Apply block `number`, counted from 1: convolution, batch norm, ReLU and pooling.
 
-    Strided convolutions are padded by half a kernel on every side: TensorFlow's `same` would put one
-    row less in front. Pooling before ReLU gives the same numbers with less to do, but TensorFlow's pooling
-    turns NaN into the lowest number, and ReLU that into 0: a network gone wrong would look well.
+    Pooling before ReLU gives the same numbers with less to do, but TensorFlow's pooling turns NaN into the
+    lowest number, and ReLU that into 0: a network gone wrong would look well.
 
     Args:
         x: [batch, frames, bands, channels].
         number: 1 to 7.
         prefix: Names of the layers start with it.
-        options: Width, precision, seed.
+        options: Trunk, width, precision, seed.
 
     Returns:
         [batch, frames', bands', filters].
     """
-    geometry, name = BLOCKS[number - 1], f"{prefix}_conv{number}"
+    name, residual = f"{prefix}_conv{number}", options.trunk == "residual" and number > 1
+    geometry = (RESIDUAL_BLOCKS if options.trunk == "residual" else BLOCKS)[number - 1]
+    x = _residual(x, name, geometry, options) if residual else _convolution(x, name, geometry, options)
+    x = keras.layers.ReLU(name=f"{name}_relu", dtype=options.precision)(x)
+    if geometry.pool:
+        pooling = PairMaxPooling if options.compiled else keras.layers.MaxPooling2D
+        x = pooling(2, name=f"{name}_pool", dtype=options.precision)(x)
+    return x
+
+
+def _convolution(x: Tensor, name: str, geometry: BlockGeometry, options: BlockOptions) -> Tensor:
+    """Padding, convolution and batch norm.
+
+    Strided convolutions are padded by half a kernel on every side: TensorFlow's `same` would put one
+    row less in front.
+    """
     padding = "same"
     if geometry.strides != (1, 1):
         x = keras.layers.ZeroPadding2D(geometry.kernel // 2, name=f"{name}_pad", dtype=options.precision)(x)
@@ -267,12 +301,21 @@ def conv_block(x: Tensor, number: int, prefix: str, options: BlockOptions) -> Te
         name=name,
         dtype=options.precision,
     )(x)
-    x = _batch_norm(f"{name}_bn", options)(x)
-    x = keras.layers.ReLU(name=f"{name}_relu", dtype=options.precision)(x)
-    if geometry.pool:
-        pooling = PairMaxPooling if options.compiled else keras.layers.MaxPooling2D
-        x = pooling(2, name=f"{name}_pool", dtype=options.precision)(x)
-    return x
+    return _batch_norm(f"{name}_bn", options)(x)
+
+
+def _residual(x: Tensor, name: str, geometry: BlockGeometry, options: BlockOptions) -> Tensor:
+    """Two convolutions beside a skip connection, which is one of 1x1 where the number of channels changes."""
+    inner = _convolution(x, f"{name}a", geometry, options)
+    inner = keras.layers.ReLU(name=f"{name}a_relu", dtype=options.precision)(inner)
+    # The second convolution of several branches has inputs of its own in each, whatever the first one has.
+    inner = _convolution(inner, f"{name}b", geometry, dataclasses.replace(options, own_inputs=True))
+    own = options.groups if options.own_inputs else 1
+    if x.shape[-1] // own != inner.shape[-1] // options.groups:
+        x = _convolution(x, f"{name}skip", dataclasses.replace(geometry, kernel=1), options)
+    elif own < options.groups:  # all branches take the same
+        x = keras.ops.tile(x, (1, 1, 1, options.groups))
+    return keras.layers.Add(name=f"{name}_sum", dtype=options.precision)([inner, x])
 
 
 def _conv_layer(geometry: BlockGeometry, options: BlockOptions) -> type[keras.layers.Conv2D]:
@@ -306,46 +349,60 @@ def embedding_block(x: Tensor, prefix: str, options: BlockOptions) -> Tensor:
     return keras.layers.ReLU(name=f"{prefix}_embedding", dtype="float32")(x)
 
 
-def build_head(source: str, size: int, options: BlockOptions) -> keras.Model:
+def build_head(
+    source: str,
+    size: int,
+    options: BlockOptions,
+    loss: LossName = "divergence",
+) -> keras.Model:
     """Build the head of one source: a model from an embedding to logits.
 
     Args:
         source: `self` takes two embeddings side by side [batch, 512] (left, right) and has a hidden
-            layer; the others take one, [batch, 256].
-        size: Logits: the dimension of the source's target.
+            layer, unless it is learnt by contrast; the others take one, [batch, 256].
+        size: Logits: the dimension of the source's target; of the projection for contrast.
         options: Dropout, seed.
+        loss: What the source is learnt by.
 
     Returns:
         A model to float32 logits [batch, size].
     """
-    inputs = 2 * constants.EMBEDDING_SIZE if source == "self" else constants.EMBEDDING_SIZE
-    embedding = keras.Input((inputs,), name=f"{source}_head_input")
-    x = _dropout(source, f"{source}_dropout", options)(embedding)
-    if source == "self":
-        name = "self_hidden"
-        x = keras.layers.Dense(
-            SELF_HIDDEN_SIZE,
-            kernel_initializer=_glorot(f"{name}/kernel", options),
-            bias_initializer=_torch_uniform(inputs, f"{name}/bias", options),
-            name=name,
-            dtype=options.precision,
-        )(x)
-        x = _batch_norm(f"{name}_bn", options)(x)
-        x = keras.layers.ReLU(name=f"{name}_relu", dtype=options.precision)(x)
-        x = _dropout(source, f"{name}_dropout", options)(x)
-        inputs = SELF_HIDDEN_SIZE
+    paired = source == "self" and loss != "contrast"
+    inputs = 2 * constants.EMBEDDING_SIZE if paired else constants.EMBEDDING_SIZE
+    embedding = x = keras.Input((inputs,), name=f"{source}_head_input")
+    if loss != "contrast":
+        x = _dropout(paired, f"{source}_dropout", options)(x)
+    if paired:
+        x = _dense(x, "self_hidden", SELF_HIDDEN_SIZE, options)
+        x = _batch_norm("self_hidden_bn", options)(x)
+        x = keras.layers.ReLU(name="self_hidden_relu", dtype=options.precision)(x)
+        x = _dropout(paired, "self_hidden_dropout", options)(x)
+    if loss == "contrast":
+        x = _dense(x, f"{source}_hidden", 2 * constants.EMBEDDING_SIZE, options)
+        x = keras.layers.ReLU(name=f"{source}_hidden_relu", dtype=options.precision)(x)
     logits = keras.layers.Dense(
         size,
-        kernel_initializer=_torch_uniform(inputs, f"{source}_logits/kernel", options),
-        bias_initializer=_torch_uniform(inputs, f"{source}_logits/bias", options),
+        kernel_initializer=_torch_uniform(x.shape[-1], f"{source}_logits/kernel", options),
+        bias_initializer=_torch_uniform(x.shape[-1], f"{source}_logits/bias", options),
         name=f"{source}_logits",
         dtype="float32",
     )(x)
     return keras.Model(embedding, logits, name=f"{source}_head")
 
 
-def _dropout(source: str, name: str, options: BlockOptions) -> keras.layers.Layer:
+def _dense(x: Tensor, name: str, units: int, options: BlockOptions) -> Tensor:
+    """A hidden layer of a head."""
+    return keras.layers.Dense(
+        units,
+        kernel_initializer=_glorot(f"{name}/kernel", options),
+        bias_initializer=_torch_uniform(x.shape[-1], f"{name}/bias", options),
+        name=name,
+        dtype=options.precision,
+    )(x)
+
+
+def _dropout(paired: bool, name: str, options: BlockOptions) -> keras.layers.Layer:
     seed = options.layer_seed(name)
     layer = GlobalDropout(options.dropout, seed=seed, name=name, dtype=options.precision)
-    layer.of_pairs = source == "self"
+    layer.of_pairs = paired
     return layer

@@ -25,7 +25,11 @@ PREFIX = "together"
 
 
 class BranchesTogether:
-    """The trunk of a network, its branches run together."""
+    """The trunk of a network, its branches run together.
+
+    Attributes:
+        model: mel -> branch -> embedding; its layers have variables of their own, which are never used.
+    """
 
     def __init__(self, model: keras.Model, parts: Sequence[_Part]) -> None:
         """Keep the parts.
@@ -34,11 +38,11 @@ class BranchesTogether:
             model: mel -> branch -> embedding.
             parts: Each variable of the model's own, with those of the branches that lie in it side by side.
         """
-        self._model, self._parts = model, parts
+        self.model, self._parts = model, parts
 
     def __call__(self, mel: Tensor, training: bool) -> dict[str, Tensor]:
         """Embeddings of all branches, as the trunk gives them."""
-        found: dict[str, Tensor] = self._model(mel, training=training)
+        found: dict[str, Tensor] = self.model(mel, training=training)
         return found
 
     def joined(self, values: _Values) -> _Values:
@@ -70,21 +74,19 @@ def branches_together(
         n_shared: Blocks that they have in common.
         options: Of the branches' layers.
     """
-    first = f"{branches[0]}_conv{n_shared + 1}"
-    x = trunk.get_layer(first).input if n_shared else trunk.input  # which the first block pads
+    x = trunk.get_layer(f"shared_conv{n_shared}_pool").output if n_shared else trunk.input
     options = dataclasses.replace(options, groups=len(branches))
-    layers = []
     for number in range(n_shared + 1, len(BLOCKS) + 1):
         own_inputs = number > n_shared + 1  # the first of them all take what is shared
         x = conv_block(x, number, PREFIX, dataclasses.replace(options, own_inputs=own_inputs))
-        layers += [f"conv{number}", f"conv{number}_bn"]
     x = embedding_block(x, PREFIX, options)
-    layers += ["fc", "fc_bn"]
     pieces = keras.ops.split(x, len(branches), axis=-1)
     model = keras.Model(trunk.input, dict(zip(branches, pieces, strict=True)), name=PREFIX)
     parts = []
-    for layer in layers:
-        own = [trunk.get_layer(f"{branch}_{layer}").variables for branch in branches]
-        for whole, *ones in zip(model.get_layer(f"{PREFIX}_{layer}").variables, *own, strict=True):
+    for layer in model.layers:
+        if not layer.variables or not layer.name.startswith(f"{PREFIX}_"):
+            continue
+        own = [trunk.get_layer(branch + layer.name.removeprefix(PREFIX)).variables for branch in branches]
+        for whole, *ones in zip(layer.variables, *own, strict=True):
             parts.append((whole, ones))
     return BranchesTogether(model, parts)

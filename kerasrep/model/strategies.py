@@ -7,7 +7,7 @@ how many blocks the encoders have in common (Kim et al. 2018, section 4.2 and fi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from kerasrep import constants
 from kerasrep.model.blocks import BlockOptions, Tensor, build_head, conv_block, embedding_block
 from kerasrep.model.branches import BranchesTogether, branches_together
 from kerasrep.model.frontend import as_constants, build_frontend
+from kerasrep.recipe.base import LossName
 from kerasrep.recipe.schema import AudioSettings, Recipe
 
 SHARED = "shared"
@@ -55,6 +56,8 @@ class Network:
         embedder: waveform -> dict: `embedding` [batch, 256 x branches], the branches side by side, and
             `embedding_SOURCE` [batch, 256] for each branch (not for ms-sr@fc).
         together: The trunk with its branches run together; where that was asked for and there are several.
+        losses: Source -> what it is learnt by; divergence where nothing is said.
+        scaler: What `features` standardises by.
     """
 
     strategy: str
@@ -66,6 +69,16 @@ class Network:
     heads: Mapping[str, keras.Model]
     embedder: keras.Model
     together: BranchesTogether | None = None
+    losses: Mapping[str, LossName] = field(default_factory=dict)
+    scaler: Scaler = field(default_factory=lambda: Scaler.identity(constants.N_MELS))
+
+    def loss_of(self, source: str) -> LossName:
+        """What a source is learnt by."""
+        return self.losses.get(source, "divergence")
+
+    def pairs(self, source: str) -> bool:
+        """Whether the head of a source takes two segments side by side: `self`, unless by contrast."""
+        return source == "self" and self.loss_of(source) != "contrast"
 
     def logits(self, source: str, mel: Tensor, training: bool) -> Tensor:
         """Logits of one source alone.
@@ -81,7 +94,7 @@ class Network:
             float32 [batch, size]; for `self` [pairs, 2], class 1 says same track.
         """
         encoder, head = self.encoders[source], self.heads[source]
-        if source != "self":
+        if not self.pairs(source):
             return head(encoder(mel, training=training), training=training)
         left, right = keras.ops.split(mel, 2, axis=0)
         pair = [encoder(left, training=training), encoder(right, training=training)]
@@ -103,7 +116,7 @@ class Network:
         logits = {}
         for source in self.sources:
             embedding = embeddings[SHARED if self.branches == (SHARED,) else source]
-            if source == "self":
+            if self.pairs(source):
                 embedding = keras.ops.concatenate(keras.ops.split(embedding, 2, axis=0), axis=-1)
             logits[source] = self.heads[source](embedding, training=training)
         return logits
@@ -152,6 +165,7 @@ def build_network(
     audio: AudioSettings | None = None,
     options: BlockOptions | None = None,
     scaler: Scaler | None = None,
+    losses: Mapping[str, LossName] | None = None,
 ) -> Network:
     """Build the network of a strategy with seeded initial values.
 
@@ -162,10 +176,12 @@ def build_network(
         audio: Rates and mel geometry; the paper's by default.
         options: Width, dropout, precision, seed.
         scaler: Per-band standardisation; none by default.
+        losses: Source -> what it is learnt by; divergence by default.
 
     Returns:
         The network.
     """
+    losses = losses or {}
     audio, options = audio or AudioSettings(), options or BlockOptions()
     scaler = scaler or Scaler.identity(audio.n_mels)
     # Layers
@@ -178,7 +194,10 @@ def build_network(
         name="standardise",
         dtype="float32",
     )
-    heads = {source: build_head(source, sizes[source], options) for source in sources}
+    heads = {
+        source: build_head(source, sizes[source], options, losses.get(source, "divergence"))
+        for source in sources
+    }
     # Graph
     waveform = keras.Input((audio.segment_samples, constants.N_CHANNELS), dtype="float32", name="waveform")
     features = keras.Model(waveform, standardise(frontend(waveform)), name="features")
@@ -201,7 +220,19 @@ def build_network(
     if options.together and len(branches) > 1:
         n_shared = constants.N_SHARED_BLOCKS[strategy]
         together = branches_together(trunk, branches, n_shared, options)
-    return Network(strategy, tuple(sources), branches, features, trunk, encoders, heads, embedder, together)
+    return Network(
+        strategy,
+        tuple(sources),
+        branches,
+        features,
+        trunk,
+        encoders,
+        heads,
+        embedder,
+        together,
+        losses,
+        scaler,
+    )
 
 
 def _encode(mel: Tensor, strategy: str, sources: tuple[str, ...], options: BlockOptions) -> dict[str, Tensor]:
@@ -247,6 +278,7 @@ def network_of(
         together: Whether branches run together where all of them are used.
     """
     options = BlockOptions(
+        trunk=recipe.model.trunk,
         width=recipe.model.width,
         dropout=recipe.model.dropout,
         precision=precision,
@@ -255,4 +287,7 @@ def network_of(
         compiled=compiled,
         together=together,
     )
-    return build_network(recipe.strategy, recipe.sources, sizes, recipe.audio, options, scaler)
+    losses: dict[str, LossName] = {source: recipe.loss_of(source) for source in recipe.sources}
+    if losses.get("self") == "contrast":
+        sizes = {**sizes, "self": recipe.contrast.projection}
+    return build_network(recipe.strategy, recipe.sources, sizes, recipe.audio, options, scaler, losses)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kerasrep.errors import DataError
 from kerasrep.storage.run_directory import read_arrays, write_arrays
 from kerasrep.training.best import Best
-from kerasrep.training.vectors import PARTS, GroupState
+from kerasrep.training.vectors import GroupState
 
 FORMAT = 2
 
@@ -25,8 +25,8 @@ class Progress:
 
     Attributes:
         step: Steps done.
-        sums: float64 [3, sources], loss, agreement and uses since the epoch began.
-        seconds: Time spent training, over all sittings.
+        sums: float64 [3, sources], loss, accuracy and uses since the epoch began.
+        seconds: Time spent training, over all sessions.
         best: Choice -> its best state so far; see `kerasrep.training.best`.
         history: One mapping an epoch, epoch 0 being before training.
     """
@@ -60,12 +60,14 @@ def restore_state(path: Path, states: Mapping[str, GroupState], n_sources: int) 
         DataError: Where the file is missing, malformed, or of another network.
     """
     arrays = read_arrays(path)
-    expected = {"meta", "sums"} | {f"{group}.{part}" for group in states for part in PARTS}
+    expected = {"meta", "sums"} | {
+        f"{state.name}.{part}" for state in states.values() for part in state.parts
+    }
     odd = sorted(set(arrays) ^ expected)
     if odd:
         raise DataError(f"{path}: array '{odd[0]}' is missing or unknown; start again without --resume")
     for state in states.values():
-        for part in PARTS:
+        for part in state.parts:
             found, wanted = arrays[f"{state.name}.{part}"], state.first(part)
             if found.shape != tuple(wanted.shape) or found.dtype != np.float32:
                 raise DataError(f"{path}: array '{state.name}.{part}' is of another network")
@@ -80,10 +82,15 @@ def restore_state(path: Path, states: Mapping[str, GroupState], n_sources: int) 
             best={
                 choice: Best(float(best["loss"]), int(best["epoch"])) for choice, best in meta["best"].items()
             },
-            history=list(meta["history"]),
+            history=[_renamed(row) for row in meta["history"]],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: its description cannot be read; start again without --resume") from error
     for state in states.values():
         state.restore(arrays)
     return progress
+
+
+def _renamed(row: Mapping[str, float]) -> dict[str, float]:
+    """An epoch's figures under the names that they have now."""
+    return {name.replace("_agreement/", "_accuracy/"): value for name, value in row.items()}

@@ -2,40 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import tensorflow as tf
 
 from kerasrep import constants
 from kerasrep.recipe.schema import Recipe
 
 ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-8
-
-
-class SourceScore(NamedTuple):
-    """Weighted sums over a batch.
-
-    Attributes:
-        loss: Kullback-Leibler divergence to the target, nats.
-        agreement: Examples whose most probable class is the target's.
-    """
-
-    loss: tf.Tensor
-    agreement: tf.Tensor
-
-
-def score(logits: tf.Tensor, target: tf.Tensor, weight: tf.Tensor) -> SourceScore:
-    """Compare predictions with soft targets.
-
-    Args:
-        logits: float32 [examples, size].
-        target: float32 [examples, size], rows sum to 1.
-        weight: float32 [examples].
-    """
-    log_q = tf.nn.log_softmax(logits)
-    divergence = tf.reduce_sum(tf.math.xlogy(target, target) - target * log_q, axis=-1)
-    same = tf.cast(tf.equal(tf.argmax(logits, -1), tf.argmax(target, -1)), tf.float32)
-    return SourceScore(tf.reduce_sum(weight * divergence), tf.reduce_sum(weight * same))
 
 
 def adam(
@@ -69,18 +41,45 @@ def adam(
 
 def learning_rate(recipe: Recipe, step: tf.Tensor, n_steps: int) -> tf.Tensor:
     """Rate of a step, float32 []."""
-    base = tf.constant(recipe.training.learning_rate, tf.float32)
-    if recipe.training.decay == "constant":
-        return base
-    progress = tf.cast(step, tf.float32) / float(n_steps)
-    return base * 0.5 * (1.0 + tf.cos(tf.constant(3.141592653589793) * progress))
+    training = recipe.training
+    rate = tf.constant(training.learning_rate, tf.float32)
+    now = tf.cast(step, tf.float32)
+    if training.warmup_steps:
+        rate *= tf.minimum(1.0, (now + 1.0) / training.warmup_steps)
+    if training.decay == "constant":
+        return rate
+    return rate * 0.5 * (1.0 + tf.cos(tf.constant(3.141592653589793) * now / float(n_steps)))
+
+
+def clipped(gradients: list[tf.Tensor], longest: float) -> list[tf.Tensor]:
+    """Gradients of one step, shortened together where they are longer than `longest`; 0 never does."""
+    if not longest:
+        return gradients
+    length = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(gradient)) for gradient in gradients]))
+    scale = longest / tf.maximum(length, longest)
+    return [gradient * scale for gradient in gradients]
+
+
+def averaged(average: tf.Tensor, values: tf.Tensor, decay: float, update: tf.Tensor) -> tf.Tensor:
+    """Exponential moving average of values; it is short in the beginning, when they change most.
+
+    Args:
+        average: float32 [n], so far.
+        values: float32 [n], now.
+        decay: Part of the average that stays.
+        update: int64 [], updates so far, this one included.
+    """
+    count = tf.cast(update, tf.float32)
+    keep = tf.minimum(decay, count / (count + 10.0))
+    return keep * average + (1.0 - keep) * values
 
 
 def loss_scale(recipe: Recipe, source: str, size: int) -> float:
-    """What a source's divergence is multiplied with before the gradient.
+    """What a source's loss is multiplied with before the gradient.
 
-    The authors' code averages over all elements of the target, not over examples.
+    The authors' code averages a divergence over all elements of the target, not over examples.
     """
-    if recipe.model.loss_scaling == "batch":
-        return 1.0
-    return 1.0 / (constants.SELF_CLASSES if source == "self" else size)
+    scale = float(recipe.training.source_weights.get(source, 1.0))
+    if recipe.model.loss_scaling == "batch" or recipe.loss_of(source) != "divergence":
+        return scale
+    return scale / (constants.SELF_CLASSES if source == "self" else size)

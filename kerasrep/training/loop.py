@@ -151,7 +151,7 @@ class Keeper(Protocol):
     """What the loop calls."""
 
     def epoch_done(self, epoch: int, sums: NDArray[np.float64], segments_per_second: float) -> None:
-        """Take the sums of loss, agreement and uses, float64 [3, sources], of an epoch."""
+        """Take the sums of loss, accuracy and uses, float64 [3, sources], of an epoch."""
 
     def save(self) -> None:
         """Write the present state."""
@@ -268,9 +268,9 @@ def _losses(schedule: Schedule, sums: NDArray[np.float64], rate: float) -> str:
 
 
 def mean_scores(sources: tuple[str, ...], sums: NDArray[np.float64]) -> Mapping[str, tuple[float, float]]:
-    """Mean loss and agreement of each source that was used."""
+    """Mean loss and accuracy of each source that was used."""
     return {
-        source: (float(loss / uses), float(agreement / uses))
-        for source, loss, agreement, uses in zip(sources, *sums, strict=True)
+        source: (float(loss / uses), float(accuracy / uses))
+        for source, loss, accuracy, uses in zip(sources, *sums, strict=True)
         if uses
     }

@@ -18,9 +18,11 @@ from kerasrep.model.blocks import Share, batch_share
 from kerasrep.model.frontend import in_chunks
 from kerasrep.model.strategies import SHARED, Network
 from kerasrep.recipe.schema import Recipe
-from kerasrep.training.formulas import adam, learning_rate, loss_scale, score
+from kerasrep.training.augmentation import Draws, change_mel, change_waveform
+from kerasrep.training.formulas import adam, averaged, clipped, learning_rate, loss_scale
+from kerasrep.training.losses import score
 from kerasrep.training.totals import Tally, Totals
-from kerasrep.training.vectors import PARTS, GroupState
+from kerasrep.training.vectors import AVERAGES, PARTS, GroupState
 
 #: Vectors by part, for each group of a step.
 _Values = tuple[dict[str, tf.Tensor], ...]
@@ -49,7 +51,7 @@ class Step:
         self.totals, self._replicas = Totals(len(sizes), distribution), distribution.num_replicas_in_sync
         self._functions: dict[tuple[str, int], Callable[..., Any]] = {}
         self._xla = xla
-        self._features = in_chunks(lambda waveform: network.features(to_float(waveform)))
+        self._frontend = in_chunks(lambda waveform: network.features(to_float(waveform)))
         self._synchronised = recipe.distribution.batch_norm == "synchronised"
 
     @property
@@ -74,7 +76,7 @@ class Step:
         if self._replicas > 1:
             self.run_row(source, 1, lambda: batch)
         else:
-            twin, place = self._twin(source), tf.constant(source, tf.int64)
+            twin, place = self._same_shape(source), tf.constant(source, tf.int64)
             data = self._data(source, batch, batch.waveform)
             before, so_far = self._before(source), self.totals.local()
             self._write(source, *self._whole(twin)(before, so_far, place, batch.step, batch.uses, *data))
@@ -90,17 +92,17 @@ class Step:
             count: Steps to make.
             batches: Gives this replica's part of each step.
         """
+        steps = [sources if isinstance(sources, int) else sources[number] for number in range(count)]
         batch = batches()
-        mel = self._mel()(batch.waveform)
-        for number in range(count):
-            source = sources if isinstance(sources, int) else sources[number]
-            slopes, present = self._chosen(source, self._slopes, batch, mel), batch
+        mel = self._mel(steps[0], batch)
+        for number, source in enumerate(steps):
+            gradients, present = self._chosen(source, self._gradients_of, batch, mel), batch
             if number + 1 < count:
                 batch = batches()
-                with tf.control_dependencies([slopes]):
-                    mel = self._mel()(batch.waveform)
-            total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, slopes)
-            self._chosen(source, self._move, present, total)
+                with tf.control_dependencies([gradients]):
+                    mel = self._mel(steps[number + 1], batch)
+            total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            self._chosen(source, self._apply, present, total)
 
     def _chosen(self, source: tf.Tensor | int, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call `function(source, *arguments)`, also where the source is known to the graph alone."""
@@ -118,19 +120,19 @@ class Step:
         places = range(len(self._sizes)) if source < 0 else (source,)
         return (
             self._first_seed(source),
-            tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64),
+            self._replica(),
             audio,
             tuple(batch.targets[place] for place in places),
             tuple(batch.weights[place] for place in places),
         )
 
-    def _slopes(self, source: int, batch: Batch, mel: tf.Tensor) -> tf.Tensor:
-        """What `_move` needs, summed over the replicas: as many values for each source, zeros behind."""
+    def _gradients_of(self, source: int, batch: Batch, mel: tf.Tensor) -> tf.Tensor:
+        """What `_apply` needs, summed over the replicas: as many values for each source, zeros behind."""
         data = self._data(source, batch, mel)
-        slopes = self._gradient(self._twin(source))(self._before(source), batch.step, *data)
+        gradients = self._gradient(self._same_shape(source))(self._before(source), batch.step, *data)
         places = (source,) if source < 0 else range(len(self._sizes))
         longest = max(sum(self._lengths(place)) for place in places)
-        return tf.pad(slopes, [[0, longest - sum(self._lengths(source))]])
+        return tf.pad(gradients, [[0, longest - sum(self._lengths(source))]])
 
     def _lengths(self, source: int) -> tuple[int, int, int]:
         """Of gradient, statistics and figures in one vector."""
@@ -139,11 +141,11 @@ class Step:
         statistics = sum(layout.statistics.total for layout in layouts)
         return weights, statistics, 3 * (len(self._sizes) if source < 0 else 1)
 
-    def _move(self, source: int, batch: Batch, slopes: tf.Tensor) -> None:
+    def _apply(self, source: int, batch: Batch, gradients: tf.Tensor) -> None:
         """Change the vectors by what all replicas found."""
-        update, place = self._update(self._twin(source)), tf.constant(source, tf.int64)
+        update, place = self._update(self._same_shape(source)), tf.constant(source, tf.int64)
         before, so_far = self._before(source), self.totals.local()
-        own = slopes[: sum(self._lengths(source))]
+        own = gradients[: sum(self._lengths(source))]
         self._write(source, *update(before, so_far, place, batch.step, batch.uses, own))
 
     def _write(self, source: int, after: _Values, tally: Tally) -> None:
@@ -151,16 +153,24 @@ class Step:
             self._states[group].update(values)
         self.totals.update(tally)
 
-    def _twin(self, source: int) -> int:
-        """The first source whose branch and head have the same shapes.
+    def _same_shape(self, source: int) -> int:
+        """The first source whose branch and head have the same shapes, and whose steps are made alike.
 
-        Its trace serves all its twins, with their vectors in the place of its own: tracing one branch
-        takes about as long as training it for ten steps.
+        Its trace serves all sources of that shape, with their vectors in the place of its own: tracing one
+        branch takes about as long as training it for ten steps.
         """
         if source < 0:
             return source
+        recipe, network = self._recipe, self._network
         kinds = [
-            (name == "self", size) for name, size in zip(self._network.sources, self._sizes, strict=True)
+            (
+                name == "self",
+                size,
+                network.loss_of(name),
+                recipe.training.source_weights.get(name),
+                recipe.augment.names((name,)),
+            )
+            for name, size in zip(network.sources, self._sizes, strict=True)
         ]
         return kinds.index(kinds[source])
 
@@ -185,14 +195,45 @@ class Step:
             waveform: tf.Tensor,
             *examples: Any,
         ) -> Any:
-            mel = self._features(waveform)
-            slopes = self._plain_gradient(source)(before, step, first_seed, replica, mel, *examples)
-            return self._plain_update(source)(before, so_far, place, step, uses, slopes)
+            mel = self._features(source)(step, replica, waveform)
+            gradients = self._plain_gradient(source)(before, step, first_seed, replica, mel, *examples)
+            return self._plain_update(source)(before, so_far, place, step, uses, gradients)
 
         return self._once("whole", source, function)
 
-    def _mel(self) -> Callable[..., Any]:
-        return self._once("mel", 0, self._features)
+    def _mel(self, source: tf.Tensor | int, batch: Batch) -> tf.Tensor:
+        """Standardised log-mel of a batch."""
+        if self._recipe.augment.names():
+            return self._chosen(source, self._mel_of, batch)
+        return self._mel_of(-1, batch)
+
+    def _mel_of(self, source: int, batch: Batch) -> tf.Tensor:
+        function = self._once("mel", self._same_shape(source), self._features(source))
+        return function(batch.step, self._replica(), batch.waveform)
+
+    def _features(self, source: int) -> Callable[..., tf.Tensor]:
+        """int16 samples to standardised log-mel, with the changes that a step of this source makes."""
+        settings, network = self._recipe.augment, self._network
+        names = settings.names(self._sources(source))
+
+        def function(step: tf.Tensor, replica: tf.Tensor, waveform: tf.Tensor) -> tf.Tensor:
+            draws = Draws(self._recipe.seed, step, Share(replica, self._replicas, self._in_halves(source)))
+            x = change_waveform(waveform, names, settings, draws)
+            return change_mel(self._frontend(x), names, settings, network.scaler, draws)
+
+        return function
+
+    def _sources(self, source: int) -> tuple[str, ...]:
+        """Sources that a step uses."""
+        return self._network.sources if source < 0 else (self._network.sources[source],)
+
+    def _in_halves(self, source: int) -> bool:
+        """Whether a batch holds the first segments of all pairs, then the second ones."""
+        return "self" in self._sources(source)
+
+    def _replica(self) -> tf.Tensor:
+        """Number of the present replica, int64 []."""
+        return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
 
     def _gradient(self, source: int) -> Callable[..., Any]:
         # The collectives of synchronised batch norm must stand in the replica's own graph.
@@ -217,22 +258,19 @@ class Step:
             place: tf.Tensor,
             step: tf.Tensor,
             uses: tf.Tensor,
-            slopes: tf.Tensor,
+            gradients: tf.Tensor,
         ) -> tuple[_Values, Tally]:
             groups = self.groups(source)
-            gradient, statistics, reported = tf.split(slopes, self._lengths(source))
+            gradient, statistics, reported = tf.split(gradients, self._lengths(source))
             layouts = [self._states[group].layout for group in groups]
             gradients = tf.split(gradient, [layout.weights.total for layout in layouts])
+            gradients = clipped(gradients, self._recipe.training.clip_norm)
             parts = tf.split(statistics, [layout.statistics.total for layout in layouts])
             rate, used = learning_rate(self._recipe, step, self._n_steps), tf.reshape(reported, (3, -1))[2]
             after = []
-            for group, old, slope, part in zip(groups, before, gradients, parts, strict=True):
+            for group, old, own, part in zip(groups, before, gradients, parts, strict=True):
                 count = step if group == SHARED or source < 0 else uses
-                regularised = slope + self._recipe.model.l2 * old["weights"]
-                moved = adam(
-                    old["weights"], regularised, old["first_moment"], old["second_moment"], rate, count + 1
-                )
-                new = dict(zip(PARTS, (*moved, part), strict=True))
+                new = self._updated(group, old, own, part, rate, count + 1)
                 if source < 0 and group != SHARED:
                     # No track of the batch may have this source; momentum alone must not move its branch.
                     has = used[self._network.sources.index(group)] > 0
@@ -241,6 +279,48 @@ class Step:
             return tuple(after), so_far.with_step(step, self._figures(source, place, reported))
 
         return function
+
+    def _updated(
+        self,
+        group: str,
+        old: dict[str, tf.Tensor],
+        gradient: tf.Tensor,
+        statistics: tf.Tensor,
+        rate: tf.Tensor,
+        update: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """Vectors of a group after one update.
+
+        Args:
+            group: Its name.
+            old: Before it.
+            gradient: float32 [weights].
+            statistics: float32 [statistics], the new ones.
+            rate: float32 [].
+            update: int64 [], counted from 1.
+        """
+        training, weights = self._recipe.training, old["weights"]
+        regularised = gradient + self._recipe.model.l2 * weights
+        moved, first, second = adam(
+            weights, regularised, old["first_moment"], old["second_moment"], rate, update
+        )
+        if training.optimizer == "adamw":
+            moved -= rate * training.weight_decay * weights
+        if training.trunk_rate != 1.0:  # every part of the change is in proportion to the rate
+            moved = weights + self._rate_factors(group) * (moved - weights)
+        new = dict(zip(PARTS, (moved, first, second, statistics), strict=True))
+        for part, name in AVERAGES.items():
+            if name in old:
+                new[name] = averaged(old[name], new[part], training.average, update)
+        return new
+
+    def _rate_factors(self, group: str) -> tf.Tensor:
+        """What the rate is multiplied with for each weight of a group, float32 [weights]."""
+        rate = self._recipe.training.trunk_rate
+        heads = {v.path for head in self._network.heads.values() for v in head.variables}
+        layout = self._states[group].layout.weights
+        factors = [1.0 if variable.path in heads else rate for variable in layout.variables]
+        return tf.concat([tf.fill((n,), f) for n, f in zip(layout.sizes, factors, strict=True)], 0)
 
     def _first_seed(self, source: int) -> tf.Tensor:
         """What the dropout seeds of a source count from, int64 []; the same on all replicas."""
@@ -255,7 +335,7 @@ class Step:
         figures.
         """
         layouts = [self._states[group].layout for group in self.groups(source)]
-        names = self._network.sources if source < 0 else (self._network.sources[source],)
+        names = self._sources(source)
         together = self._network.together if source < 0 else None
 
         def function(
@@ -288,7 +368,7 @@ class Step:
                 )
                 for layout in layouts
             ]
-            faults = [_fault(slope, part) for slope, part in zip(gradient, new, strict=True)]
+            faults = [_fault(gradient, part) for gradient, part in zip(gradient, new, strict=True)]
             reported = self._with_faults(source, faults, reported)
             statistics = tf.concat(new, 0) / self._replicas
             return tf.concat([*gradient, statistics, reported], 0)
@@ -315,7 +395,8 @@ class Step:
         return tf.reshape(tf.stack([losses + own + shared, *others]), (-1,))
 
     def _logits(self, source: int, mel: tf.Tensor, replica: tf.Tensor) -> Mapping[str, tf.Tensor]:
-        paired = source < 0 and "self" in self._network.sources
+        # In an alternating step of `self` the two halves go through the network one after the other.
+        paired = source < 0 and self._in_halves(source)
         with batch_share(Share(replica, self._replicas, paired)):
             if source < 0:
                 return self._network.all_logits(mel, training=True)
@@ -329,12 +410,13 @@ class Step:
         targets: Sequence[tf.Tensor],
         weights: Sequence[tf.Tensor],
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Loss to differentiate; and loss, agreement and weight of each source, float32 [3 x sources]."""
+        """Loss to differentiate; and loss, accuracy and weight of each source, float32 [3 x sources]."""
         loss, figures = tf.constant(0.0), []
         for name, target, weight in zip(names, targets, weights, strict=True):
-            result = score(logits[name], target, weight)
+            kind = self._network.loss_of(name)
+            result = score(kind, logits[name], target, weight, self._recipe.contrast)
             loss += loss_scale(self._recipe, name, target.shape[-1]) * result.loss
-            figures.append([result.loss, result.agreement, tf.reduce_sum(weight)])
+            figures.append([result.loss, result.accuracy, tf.reduce_sum(weight)])
         return loss, tf.reshape(tf.transpose(tf.convert_to_tensor(figures)), (-1,))
 
 

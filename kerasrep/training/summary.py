@@ -16,8 +16,8 @@ class SummaryRow:
         before: Divergence before training.
         after: Divergence of the state that is kept.
         mean_target: Divergence of always predicting the training set's mean target.
-        agreement: Share of examples whose most probable class is the target's, of the state that is kept.
-        mean_target_agreement: The same for the mean target.
+        accuracy: Share of examples whose most probable class is the target's, of the state that is kept.
+        mean_target_accuracy: The same for the mean target.
         best_epoch: Epoch of the state that is kept: of the lowest mean validation loss of all sources, or of
             this one's where the sources share nothing.
     """
@@ -26,8 +26,8 @@ class SummaryRow:
     before: float
     after: float
     mean_target: float
-    agreement: float
-    mean_target_agreement: float
+    accuracy: float
+    mean_target_accuracy: float
     best_epoch: int
 
     @property
@@ -39,7 +39,7 @@ class SummaryRow:
     def learnt(self) -> bool:
         """Whether it is better than the mean target; `self` by accuracy, the others by divergence."""
         if self.source == "self":
-            return self.agreement > self.mean_target_agreement
+            return self.accuracy > self.mean_target_accuracy
         return self.after < self.mean_target
 
 
@@ -64,15 +64,16 @@ class Summary:
 
     def table(self) -> str:
         """Text for the terminal."""
+        width = max(8, *(len(row.source) for row in self.rows))
         lines = [
             f"validation loss in nats (best of {self.epochs} epochs)",
-            f"{'source':<8} {'before':>8} {'after':>8} {'mean target':>12} {'after/mean':>11} "
+            f"{'source':<{width}} {'before':>8} {'after':>8} {'mean target':>12} {'after/mean':>11} "
             f"{'top-1':>7} {'mean':>6} {'epoch':>6}",
         ]
         for row in self.rows:
             lines.append(
-                f"{row.source:<8} {row.before:8.3f} {row.after:8.3f} {row.mean_target:12.3f} "
-                f"{row.per_cent:10.1f}% {row.agreement:7.3f} {row.mean_target_agreement:6.3f} "
+                f"{row.source:<{width}} {row.before:8.3f} {row.after:8.3f} {row.mean_target:12.3f} "
+                f"{row.per_cent:10.1f}% {row.accuracy:7.3f} {row.mean_target_accuracy:6.3f} "
                 f"{row.best_epoch:6d}"
             )
         behind = [row.source for row in self.rows if not row.learnt]

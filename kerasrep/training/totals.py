@@ -25,7 +25,7 @@ class Tally(NamedTuple):
     """What is added up.
 
     Attributes:
-        sums: float32 [3, sources], of loss, agreement and uses.
+        sums: float32 [3, sources], of loss, accuracy and uses.
         bad: int64 [], the first step whose loss was not finite, or -1.
         bad_losses: float32 [sources], of that step.
     """
@@ -44,10 +44,10 @@ class Tally(NamedTuple):
 
         Args:
             step: Its number, int64 [].
-            figures: float32 [3, sources]: mean loss, agreement, and 1 where a source was used, else 0.
+            figures: float32 [3, sources]: mean loss, accuracy, and 1 where a source was used, else 0.
         """
-        losses, agreements, used = tf.unstack(figures)
-        sums = self.sums + tf.stack([losses * used, agreements * used, used])
+        losses, accuracies, used = tf.unstack(figures)
+        sums = self.sums + tf.stack([losses * used, accuracies * used, used])
         first_fault = (self.bad < 0) & ~tf.reduce_all(tf.math.is_finite(losses))
         bad_losses = tf.where(first_fault, losses, self.bad_losses)
         return Tally(sums, tf.where(first_fault, step, self.bad), bad_losses)
@@ -83,7 +83,7 @@ class Totals:
         """Wait for the steps so far, and begin anew.
 
         Returns:
-            Sums of loss, agreement and uses, float64 [3, sources]; and the first step whose loss was not
+            Sums of loss, accuracy and uses, float64 [3, sources]; and the first step whose loss was not
             finite, if there was one.
         """
         everywhere = [self._distribution.experimental_local_results(one) for one in self._variables]

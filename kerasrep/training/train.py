@@ -15,6 +15,7 @@ from kerasrep.data.schedule import Schedule
 from kerasrep.errors import KerasrepError, RecipeError, RunError
 from kerasrep.model.picture import describe_network, draw_strategy
 from kerasrep.model.restore import load_scaler, load_weights, save_scaler
+from kerasrep.model.start import fill_from_start, freeze, read_start
 from kerasrep.model.strategies import Network, network_of
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe
@@ -108,11 +109,12 @@ def _network(
     recipe: Recipe, data: TrainingData, run: RunDirectory, execution: Execution, resume: bool
 ) -> Network:
     workers = execution.workers
+    start = read_start(recipe) if recipe.model.start else None
     if workers.chief and not (resume and run.scaler.is_file()):
-        save_scaler(run.scaler, fit_scaler(recipe, data.index, data.train.rows))
+        save_scaler(run.scaler, start.scaler if start else fit_scaler(recipe, data.index, data.train.rows))
     workers.from_chief("scaler", None, recipe.distribution.prepare_seconds)
     scaler = load_scaler(run.scaler, recipe.audio.n_mels)
-    return network_of(
+    network = network_of(
         recipe,
         data.sizes,
         scaler,
@@ -121,6 +123,10 @@ def _network(
         execution.xla,
         execution.together,
     )
+    if start:
+        fill_from_start(network, start)
+        freeze(network, recipe.model.freeze)
+    return network
 
 
 class Trainer:
@@ -143,11 +149,19 @@ class Trainer:
         self.n_steps = recipe.training.epochs * self.epoch_steps
         self.progress = Progress(0, np.zeros((3, len(recipe.sources))))
         self.states = {
-            group: GroupState(group, GroupLayout.of(network, group), execution.distribution)
+            group: GroupState(
+                group, GroupLayout.of(network, group), execution.distribution, recipe.training.average > 0
+            )
             for group in network.groups
         }
         self.validator = Validator(recipe, network, self.states, data.validation, data.index)
-        self.mean_target = mean_target_scores(data.train, data.validation)
+        self.mean_target = mean_target_scores(
+            data.train,
+            data.validation,
+            data.index.samples,
+            network.losses,
+            recipe.training.validation_crops,
+        )
         self._chief = execution.workers.chief
         self._show = show_progress and self._chief
         self._say = say if self._chief else _say_nothing
@@ -193,7 +207,8 @@ class Trainer:
 
     def _run_as_chief(self, prepared: PreparedDirectory) -> Summary:
         path, data = self.run_directory.card, self.data.fingerprint
-        card = RunCard(self.recipe, self.execution, data, self.network.parameters(), path)
+        start = read_start(self.recipe).descent if self.recipe.model.start else None
+        card = RunCard(self.recipe, self.execution, data, self.network.parameters(), path, start)
         card.write(path, self.progress)
         draw_strategy(self.network, self.run_directory.picture)
         self.board = Board(self.run_directory.tensorboard)
@@ -234,7 +249,9 @@ class Trainer:
 
     def _train(self) -> None:
         replicas, samples = self.execution.replicas, self.data.index.samples
-        schedule = Schedule(self.recipe, self.data.train.by_source, samples, self.n_steps, replicas)
+        schedule = Schedule(
+            self.recipe, self.data.train.by_source, samples, self.n_steps, replicas, self.data.pools
+        )
         sizes = [self.data.sizes[source] for source in self.recipe.sources]
         step = Step(self.recipe, self.network, self.states, sizes, self.n_steps, self.execution.xla)
         loop = Loop(schedule, self.data.index, step, self.execution, self.epoch_steps)
@@ -291,12 +308,12 @@ class Trainer:
         row["learning_rate"] = float(learning_rate(self.recipe, step, self.n_steps))
         if segments_per_second:
             row["segments_per_second"] = round(segments_per_second, 2)
-        for source, (loss, agreement) in trained.items():
-            row |= {f"train_loss/{source}": loss, f"train_agreement/{source}": agreement}
+        for source, (loss, accuracy) in trained.items():
+            row |= {f"train_loss/{source}": loss, f"train_accuracy/{source}": accuracy}
         for source, score in scores.items():
             row |= {
                 f"validation_loss/{source}": score.loss,
-                f"validation_agreement/{source}": score.agreement,
+                f"validation_accuracy/{source}": score.accuracy,
             }
         if scores:
             row["validation_loss/mean"] = float(np.mean([score.loss for score in scores.values()]))
@@ -337,8 +354,8 @@ class Trainer:
                 before=history[0][f"validation_loss/{source}"],
                 after=best[f"validation_loss/{source}"],
                 mean_target=self.mean_target[source].loss,
-                agreement=best[f"validation_agreement/{source}"],
-                mean_target_agreement=self.mean_target[source].agreement,
+                accuracy=best[f"validation_accuracy/{source}"],
+                mean_target_accuracy=self.mean_target[source].accuracy,
                 best_epoch=int(best["epoch"]),
             )
             rows.append(row)

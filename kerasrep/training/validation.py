@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from kerasrep import constants
 from kerasrep.data.batches import Batch, SplitExamples, plans_dataset, to_float
-from kerasrep.data.schedule import Examples, ValidationPlans
+from kerasrep.data.schedule import Examples, ValidationPlans, mean_candidates
 from kerasrep.data.shards import ShardIndex
+from kerasrep.errors import DataError
 from kerasrep.model.frontend import in_chunks
 from kerasrep.model.strategies import SHARED, Network
+from kerasrep.recipe.base import LossName
 from kerasrep.recipe.schema import Recipe
 from kerasrep.storage.mapped_arrays import release
-from kerasrep.training.formulas import score
+from kerasrep.training.losses import NEAR_DEVIATIONS, score
 from kerasrep.training.vectors import GroupState
 
 ROWS_AT_ONCE = 1 << 16
@@ -29,12 +31,13 @@ class Score(NamedTuple):
     """One source on the validation set.
 
     Attributes:
-        loss: Mean Kullback-Leibler divergence to the target, nats.
-        agreement: Share of examples whose most probable class is the target's; accuracy for `self`.
+        loss: Mean of what the source is learnt by; nats where it is a likelihood.
+        accuracy: Share of examples whose most probable class is the target's; see `losses.ExampleScores` for
+            sources that are learnt otherwise.
     """
 
     loss: float
-    agreement: float
+    accuracy: float
 
 
 class Validator:
@@ -49,11 +52,16 @@ class Validator:
         index: ShardIndex,
     ) -> None:
         """Plan the crops; nothing is read yet."""
-        self._network, self._states = network, states
+        self._network, self._states, self._contrast = network, states, recipe.contrast
         self._by_source = [examples.by_source[source] for source in recipe.sources]
         segment = recipe.audio.segment_samples
         self._plans = ValidationPlans(
-            self._by_source, examples.rows, index.samples, segment, recipe.training.validation_crops
+            self._by_source,
+            examples.rows,
+            index.samples,
+            segment,
+            recipe.training.validation_crops,
+            network.loss_of("self") == "contrast",
         )
         sizes = tuple(e.size for e in self._by_source)
         self._dataset = plans_dataset(self._plans, index, sizes, segment)
@@ -68,15 +76,14 @@ class Validator:
     def __call__(self) -> dict[str, Score]:
         """Evaluate all sources."""
         vectors = {
-            group: (state.first("weights"), state.first("statistics"))
-            for group, state in self._states.items()
+            group: (state.kept("weights"), state.kept("statistics")) for group, state in self._states.items()
         }
         totals = np.zeros((3, len(self._network.sources)))
         for mel, batch in self._batches():
             totals += self._sums(vectors, mel, batch.targets, batch.weights).numpy()
-        losses, agreements, counts = totals
+        losses, accuracies, counts = totals
         return {
-            source: Score(float(losses[n] / counts[n]), float(agreements[n] / counts[n]))
+            source: Score(float(losses[n] / counts[n]), float(accuracies[n] / counts[n]))
             for n, source in enumerate(self._network.sources)
         }
 
@@ -101,7 +108,7 @@ class Validator:
         targets: tuple[tf.Tensor, ...],
         weights: tuple[tf.Tensor, ...],
     ) -> tf.Tensor:
-        """Sums of divergence, agreement and weight, float32 [3, sources]."""
+        """Sums of loss, accuracy and weight, float32 [3, sources]."""
         mapping = []
         for group, (values, statistics) in vectors.items():
             layout = self._states[group].layout
@@ -111,11 +118,12 @@ class Validator:
             embeddings = self._network.trunk(mel, training=False)
             for place, source in enumerate(self._network.sources):
                 embedding = embeddings[SHARED if SHARED in embeddings else source]
-                if source == "self":
+                if self._network.pairs(source):
                     embedding = _pairs(embedding)
                 logits = self._network.heads[source](embedding, training=False)
-                result = score(logits, targets[place], weights[place])
-                rows.append([result.loss, result.agreement, tf.reduce_sum(weights[place])])
+                loss = self._network.loss_of(source)
+                result = score(loss, logits, targets[place], weights[place], self._contrast)
+                rows.append([result.loss, result.accuracy, tf.reduce_sum(weights[place])])
         return tf.transpose(tf.convert_to_tensor(rows))
 
 
@@ -126,31 +134,86 @@ def _pairs(embedding: tf.Tensor) -> tf.Tensor:
     return tf.concat([tf.concat([left, left], 0), tf.concat([right, other], 0)], axis=1)
 
 
-def mean_target_scores(train: SplitExamples, validation: SplitExamples) -> dict[str, Score]:
-    """What always predicting the training set's mean target scores on the validation set.
+def mean_target_scores(
+    train: SplitExamples,
+    validation: SplitExamples,
+    track_samples: NDArray[np.int64],
+    losses: Mapping[str, LossName] | None = None,
+    crops: int = 2,
+) -> dict[str, Score]:
+    """What the best constant prediction, out of the training set alone, scores on the validation set.
 
-    For `self`, half of whose pairs are of the same track, that is ln 2 and an accuracy of 0.5.
+    For `self`, half of whose pairs are of the same track, that is ln 2 and an accuracy of 0.5. By contrast it
+    is the logarithm of the mean number of candidates.
+
+    Args:
+        train: Training tracks and targets.
+        validation: Held-out ones.
+        track_samples: int64 [tracks of the index], length of each.
+        losses: Source -> what it is learnt by; divergence where nothing is said.
+        crops: Of each track, where they differ.
+
+    Raises:
+        DataError: Where no crop of a source has a label.
     """
     scores = {}
     for source, examples in validation.by_source.items():
+        loss = (losses or {}).get(source, "divergence")
         if source == "self":
-            scores[source] = Score(float(np.log(constants.SELF_CLASSES)), 1 / constants.SELF_CLASSES)
+            candidates = float(constants.SELF_CLASSES)
+            if loss == "contrast":
+                candidates = mean_candidates(len(examples.rows))
+            scores[source] = Score(float(np.log(candidates)), 1 / candidates)
             continue
-        mean = np.maximum(_mean_target(train.by_source[source]), np.finfo(np.float32).tiny)
-        target = examples.targets(np.arange(len(examples.rows))).astype(np.float64)
-        logs = np.log(np.where(target > 0, target, 1.0)) - np.log(mean)
-        loss = (target * logs).sum(axis=1).mean()
-        agreement = (target.argmax(axis=1) == mean.argmax()).mean()
+        mean = _mean_target(source, train.by_source[source], track_samples, crops, loss == "cosine")
+        target = examples.known_targets(np.arange(len(examples.rows)), track_samples, crops)
+        _require_labels(source, len(target), "validation")
+        scores[source] = _constant_score(loss, mean, target.astype(np.float64))
         release(examples.target)
-        scores[source] = Score(float(loss), float(agreement))
     return scores
 
 
-def _mean_target(examples: Examples) -> NDArray[np.float64]:
-    """Mean over all examples, float64 [size]."""
-    total = np.zeros(examples.size)
+def _constant_score(loss: LossName, mean: NDArray[np.float64], target: NDArray[np.float64]) -> Score:
+    """Score of predicting `mean` for every row of `target`."""
+    if loss == "sigmoid":
+        p = np.clip(mean, 1e-7, 1 - 1e-7)
+        entropy = -(target * np.log(p) + (1 - target) * np.log(1 - p)).sum(axis=1)
+        return Score(float(entropy.mean()), float(((p > 0.5) == (target > 0.5)).mean()))
+    if loss == "squared":
+        error = target - mean
+        return Score(float(np.square(error).mean()), float((np.abs(error) < NEAR_DEVIATIONS).mean()))
+    if loss == "cosine":
+        cosines = _unit(target) @ _unit(mean)
+        return Score(float(1 - cosines.mean()), float(cosines.mean()))
+    mean = np.maximum(mean, np.finfo(np.float32).tiny)
+    logs = np.log(np.where(target > 0, target, 1.0)) - np.log(mean)
+    accuracy = (target.argmax(axis=1) == mean.argmax()).mean()
+    return Score(float((target * logs).sum(axis=1).mean()), float(accuracy))
+
+
+def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Vectors of length 1; zeros stay."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.where(length > 0, length, 1.0))
+
+
+def _mean_target(
+    source: str, examples: Examples, track_samples: NDArray[np.int64], crops: int, unit: bool
+) -> NDArray[np.float64]:
+    """Mean over all examples, or over the directions of their vectors, float64 [size]."""
+    total, count = np.zeros(examples.size), 0
     for first in range(0, len(examples.rows), ROWS_AT_ONCE):
         members = np.arange(first, min(first + ROWS_AT_ONCE, len(examples.rows)))
-        total += examples.targets(members).sum(axis=0, dtype=np.float64)
+        targets = examples.known_targets(members, track_samples, crops).astype(np.float64)
+        total += (_unit(targets) if unit else targets).sum(axis=0)
+        count += len(targets)
     release(examples.target)
-    return total / len(examples.rows)
+    _require_labels(source, count, "training")
+    return total / count
+
+
+def _require_labels(source: str, count: int, split: str) -> None:
+    if not count:
+        raise DataError(
+            f"sources: no crop of the {split} tracks overlaps a label of '{source}'; see its table's times"
+        )

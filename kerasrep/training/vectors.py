@@ -89,6 +89,8 @@ class GroupLayout:
 
 #: The vectors of a group, in the order in which they are saved.
 PARTS = ("weights", "first_moment", "second_moment", "statistics")
+#: What is averaged over the steps where the recipe says so.
+AVERAGES = {"weights": "average_weights", "statistics": "average_statistics"}
 
 
 class GroupState:
@@ -99,15 +101,26 @@ class GroupState:
     and TensorFlow dies sending an empty vector from one worker to the others.
     """
 
-    def __init__(self, name: str, layout: GroupLayout, distribution: tf.distribute.Strategy) -> None:
-        """Make the variables and fill them from the network."""
+    def __init__(
+        self, name: str, layout: GroupLayout, distribution: tf.distribute.Strategy, average: bool = False
+    ) -> None:
+        """Make the variables and fill them from the network.
+
+        Args:
+            name: Of the group.
+            layout: Where its variables lie.
+            distribution: Over all replicas.
+            average: Whether averages of weights and statistics are kept beside them.
+        """
         self.name, self.layout = name, layout
+        self.parts = (*PARTS, *AVERAGES.values()) if average else PARTS
         initial = {
             "weights": layout.weights.get(),
             "first_moment": np.zeros(layout.weights.total, np.float32),
             "second_moment": np.zeros(layout.weights.total, np.float32),
             "statistics": layout.statistics.get(),
         }
+        initial |= {name: initial[part] for part, name in AVERAGES.items()}
         with distribution.scope():
             self.variables = {
                 part: tf.Variable(
@@ -117,14 +130,14 @@ class GroupState:
                     synchronization=tf.VariableSynchronization.ON_READ,
                     aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
                 )
-                for part in PARTS
+                for part in self.parts
                 if initial[part].size
             }
         self.distribution = distribution
 
     def local(self) -> dict[str, tf.Tensor]:
         """Values on the present replica."""
-        empty = {part: tf.zeros((0,)) for part in PARTS if part not in self.variables}
+        empty = {part: tf.zeros((0,)) for part in self.parts if part not in self.variables}
         return empty | {part: variable.read_value() for part, variable in self.variables.items()}
 
     def first(self, part: str) -> tf.Tensor:
@@ -133,6 +146,11 @@ class GroupState:
             return tf.zeros((0,))
         return self.distribution.experimental_local_results(self.variables[part])[0].read_value()
 
+    def kept(self, part: str) -> tf.Tensor:
+        """The first replica's values that are validated and exported: averages, where there are any."""
+        average = AVERAGES.get(part, part)
+        return self.first(average if average in self.parts else part)
+
     def update(self, values: dict[str, tf.Tensor]) -> None:
         """Write values on the present replica."""
         for part, variable in self.variables.items():
@@ -140,7 +158,7 @@ class GroupState:
 
     def arrays(self) -> dict[str, Vector]:
         """All vectors, named `GROUP.PART`."""
-        return {f"{self.name}.{part}": self.first(part).numpy() for part in PARTS}
+        return {f"{self.name}.{part}": self.first(part).numpy() for part in self.parts}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Write saved vectors to all replicas."""
@@ -151,5 +169,5 @@ class GroupState:
 
     def fill_network(self) -> None:
         """Copy weights and statistics into the Keras variables."""
-        self.layout.weights.set(self.first("weights").numpy())
-        self.layout.statistics.set(self.first("statistics").numpy())
+        self.layout.weights.set(self.kept("weights").numpy())
+        self.layout.statistics.set(self.kept("statistics").numpy())

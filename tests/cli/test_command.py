@@ -199,7 +199,7 @@ def test_a_wrong_recipe_exits_with_2_in_one_line(tmp_path, content):
     path = tmp_path / "recipe\nwith a line break.yaml"
     path.write_text(content)
     body = """
-    from kerasrep.recipe_file import read_recipe
+    from kerasrep.recipe.file import read_recipe
     def main(argv):
         read_recipe(argv[0])
         return 0

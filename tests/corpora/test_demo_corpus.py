@@ -18,7 +18,7 @@ from kerasrep.recipe.corpora import DemoCorpus
 SETTINGS = DemoCorpus(tracks=26, track_seconds=5.0)
 SCRIPT = """
 from kerasrep.corpora.demo import open_demo
-from kerasrep.recipe_corpora import DemoCorpus
+from kerasrep.recipe.corpora import DemoCorpus
 open_demo(DemoCorpus(tracks=26, track_seconds=5.0), progress=False, workers=2)
 """
 

@@ -460,7 +460,7 @@ matplotlib.rcParams["font.size"] = 17.0
 before = dict(matplotlib.rcParams)
 from pathlib import Path
 from made_evaluations import make_evaluation
-from kerasrep.downstream.report import write_report
+from kerasrep.evaluation.report import write_report
 write_report(Path({str(tmp_path)!r}), [make_evaluation()], [], {{}})
 assert dict(matplotlib.rcParams) == before
 print(sorted({{"tensorflow", "matplotlib.pyplot", "keras"}} & set(sys.modules)))

@@ -154,8 +154,8 @@ def test_a_command_that_is_terminated_tells_so_and_tidies_up(tmp_path):
     import os, signal, sys, time
     from pathlib import Path
     from kerasrep.cli import command
-    from kerasrep.run_directory import atomic_file
-    from kerasrep.run_log import run_log
+    from kerasrep.storage.run_directory import atomic_file
+    from kerasrep.runtime.run_log import run_log
     def main(argv):
         with run_log("embed", Path("log.jsonl")), atomic_file(Path("out.txt")):
             os.kill(os.getpid(), signal.SIGTERM)

@@ -11,7 +11,7 @@ from kerasrep.storage.folder_lock import exclusive
 HOLDER = """
 import sys, time
 from pathlib import Path
-from kerasrep.folder_lock import exclusive
+from kerasrep.storage.folder_lock import exclusive
 with exclusive(Path(sys.argv[1]), "held", "--x"):
     print("held", flush=True)
     time.sleep(60)

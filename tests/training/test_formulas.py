@@ -3,19 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasrep.training.formulas import adam, learning_rate, loss_scale, score
-
-
-def test_divergence_and_agreement_equal_the_formulas():
-    rng = np.random.default_rng(0)
-    logits, target = rng.normal(size=(6, 5)), rng.dirichlet(np.ones(5), 6)
-    target[0] = np.eye(5)[2]  # zeros in the target count nothing
-    weight = rng.uniform(size=6)
-    q = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    terms = np.where(target > 0, target * (np.log(np.maximum(target, 1e-300)) - np.log(q)), 0.0)
-    found = score(*(tf.constant(value, tf.float32) for value in (logits, target, weight)))
-    assert float(found.loss) == pytest.approx((weight * terms.sum(1)).sum(), rel=1e-5)
-    assert float(found.agreement) == pytest.approx((weight * (logits.argmax(1) == target.argmax(1))).sum())
+from kerasrep.training.formulas import adam, averaged, clipped, learning_rate, loss_scale
 
 
 def test_adam_on_a_vector_equals_keras():
@@ -43,3 +31,33 @@ def test_paper_scaling_averages_over_all_elements(make_recipe):
     assert loss_scale(paper, "tag", 50) == pytest.approx(1 / 50)
     assert loss_scale(paper, "self", 2) == pytest.approx(1 / 2)
     assert loss_scale(make_recipe(), "tag", 50) == 1.0
+
+
+def test_a_warm_up_rises_to_the_rate_in_a_straight_line(make_recipe):
+    recipe = make_recipe(training={"learning_rate": 0.01, "warmup_steps": 4})
+    rates = [float(learning_rate(recipe, tf.constant(step, tf.int64), 100)) for step in range(6)]
+    np.testing.assert_allclose(rates, [0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01], rtol=1e-6)
+
+
+def test_gradients_are_shortened_together_and_only_where_they_are_too_long():
+    gradients = [tf.constant([3.0, 0.0]), tf.constant([4.0])]
+    np.testing.assert_allclose(np.concatenate(clipped(gradients, 1.0)), [0.6, 0.0, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(np.concatenate(clipped(gradients, 6.0)), [3.0, 0.0, 4.0], rtol=1e-6)
+    assert clipped(gradients, 0.0) is gradients
+
+
+def test_an_average_is_that_of_the_formula_and_short_in_the_beginning():
+    values = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    average = expected = np.zeros(3, np.float32)
+    for number, value in enumerate(values, start=1):
+        keep = min(0.7, number / (number + 10))
+        expected = keep * expected + (1 - keep) * value
+        average = averaged(tf.constant(average), tf.constant(value), 0.7, tf.constant(number, tf.int64))
+        average = average.numpy()
+    np.testing.assert_allclose(average, expected, rtol=1e-5)
+
+
+def test_a_source_counts_as_much_as_its_weight_says(make_recipe):
+    recipe = make_recipe(training={"source_weights": {"tag": 0.25}})
+    assert loss_scale(recipe, "tag", 50) == 0.25
+    assert loss_scale(recipe, "self", 2) == 1.0

@@ -70,7 +70,7 @@ class Result(NamedTuple):
     """Sums of one step, which are means where a source was used."""
 
     loss: np.ndarray
-    agreement: np.ndarray
+    accuracy: np.ndarray
     used: np.ndarray
 
 

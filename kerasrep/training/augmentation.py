@@ -1,0 +1,226 @@
+"""Random changes of crops, on the device: first of the waveform, then of the standardised log-mel.
+
+Each change is a function of its input and of values that were drawn apart from it, so that it can be tested
+with values of one's own. Values depend on the recipe's seed, the number of the step and the crop's place in
+the whole batch alone: a resumed training sees the same, and so do several replicas (but for `mix`, whose
+other crop comes from the same replica). Nothing is clipped; gain and mixing can exceed full scale.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from kerasrep import constants
+from kerasrep.data.batches import to_float
+from kerasrep.model.blocks import Share
+from kerasrep.model.strategies import Scaler
+from kerasrep.recipe.augment import AugmentationName, AugmentSettings
+
+ON_WAVEFORM: tuple[AugmentationName, ...] = ("gain", "mix", "noise", "swap", "mono")
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random values of one step.
+
+    Attributes:
+        seed: Of the recipe.
+        step: Its number, int64 [].
+        share: Which crops of the batch are here.
+    """
+
+    seed: int
+    step: tf.Tensor
+    share: Share
+
+    def uniform(self, name: str, n: tf.Tensor, shape: Sequence[int] = ()) -> tf.Tensor:
+        """Values from 0 to 1, float32 [n, *shape], one row a crop that is here.
+
+        Args:
+            name: What they are for: each has values of its own.
+            n: Crops that are here, int32 [].
+            shape: Of the values of one crop.
+        """
+        return self._own(tf.random.stateless_uniform, name, n, shape)
+
+    def normal(self, name: str, n: tf.Tensor, shape: Sequence[int] = ()) -> tf.Tensor:
+        """Standard normal values, otherwise as `uniform`."""
+        return self._own(tf.random.stateless_normal, name, n, shape)
+
+    def chosen(self, name: str, n: tf.Tensor, probability: float) -> tf.Tensor:
+        """Which crops are changed, bool [n]."""
+        return self.uniform(f"{name}/chosen", n) < probability
+
+    def _own(
+        self, draw: Callable[..., tf.Tensor], name: str, n: tf.Tensor, shape: Sequence[int]
+    ) -> tf.Tensor:
+        number = (zlib.crc32(name.encode()) + self.seed * 4099) % 2**31
+        seed = tf.stack([self.step % 2**31, tf.constant(number, tf.int64)])
+        return self.share.own(draw((self.share.replicas * n, *shape), seed))
+
+
+def gain(x: tf.Tensor, level_db: tf.Tensor) -> tf.Tensor:
+    """Amplify each crop.
+
+    Args:
+        x: float32 [n, samples, channels].
+        level_db: float32 [n].
+    """
+    return x * _amplitude(level_db)[:, None, None]
+
+
+def mix(x: tf.Tensor, order: tf.Tensor, level_db: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Add another crop to some.
+
+    Args:
+        x: float32 [n, samples, channels].
+        order: int32 [n], the crop that is added to each.
+        level_db: float32 [n], of what is added.
+        chosen: bool [n].
+    """
+    scale = tf.where(chosen, _amplitude(level_db), 0.0)
+    return x + scale[:, None, None] * tf.gather(x, order)
+
+
+def noise(x: tf.Tensor, white: tf.Tensor, level_db: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Add noise to some crops.
+
+    Args:
+        x: float32 [n, samples, channels].
+        white: float32 [n, samples, channels], of variance 1.
+        level_db: float32 [n], relative to the crop's power.
+        chosen: bool [n].
+    """
+    power = tf.sqrt(tf.reduce_mean(tf.square(x), (1, 2)))
+    return x + tf.where(chosen, power * _amplitude(level_db), 0.0)[:, None, None] * white
+
+
+def swap(x: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Swap the channels of some crops, float32 [n, samples, 2]."""
+    return tf.where(chosen[:, None, None], x[..., ::-1], x)
+
+
+def mono(x: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Put the mean of the channels into both of some crops, float32 [n, samples, 2]."""
+    return tf.where(chosen[:, None, None], tf.reduce_mean(x, -1, keepdims=True), x)
+
+
+def equalise(mel: tf.Tensor, curve_db: tf.Tensor, sd: tf.Tensor) -> tf.Tensor:
+    """Add a curve over the bands to each crop.
+
+    Args:
+        mel: Standardised, float32 [n, frames, bands, channels].
+        curve_db: float32 [n, bands].
+        sd: float32 [bands], decibels that one unit of `mel` stands for.
+    """
+    return mel + (curve_db / sd)[:, None, :, None]
+
+
+def band_limit(mel: tf.Tensor, highest: tf.Tensor, scaler: Scaler) -> tf.Tensor:
+    """Silence the bands above the highest one, as far as the front end's floor.
+
+    Args:
+        mel: Standardised, float32 [n, frames, bands, channels].
+        highest: float32 [n], the last band that is kept, as a part of all.
+        scaler: What `mel` was standardised by.
+    """
+    mean, sd = scaler.mean[:, None], scaler.sd[:, None]  # [bands, 1]
+    loudest = tf.reduce_max(mel * sd + mean, (1, 2, 3), keepdims=True)
+    floor = (loudest - constants.DB_TOP - mean) / sd
+    places = tf.range(1, mel.shape[2] + 1, dtype=tf.float32) / float(mel.shape[2])
+    above = places[None, :] > highest[:, None]
+    return tf.where(above[:, None, :, None], floor, mel)
+
+
+def mask(mel: tf.Tensor, centres: tf.Tensor, widths: tf.Tensor, axis: int) -> tf.Tensor:
+    """Set stripes to the bands' means (SpecAugment, Park et al. 2019).
+
+    Args:
+        mel: Standardised, float32 [n, frames, bands, channels].
+        centres: float32 [n, stripes], as parts of the axis.
+        widths: float32 [n, stripes], likewise.
+        axis: 1 for frames, 2 for bands.
+    """
+    size = int(mel.shape[axis])
+    places = (tf.range(size, dtype=tf.float32) + 0.5) / float(size)
+    inside = tf.abs(places[None, None, :] - centres[..., None]) < widths[..., None] / 2
+    hidden = tf.reduce_any(inside, 1)  # [n, size]
+    hidden = hidden[:, :, None, None] if axis == 1 else hidden[:, None, :, None]
+    return tf.where(hidden, 0.0, mel)
+
+
+def change_waveform(
+    x: tf.Tensor, names: Sequence[AugmentationName], settings: AugmentSettings, draws: Draws
+) -> tf.Tensor:
+    """Make the changes that are made before the front end, int16 or float32 [n, samples, channels]."""
+    if not set(names) & set(ON_WAVEFORM):
+        return x
+    x, n = to_float(x), tf.shape(x)[0]
+    if "gain" in names:
+        x = gain(x, _between(settings.gain_db, draws.uniform("gain", n)))
+    if "mix" in names:
+        order = tf.argsort(tf.random.stateless_uniform((n,), _seed_of_replica(draws)))
+        level = _between(settings.mix_db, draws.uniform("mix", n))
+        x = mix(x, order, level, draws.chosen("mix", n, settings.mix))
+    if "noise" in names:
+        white = draws.normal("noise/samples", n, x.shape[1:])
+        level = _between(settings.noise_db, draws.uniform("noise", n))
+        x = noise(x, white, level, draws.chosen("noise", n, settings.noise))
+    if "swap" in names:
+        x = swap(x, draws.chosen("swap", n, settings.swap))
+    if "mono" in names:
+        x = mono(x, draws.chosen("mono", n, settings.mono))
+    return x
+
+
+def change_mel(
+    mel: tf.Tensor,
+    names: Sequence[AugmentationName],
+    settings: AugmentSettings,
+    scaler: Scaler,
+    draws: Draws,
+) -> tf.Tensor:
+    """Make the changes that are made behind the front end, float32 [n, frames, bands, channels]."""
+    n, bands = tf.shape(mel)[0], int(mel.shape[2])
+    if "equaliser" in names:
+        knots = draws.normal("equaliser", n, (settings.equaliser_knots,)) * settings.equaliser_db
+        chosen = draws.chosen("equaliser", n, settings.equaliser)
+        knots = tf.where(chosen[:, None], knots, 0.0)
+        curve = tf.matmul(knots, _interpolation(settings.equaliser_knots, bands))
+        mel = equalise(mel, curve, tf.constant(scaler.sd))
+    if "band_limit" in names:
+        highest = _between((settings.band_limit_lowest, 1.0), draws.uniform("band_limit", n))
+        chosen = draws.chosen("band_limit", n, settings.band_limit)
+        mel = band_limit(mel, tf.where(chosen, highest, 1.0), scaler)
+    if "masks" in names:
+        for axis, name in ((1, "masks/frames"), (2, "masks/bands")):
+            centres = draws.uniform(name, n, (settings.masks,))
+            widths = draws.uniform(f"{name}/widths", n, (settings.masks,)) * settings.mask_width
+            mel = mask(mel, centres, widths, axis)
+    return mel
+
+
+def _amplitude(level_db: tf.Tensor) -> tf.Tensor:
+    return tf.pow(10.0, level_db / 20.0)
+
+
+def _between(bounds: tuple[float, float], uniform: tf.Tensor) -> tf.Tensor:
+    low, high = bounds
+    return low + (high - low) * uniform
+
+
+def _seed_of_replica(draws: Draws) -> tf.Tensor:
+    number = (zlib.crc32(b"mix/order") + draws.seed * 4099) % 2**31
+    return tf.stack([draws.step % 2**31, number + tf.cast(draws.share.replica, tf.int64)])
+
+
+def _interpolation(knots: int, bands: int) -> tf.Tensor:
+    """Linear interpolation from knots to bands, float32 [knots, bands]."""
+    places = np.linspace(0.0, knots - 1.0, bands)
+    rows = [np.interp(places, np.arange(knots), row) for row in np.eye(knots)]
+    return tf.constant(np.asarray(rows, np.float32))
