@@ -38,15 +38,17 @@ REQUIREMENTS = [
     "joblib>=1.3",
     "tqdm>=4.66",
     "matplotlib>=3.8",
+    "jinja2>=3.1",
     "librosa>=0.10.2",
     # 0.59 is the first for Python 3.12.
     "numba>=0.59",
     # pyarrow 26 wants numpy 2.
     "pyarrow>=14,<26",
-    "rich>=13",
     # 0.14.5 is the first for SciPy 1.16; 0.15.0 was tried with NumPy 1.26 and pandas 3.
     "statsmodels>=0.14.5,<0.16",
     "threadpoolctl>=3.5",
+    # Tags inside audio files; pure Python.
+    "mutagen>=1.46",
 ]
 
 EXTRAS = {
@@ -130,6 +132,7 @@ setup(
     license="MIT",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["kerasrep", "kerasrep.*"]),
+    package_data={"kerasrep.report": ["templates/*"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={

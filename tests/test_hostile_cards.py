@@ -17,7 +17,7 @@ from kerasrep.serving.card import run_origin
 from kerasrep.storage.export_directory import card_path, find_version, read_card, read_card_file
 from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, read_object, write_json
 from kerasrep.training.beginning import check_run
-from kerasrep.training.card import _sittings_before
+from kerasrep.training.card import _sessions_before
 
 FUZZ = settings(max_examples=70, deadline=60_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SCALARS = [
@@ -125,7 +125,7 @@ RUN_CARD = {
 
 def check_run_files(trained, run):
     told(_is_complete, trained.recipe, run)
-    told(_sittings_before, run.card)
+    told(_sessions_before, run.card)
     told(_facts, run.root)
     told(_is_spoilt, run)
     told(check_run, trained.recipe, PreparedDirectory(run.root / "prepared"), run, True)

@@ -41,6 +41,7 @@ ONLY_HERE = {
     "music21": {"corpora.demo"},
     "symusic": {"corpora.demo"},
     "pretty_midi": {"corpora.demo"},
+    "jinja2": {"report"},
     "keras_tuner": {"experiments.tuning"},
     "torch": {"model.reference_checkpoint"},
     "tensorflow_serving": {"serving"},

@@ -21,8 +21,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = argparse.ArgumentParser(
         prog=PROG,
-        description="Find the tracks of a table of embeddings that are nearest to audio files, by cosine. Of "
-        "a table of segments, a track is as near as its nearest segment, whose time is told.",
+        description="Find the tracks of a table of embeddings that are nearest to audio files, by cosine. In "
+        "a table of segments a track counts with its most similar segment, whose time is printed.",
     )
     parser.add_argument("index", metavar="INDEX", type=Path, help="what kerasrep-embed wrote: Parquet or NPZ")
     parser.add_argument("queries", metavar="AUDIO", type=Path, nargs="+", help="files, in INDEX or not")

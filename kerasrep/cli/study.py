@@ -140,6 +140,7 @@ def _show(study: Study, design: Design) -> None:
     """Print the design and what would be run."""
     from kerasrep.experiments.study.balance import balance_of, efficiency_of
     from kerasrep.experiments.study.plan import plan_runs
+    from kerasrep.report.table import Table
 
     runs = plan_runs(study, design)
     kinds = {kind: sum(run.facts.kind == kind for run in runs) for kind in ("multi", "single", "baseline")}
@@ -153,10 +154,9 @@ def _show(study: Study, design: Design) -> None:
         print(line)
     factors = design.factors
     counts = balance_of(design.cells, factors)
-    width = max(map(len, factors.sources))
-    print(" " * (9 + width) + "".join(f"{name:>10}" for name in factors.strategies))
-    for source, row in zip(factors.sources, counts.by_source, strict=True):
-        print(f"         {source:<{width}}" + "".join(f"{count:>10}" for count in row))
+    rows = [[name, *map(str, row)] for name, row in zip(factors.sources, counts.by_source, strict=True)]
+    for line in Table(["", *factors.strategies], rows).as_text(width=91).splitlines():
+        print(f"         {line}")
 
 
 def _notes(design: Design, runs: list[PlannedRun]) -> list[str]:

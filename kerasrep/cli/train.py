@@ -79,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from kerasrep.training.plan import describe_plan
 
         found = preview(recipe)
+        for notice in found.notices:
+            print(f"note: {notice}")
         print(describe_plan(recipe, found.prepared, found.training_tracks))
         return 0
     run = _given_run(recipe, arguments.run_dir, arguments.resume)

@@ -7,18 +7,20 @@ artist's tags to learn from artists). Hidden files and folders are not searched.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kerasrep.corpora.base import Corpus, Track
 from kerasrep.corpora.folder_labels import read_labels
+from kerasrep.corpora.folder_tags import TagTables
 from kerasrep.corpora.track_keys import Keys, Tally
 from kerasrep.errors import DataError
 from kerasrep.recipe.base import in_order
-from kerasrep.recipe.corpora import FolderCorpus
+from kerasrep.recipe.corpora import FolderCorpus, TagGroups
 from kerasrep.recipe.schema import fingerprint
 from kerasrep.sources.readers.table import read_table
 
@@ -41,7 +43,8 @@ def open_folder(settings: FolderCorpus) -> Corpus:
     paths, skipped = _find_audio(root)
     keys = Keys.of(list(paths), root)
     notices: list[str] = []
-    groups = _read_groups(settings, root, keys, notices)
+    tags = functools.cache(lambda: _read_tags(root, paths, notices))
+    groups = _read_groups(settings, root, keys, notices, tags)
     splits = split_groups(
         {track: groups.get(track, f"track {track}") for track in paths},
         settings.validation_fraction,
@@ -51,7 +54,7 @@ def open_folder(settings: FolderCorpus) -> Corpus:
     pools = _read_pools(settings, root, keys, splits, notices)
     training = frozenset(track for track, split in splits.items() if split == "train")
     labels = {
-        source: read_labels(source, root, settings.table(source), keys, training, notices)
+        source: read_labels(source, root, settings.table(source), keys, training, notices, tags)
         for source in in_order(settings.tables)
     }
     tracks = [
@@ -132,10 +135,20 @@ def _find_audio(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
     return dict(sorted(found.items())), skipped
 
 
-def _read_groups(settings: FolderCorpus, root: Path, keys: Keys, notices: list[str]) -> dict[str, str]:
+def _read_tags(root: Path, paths: Mapping[str, Path], notices: list[str]) -> TagTables:
+    tables = TagTables.of(root, paths)
+    notices.append(f"{root}: {tables.tags.describe()}")
+    return tables
+
+
+def _read_groups(
+    settings: FolderCorpus, root: Path, keys: Keys, notices: list[str], tags: Callable[[], TagTables]
+) -> dict[str, str]:
     """Track id -> group, for the tracks that have one."""
     if settings.groups is None:
         return {}
+    if isinstance(settings.groups, TagGroups):
+        return tags().groups(settings.groups.fields, keys.tracks)
     return _read_words(root / settings.groups, "track", "group", keys, notices)
 
 
@@ -203,8 +216,9 @@ def _table_states(settings: FolderCorpus, root: Path) -> list[Any]:
     tables = {}
     for source in sorted(settings.tables):
         table = settings.table(source)
-        tables[str(source)] = [_sha256(root / table.path), table.model_dump(exclude={"path"})]
-    states = [tables, _sha256(root / settings.groups) if settings.groups else None]
+        content = _sha256(root / table.path) if table.path else "tags"  # which change with their files
+        tables[str(source)] = [content, table.model_dump(exclude={"path"})]
+    states = [tables, _sha256(root / settings.groups) if isinstance(settings.groups, str) else None]
     pools = settings.pools  # whose shares change nothing that is prepared
     return [*states, [_sha256(root / pools.path), pools.track, pools.column]] if pools else states
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
 from kerasrep.corpora.folder_stretches import read_stretches
-from kerasrep.corpora.track_keys import Keys, Tally
+from kerasrep.corpora.folder_tags import TagTables
+from kerasrep.corpora.track_keys import Keys, Read, Tally
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import LabelTable
 from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
@@ -19,7 +21,13 @@ from kerasrep.storage.tables import parse_number
 
 
 def read_labels(
-    source: str, root: Path, table: LabelTable, keys: Keys, training: Collection[str], notices: list[str]
+    source: str,
+    root: Path,
+    table: LabelTable,
+    keys: Keys,
+    training: Collection[str],
+    notices: list[str],
+    tags: Callable[[], TagTables],
 ) -> RawLabels:
     """Read the labels of one source.
 
@@ -30,25 +38,34 @@ def read_labels(
         keys: The tracks of the folder.
         training: Those that are trained on.
         notices: What people must know of the table is added.
+        tags: Reads those of the files.
 
     Raises:
         DataError: Where the table cannot be read or used; one line with file and row.
     """
-    path = root / table.path
+    path = root / (table.path or "")
     if source == "self":
         raise DataError(f"{path}: source 'self' needs no table; remove corpus.tables.self")
+    read: Read = partial(read_table, path)
+    if table.path is None:
+        read = partial(
+            tags().rows,
+            table.field_of(source),
+            f"corpus.tables.{source}",
+            table.target in ("labels", "topics"),
+        )
     if table.target == "topics":
-        return _read_counts(path, table, keys, notices)
+        return _read_counts(path, read, table, keys, notices)
     if table.target == "mixture":
-        return _read_values(path, table, keys, notices)
-    return read_stretches(source, path, table, keys, training, notices)
+        return _read_values(path, read, table, keys, notices)
+    return read_stretches(source, path, read, table, keys, training, notices)
 
 
-def _read_values(path: Path, table: LabelTable, keys: Keys, notices: list[str]) -> ValueLabels:
+def _read_values(path: Path, read: Read, table: LabelTable, keys: Keys, notices: list[str]) -> ValueLabels:
     values: dict[int, float] = {}
     tally = Tally(path)
     track, column = table.track or "track", table.value or "value"
-    for place, (key, value) in read_table(path, (track, column)):
+    for place, (key, value) in read((track, column), ()):
         number = parse_number(value, place, column)
         row = tally.row_of(key, place, keys, track)
         if row is None:
@@ -61,15 +78,16 @@ def _read_values(path: Path, table: LabelTable, keys: Keys, notices: list[str]) 
     return ValueLabels([keys.tracks[row] for row in rows], np.array([values[row] for row in rows]))
 
 
-def _read_counts(path: Path, table: LabelTable, keys: Keys, notices: list[str]) -> CountLabels:
+def _read_counts(path: Path, read: Read, table: LabelTable, keys: Keys, notices: list[str]) -> CountLabels:
     terms: dict[str, int] = {}
     rows, columns, weights = array("q"), array("q"), array("d")
     tally = Tally(path)
     track = table.track or "track"
-    required = (track, table.item, *((table.weight,) if table.weight else ()))
-    for place, (key, item, weight) in read_table(path, required, () if table.weight else ("weight",)):
+    column = table.item or "item"
+    required = (track, column, *((table.weight,) if table.weight else ()))
+    for place, (key, item, weight) in read(required, () if table.weight else ("weight",)):
         if not item:
-            raise DataError(f"{place}: column '{table.item}' is empty")
+            raise DataError(f"{place}: column '{column}' is empty")
         number = parse_number(weight, place, table.weight or "weight", minimum=0) if weight else 1.0
         row = tally.row_of(key, place, keys, track)
         if row is None:

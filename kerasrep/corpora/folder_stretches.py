@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep import constants
-from kerasrep.corpora.track_keys import Keys, Tally
+from kerasrep.corpora.track_keys import Keys, Read, Tally
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import LabelTable
 from kerasrep.sources.labels import StretchLabels
-from kerasrep.sources.readers.table import read_table
 from kerasrep.sources.readers.vectors import read_vectors
 from kerasrep.sources.stretches import Stretches, StretchKind, Times, reach_of
 from kerasrep.storage.tables import parse_number
@@ -56,13 +55,20 @@ class _Rows:
 
 
 def read_stretches(
-    source: str, path: Path, table: LabelTable, keys: Keys, training: Collection[str], notices: list[str]
+    source: str,
+    path: Path,
+    read: Read,
+    table: LabelTable,
+    keys: Keys,
+    training: Collection[str],
+    notices: list[str],
 ) -> StretchLabels:
     """Read, check and put in order the rows of one table.
 
     Args:
         source: Whose labels they are.
         path: The table.
+        read: Its rows.
         table: Its columns, and what the labels become.
         keys: The tracks of the folder.
         training: Those that are trained on.
@@ -73,8 +79,10 @@ def read_stretches(
     """
     kind: StretchKind = table.target  # type: ignore[assignment]
     tally = Tally(path)
-    read = _read_vectors if kind == "vector" else _read_rows
-    rows = read(source, path, table, keys, tally)
+    if kind == "vector":
+        rows = _read_vectors(source, path, table, keys, tally)
+    else:
+        rows = _read_rows(source, path, read, table, keys, tally)
     tally.close(keys, notices)
     order = np.argsort(rows.track, kind="stable")
     if rows.times is not None:
@@ -118,15 +126,15 @@ def _labels(
     return StretchLabels([keys.tracks[track] for track in tracks], stretches, rows.terms, left_out)
 
 
-def _read_rows(source: str, path: Path, table: LabelTable, keys: Keys, tally: Tally) -> _Rows:
+def _read_rows(source: str, path: Path, read: Read, table: LabelTable, keys: Keys, tally: Tally) -> _Rows:
     """Rows whose labels are items or numbers."""
     number = table.target == "number"
-    track, column = table.track or "track", (table.value or "value") if number else table.item
+    track, column = table.track or "track", (table.value or "value") if number else (table.item or "item")
     columns = (track, column) if table.start is None else (track, column, table.start, table.end or "")
     terms: dict[str, int] = {}
     tracks, numbers, values, times = array("q"), array("q"), array("d"), array("d")
     place = f"{path}, line 0"
-    for place, (key, text, *span) in read_table(path, columns):
+    for place, (key, text, *span) in read(columns, ()):
         value = _number(source, text, place, column) if number else _item(text, place, column, terms)
         span_seconds = [parse_number(t, place, c, minimum=0) for t, c in zip(span, columns[2:], strict=True)]
         if span_seconds and span_seconds[1] < span_seconds[0] + (0 if table.target == "labels" else 1e-9):

@@ -12,11 +12,9 @@ all the rest is there.
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
-import io
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +48,7 @@ from kerasrep.sources.target_files import save_targets
 from kerasrep.sources.targets import build_targets
 from kerasrep.storage.folder_lock import in_turn
 from kerasrep.storage.run_directory import PreparedDirectory, home, write_arrays, write_json, write_text
+from kerasrep.storage.tables import write_table
 
 FORMAT_VERSION = 4
 
@@ -112,10 +111,12 @@ class Preview:
     Attributes:
         prepared: The folder, where it is complete already.
         training_tracks: How many to expect otherwise; `None` where only reading the corpus could tell.
+        notices: What people must know of the labels.
     """
 
     prepared: PreparedDirectory | None
     training_tracks: int | None
+    notices: Sequence[str] = ()
 
 
 def preview(recipe: Recipe) -> Preview:
@@ -135,8 +136,8 @@ def preview(recipe: Recipe) -> Preview:
     _check_labels(recipe, corpus)
     directory = _directory(corpus, _settings(recipe))
     if directory.manifest.exists():
-        return Preview(directory, None)
-    return Preview(None, sum(track.split == "train" for track in corpus.tracks))
+        return Preview(directory, None, corpus.notices)
+    return Preview(None, sum(track.split == "train" for track in corpus.tracks), corpus.notices)
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
@@ -305,14 +306,9 @@ def _none_left(corpus: Corpus, shards: WrittenShards, split: str) -> str:
 
 
 def _write_skipped(directory: PreparedDirectory, corpus: Corpus, shards: WrittenShards) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "reason"])
     paths = {track.track_id: str(track.path) for track in corpus.tracks}
-    writer.writerows(corpus.skipped.items())
-    writer.writerows((paths[track], reason) for track, reason in shards.skipped.items())
-    # Names that are not UTF-8 carry lone surrogates, which no file can hold.
-    write_text(directory.skipped, text.getvalue().encode("utf-8", "backslashreplace").decode())
+    skipped = [(paths[track], reason) for track, reason in shards.skipped.items()]
+    write_table(directory.skipped, ["path", "reason"], [*corpus.skipped.items(), *skipped])
 
 
 def _write_tracks(directory: PreparedDirectory, corpus: Corpus, shards: WrittenShards) -> None:

@@ -69,6 +69,10 @@ def source_numbers(
             **counts,
             "labelled": n_labelled.get(source, len(labelled)),
         }
+        stretches = None if source == "self" else targets.sources[source].stretches
+        if stretches is not None and stretches.times is not None:
+            seconds = index.samples[np.isin(index.track_ids, labelled)].sum() / index.sample_rate_hz
+            numbers[source]["labelled_per_cent"] = round(100 * stretches.labelled_seconds() / seconds)
     return numbers
 
 
@@ -99,7 +103,7 @@ def report_lines(manifest: Mapping[str, Any]) -> list[str]:
     ]
     lines += [
         f"  {source:8} {numbers['train']:6} training tracks, {numbers['validation']:5} validation, "
-        f"{numbers['size']:3} targets{_fewer(numbers)}"
+        f"{numbers['size']:3} targets{_fewer(numbers)}{_covered(numbers)}"
         for source, numbers in sources.items()
     ]
     lines += _overlap_lines(manifest["overlaps"])
@@ -130,6 +134,11 @@ def _overlap_lines(both: Mapping[str, Mapping[str, int]]) -> list[str]:
 def _fewer(numbers: Mapping[str, int]) -> str:
     asked = numbers["requested_size"]
     return f" (the labels have no more dimensions; {asked} asked for)" if numbers["size"] < asked else ""
+
+
+def _covered(numbers: Mapping[str, int]) -> str:
+    covered = numbers.get("labelled_per_cent")
+    return "" if covered is None else f", {min(covered, 100)}% of their time labelled"
 
 
 def read_manifest(prepared: PreparedDirectory) -> dict[str, Any]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kerasrep.errors import DataError
+
+#: Names of columns, required and optional -> where each row stands, and its fields: `read_table` of a file.
+Read = Callable[[Sequence[str], Sequence[str]], Iterator[tuple[str, list[str]]]]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from kerasrep import constants
 from kerasrep.data.crops import Buffers, OpenFiles, read_crops
+from kerasrep.data.held_out import held_out
 from kerasrep.data.schedule import Examples, Plan, Schedule, self_examples
 from kerasrep.data.shards import FULL_SCALE, ShardIndex
 from kerasrep.errors import DataError
@@ -86,31 +87,44 @@ def split_examples(
     rows = index.rows(split)
     if len(rows) < 2:
         raise DataError(f"{index.root}: the {split} split has {len(rows)} tracks, two are needed: add tracks")
-    own_ids = index.track_ids[rows]
-    order = np.argsort(own_ids)
     by_source: dict[str, Examples] = {}
     for source in sources:
         if source == "self":
             by_source[source] = self_examples(rows)
-            continue
-        if source not in targets:
+        elif source not in targets:
             known = ", ".join(["self", *targets])
             raise DataError(f"sources: the corpus has no labels for '{source}'; it has {known}")
-        ids, target, kind = targets[source].track_ids, targets[source].target, targets[source].kind
-        found = order[np.minimum(np.searchsorted(own_ids, ids, sorter=order), len(order) - 1)]
-        places = np.flatnonzero(own_ids[found] == ids).astype(np.int32)
-        if not len(places):
-            raise DataError(f"sources: no track of the {split} split has '{source}': remove it or add labels")
-        if target.shape[1] < 2 and kind in ("topics", "mixture", "classes"):
-            raise DataError(
-                f"sources: all labels of '{source}' are alike, there is nothing to learn; remove the source"
-            )
-        stretches = targets[source].stretches
-        by_source[source] = Examples(
-            rows[found[places]], target, places, kind, stretches, segment_samples, index.sample_rate_hz
-        )
-        release(ids)
+        else:
+            by_source[source] = _join(index, source, targets[source], split, segment_samples)
     return SplitExamples(rows, by_source)
+
+
+def _join(index: ShardIndex, source: str, targets: SourceTargets, split: str, samples: int) -> Examples:
+    """Examples of one source in a split."""
+    held = held_out(index, targets)
+    rows = index.rows("train" if held.any() else split)
+    own_ids, ids = index.track_ids[rows], targets.track_ids
+    order = np.argsort(own_ids)
+    found = order[np.minimum(np.searchsorted(own_ids, ids, sorter=order), len(order) - 1)]
+    wanted = (held if split == "validation" else ~held) if held.any() else True
+    places = np.flatnonzero((own_ids[found] == ids) & wanted).astype(np.int32)
+    if not len(places):
+        raise DataError(f"sources: no track of the {split} split has '{source}': remove it or add labels")
+    if targets.target.shape[1] < 2 and targets.kind in ("topics", "mixture", "classes"):
+        raise DataError(
+            f"sources: all labels of '{source}' are alike, there is nothing to learn; remove the source"
+        )
+    release(ids)
+    return Examples(
+        rows[found[places]],
+        targets.target,
+        places,
+        targets.kind,
+        targets.stretches,
+        samples,
+        index.sample_rate_hz,
+        within_groups=bool(held.any()),
+    )
 
 
 def training_dataset(

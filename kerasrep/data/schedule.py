@@ -45,6 +45,7 @@ class Examples:
         stretches: Classes, labels, numbers or vectors of the tracks.
         segment_samples: Length of a crop.
         sample_rate_hz: Of the crops.
+        within_groups: Whether validation is on tracks of the groups that are trained on; see `held_out`.
     """
 
     rows: Int
@@ -54,6 +55,7 @@ class Examples:
     stretches: Stretches | None = None
     segment_samples: int = constants.SEGMENT_SAMPLES
     sample_rate_hz: int = constants.SAMPLE_RATE_HZ
+    within_groups: bool = False
 
     def targets(self, members: Int, starts: Int | None = None) -> tuple[Float, NDArray[np.bool_]]:
         """Targets of some crops.
@@ -316,7 +318,7 @@ class ValidationPlans(Sequence[Plan]):
 
     Plans of at most 64 tracks; crops 2j of all tracks are followed by crops 2j + 1, so that the halves are
     pairs of the same track, and shifted by one track pairs of different tracks. Each is made when it is asked
-    for.
+    for. Tracks that are held out of the training of one source alone come last, with no weight for `self`.
     """
 
     def __init__(
@@ -341,7 +343,8 @@ class ValidationPlans(Sequence[Plan]):
         self._contrast = contrast
         self._examples, self._crops = examples, crops
         self._track_samples, self._segment_samples = track_samples, segment_samples
-        self._chunks = _chunks(rows)
+        others = np.setdiff1d(np.concatenate([example.rows for example in examples]), rows)
+        self._chunks = _chunks(rows) + (_chunks(others) if len(others) else [])
         self._positions = [_positions(example.rows, len(track_samples)) for example in examples]
 
     def __len__(self) -> int:
@@ -361,11 +364,12 @@ class ValidationPlans(Sequence[Plan]):
     def _targets(self, source: int, chunk: Int, starts: Int) -> tuple[Float, Float]:
         """Targets and weights of the crops of some tracks."""
         example = self._examples[source]
+        weight = np.float32(self._positions[source][chunk[0]] >= 0)
         if example.kind == "same" and self._contrast:
-            return _pair_targets(chunk, chunk, contrast=True), np.ones(len(chunk), np.float32)
+            return _pair_targets(chunk, chunk, contrast=True), np.full(len(chunk), weight)
         if example.kind == "same":  # pairs of the same track, then of different tracks
             target = np.concatenate([_pair_targets(chunk, chunk), _pair_targets(chunk, chunk + 1)])
-            return target, np.ones(len(target), np.float32)
+            return target, np.full(len(target), weight)
         position = self._positions[source][np.concatenate([chunk, chunk])]
         target, known = known_targets(example, position, starts)
         return target, known.astype(np.float32)

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from kerasrep.data.shards import MEND_ADVICE, ShardIndex, fault_of_file, load_index
+from kerasrep.data.shards import REPAIR_ADVICE, ShardIndex, fault_of_file, load_index
 from kerasrep.errors import DataError
 from kerasrep.storage.run_directory import CHECKED_SHARDS, PreparedDirectory, read_json
 
@@ -48,7 +48,7 @@ def sound_index(
         more = f" ({len(faults) - 1} more shards are damaged)" if len(faults) > 1 else ""
         n_tracks = int((index.shard_files[index.shard] == name).sum())
         raise DataError(
-            f"{index.root / name}: {reason}{more}; {MEND_ADVICE}; or set training.damaged_shards=skip to "
+            f"{index.root / name}: {reason}{more}; {REPAIR_ADVICE}; or set training.damaged_shards=skip to "
             f"train without its {n_tracks} tracks"
         )
     return (index.without(faults) if faults else index), faults

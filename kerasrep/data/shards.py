@@ -34,7 +34,7 @@ from kerasrep.storage.run_directory import PreparedDirectory, read_arrays, write
 
 FULL_SCALE = 32_768  # int16 value of amplitude 1.0
 FRAME_BYTES = 2 * constants.N_CHANNELS  # one sample of each channel
-MEND_ADVICE = "mend it with kerasrep-prepare --check, or delete the folder and prepare again"
+REPAIR_ADVICE = "repair it with kerasrep-prepare --check, or delete the folder and prepare again"
 
 #: Name -> (kinds of dtype, dimensions) of every array in the index.
 _ARRAYS = {
@@ -146,7 +146,7 @@ def load_index(directory: PreparedDirectory, check_files: bool = True) -> ShardI
         for path, n_bytes in zip(index.shard_paths, index.shard_bytes.tolist(), strict=True):
             fault = fault_of_file(path, n_bytes)
             if fault is not None:
-                raise DataError(f"{path}: {fault}; {MEND_ADVICE}")
+                raise DataError(f"{path}: {fault}; {REPAIR_ADVICE}")
     return index
 
 

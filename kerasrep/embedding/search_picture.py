@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ from numpy.typing import NDArray
 
 from kerasrep.embedding.catalogue.reading import Table
 from kerasrep.embedding.search import Query
-from kerasrep.errors import one_line
-from kerasrep.storage.run_directory import atomic_file
+from kerasrep.report.drawing import PALETTE, drawing, label, new_figure, write_png
 
 #: Points of the index that are drawn; the map is fitted to them.
 MAX_POINTS = 5000
@@ -23,26 +21,21 @@ _LONGEST_NAME = 36
 
 
 def draw_search(path: Path, table: Table, queries: Sequence[Query]) -> None:
-    """Write a PNG: left the index on its two main axes, right bars of similarity, a colour a query.
+    """Write a PNG: left the index on its two main axes, right bars of similarity, one colour per query.
 
     The map shows unit vectors, so that near points are similar; two axes show a part of what there is, which
     their labels say.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     drawn = queries[:MAX_QUERIES]
     n_bars = sum(len(query.neighbours) for query in drawn) + 2 * len(drawn)
-    figure = Figure(figsize=(13, max(5.0, 1.2 + 0.24 * n_bars)), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
-    _draw_map(left, table, drawn)
-    _draw_bars(right, drawn)
-    if len(queries) > len(drawn):
-        figure.supxlabel(f"the first {len(drawn)} of {len(queries)} queries", fontsize=9)
-    with atomic_file(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # names in any script; a box stands for it
-        figure.savefig(temporary, format="png", dpi=110)
+    with drawing():
+        figure = new_figure(13, max(5.0, 1.2 + 0.24 * n_bars))
+        left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
+        _draw_map(left, table, drawn)
+        _draw_bars(right, drawn)
+        if len(queries) > len(drawn):
+            figure.supxlabel(f"the first {len(drawn)} of {len(queries)} queries", fontsize=9)
+        write_png(path, figure, "Queries and their neighbours on a map of the index")
 
 
 def _draw_map(axes: Any, table: Table, queries: Sequence[Query]) -> None:
@@ -56,7 +49,7 @@ def _draw_map(axes: Any, table: Table, queries: Sequence[Query]) -> None:
     pca = PCA(2, svd_solver="randomized", random_state=0).fit(fitted)
     axes.scatter(*pca.transform(points).T, s=10, color="0.75", linewidths=0, label="index")
     for number, query in enumerate(queries):
-        colour = f"C{number}"
+        colour = PALETTE[number]
         rows = [neighbour.row for neighbour in query.neighbours]
         place = pca.transform(_unit(query.vector[None]))[0]
         if rows:
@@ -64,15 +57,8 @@ def _draw_map(axes: Any, table: Table, queries: Sequence[Query]) -> None:
             axes.scatter(*near.T, s=45, color=colour, edgecolors="white", linewidths=0.7, zorder=3)
             for rank, (x, y) in enumerate(near, 1):
                 axes.annotate(str(rank), (x, y), (4, 4), textcoords="offset points", fontsize=8, color=colour)
-        axes.scatter(
-            *place,
-            s=220,
-            marker="*",
-            color=colour,
-            edgecolors="black",
-            zorder=4,
-            label=_name(str(query.path)),
-        )
+        star = {"marker": "*", "color": colour, "edgecolors": "black", "zorder": 4}
+        axes.scatter(*place, s=220, label=f" {_name(query.path)}", **star)
     shares = 100 * pca.explained_variance_ratio_
     axes.set_xlabel(f"first axis, {shares[0]:.0f}% of the variance")
     axes.set_ylabel(f"second axis, {shares[1]:.0f}%")
@@ -84,13 +70,11 @@ def _draw_bars(axes: Any, queries: Sequence[Query]) -> None:
     position, ticks, names = 0, [], []
     lowest = min((n.similarity for query in queries for n in query.neighbours), default=0.0)
     for number, query in enumerate(queries):
-        axes.text(
-            0, position, _name(str(query.path)), fontsize=9, weight="bold", va="center", color=f"C{number}",
-            transform=axes.get_yaxis_transform(),
-        )  # fmt: skip
+        bold = {"weight": "bold", "va": "center", "color": PALETTE[number]}
+        axes.text(0, position, _name(query.path), transform=axes.get_yaxis_transform(), **bold)
         position += 1
         for rank, neighbour in enumerate(query.neighbours, 1):
-            axes.barh(position, neighbour.similarity, color=f"C{number}", height=0.75)
+            axes.barh(position, neighbour.similarity, color=PALETTE[number], height=0.75)
             axes.text(neighbour.similarity, position, f" {neighbour.similarity:.4f}", fontsize=8, va="center")
             ticks.append(position)
             names.append(f"{rank}  {_name(neighbour.path)}")
@@ -109,7 +93,5 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return unit
 
 
-def _name(path: str) -> str:
-    """The end of a path, printable, without what Matplotlib takes for mathematics."""
-    name = one_line(Path(path).name).replace("$", r"\$")
-    return name if len(name) <= _LONGEST_NAME else f"...{name[-_LONGEST_NAME:]}"
+def _name(path: Path | str) -> str:
+    return label(Path(path).name, _LONGEST_NAME)

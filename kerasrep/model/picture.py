@@ -11,7 +11,7 @@ import numpy as np
 
 from kerasrep import constants
 from kerasrep.model.strategies import SHARED, Network
-from kerasrep.storage.run_directory import atomic_file
+from kerasrep.report.drawing import one_panel, write_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,13 +38,17 @@ def draw_strategy(network: Network, path: Path) -> None:
         network: Of any strategy.
         path: Where the picture goes; written whole or not at all.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    total = sum(network.parameters().values())
+    title = f"{network.strategy}: {total:,} parameters"
+    with one_panel(7.0, max(5.0, 1.35 * len(network.sources) + 1.5)) as (figure, axes):
+        axes.set_title(title, fontsize=12)
+        _draw_levels(axes, network)
+        write_png(path, figure, title)
 
+
+def _draw_levels(axes: Axes, network: Network) -> None:
+    """A box for each level that is shared, else one for each source."""
     n_sources = len(network.sources)
-    figure = Figure(figsize=(max(5.0, 1.35 * n_sources + 1.5), 7.0), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
     axes.set_axis_off()
     axes.set_xlim(-0.6, n_sources - 0.4)
     axes.set_ylim(-2.5, len(LEVELS) + 0.4)
@@ -62,10 +66,6 @@ def draw_strategy(network: Network, path: Path) -> None:
             _box(axes, place, height, 1, text, HEAD_COLOUR if level == "head" else BRANCH_COLOUR)
     for place, source in enumerate(network.sources):
         axes.text(place, len(LEVELS) - 0.35, source, ha="center", va="bottom", weight="bold")
-    total = sum(network.parameters().values())
-    axes.set_title(f"{network.strategy}: {total:,} parameters", fontsize=12)
-    with atomic_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
 
 
 def _box(axes: Axes, x: float, y: float, width: float, text: str, colour: str) -> None:

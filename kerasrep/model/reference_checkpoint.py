@@ -110,7 +110,7 @@ def read_scaler(path: Path) -> Scaler:
     """Read the standardisation of the published network: NPZ with `mean` and `sd` of 128 mel bands, in dB.
 
     Raises:
-        DataError: Where the file is missing or malformed, or a deviation is not positive in float32.
+        DataError: Where the file is missing or malformed, or a standard deviation is not positive in float32.
     """
     if _regular_head(path, "an NPZ with mean and sd").startswith(_ZIP_MAGIC):
         _check_npz(path)

@@ -63,7 +63,7 @@ def load_scaler(path: Path, n_mels: int) -> Scaler:
     """Read `mean` and `sd`.
 
     Raises:
-        DataError: Where the file is missing or malformed, or a deviation is not positive.
+        DataError: Where the file is missing or malformed, or a standard deviation is not positive.
     """
     arrays = read_arrays(path)
     for name in ("mean", "sd"):

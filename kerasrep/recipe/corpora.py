@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from kerasrep import constants
 from kerasrep.recipe.base import Fraction, ImpossibleSetting, PathText, Settings, SourceName
 
 TableTarget = Literal["topics", "mixture", "classes", "labels", "number", "vector"]
+GroupField = Literal["artist", "albumartist", "album", "composer", "label", "genre", "folder"]
+#: Fields of the files' own tags, and what they become unless `target` says otherwise.
+TAG_TARGETS: dict[str, TableTarget] = {
+    **dict.fromkeys(("artist", "album", "albumartist", "composer", "label", "key"), "classes"),
+    **dict.fromkeys(("genre", "language", "comment"), "labels"),
+    **dict.fromkeys(("date", "bpm"), "mixture"),
+}
 STRETCH_TARGETS = ("classes", "labels", "number", "vector")
 
 
@@ -38,10 +45,13 @@ class LabelTable(Settings):
 
     Attributes:
         path: CSV, TSV or Parquet file, relative to the corpus's root unless absolute.
-        target: What the labels become; by default a mixture for bpm and year, topics for the others.
+        from_: In recipes `from: tags`: the files' own tags in place of a table; `item` names the field, by
+            default that of the source's name (`genre` for tag).
+        target: What the labels become; by default a mixture for bpm and year, topics for others, and for
+            tags classes or labels.
         track: Name of the column of tracks; by default `track`, for vectors `path`.
         value: Name of the column of numbers, or of vectors (by default `embedding`).
-        item: Name of the column of items, where labels are items.
+        item: Name of the column of items, where labels are items; by default `item`.
         weight: Name of the column of weights, for topics; without it, a column `weight` is read where there
             is one.
         start: Name of the column of seconds where a row begins; without it, rows are about whole tracks.
@@ -52,16 +62,42 @@ class LabelTable(Settings):
         min_tracks: Training tracks that a class (by default 4) or label (1) needs, or is left out.
     """
 
-    path: PathText
+    model_config = ConfigDict(populate_by_name=True)
+
+    path: PathText | None = None
+    from_: Literal["tags"] | None = Field(default=None, alias="from")
     target: TableTarget | None = None
     track: PathText | None = None
     value: PathText | None = None
-    item: PathText = "item"
+    item: PathText | None = None
     weight: PathText | None = None
     start: PathText | None = None
     end: PathText | None = None
     gaps: Literal["unknown", "negative"] = "unknown"
     min_tracks: Annotated[int, Field(ge=1)] | None = None
+
+    def field_of(self, source: str) -> str:
+        """Field of the tags that a source is read from."""
+        return self.item or self.value or {"tag": "genre", "year": "date"}.get(source, source)
+
+
+class TagGroups(Settings):
+    """Groups by the files' own tags.
+
+    Attributes:
+        from_: In recipes `from: tags`.
+        by: A field, or several: the first one that a file has; `folder` is where it lies.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    from_: Literal["tags"] = Field(alias="from")
+    by: GroupField | Annotated[tuple[GroupField, ...], Field(strict=False, min_length=1)] = "artist"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Those that are looked for, in order."""
+        return (self.by,) if isinstance(self.by, str) else self.by
 
 
 class Pools(Settings):
@@ -96,7 +132,8 @@ class FolderCorpus(Settings):
             with its `path`, the names of its columns and what its labels become. Columns: `track` (path
             relative to `root`, or its stem) and `value` where labels are numbers; `track`, `item` and
             optionally `weight` otherwise.
-        groups: CSV, TSV or Parquet file with columns `track`, `group`: tracks of a group share a split.
+        groups: CSV, TSV or Parquet file with columns `track`, `group`, or `{from: tags, by: artist}`: tracks
+            of a group share a split.
         pools: Shares of kinds of tracks in each step; by default every track is as likely.
         validation_fraction: Part of the groups held out for validation.
         evaluation_fraction: Part of the groups that nothing trains on.
@@ -105,7 +142,7 @@ class FolderCorpus(Settings):
     name: Literal["folder"]
     root: PathText
     tables: dict[SourceName, PathText | LabelTable] = Field(default_factory=dict)
-    groups: PathText | None = None
+    groups: PathText | TagGroups | None = None
     pools: Pools | None = None
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     evaluation_fraction: Fraction = 0.0
@@ -113,7 +150,7 @@ class FolderCorpus(Settings):
     @model_validator(mode="after")
     def _possible(self) -> FolderCorpus:
         for source in self.tables:
-            _check_table(f"corpus.tables.{source}", self.table(source))
+            _check_table(source, self.table(source))
         return self
 
     def table(self, source: str) -> LabelTable:
@@ -121,11 +158,18 @@ class FolderCorpus(Settings):
         stated = self.tables[source]
         table = stated if isinstance(stated, LabelTable) else LabelTable(path=stated)
         default: TableTarget = "mixture" if source in constants.VALUE_SOURCES else "topics"
+        if table.from_ is not None:
+            default = TAG_TARGETS.get(table.field_of(source), "labels")
         return table if table.target else table.model_copy(update={"target": default})
 
 
-def _check_table(key: str, table: LabelTable) -> None:
+def _check_table(source: str, table: LabelTable) -> None:
     """Raise ImpossibleSetting where the keys of a table contradict each other."""
+    key = f"corpus.tables.{source}"
+    if table.from_ is not None:
+        _check_tags(key, table.field_of(source), table)
+    elif table.path is None:
+        raise ImpossibleSetting("is missing; name a table, or say from: tags", f"{key}.path")
     if table.start is None and table.end is not None:
         raise ImpossibleSetting("needs the column where rows start; add 'start'", f"{key}.end")
     if table.start is not None and table.target not in STRETCH_TARGETS:
@@ -135,6 +179,18 @@ def _check_table(key: str, table: LabelTable) -> None:
         raise ImpossibleSetting("needs the column where rows end; add 'end'", f"{key}.start")
     if table.gaps == "negative" and (table.target != "labels" or table.start is None):
         raise ImpossibleSetting("'negative' goes with labels that have 'start' and 'end'", f"{key}.gaps")
+
+
+def _check_tags(key: str, field: str, table: LabelTable) -> None:
+    for name in ("path", "track", "weight", "start", "end"):
+        if getattr(table, name) is not None:
+            raise ImpossibleSetting("goes with a table, not with tags; remove it", f"{key}.{name}")
+    if field not in TAG_TARGETS:
+        fields = ", ".join(TAG_TARGETS)
+        raise ImpossibleSetting(f"tags have no field '{field}'; name one as item: {fields}", f"{key}.item")
+    number = field in ("date", "bpm")
+    if table.target == "vector" or (table.target in ("number", "mixture") and not number):
+        raise ImpossibleSetting(f"'{table.target}' cannot be made of the tag '{field}'", f"{key}.target")
 
 
 MillionSongFile = Literal[

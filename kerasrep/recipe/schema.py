@@ -394,7 +394,7 @@ class Recipe(Settings):
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON or YAML."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any setting."""

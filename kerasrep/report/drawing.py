@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kerasrep.report.wording import printable, shorten
+from kerasrep.storage.atomic import atomic_file
+from kerasrep.storage.tables import write_table
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DPI = 130
+WIDTH_INCHES = 5.2  # letters stay readable where a phone shrinks it
 
 #: Okabe and Ito's colours, which people with any colour blindness tell apart; yellow is too pale on white.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7F7F7F")
@@ -55,6 +61,28 @@ class Picture:
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
 
+    @property
+    def address(self) -> str:
+        """The picture as an address that a page shows; as an image, an SVG runs no scripts."""
+        kind, content = ("png", self.png) if self.svg is None else ("svg+xml", self.svg)
+        return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Width and height on a page, at 96 dots an inch; outlines are shown larger."""
+        scale = 96 / DPI * (1.0 if self.svg is None else 1.25)
+        width, height = (int.from_bytes(self.png[at : at + 4], "big") for at in (16, 20))
+        return round(scale * width), round(scale * height)
+
+
+def picture(
+    name: str, title: str, sentence: str, figure: Figure, header: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> Picture:
+    """A figure with its sentence and its data; letters of the SVG are outlines."""
+    svg = io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return Picture(name, title, sentence, rendered_png(figure, sentence), svg.getvalue(), header, rows)
+
 
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
@@ -82,6 +110,14 @@ def new_figure(
     return figure
 
 
+@contextlib.contextmanager
+def one_panel(height_inches: float, width_inches: float = WIDTH_INCHES) -> Iterator[tuple[Figure, Axes]]:
+    """A new figure and its only axes, drawn with the settings of all figures."""
+    with drawing():
+        figure = new_figure(width_inches, height_inches)
+        yield figure, figure.add_subplot()
+
+
 def rendered_png(figure: Figure, description: str) -> bytes:
     """PNG of a figure; equal figures give equal bytes."""
     png = io.BytesIO()
@@ -89,11 +125,21 @@ def rendered_png(figure: Figure, description: str) -> bytes:
     return png.getvalue()
 
 
-def rendered_svg(figure: Figure) -> bytes:
-    """SVG of a figure, letters as outlines; equal figures give equal bytes."""
-    svg = io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    return svg.getvalue()
+def write_png(path: Path, figure: Figure, description: str) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    png = rendered_png(figure, description)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(png)
+
+
+def write_picture(folder: Path, picture: Picture) -> list[Path]:
+    """Write a figure as PNG and its data as CSV, in `folder/plots`."""
+    base = folder / "plots" / picture.name
+    png, table = base.with_name(f"{base.name}.png"), base.with_name(f"{base.name}.csv")
+    with atomic_file(png) as temporary:
+        temporary.write_bytes(picture.png)
+    write_table(table, picture.header, picture.rows)
+    return [png, table]
 
 
 def label(name: str, length: int = 24) -> str:

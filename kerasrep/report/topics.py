@@ -6,6 +6,7 @@ The report of `targets.build_targets` is written three times: as JSON for progra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 from kerasrep.report.topics_picture import Report, by_share, draw_topics, shortened
@@ -14,6 +15,8 @@ from kerasrep.storage.run_directory import PreparedDirectory, write_json, write_
 TEXT_TERMS = 10
 LINE_CHARACTERS = 110
 NAME_CHARACTERS = 40
+#: What classes, labels, numbers and vectors have, by their kind.
+_NOUNS = {"classes": "of them", "labels": "of them", "number": "value", "vector": "values"}
 
 
 def write_topics(directory: PreparedDirectory, report: Report) -> None:
@@ -49,8 +52,17 @@ def _headline(about: Mapping[str, Any]) -> str:
         return f"left out, {about['left_out']}"
     size, asked = about["size"], about["requested_size"]
     fewer = f" ({asked} asked for; the labels have no more dimensions)" if size < asked else ""
+    if about["model"] in _NOUNS:
+        return f"{about['model']}, {size} {_NOUNS[about['model']]}{_terms(about.get('terms', ()))}"
     what = "topic" if "topics" in about else "component"
     return f"{about['model']}, {size} {what}{'' if size == 1 else 's'}{fewer}"
+
+
+def _terms(terms: Sequence[str]) -> str:
+    """The first names of classes or labels."""
+    shown = [shortened(term, NAME_CHARACTERS) for term in terms[:TEXT_TERMS]]
+    more = ", ..." if len(terms) > TEXT_TERMS else ""
+    return f": {', '.join(shown)}{more}" if shown else ""
 
 
 def _details(about: Mapping[str, Any]) -> list[str]:
@@ -83,20 +95,15 @@ def _topic_lines(topics: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _wrapped(head: str, parts: Sequence[str]) -> list[str]:
-    """Parts separated by commas, lines after the first indented as far as the head reaches."""
-    lines, line = [], head
-    for number, part in enumerate(parts):
-        piece = part + ("," if number < len(parts) - 1 else "")
-        if len(line) + len(piece) + 1 > LINE_CHARACTERS and line.strip():
-            lines.append(line.rstrip())
-            line = " " * len(head)
-        line += piece + " "
-    return [*lines, line.rstrip()]
+    """Parts separated by commas, never broken; lines after the first are indented as far as the head."""
+    text, indent = ", ".join(part.replace(" ", "\xa0") for part in parts), " " * len(head)
+    lines = wrap(text, LINE_CHARACTERS, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False)
+    return [line.replace("\xa0", " ") for line in lines]
 
 
 def _component_lines(components: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         f"  component {number:3}  {component['weight']:6.1%}  mean {component['mean']:.5g}, "
-        f"deviation {component['deviation']:.3g}"
+        f"standard deviation {component['deviation']:.3g}"
         for number, component in enumerate(components)
     ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unicodedata import east_asian_width
@@ -12,7 +10,7 @@ from unicodedata import east_asian_width
 import numpy as np
 
 from kerasrep.errors import one_line
-from kerasrep.storage.run_directory import atomic_file
+from kerasrep.report.drawing import INK, PALETTE, drawing, new_figure, write_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,22 +19,13 @@ DRAWN_TOPICS = 12
 DRAWN_TERMS = 5
 TERM_CHARACTERS, TEXT_CHARACTERS = 22, 66
 PANEL_COLUMNS = 2
-WIDTH_INCHES, PANEL_HEIGHT_INCHES, DPI = 15.0, 4.2, 110
-BAR, LINE, INK = "#0072B2", "#D55E00", "#222222"
-UNITS = {"bpm": "beats a minute", "year": "year"}
+WIDTH_INCHES, PANEL_HEIGHT_INCHES = 15.0, 4.2
+BAR, LINE = PALETTE[0], PALETTE[5]
+UNITS = {"bpm": "beats per minute", "year": "year"}
 CURVE_POINTS = 800
 CURVE_DEVIATIONS = 3.5
 
 Report = Mapping[str, Mapping[str, Any]]
-
-_STYLE = {
-    "font.family": ["DejaVu Sans"],
-    "font.size": 9.0,
-    "text.parse_math": False,  # a tag may be called "$1"
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#888888",
-}
 
 
 def by_share(topics: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
@@ -57,19 +46,11 @@ def draw_topics(report: Report, path: Path) -> None:
         report: `TargetSet.report`.
         path: Where the picture goes; written whole or not at all.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
     drawn = {s: about for s, about in report.items() if "topics" in about or "components" in about}
     columns = min(PANEL_COLUMNS, max(1, len(drawn)))
     rows = max(1, -(-len(drawn) // columns))
-    with _drawing():
-        size = (WIDTH_INCHES * columns / PANEL_COLUMNS, PANEL_HEIGHT_INCHES * rows)
-        figure = Figure(
-            figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15), facecolor="white"
-        )
-        FigureCanvasAgg(figure)
+    with drawing():
+        figure = new_figure(WIDTH_INCHES * columns / PANEL_COLUMNS, PANEL_HEIGHT_INCHES * rows)
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel in panels[len(drawn) :]:
             panel.set_axis_off()
@@ -80,20 +61,7 @@ def draw_topics(report: Report, path: Path) -> None:
                 _draw_topics(panel, source, about["topics"])
             else:
                 _draw_mixture(panel, source, about["components"])
-        with atomic_file(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
-
-
-@contextlib.contextmanager
-def _drawing() -> Iterator[None]:
-    """Settings of the picture inside the block; Matplotlib's own are as before after it."""
-    import matplotlib
-
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box is drawn instead
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
-        yield
+        write_png(path, figure, "Topics and mixtures of the targets")
 
 
 def _draw_topics(panel: Axes, source: str, topics: Sequence[Mapping[str, Any]]) -> None:
@@ -140,17 +108,9 @@ def _draw_mixture(panel: Axes, source: str, components: Sequence[Mapping[str, An
         np.array([component[key] for component in components]) for key in ("mean", "deviation", "weight")
     )
     reach = CURVE_DEVIATIONS * deviations
-    values = np.unique(
-        np.concatenate(
-            [
-                np.linspace((means - reach).min(), (means + reach).max(), CURVE_POINTS),
-                *(
-                    mean + deviation * np.linspace(-3, 3, 25)
-                    for mean, deviation in zip(means, deviations, strict=True)
-                ),
-            ]
-        )
-    )
+    whole = np.linspace((means - reach).min(), (means + reach).max(), CURVE_POINTS)
+    near_each = means + deviations * np.linspace(-3, 3, 25)[:, np.newaxis]
+    values = np.unique(np.concatenate([whole, near_each.ravel()]))
     distance = (values[:, np.newaxis] - means) / deviations
     densities = weights * np.exp(-0.5 * distance**2) / (deviations * np.sqrt(2 * np.pi))
     panel.fill_between(values, densities.sum(axis=1), color=BAR, alpha=0.25, linewidth=0)

@@ -79,6 +79,11 @@ def p_text(p_value: float) -> str:
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
+def p_starred(p_value: float) -> str:
+    """A p value as it stands in a column, with a star where it is significant."""
+    return p_text(p_value) + ("*" if p_value < SIGNIFICANT else " ")
+
+
 def p_equation(p_value: float) -> str:
     """A p value as it stands in a sentence: `p = 0.031`, `p < 0.001`."""
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"

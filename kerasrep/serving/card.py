@@ -197,7 +197,7 @@ def _front_end(audio: AudioSettings) -> dict[str, Any]:
             "amin": constants.DB_AMIN,
             "top_db": constants.DB_TOP,
         },
-        "standardised": "per band, with the training set's mean and deviation",
+        "standardised": "per band, with the training set's mean and standard deviation",
     }
 
 

@@ -92,7 +92,7 @@ def _segment_embeddings(network: Network, waveform: NDArray[np.float32]) -> dict
 def _track_embeddings(
     network: Network, tracks: NDArray[np.float32], lengths: NDArray[np.int32], segment_samples: int
 ) -> NDArray[np.float64]:
-    """Mean and deviation over the segments of each track, cut in NumPy."""
+    """Mean and standard deviation over the segments of each track, cut in NumPy."""
     counts = [max(1, -(-length // segment_samples)) for length in lengths.tolist()]
     segments = []
     for track, length, count in zip(tracks, lengths.tolist(), counts, strict=True):

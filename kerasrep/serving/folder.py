@@ -128,7 +128,7 @@ def check_folder(folder: ServingFolder) -> None:
             try:
                 text = path.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
-                raise ExportError(f"{path}: cannot be read ({error}); mend or delete it") from error
+                raise ExportError(f"{path}: cannot be read ({error}); repair or delete it") from error
             check(path, text)
 
 
@@ -160,4 +160,4 @@ def _parse(path: Path, text: str, message: Any) -> Any:
     try:
         return text_format.Parse(text, message)
     except text_format.ParseError as error:
-        raise ExportError(f"{path}: {' '.join(str(error).split())}; mend or delete it") from error
+        raise ExportError(f"{path}: {' '.join(str(error).split())}; repair or delete it") from error

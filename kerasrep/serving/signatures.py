@@ -58,7 +58,7 @@ def track_function(
     length count as zeros, and segments that begin there are left out. A length of 0 (or less) is one silent
     segment; one beyond the waveform is that of the waveform. Only segments that count are run, at most
     `CHUNK_SEGMENTS` at once; the statistics of chunks are merged in float64 (Chan, Golub, LeVeque 1979), so
-    that a feature that does not vary has a deviation of 0 however large it is.
+    that a feature that does not vary has a standard deviation of 0 however large it is.
 
     Args:
         embed_segments: What `segment_function` made.

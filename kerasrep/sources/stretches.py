@@ -143,10 +143,10 @@ class Stretches:
         """Seconds of each row; ones where rows are about whole tracks."""
         return np.ones(len(self.values)) if self.times is None else self.times.end - self.times.start
 
-    def labelled_seconds(self) -> float | None:
-        """Time that any row covers, over all tracks; `None` where rows are about whole tracks."""
+    def labelled_seconds(self) -> float:
+        """Time that any row covers, over all tracks; 0 where rows are about whole tracks."""
         if self.times is None:
-            return None
+            return 0.0
         before = np.concatenate([[0.0], self.times.reach[:-1]])
         before[self.first[:-1][self.first[:-1] < len(before)]] = 0.0
         return float(np.maximum(0, self.times.end - np.maximum(self.times.start, before)).sum())

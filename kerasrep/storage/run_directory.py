@@ -297,7 +297,7 @@ class RunDirectory:
 
     @property
     def log(self) -> Path:
-        """JSON lines: what happened, sitting after sitting (see `run_log`)."""
+        """JSON lines: what happened, session after session (see `run_log`)."""
         return self.root / LOG_NAME
 
 

@@ -7,15 +7,26 @@ import csv
 import io
 import math
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from kerasrep.errors import DataError
 from kerasrep.storage import limits
+from kerasrep.storage.atomic import atomic_file
 
 #: Endings of tables whose fields are separated by tabs; `.info` is that of published lists of splits.
 TAB_ENDINGS = frozenset({".tsv", ".txt", ".info"})
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file, whole or not at all; bytes of names that are not UTF-8 are escaped."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(text.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def read_rows(

@@ -59,7 +59,7 @@ def check_run(
     if sorted(left_out) != sorted(damaged):
         raise RunError(
             f"{run.root}: was begun {_without(left_out)}, and would go on "
-            f"{_without(damaged)}; mend the shards with kerasrep-prepare --check, or start again without "
+            f"{_without(damaged)}; repair the shards with kerasrep-prepare --check, or start again without "
             "--resume"
         )
     if began.get("fingerprint") != prepared.root.name:

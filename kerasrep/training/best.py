@@ -7,7 +7,7 @@ loss, as training them apart would: one that learns for long does not take anoth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,11 @@ def choice_of(source: str, best: Mapping[str, Best]) -> Best:
 
 
 def improved(
-    network: Network, losses: Mapping[str, float], best: Mapping[str, Best], epoch: int
+    network: Network,
+    losses: Mapping[str, float],
+    best: Mapping[str, Best],
+    epoch: int,
+    within_groups: Collection[str] = (),
 ) -> dict[str, Best]:
     """The choices that are better now than ever before.
 
@@ -56,10 +60,13 @@ def improved(
         losses: Source -> validation loss, nats, finite.
         best: What was best so far; empty before the first epoch.
         epoch: Now.
+        within_groups: Sources that are validated on groups that are trained on; they decide for themselves
+            alone.
     """
     found = {}
     for choice, sources in choices(network).items():
-        mean = float(np.mean([losses[source] for source in sources]))
+        deciding = [source for source in sources if source not in within_groups] or sources
+        mean = float(np.mean([losses[source] for source in deciding]))
         if choice not in best or mean < best[choice].loss:
             found[choice] = Best(mean, epoch)
     return found

@@ -27,7 +27,7 @@ PACKAGES = ("tensorflow", "keras", "kapre", "numpy", "scikit-learn", "librosa", 
 class RunCard:
     """Writes the card at the beginning and at the end of a run.
 
-    `sittings` says for each time that the run was begun or resumed: when, how it ended, how far it came.
+    `sessions` says for each time that the run was begun or resumed: when, how it ended, how far it came.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class RunCard:
             earlier: The card of the session before, where there is one.
             start: The trunk that training began with.
         """
-        self._earlier = _sittings_before(earlier)
+        self._earlier = _sessions_before(earlier)
         self._fixed: dict[str, Any] = {
             "kerasrep": kerasrep.__version__,
             "recipe": recipe.as_dict(),
@@ -79,25 +79,25 @@ class RunCard:
         card |= {"ended": ended, "written": _now(), "steps": progress.step}
         card["training_seconds"] = round(progress.seconds, 1)
         card["peak_memory_mib"] = peak_memory_mib()
-        sitting = {key: card[key] for key in ("started", "written", "ended", "steps", "peak_memory_mib")}
-        card["sittings"] = [*self._earlier, sitting]
+        session = {key: card[key] for key in ("started", "written", "ended", "steps", "peak_memory_mib")}
+        card["sessions"] = [*self._earlier, session]
         if summary is not None:
             card["scores"] = summary.as_dict()
         write_json(path, card)
 
 
-def _sittings_before(path: Path) -> list[dict[str, Any]]:
-    """Of an earlier card; one that did not say its end was killed, as this process holds the run now."""
+def _sessions_before(path: Path) -> list[dict[str, Any]]:
+    """Sessions of an earlier card; one without an end was killed, as this process holds the run now."""
     found: Any = None
     with contextlib.suppress(DataError):
         found = read_json(path) if path.is_file() else None
-    sittings = found.get("sittings") if isinstance(found, dict) else None
-    if not isinstance(sittings, list):
+    sessions = found.get("sessions", found.get("sittings")) if isinstance(found, dict) else None
+    if not isinstance(sessions, list):
         return []
-    before = [dict(sitting) for sitting in sittings if isinstance(sitting, dict)]
-    for sitting in before:
-        if sitting.get("ended") == UNFINISHED:
-            sitting["ended"] = "killed"
+    before = [dict(session) for session in sessions if isinstance(session, dict)]
+    for session in before:
+        if session.get("ended") == UNFINISHED:
+            session["ended"] = "killed"
     return before
 
 

@@ -65,6 +65,11 @@ class TrainingData:
         return cls(index, train, validation, prepared.root.name, pools, damaged)
 
     @property
+    def within_groups(self) -> list[str]:
+        """Sources that are validated on held-out tracks of the groups that are trained on."""
+        return [source for source, examples in self.train.by_source.items() if examples.within_groups]
+
+    @property
     def sizes(self) -> dict[str, int]:
         """Source -> dimension of its target."""
         return {source: examples.size for source, examples in self.train.by_source.items()}

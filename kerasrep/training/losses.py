@@ -101,7 +101,7 @@ def squared(values: tf.Tensor, target: tf.Tensor) -> ExampleScores:
 
 
 def cosine(vectors: tf.Tensor, target: tf.Tensor) -> ExampleScores:
-    """One less the cosine of prediction and target.
+    """One minus the cosine of prediction and target.
 
     Args:
         vectors: float32 [examples, size].

@@ -56,7 +56,7 @@ def describe_plan(recipe: Recipe, prepared: PreparedDirectory | None, expected_t
     network = network_of(recipe, sizes, scaler, execution.precision, execution.replicas)
     seconds = _seconds_per_step(recipe, network, sizes, execution)
     lines = [
-        f"recipe:  {recipe.name}, strategy {recipe.strategy}, sources {', '.join(recipe.sources)}",
+        f"recipe:  {recipe.name}, strategy {recipe.strategy}, sources {_sources(recipe)}",
         f"tracks:  {tracks}",
         f"devices: {', '.join(execution.devices)}{' a worker, if it were alone' if several else ''}, "
         f"{execution.precision}, "
@@ -73,6 +73,11 @@ def describe_plan(recipe: Recipe, prepared: PreparedDirectory | None, expected_t
             "validation and export not counted"
         )
     return "\n".join(lines)
+
+
+def _sources(recipe: Recipe) -> str:
+    """The sources, with what their labels become."""
+    return ", ".join(f"{source} ({recipe.kind_of(source)})" for source in recipe.sources)
 
 
 def _seconds_per_step(recipe: Recipe, network: Network, sizes: dict[str, int], execution: Execution) -> float:

@@ -1,4 +1,4 @@
-"""Per-band mean and deviation of the training set's decibels."""
+"""Per-band mean and standard deviation of the training set's decibels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DRAW = 4
 
 
 def fit_scaler(recipe: Recipe, index: ShardIndex, rows: NDArray[np.int64]) -> Scaler:
-    """Measure mean and deviation of each mel band over one random crop of each training track.
+    """Measure mean and standard deviation of each mel band over one random crop of each training track.
 
     Args:
         recipe: Audio settings and seed.

@@ -135,7 +135,7 @@ class Step:
         return tf.pad(gradients, [[0, longest - sum(self._lengths(source))]])
 
     def _lengths(self, source: int) -> tuple[int, int, int]:
-        """Of gradient, statistics and figures in one vector."""
+        """Values of gradient, statistics and figures in one vector."""
         layouts = [self._states[group].layout for group in self.groups(source)]
         weights = sum(layout.weights.total for layout in layouts)
         statistics = sum(layout.statistics.total for layout in layouts)
@@ -389,7 +389,7 @@ class Step:
         by_group = dict(zip(self.groups(source), faults, strict=True))
         shared = by_group.pop(SHARED, tf.zeros(()))
         own = tf.stack(list(by_group.values()))
-        # What all share goes wrong with any source: it is told of all only where no source's own part did.
+        # What all share goes wrong with any source: it is reported for all where no source's own part did.
         shared = tf.where(tf.reduce_any(tf.math.is_nan(own)), 0.0, shared)
         losses, *others = tf.unstack(tf.reshape(reported, (3, -1)))
         return tf.reshape(tf.stack([losses + own + shared, *others]), (-1,))

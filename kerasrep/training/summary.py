@@ -1,4 +1,4 @@
-"""What a training reached, beside what guessing the mean target reaches."""
+"""What a training reached, beside the best constant prediction."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class SummaryRow:
         source: Name.
         before: Divergence before training.
         after: Divergence of the state that is kept.
-        mean_target: Divergence of always predicting the training set's mean target.
+        mean_target: Loss of the best constant prediction, out of the training set.
         accuracy: Share of examples whose most probable class is the target's, of the state that is kept.
-        mean_target_accuracy: The same for the mean target.
+        mean_target_accuracy: Its accuracy.
         best_epoch: Epoch of the state that is kept: of the lowest mean validation loss of all sources, or of
             this one's where the sources share nothing.
     """
@@ -32,12 +32,12 @@ class SummaryRow:
 
     @property
     def per_cent(self) -> float:
-        """Divergence as a percentage of the mean target's; below 100 something was learnt."""
+        """Loss as a percentage of the baseline's; below 100 something was learnt."""
         return 100.0 * self.after / max(self.mean_target, 1e-9)
 
     @property
     def learnt(self) -> bool:
-        """Whether it is better than the mean target; `self` by accuracy, the others by divergence."""
+        """Whether it is better than the baseline; `self` by accuracy, the others by loss."""
         if self.source == "self":
             return self.accuracy > self.mean_target_accuracy
         return self.after < self.mean_target
@@ -66,8 +66,8 @@ class Summary:
         """Text for the terminal."""
         width = max(8, *(len(row.source) for row in self.rows))
         lines = [
-            f"validation loss in nats (best of {self.epochs} epochs)",
-            f"{'source':<{width}} {'before':>8} {'after':>8} {'mean target':>12} {'after/mean':>11} "
+            f"validation loss (best of {self.epochs} epochs)",
+            f"{'source':<{width}} {'before':>8} {'after':>8} {'baseline':>12} {'after/base':>11} "
             f"{'top-1':>7} {'mean':>6} {'epoch':>6}",
         ]
         for row in self.rows:
@@ -77,9 +77,9 @@ class Summary:
                 f"{row.best_epoch:6d}"
             )
         behind = [row.source for row in self.rows if not row.learnt]
+        beaten = f"{len(self.rows) - len(behind)} of {len(self.rows)} sources beat the baseline"
         lines.append(
-            f"{len(self.rows) - len(behind)} of {len(self.rows)} sources beat the mean target"
-            + (f"; not {', '.join(behind)}" if behind else "")
+            f"{beaten}, the best constant prediction" + (f"; not {', '.join(behind)}" if behind else "")
         )
         return "\n".join(lines)
 

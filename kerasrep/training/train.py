@@ -62,7 +62,7 @@ def train(
         say: Prints a line for people.
 
     Returns:
-        Scores of all sources before and after training, beside those of the mean target.
+        Scores of all sources before and after training, beside those of the best constant prediction.
 
     Raises:
         KerasrepError: See `Loop.run`, `choose_execution`, `TrainingData.open` and `check_run`.
@@ -232,6 +232,11 @@ class Trainer:
             f"{len(self.data.validation.rows)} validation tracks, {self.n_steps} steps "
             f"on {', '.join(self.execution.devices)}\n{describe_network(self.network)}"
         )
+        if self.data.within_groups:
+            self._say(
+                f"validated on held-out tracks of the groups that are trained on: "
+                f"{', '.join(self.data.within_groups)}; they do not decide which state is kept"
+            )
         event(
             "training",
             training_tracks=len(self.data.train.rows),
@@ -290,7 +295,7 @@ class Trainer:
         if not scores:
             return
         losses = {source: score.loss for source, score in scores.items()}
-        better = improved(self.network, losses, self.progress.best, epoch)
+        better = improved(self.network, losses, self.progress.best, epoch, self.data.within_groups)
         if better:
             keep(self.run_directory.best, self.network, self._fill_network, better)
             self.progress.best |= better
@@ -345,7 +350,7 @@ class Trainer:
         return network_of(self.recipe, self.data.sizes, scaler)
 
     def summary(self) -> Summary:
-        """Scores before training and of the state that is kept, beside those of the mean target."""
+        """Scores before training and of the state that is kept, beside the best constant prediction's."""
         history, rows = self.progress.history, []
         for source in self.recipe.sources:
             best = history[choice_of(source, self.progress.best).epoch]

@@ -11,10 +11,11 @@ from kerasrep.data.batches import (
     training_dataset,
 )
 from kerasrep.data.crops import ALIGNMENT_BYTES, Buffers, OpenFiles, _open, read_crops
-from kerasrep.data.schedule import Schedule
+from kerasrep.data.schedule import Schedule, ValidationPlans
 from kerasrep.data.shards import FRAME_BYTES, ShardIndex
 from kerasrep.errors import DataError
 from kerasrep.recipe.schema import Recipe
+from kerasrep.sources.stretches import Stretches
 from kerasrep.sources.targets import SourceTargets
 from kerasrep.training.loop import data_faults
 
@@ -204,6 +205,25 @@ def test_a_split_joins_tracks_with_their_own_targets(index, targets):
     tag = found.by_source["tag"]
     assert set(tag.rows.tolist()) == set(shuffled.tolist()) & set(range(8))
     np.testing.assert_array_equal(tag.targets(np.arange(len(tag.rows)))[0].argmax(1), tag.rows)
+
+
+def test_classes_that_no_validation_track_has_are_validated_on_tracks_held_out_of_each(index):
+    ids = index.track_ids[index.rows("train")]
+    first = np.arange(len(ids) + 1)
+    classes = Stretches("classes", 2, first, (np.arange(len(ids)) % 2).astype(np.int32))
+    targets = {"band": SourceTargets.of_stretches(ids, classes)}
+    train, held = (
+        split_examples(index, targets, split, ("self", "band")) for split in ("train", "validation")
+    )
+    band, other = train.by_source["band"], held.by_source["band"]
+    assert band.within_groups and other.within_groups
+    assert sorted([*band.rows, *other.rows]) == train.rows.tolist()
+    assert sorted(other.targets(np.arange(len(other.rows)))[0].argmax(1)) == [0, 1]  # one of each class
+    plans = ValidationPlans(list(held.by_source.values()), held.rows, index.samples, SEGMENT, 2)
+    weights = [np.concatenate([plan.weights[place] for plan in plans]) for place in (0, 1)]
+    rows = np.concatenate([plan.rows for plan in plans])
+    np.testing.assert_array_equal(weights[0] > 0, np.isin(rows, held.rows))
+    np.testing.assert_array_equal(weights[1] > 0, np.isin(rows, other.rows))
 
 
 def test_a_source_without_labels_is_refused_with_those_there_are(index, targets):

@@ -20,7 +20,6 @@ from kerasrep.evaluation.report.bars import draw_bars
 from kerasrep.evaluation.report.confusion import draw_confusions
 from kerasrep.evaluation.report.overview import findings, overview_of, win_sentences
 from kerasrep.evaluation.report.page import build_page
-from kerasrep.report.markup import breakable, element
 from kerasrep.report.wording import printable
 
 HOSTILE = (
@@ -182,11 +181,14 @@ def test_any_name_gives_a_page_that_parses_and_shows_it(name):
     assert printable(name) in Page(text).text
 
 
-def test_attributes_and_children_are_escaped_unless_made_here():
-    assert element("p", "<b>", element("b", "&"), title='"<') == (
-        '<p title="&quot;&lt;">&lt;b&gt;<b>&amp;</b></p>'
-    )
-    assert breakable("a_b<") == "a_<wbr>b&lt;"
+def test_attributes_and_texts_are_escaped_unless_made_here():
+    probe = dataclasses.replace(make_evaluation("a", "demo_tempo").probes[0], mean=0.5)
+    evaluation = dataclasses.replace(make_evaluation("a", "demo_tempo"), task='a_b<"', probes=(probe,))
+    overview = overview_of([evaluation])
+    text = build_page(overview, draw_bars(overview), {}, {}, ["<b>&"])
+    assert '<p class="note">&lt;b&gt;&amp;</p>' in text
+    assert '<th scope="row">a_<wbr>b&lt;&#34;</th>' in text
+    assert re.search(r'alt="[^"<]+ on a_b&lt;&#34;', text)
 
 
 def test_what_is_missing_leaves_no_empty_section():

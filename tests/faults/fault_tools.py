@@ -38,7 +38,7 @@ def run(command, arguments, log, before="", **environment):
 
 
 def content_of(path):
-    """What is in a file; of a log, which has times and earlier sittings, how the last one ended."""
+    """What is in a file; of a log, which has times and earlier sessions, how the last one ended."""
     if not path.name.endswith(LOG_NAME):
         return path.read_bytes()
     return json.loads(path.read_text().splitlines()[-1])["ended"].encode()

@@ -51,7 +51,7 @@ def hidden(root):
 
 
 def all_bytes(root):
-    """Name -> content of all files; a log, which has times and earlier sittings, by its last word."""
+    """Name -> content of all files; a log, which has times and earlier sessions, by its last word."""
     files = [path for path in root.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
     return {str(path.relative_to(root)): content_of(path) for path in files}
 

@@ -138,7 +138,7 @@ WRONG = [
         3,
         [
             "corpus.tables.tag.itm: unknown key; did you mean 'item'?",
-            "path, target, track, value, item, weight",
+            "path, from, target, track, value, item, weight",
         ],
     ),
     ("corpus: {name: folder, root: a, tables: {tag: {item: y}}}", 3, ["corpus.tables.tag.path: is missing"]),

@@ -61,8 +61,8 @@ def test_text_says_what_was_fitted_and_lists_topics_by_share():
         "",
         "year: Gaussian mixture, 2 components",
         "  converged: yes",
-        "  component   0   25.0%  mean 1970.4, deviation 3",
-        "  component   1   75.0%  mean 2001, deviation 6.5",
+        "  component   0   25.0%  mean 1970.4, standard deviation 3",
+        "  component   1   75.0%  mean 2001, standard deviation 6.5",
         "",
         "bpm: left out, no training track has a label",
     ]

@@ -24,7 +24,7 @@ from kerasrep.model.restore import restore_run
 from kerasrep.model.strategies import Scaler, network_of
 from kerasrep.recipe.file import write_recipe
 from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, read_arrays, write_arrays
-from kerasrep.training.card import _sittings_before
+from kerasrep.training.card import _sessions_before
 from kerasrep.training.devices import choose_execution
 from kerasrep.training.inputs import TrainingData
 from kerasrep.training.loop import MultiStep, row_length
@@ -41,7 +41,7 @@ TRAIN = (
     "sys.exit(run(main, 'train'))"
 )
 
-SITTING = ("started", "written", "ended", "steps", "peak_memory_mib")
+SESSION = ("started", "written", "ended", "steps", "peak_memory_mib")
 
 
 def start(recipe_path, prepared, run, *overrides):
@@ -87,7 +87,7 @@ def test_a_run_leaves_everything_it_promises(trained):
         assert path.stat().st_size > 0
     card = json.loads(run.card.read_text())
     assert card["ended"] == "done"
-    assert card["sittings"] == [{key: card[key] for key in SITTING}]
+    assert card["sessions"] == [{key: card[key] for key in SESSION}]
     assert card["peak_memory_mib"] > 100
     assert card["recipe"] == recipe.as_dict()
     assert card["scores"]["sources"]["tag"]["after"] == pytest.approx(summary.rows[1].after)
@@ -160,16 +160,16 @@ def test_resuming_with_another_setting_is_refused_and_named(trained, prepared_to
         quiet_train(other, prepared_tones, run.root, resume=True)
 
 
-def sittings_of(run):
-    return [(one["ended"], one["steps"]) for one in json.loads(run.card.read_text())["sittings"]]
+def sessions_of(run):
+    return [(one["ended"], one["steps"]) for one in json.loads(run.card.read_text())["sessions"]]
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"sittings": 3}', '{"sittings": [1, {"ended": "unfinished"}]}']
+    "content", ["{", "[]", '{"sessions": 3}', '{"sittings": [1, {"ended": "unfinished"}]}']
 )
 def test_a_card_that_somebody_spoilt_does_not_stop_a_run(tmp_path, content):
     (tmp_path / "card.json").write_text(content)
-    assert _sittings_before(tmp_path / "card.json") == ([{"ended": "killed"}] if "{" in content[5:] else [])
+    assert _sessions_before(tmp_path / "card.json") == ([{"ended": "killed"}] if "{" in content[5:] else [])
 
 
 EPOCHS, EPOCH_STEPS = 4, 4
@@ -287,7 +287,7 @@ def test_a_run_stopped_within_an_epoch_and_given_more_epochs_equals_one_long_tra
     quiet_train(exact_recipe(tiny_recipe, kind), prepared_tones, run.root, resume=True)
     assert_same_state(run, whole(kind))
     assert len(run.history.read_text().splitlines()) == 1 + 1 + EPOCHS
-    assert sittings_of(run) == [("stopped by SIGTERM", 3), ("done", EPOCHS * EPOCH_STEPS)]
+    assert sessions_of(run) == [("stopped by SIGTERM", 3), ("done", EPOCHS * EPOCH_STEPS)]
     ends = [json.loads(line).get("ended") for line in run.log.read_text().splitlines()]
     assert [end for end in ends if end] == ["stopped by SIGTERM", "done"]
 
@@ -306,7 +306,7 @@ def test_killed_in_mid_training_then_resumed_equals_an_uninterrupted_run(
     assert meta_of(run)["step"] in (2 * EPOCH_STEPS, EPOCHS * EPOCH_STEPS)  # the latter if the kill was late
     quiet_train(recipe, prepared_tones, run.root, resume=True)
     assert_same_state(run, whole("alternating"))
-    assert sittings_of(run) == [("killed", 0), ("done", EPOCHS * EPOCH_STEPS)]
+    assert sessions_of(run) == [("killed", 0), ("done", EPOCHS * EPOCH_STEPS)]
 
 
 def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_recipe, prepared_tones, tmp_path):

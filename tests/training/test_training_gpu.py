@@ -75,6 +75,34 @@ def test_a_compiled_gpu_training_resumes_where_it_stopped(tone_recipe, prepared_
             assert one[key] == pytest.approx(value, rel=0.1), (one["epoch"], key)
 
 
+@pytest.mark.parametrize("strategy", ["ms-sr@fc", "ms-cr@4"])
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+def test_a_residual_trunk_learns_by_contrast_from_augmented_crops(
+    strategy, schedule, tone_recipe, prepared_tones, tmp_path
+):
+    recipe = tone_recipe(
+        strategy,
+        targets={"size": 4, "kinds": {"self": "contrast"}},
+        model={"trunk": "residual", "width": 0.5, "dropout": 0.2},
+        batches={"size": 16},
+        augment={"gain_db": [-15, 6], "mix": 0.25, "noise": 0.2, "swap": 0.5, "mono": 0.2, "equaliser": 0.5},
+        training={
+            "epochs": 60,
+            "schedule": schedule,
+            "optimizer": "adamw",
+            "learning_rate": 2e-3,
+            "weight_decay": 1e-4,
+            "warmup_steps": 10,
+            "clip_norm": 5.0,
+            "average": 0.98,
+        },
+    )
+    _, summary = gpu_train(recipe, prepared_tones, tmp_path / "run")
+    rows = {row.source: row for row in summary.rows}
+    assert rows["tag"].after < 0.7 * rows["tag"].mean_target
+    assert rows["self"].after < 0.8 * rows["self"].mean_target
+
+
 def test_synchronised_batch_norm_trains_on_every_gpu(tone_recipe, prepared_tones, tmp_path):
     recipe = tone_recipe(
         "ms-cr@2",

@@ -8,24 +8,14 @@ from typing import TYPE_CHECKING, Any
 from kerasrep.evaluation.base import Evaluation
 from kerasrep.evaluation.report.overview import Overview, chance_probe
 from kerasrep.evaluation.results import safe_name
-from kerasrep.report.drawing import (
-    GRID,
-    INK,
-    Picture,
-    drawing,
-    label,
-    look,
-    new_figure,
-    rendered_png,
-    rendered_svg,
-)
+from kerasrep.report.charts import grid
+from kerasrep.report.drawing import INK, Picture, label, look, one_panel, picture
 from kerasrep.report.wording import counted, listing, metric_label, number, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH_INCHES = 5.2  # letters stay readable where a phone shrinks it
 BAR_INCHES = 0.21
 LOWEST_SHOWN = -1.0  # R² has no lower bound; worse than that needs no bar, only its number
 
@@ -50,16 +40,13 @@ def _picture(overview: Overview, metric: str) -> Picture:
     title = f"{metric_label(metric)} by task and representation"
     sentence = _sentence(overview, tasks, metric)
     rows = [_row(evaluation) for task in tasks for evaluation in overview.of_task(task)]
-    with drawing():
-        n_bars = len(tasks) * (len(overview.representations) + 1)
-        figure = new_figure(WIDTH_INCHES, 1.1 + BAR_INCHES * n_bars)
-        axes = figure.add_subplot()
+    n_bars = len(tasks) * (len(overview.representations) + 1)
+    with one_panel(1.1 + BAR_INCHES * n_bars) as (figure, axes):
         draw_tasks(axes, overview, tasks)
         axes.set_title(f"{title}, 95% intervals", fontsize=10, loc="left")
         axes.set_xlabel(metric_label(metric))
         _add_legend(figure, axes)
-        png, svg = rendered_png(figure, sentence), rendered_svg(figure)
-    return Picture(safe_name(metric), title, sentence, png, svg, HEADER, rows)
+        return picture(safe_name(metric), title, sentence, figure, HEADER, rows)
 
 
 def _add_legend(figure: Figure, axes: Axes) -> None:
@@ -112,8 +99,7 @@ def draw_tasks(axes: Axes, overview: Overview, tasks: Sequence[str]) -> None:
     axes.set_ylim(len(tasks) - 0.45, -0.55)
     axes.set_xlim(lowest - 0.01 * (highest - lowest), highest + 0.13 * (highest - lowest))
     axes.axvline(0.0, color="#888888", linewidth=0.8)
-    axes.grid(axis="x", color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
+    grid(axes)
 
 
 def _legend_label(name: str) -> str:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.evaluation.base import Evaluation, ProbeResult
+from kerasrep.evaluation.base import Evaluation
 from kerasrep.evaluation.report.overview import Overview
 from kerasrep.evaluation.results import safe_name
+from kerasrep.report.charts import heat
 from kerasrep.report.drawing import Picture, drawing, label, new_figure, rendered_png
 from kerasrep.report.wording import display_width, printable
 
@@ -53,12 +54,10 @@ def _picture(evaluation: Evaluation, confusion: NDArray[np.int64] | None) -> Pic
     rows = [
         (classes[i], classes[j], int(counts[i, j]), float(shares[i, j])) for i, j in np.ndindex(*counts.shape)
     ]
+    shown = [label(name) for name in classes]
     with drawing():
-        figure, axes = _canvas([label(name) for name in classes], title.count("\n") + 1)
-        axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=0.4)
-        _name_axes(axes, evaluation.probes[0], counts)
-        if len(classes) <= MOST_WITH_COUNTS:
-            _write_counts(axes, counts, shares)
+        figure, axes = _canvas(shown, title.count("\n") + 1)
+        _draw_cells(axes, counts, shares, shown)
         figure.text(
             0.1 / figure.get_figwidth(), 1 - 0.1 / figure.get_figheight(), title, va="top", fontsize=10
         )
@@ -81,32 +80,19 @@ def _canvas(names: Sequence[str], lines: int) -> tuple[Figure, Axes]:
     return figure, figure.add_axes((left / width, below / height, cells / width, cells / height))
 
 
-def _name_axes(axes: Axes, probe: ProbeResult, counts: NDArray[np.int64]) -> None:
-    n_classes = len(probe.classes)
-    axes.set_aspect("equal")
-    axes.invert_yaxis()
-    axes.set(xlabel="predicted; colour: share of the true class", ylabel="true (items)")
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    if n_classes > MOST_WITH_NAMES:
-        axes.set(xticks=[], yticks=[])
-        return
-    size = 8.5 if n_classes <= MOST_WITH_COUNTS else 5.5
-    middles = np.arange(n_classes) + 0.5
-    names = [label(name) for name in probe.classes]
-    axes.set_xticks(middles, names, rotation=90, fontsize=size)
-    support = counts.sum(axis=1)
-    axes.set_yticks(
-        middles, [f"{name} ({n:,})" for name, n in zip(names, support, strict=True)], fontsize=size
-    )
-
-
-def _write_counts(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
+def _draw_cells(
+    axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float64], names: Sequence[str]
+) -> None:
+    """Shares as colours, counts as texts and names beside, as far as there is room for them."""
+    texts = np.where((counts > 0) & (len(names) <= MOST_WITH_COUNTS), counts.astype(str), "")
+    totals = [f"{name} ({n:,})" for name, n in zip(names, counts.sum(axis=1), strict=True)]
     size = 7.5 if counts.max(initial=0) < 1000 else 5.5
-    for i, j in zip(*np.nonzero(counts), strict=True):
-        colour = "white" if shares[i, j] > 0.55 else "black"
-        axes.text(j + 0.5, i + 0.5, str(counts[i, j]), ha="center", va="center", fontsize=size, color=colour)
+    heat(axes, shares, totals, names, texts, limit=1.0, around_zero=False, size=size, turn=90)
+    axes.set_aspect("equal")
+    axes.set(xlabel="predicted; colour: share of the true class", ylabel="true (items)")
+    axes.tick_params(labelsize=8.5 if len(names) <= MOST_WITH_COUNTS else 5.5)
+    if len(names) > MOST_WITH_NAMES:
+        axes.set(xticks=[], yticks=[])
 
 
 def _sentence(evaluation: Evaluation, counts: NDArray[np.int64], shares: NDArray[np.float64]) -> str:

@@ -1,9 +1,8 @@
-"""Scores as files for other programs: JSON and CSV, UTF-8 with a header."""
+"""Scores as files for other programs: JSON and CSV, UTF-8 with a header; and for TensorBoard."""
 
 from __future__ import annotations
 
-import csv
-import io
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,35 +10,19 @@ from typing import Any
 from kerasrep.evaluation.base import Evaluation, ProbeResult
 from kerasrep.evaluation.report.overview import Overview
 from kerasrep.evaluation.results import safe_name, summary_of, to_json
-from kerasrep.storage.run_directory import atomic_file
+from kerasrep.storage.run_directory import write_text
+from kerasrep.storage.tables import write_table
 
 FORMAT = 1
 
 Row = Sequence[Any]
 
 
-def write_table(path: Path, header: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write a CSV file, whole or not at all; bytes of names that are not UTF-8 are escaped."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(text.getvalue().encode("utf-8", "backslashreplace"))
-
-
 def write_scores_csv(path: Path, overview: Overview) -> None:
     """Every metric of every fold: representation, task, probe, fold, metric, value."""
     rows = (
-        (
-            evaluation.representation,
-            evaluation.task,
-            probe.probe,
-            score.fold,
-            score.metric,
-            float(score.value),
-        )
-        for evaluation, probe in _probes(overview)
+        (e.representation, e.task, probe.probe, score.fold, score.metric, float(score.value))
+        for e, probe in _probes(overview)
         for score in probe.scores
     )
     write_table(path, ("representation", "task", "probe", "fold", "metric", "value"), rows)
@@ -66,17 +49,12 @@ def write_summary_csv(path: Path, overview: Overview) -> None:
 
 def write_comparisons_csv(path: Path, overview: Overview) -> None:
     """One line a paired test, with the p value as it is and after Holm's correction."""
-    fields = ("task", "probe", "metric", "first", "second", "difference", "low", "high", "p_value")
-    counts = ("n_units", "n_groups")
-    rows = [
-        (
-            *(getattr(adjusted.comparison, name) for name in fields),
-            adjusted.p_holm,
-            *(getattr(adjusted.comparison, name) for name in counts),
-        )
-        for adjusted in overview.comparisons
-    ]
-    write_table(path, (*fields, "p_holm", *counts), rows)
+    header = (
+        *("task", "probe", "metric", "first", "second", "difference"),
+        *("low", "high", "p_value", "p_holm", "n_units", "n_groups"),
+    )
+    found = [vars(adjusted.comparison) | {"p_holm": adjusted.p_holm} for adjusted in overview.comparisons]
+    write_table(path, header, [[values[name] for name in header] for values in found])
 
 
 def write_scores_json(
@@ -105,9 +83,7 @@ def write_scores_json(
         "comparisons": [vars(a.comparison) | {"p_holm": a.p_holm} for a in overview.comparisons],
         "files": list(files),
     }
-    text = to_json(value)
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, to_json(value))
 
 
 def write_predictions(folder: Path, overview: Overview) -> list[Path]:
@@ -131,3 +107,26 @@ def write_predictions(folder: Path, overview: Overview) -> list[Path]:
 
 def _probes(overview: Overview) -> Iterable[tuple[Evaluation, ProbeResult]]:
     return ((evaluation, probe) for evaluation in overview.cells.values() for probe in evaluation.probes)
+
+
+def write_event_files(folder: Path, overview: Overview) -> list[Path]:
+    """Write one TensorBoard run per representation, with the tags `TASK/PROBE/METRIC` and folds as steps.
+
+    Returns:
+        The event files.
+    """
+    from kerasrep.report.event_files import scalars_event, write_events
+
+    written = []
+    for name in overview.representations:
+        events = []
+        for evaluation, probe in _probes(overview):
+            for score in probe.scores if evaluation.representation == name else ():
+                tag = "/".join(map(_tag_part, (evaluation.task, probe.probe, score.metric)))
+                events.append(scalars_event({tag: float(score.value)}, int(score.fold)))
+        written.append(write_events(folder / safe_name(name), events, time.time()))
+    return written
+
+
+def _tag_part(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode().replace("/", "_")

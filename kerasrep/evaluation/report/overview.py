@@ -45,19 +45,9 @@ class Adjusted:
 
     def turned(self) -> Adjusted:
         """The same comparison seen from the second representation."""
-        seen = self.comparison
-        return Adjusted(
-            replace(
-                seen,
-                first=seen.second,
-                second=seen.first,
-                difference=-seen.difference,
-                low=-seen.high,
-                high=-seen.low,
-            ),
-            self.is_headline,
-            self.p_holm,
-        )
+        c = self.comparison
+        seen = replace(c, first=c.second, second=c.first, difference=-c.difference, low=-c.high, high=-c.low)
+        return replace(self, comparison=seen)
 
 
 @dataclass(frozen=True)
@@ -117,17 +107,12 @@ class Overview:
         """Decimals for scores of one task."""
         return decimals_for([evaluation.probes[0].mean for evaluation in self.of_task(task)])
 
-    def headline_probes(self) -> dict[str, tuple[str, ...]]:
-        """Kind of task -> probes that headlines show; one, unless evaluations of a kind differ."""
+    def headline_text(self) -> str:
+        """Which probes headlines show: `linear_svm for classification, ridge for regression`."""
         probes: dict[str, dict[str, None]] = {}
         for evaluation in self.cells.values():
-            probes.setdefault(evaluation.kind, {})[evaluation.probes[0].probe] = None
-        return {kind: tuple(names) for kind, names in probes.items()}
-
-    def headline_text(self) -> str:
-        """`linear_svm for classification, ridge for regression`."""
-        probes = self.headline_probes().items()
-        return ", ".join(f"{listing([*map(printable, names)])} for {kind}" for kind, names in probes)
+            probes.setdefault(evaluation.kind, {})[printable(evaluation.probes[0].probe)] = None
+        return ", ".join(f"{listing([*names])} for {kind}" for kind, names in probes.items())
 
     def headline_comparisons(self) -> tuple[Adjusted, ...]:
         """The comparisons with the probes that headlines show."""
@@ -135,12 +120,11 @@ class Overview:
 
     def between(self, task: str, first: str, second: str) -> Adjusted | None:
         """The comparison of two representations with the headline probe, seen from `first`."""
-        for adjusted in self.headline_comparisons():
-            seen = adjusted.comparison
-            if seen.task == task and (seen.first, seen.second) == (first, second):
-                return adjusted
-            if seen.task == task and (seen.second, seen.first) == (first, second):
-                return adjusted.turned()
+        for one in self.headline_comparisons():
+            for adjusted in (one, one.turned()):
+                seen = adjusted.comparison
+                if (seen.task, seen.first, seen.second) == (task, first, second):
+                    return adjusted
         return None
 
 
@@ -156,10 +140,13 @@ def overview_of(evaluations: Sequence[Evaluation], comparisons: Sequence[Compari
     cells: dict[tuple[str, str], Evaluation] = {}
     for evaluation in evaluations:
         place = (evaluation.task, evaluation.representation)
+        what = f"{printable(evaluation.representation)} on {printable(evaluation.task)}"
         if place in cells:
-            what = f"{printable(evaluation.representation)} on {printable(evaluation.task)}"
             raise DataError(f"{what} was evaluated twice; give every representation a name of its own")
-        _check_finite(evaluation)
+        for probe in evaluation.probes:
+            values = (probe.mean, probe.low, probe.high, *(score.value for score in probe.scores))
+            if not all(map(math.isfinite, values)):
+                raise DataError(f"{what}: a score of the probe {printable(probe.probe)} is not finite")
         cells[place] = evaluation
     return Overview(
         tuple(dict.fromkeys(task for task, _ in cells)),
@@ -209,13 +196,6 @@ def pair_sentences(overview: Overview) -> Iterator[str]:
         yield f"{names} on {above} of {counted(len(common), 'task')}: {verdict}."
 
 
-def _check_finite(evaluation: Evaluation) -> None:
-    for probe in evaluation.probes:
-        if not all(map(math.isfinite, (probe.mean, probe.low, probe.high, *(s.value for s in probe.scores)))):
-            what = f"{printable(evaluation.representation)} on {printable(evaluation.task)}"
-            raise DataError(f"{what}: a score of the probe {printable(probe.probe)} is not finite")
-
-
 def _adjusted(
     cells: Mapping[tuple[str, str], Evaluation], comparisons: Sequence[Comparison]
 ) -> tuple[Adjusted, ...]:
@@ -233,9 +213,8 @@ def _adjusted(
 def _finding(overview: Overview, task: str) -> Finding:
     ranked = sorted(overview.of_task(task), key=lambda evaluation: -evaluation.probes[0].mean)
     decimals = overview.decimals(task)
-    best = [
-        e for e in ranked if number(e.probes[0].mean, decimals) == number(ranked[0].probes[0].mean, decimals)
-    ]
+    shown = [number(evaluation.probes[0].mean, decimals) for evaluation in ranked]
+    best = ranked[: shown.count(shown[0])]
     names = tuple(evaluation.representation for evaluation in best)
     others = ranked[len(best) :]
     behind = None

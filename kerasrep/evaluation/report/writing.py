@@ -10,16 +10,16 @@ from kerasrep.errors import DataError
 from kerasrep.evaluation.base import Comparison, Evaluation
 from kerasrep.evaluation.report.files import (
     write_comparisons_csv,
+    write_event_files,
     write_predictions,
     write_scores_csv,
     write_scores_json,
     write_summary_csv,
-    write_table,
 )
 from kerasrep.evaluation.report.overview import Overview, overview_of
 from kerasrep.evaluation.results import summary_of, to_json
-from kerasrep.report.drawing import Picture
-from kerasrep.storage.run_directory import atomic_file, read_json
+from kerasrep.report.drawing import write_picture
+from kerasrep.storage.run_directory import read_json, write_text
 
 SCORES_JSON = "scores.json"
 PAGE = "report.html"
@@ -67,8 +67,6 @@ def write_report(
 
 
 def _write_tables(folder: Path, overview: Overview) -> list[Path]:
-    from kerasrep.evaluation.report.event_files import write_event_files
-
     tables = {
         folder / "scores.csv": write_scores_csv,
         folder / "summary.csv": write_summary_csv,
@@ -89,20 +87,9 @@ def _write_page(
 
     bars, confusions = draw_bars(overview), draw_confusions(overview)
     page = folder / PAGE
-    text = build_page(overview, bars, confusions, provenance, notes)
-    with atomic_file(page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    plots = [path for picture in (*bars, *confusions.values()) for path in _write_picture(folder, picture)]
+    write_text(page, build_page(overview, bars, confusions, provenance, notes))
+    plots = [path for picture in (*bars, *confusions.values()) for path in write_picture(folder, picture)]
     return [page, *plots]
-
-
-def _write_picture(folder: Path, picture: Picture) -> list[Path]:
-    base = folder / "plots" / picture.name
-    png, table = base.with_name(f"{base.name}.png"), base.with_name(f"{base.name}.csv")
-    with atomic_file(png) as temporary:
-        temporary.write_bytes(picture.png)
-    write_table(table, picture.header, picture.rows)
-    return [png, table]
 
 
 def _earlier_files(folder: Path) -> set[str]:

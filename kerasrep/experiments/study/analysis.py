@@ -22,9 +22,10 @@ from kerasrep.experiments.study.scores import (
 from kerasrep.experiments.study.terms import Terms, number_terms, presence_terms
 
 SHARED_NETWORKS = (
-    "All mss-cr runs of a seed are made of the same single-source networks, so that they are no independent "
+    "All mss-cr runs of a seed are made of the same single-source networks, so they are not independent "
     "trainings of mss-cr: the intervals of its level and of its differences from other strategies are too "
-    "narrow (in simulations with one seed, 78 to 87% of those of its level held the truth, not 95%)."
+    "narrow (in simulations with one seed, 78 to 87% of the intervals of its level contained the true value, "
+    "not 95%)."
 )
 
 

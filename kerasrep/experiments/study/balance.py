@@ -75,8 +75,8 @@ class Efficiency:
         above = int((self.random < self.design).sum())
         return (
             f"The design's D-efficiency is {self.design:.1%}; {len(self.random)} random designs of its size "
-            f"have {median:.1%} in the median and {best:.1%} at best, so it is above {above} of them; all "
-            f"possible runs together have {self.full:.1%} a run."
+            f"have a median of {median:.1%} and {best:.1%} at best, so it is above {above} of them. A study "
+            f"of all possible runs would have {self.full:.1%}."
         )
 
 

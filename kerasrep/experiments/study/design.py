@@ -96,7 +96,7 @@ def _d_optimal(settings: DesignSettings, factors: Factors, possible: list[Cell])
 
 def _from_file(settings: DesignSettings, factors: Factors) -> tuple[list[Cell], str]:
     assert settings.file is not None  # the recipe is checked
-    cells = read_design(Path(settings.file))
+    cells = read_design(Path(settings.file), factors.sources)
     for cell in cells:
         if cell.strategy not in factors.strategies or not set(cell.sources) <= set(factors.sources):
             raise DataError(

@@ -6,8 +6,8 @@ import numpy as np
 
 from kerasrep.experiments.study.balance import Aliasing, Balance, Efficiency
 from kerasrep.experiments.study.cells import Factors
-from kerasrep.experiments.study.pictures import WIDTH_INCHES, heat, picture
-from kerasrep.report.drawing import PALETTE, Picture, drawing, new_figure
+from kerasrep.report.charts import heat
+from kerasrep.report.drawing import PALETTE, WIDTH_INCHES, Picture, drawing, new_figure, one_panel, picture
 from kerasrep.report.wording import listing
 
 #: A design of less efficiency cannot estimate all terms, but for rounding.
@@ -16,10 +16,10 @@ SINGULAR = 0.1
 
 def draw_efficiency(efficiency: Efficiency, kind: str) -> Picture:
     """Random designs as a histogram, the design and the full one as lines."""
-    with drawing():
-        figure = new_figure(WIDTH_INCHES, 2.6)
-        axes = figure.add_subplot()
-        usable = 100 * efficiency.random[efficiency.random > SINGULAR]
+    rows = [("this design", efficiency.design), ("all possible runs", efficiency.full)]
+    rows += [("random", float(value)) for value in efficiency.random]
+    usable = 100 * efficiency.random[efficiency.random > SINGULAR]
+    with one_panel(2.6) as (figure, axes):
         axes.hist(usable, bins=24, color="#b8c4d0", label="random designs of the same size")
         axes.axvline(100 * efficiency.design, color=PALETTE[5], linewidth=2.2, label=f"this design ({kind})")
         full = 100 * efficiency.full
@@ -27,61 +27,53 @@ def draw_efficiency(efficiency: Efficiency, kind: str) -> Picture:
         axes.set_xlabel("D-efficiency, %")
         axes.set_ylabel("designs")
         figure.legend(loc="outside lower center", ncols=1, frameon=False)
-        rows = [("this design", efficiency.design), ("all possible runs", efficiency.full)]
-        rows += [("random", float(value)) for value in efficiency.random]
-        return picture(
-            "design-efficiency", "D-efficiency", efficiency.sentence, figure, ("design", "d_efficiency"), rows
-        )
+        header = ("design", "d_efficiency")
+        return picture("design-efficiency", "D-efficiency", efficiency.sentence, figure, header, rows)
 
 
 def draw_balance(balance: Balance, factors: Factors) -> Picture:
     """Runs by source and strategy, and by number of sources and strategy."""
     counts = balance.by_source
-    low, high = int(counts.min()), int(counts.max())
-    spread = (
-        f"every source stands {low}" + ("" if low == high else f" to {high}") + " times with each strategy"
-    )
+    times = " to ".join(dict.fromkeys(map(str, (counts.min(), counts.max()))))
     used = [number for number in range(len(balance.by_number)) if balance.by_number[number].any()]
     mean = (np.arange(len(balance.by_number)) @ balance.by_number).sum() / balance.by_strategy.sum()
     sentence = (
-        f"Of {int(balance.by_strategy.sum())} runs, {spread}; runs have {min(used)} to {max(used)} sources, "
-        f"{mean:.1f} on average."
+        f"Of {int(balance.by_strategy.sum())} runs, every source stands {times} times with each strategy; "
+        f"runs have {min(used)} to {max(used)} sources, {mean:.1f} on average."
     )
+    rows = [(source, *map(int, row)) for source, row in zip(factors.sources, counts, strict=True)]
+    rows += [(f"{n} sources", *map(int, balance.by_number[n])) for n in used]
+    rows.append(("all", *map(int, balance.by_strategy)))
     with drawing():
         figure = new_figure(WIDTH_INCHES, 4.9)
         above, below = figure.subplots(2, 1, gridspec_kw={"height_ratios": [len(counts), len(used)]})
-        heat(above, counts.astype(float), factors.sources, factors.strategies, 0, around_zero=False)
-        numbers = balance.by_number[used].astype(float)
-        heat(below, numbers, [f"{n} sources" for n in used], factors.strategies, 0, around_zero=False)
+        numbers = balance.by_number[used]
+        for axes, found, names in (
+            (above, counts, factors.sources),
+            (below, numbers, [f"{n} sources" for n in used]),
+        ):
+            heat(axes, found.astype(float), names, factors.strategies, found.astype(str), around_zero=False)
         above.set_xticklabels([])
         above.set_title("runs that have a source (above) and so many sources (below)", fontsize=9, loc="left")
-        rows = [(source, *map(int, row)) for source, row in zip(factors.sources, counts, strict=True)]
-        rows += [(f"{n} sources", *map(int, balance.by_number[n])) for n in used]
-        rows.append(("all", *map(int, balance.by_strategy)))
         header = ("runs with", *factors.strategies)
         return picture("design-balance", "Balance of the design", sentence, figure, header, rows)
 
 
 def draw_aliasing(aliasing: Aliasing) -> Picture:
     """Correlations of main effects; the number of sources is the sum of the presences."""
-    largest = aliasing.largest(3)
-    named = listing([f"{one} with {other} ({value:+.2f})" for one, other, value in largest])
-    with_number = aliasing.correlations[-1, :-1]
+    names = aliasing.names
+    largest = listing([f"{one} with {other} ({value:+.2f})" for one, other, value in aliasing.largest(3)])
+    with_number = float(np.abs(aliasing.correlations[-1, :-1]).max())
     sentence = (
-        f"The largest correlations between main effects are {named}; the number of sources correlates up to "
-        f"{float(np.abs(with_number).max()):.2f} with single presences, as it is their sum, which is why "
-        "the two "
-        "are analysed in two models."
+        f"The largest correlations between main effects are {largest}. The number of sources correlates up "
+        f"to {with_number:.2f} with single presences, because it is their sum; this is why the two are "
+        "analysed in two models."
     )
-    with drawing():
-        size = 0.36 * len(aliasing.names) + 0.9
-        figure = new_figure(WIDTH_INCHES, min(5.4, size))
-        axes = figure.add_subplot()
-        values = aliasing.correlations.copy()
-        np.fill_diagonal(values, np.nan)
-        heat(axes, values, aliasing.names, aliasing.names, 1, limit=1.0)
-        rows = [
-            (name, *map(float, row)) for name, row in zip(aliasing.names, aliasing.correlations, strict=True)
-        ]
-        header = ("", *aliasing.names)
-        return picture("design-aliasing", "Correlations between effects", sentence, figure, header, rows)
+    values = aliasing.correlations.copy()
+    np.fill_diagonal(values, np.nan)
+    rows = [(name, *map(float, row)) for name, row in zip(names, aliasing.correlations, strict=True)]
+    with one_panel(min(5.4, 0.36 * len(names) + 0.9)) as (figure, axes):
+        heat(axes, values, names, names, limit=1.0)
+        return picture(
+            "design-aliasing", "Correlations between effects", sentence, figure, ("", *names), rows
+        )

@@ -1,37 +1,42 @@
 """Designs as CSV files in the form of the paper's authors: columns s1 ... s8, arc, n.
 
 s1 ... s8 are 0 or 1: self, bpm, year, taste, tag, lyrics, cdr_tag, artist. `arc` is 1 to 5: MSS-CR, MS-CR@2,
-@4, @6, MS-SR@FC. `n` is the number of sources, stated once more. Other columns are ignored.
+@4, @6, MS-SR@FC. `n` is the number of sources, stated once more. A source of one's own has a column of its
+name, 0 or 1, beside those. Other columns are ignored.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kerasrep import constants
 from kerasrep.errors import DataError
 from kerasrep.experiments.study.cells import Cell
-from kerasrep.storage.run_directory import write_text
-from kerasrep.storage.tables import read_rows
+from kerasrep.recipe.base import in_order
+from kerasrep.storage.tables import read_rows, write_table
 
-COLUMNS = (*(f"s{number}" for number in range(1, len(constants.SOURCES) + 1)), "arc", "n")
+#: Column -> source.
+PUBLISHED = {f"s{number}": source for number, source in enumerate(constants.SOURCES, start=1)}
 ARCS = dict(enumerate(constants.STRATEGIES[1:], start=1))
 
 
-def read_design(path: Path) -> list[Cell]:
+def read_design(path: Path, sources: Sequence[str] = constants.SOURCES) -> list[Cell]:
     """Read the multi-source runs of a design; lines with one source are passed over.
 
     Single-source runs are part of every study anyway.
+
+    Args:
+        path: The table.
+        sources: Of the study; those of one's own have columns.
 
     Raises:
         DataError: With file and line, where a line is not of the form, contradicts itself, or stands twice.
     """
     found: dict[Cell, str] = {}
-    for place, fields in read_rows(path, COLUMNS):
-        cell = _cell(place, fields)
+    columns = _columns(sources)
+    for place, fields in read_rows(path, (*columns, "arc", "n")):
+        cell = _cell(place, fields, columns)
         if len(cell.sources) == 1:
             continue
         if cell in found:
@@ -44,21 +49,24 @@ def read_design(path: Path) -> list[Cell]:
 
 def write_design(path: Path, cells: Sequence[Cell]) -> None:
     """Write multi-source runs in the same form, in their order."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    columns = _columns([source for cell in cells for source in cell.sources])
     arcs = {strategy: arc for arc, strategy in ARCS.items()}
-    for cell in cells:
-        writer.writerow([*cell.presence(constants.SOURCES), arcs[cell.strategy], len(cell.sources)])
-    write_text(path, text.getvalue())
+    rows = [
+        [*cell.presence(list(columns.values())), arcs[cell.strategy], len(cell.sources)] for cell in cells
+    ]
+    write_table(path, [*columns, "arc", "n"], rows)
 
 
-def _cell(place: str, fields: Sequence[str]) -> Cell:
+def _columns(sources: Sequence[str]) -> dict[str, str]:
+    return PUBLISHED | {source: source for source in in_order(sources) if source not in constants.SOURCES}
+
+
+def _cell(place: str, fields: Sequence[str], columns: Mapping[str, str]) -> Cell:
     *flags, arc, number = fields
-    for column, flag in zip(COLUMNS, flags, strict=False):
+    for column, flag in zip(columns, flags, strict=True):
         if flag not in {"0", "1"}:
             raise DataError(f"{place}: column '{column}' has {flag[:40]!r}, 0 or 1 was expected")
-    sources = tuple(s for s, flag in zip(constants.SOURCES, flags, strict=True) if flag == "1")
+    sources = tuple(s for s, flag in zip(columns.values(), flags, strict=True) if flag == "1")
     if not sources:
         raise DataError(f"{place}: has no source; one of s1 to s8 must be 1")
     if not (arc.isascii() and arc.isdecimal() and int(arc) in ARCS):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from kerasrep.experiments.study.pool import Progress
+from kerasrep.report.table import Table
+from kerasrep.report.wording import shorten
 from kerasrep.runtime.console import LINE_SECONDS, clock, is_quiet, say
 
-if TYPE_CHECKING:
-    from rich.live import Live
-    from rich.table import Table
+REDRAW_SECONDS = 0.5
+_BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
 
 def seconds_left(progress: Progress) -> float | None:
@@ -36,56 +37,51 @@ def summary(progress: Progress) -> str:
 
 
 class Display:
-    """A live table where standard output is a terminal, else a line a change."""
+    """A live table where standard output is a terminal, else one line per change."""
 
     def __init__(self, terminal: bool | None = None) -> None:
         """Choose the form; by default as standard output is."""
         self._terminal = (sys.stdout.isatty() and not is_quiet()) if terminal is None else terminal
-        self._live: Live | None = None
+        self._n_lines = 0
         self._last = time.monotonic()
 
     def __enter__(self) -> Display:
         """Begin."""
-        if self._terminal:
-            from rich.live import Live
-
-            self._live = Live(refresh_per_second=2, transient=True)
-            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End; the table disappears, lines stay."""
-        if self._live is not None:
-            self._live.stop()
+        self._replace([])
 
     def __call__(self, progress: Progress, text: str) -> None:
         """Show how far it is, and what happened."""
-        if self._live is not None:
-            if text:
-                self._live.console.print(text, markup=False, highlight=False)
-            self._live.update(_table(progress))
-        elif text or time.monotonic() - self._last > LINE_SECONDS:
-            self._last = time.monotonic()
+        if not text and time.monotonic() - self._last < (REDRAW_SECONDS if self._terminal else LINE_SECONDS):
+            return
+        self._last = time.monotonic()
+        if self._terminal:
+            self._replace(_lines(progress), text)
+        else:
             say(f"{text} ({summary(progress)})" if text else summary(progress))
 
+    def _replace(self, lines: list[str], text: str = "") -> None:
+        """Draw lines in the place of the last ones; a text stays above them."""
+        up = f"\x1b[{self._n_lines}F\x1b[J" if self._n_lines else ""
+        self._n_lines = len(lines)
+        sys.stdout.write(up + "".join(f"{line}\n" for line in ([text] if text else []) + lines))
+        sys.stdout.flush()
 
-def _table(progress: Progress) -> Table:
-    from rich.table import Table
 
-    table = Table(title=summary(progress), title_justify="left", show_edge=False)
-    table.add_column("run")
-    table.add_column("state")
-    table.add_column("time", justify="right")
+def _lines(progress: Progress) -> list[str]:
+    """The table, cut to the size of the terminal."""
     now = time.monotonic()
-    for name in progress.names("running"):
-        table.add_row(name, "running", clock(now - progress.began[name]))
-    for name in progress.names("failed")[-5:]:
-        table.add_row(name, "failed", "")
+    rows = [[name, "running", clock(now - progress.began[name])] for name in progress.names("running")]
+    rows += [[name, "failed", ""] for name in progress.names("failed")[-5:]]
     waiting = progress.names("waiting")
-    for name in waiting[:3]:
-        table.add_row(name, "waiting", "")
-    if len(waiting) > 3:
-        table.add_row(f"... and {len(waiting) - 3} more", "waiting", "")
-    return table
+    rows += [[name, "waiting", ""] for name in waiting[:3]]
+    rows += [[f"... and {len(waiting) - 3} more", "waiting", ""]] if len(waiting) > 3 else []
+    size = shutil.get_terminal_size()
+    table = Table(["run", "state", "time"], rows, n_names=2).as_text(size.columns, size.columns).splitlines()
+    title, *rest = [shorten(line, size.columns - 1) for line in (summary(progress), *table)]
+    return [f"{_BOLD}{title}{_PLAIN}", *rest[: size.lines - 2]]

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from kerasrep import constants
 from kerasrep.errors import RecipeError
 from kerasrep.experiments.study.job import EvaluationSettings
-from kerasrep.recipe.base import FileName, ImpossibleSetting, PathText, Settings, SourceName
+from kerasrep.recipe.base import FileName, ImpossibleSetting, PathText, Settings, SourceName, in_order
 from kerasrep.recipe.draft import Draft, read_draft
 from kerasrep.recipe.schema import Recipe
 from kerasrep.recipe.tasks import TableTask
@@ -25,8 +25,7 @@ _NEEDS, _EXAMPLE = "'recipe' and 'design'", "recipe: mss.yaml"
 Interaction = Annotated[
     str,
     Field(
-        pattern=r"^(strategy|sources|self|bpm|year|taste|tag|lyrics|cdr_tag|artist):"
-        r"(sources|self|bpm|year|taste|tag|lyrics|cdr_tag|artist)$",
+        pattern=r"^[a-z][a-z0-9_]*:[a-z][a-z0-9_]*$",
         description="two factors such as strategy:sources (all of them), strategy:tag, sources:sources or "
         "bpm:tag",
     ),
@@ -68,7 +67,10 @@ class DesignSettings(Settings):
     @field_validator("sources", "strategies")
     @classmethod
     def _in_one_order(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(sorted(names, key=(*constants.SOURCES, *constants.STRATEGIES).index))
+        strategies = [name for name in constants.STRATEGIES if name in names]
+        return (
+            (*strategies, *in_order(set(names) - set(strategies))) if len(set(names)) == len(names) else names
+        )
 
     @model_validator(mode="after")
     def _possible(self) -> DesignSettings:

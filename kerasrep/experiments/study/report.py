@@ -10,19 +10,19 @@ from typing import Any
 
 import kerasrep
 from kerasrep.errors import DataError
-from kerasrep.evaluation.report.files import write_table
 from kerasrep.experiments.study import design_figures, effect_figures, score_figures
-from kerasrep.experiments.study.analysis import Analysis, ModelOutcome, analyse
+from kerasrep.experiments.study.analysis import Analysis, analyse
 from kerasrep.experiments.study.balance import aliasing_of, balance_of, efficiency_of
 from kerasrep.experiments.study.collect import COSTS, Outcome, collect, learning_curves, score_table
 from kerasrep.experiments.study.design import Design
+from kerasrep.experiments.study.effect_figures import EFFECT_HEADER, effect_row
 from kerasrep.experiments.study.job import StudyFolder
-from kerasrep.experiments.study.page import Contents, build_study_page
-from kerasrep.experiments.study.pictures import EFFECT_HEADER, effect_row
+from kerasrep.experiments.study.page import build_study_page
 from kerasrep.experiments.study.plan import PlannedRun
 from kerasrep.experiments.study.recipe import Study
-from kerasrep.report.drawing import Picture
-from kerasrep.storage.run_directory import atomic_file, write_text
+from kerasrep.report.drawing import Picture, write_picture
+from kerasrep.storage.run_directory import write_text
+from kerasrep.storage.tables import write_table
 
 LIBRARIES = ("numpy", "scipy", "statsmodels", "scikit-learn", "matplotlib", "tensorflow", "keras")
 BUDGET_HEADER = (
@@ -33,8 +33,7 @@ ANOVA_HEADER = (
     *("model", "term", "df", "sum_of_squares", "f", "p", "p_holm"),
     *("partial_omega_squared", "low_90", "high_90"),
 )
-
-
+SCORE_KEYS = ("metric", "probe", "score", "low", "high", "chance")
 #: Sections of the page that have figures, in its order.
 SECTIONS = ("strategies", "sources", "costs", "design", "checks")
 
@@ -74,24 +73,22 @@ def write_study_report(
         notes.append(f"No analysis yet: {error}.")
     unfinished = len(runs) - len(outcomes)
     if unfinished:
-        notes.append(f"{unfinished} of {len(runs)} runs are not done; what follows is of the others.")
+        notes.append(f"{unfinished} of {len(runs)} runs are not done; this report covers the others.")
     figures = _figures(folder, design, outcomes, analysis)
-    contents = Contents(
-        title=f"Study {study.recipe.name}",
-        notes=tuple(notes),
-        design=design.how,
-        analysis=analysis,
-        table=score_table(outcomes),
-        outcomes=tuple(outcomes),
-        failures=dict(failures),
-        provenance=_provenance(study, design, runs, outcomes, command),
+    page = build_study_page(
+        f"Study {study.recipe.name}",
+        notes,
+        design.how,
+        analysis,
+        outcomes,
+        figures,
+        failures,
+        _provenance(study, design, runs, outcomes, command),
     )
     _write_tables(folder.root / "tables", outcomes, analysis)
-    for picture in (picture for section in figures.values() for picture in section):
-        with atomic_file(folder.root / "plots" / f"{picture.name}.png") as temporary:
-            temporary.write_bytes(picture.png)
-        write_table(folder.root / "plots" / f"{picture.name}.csv", picture.header, picture.rows)
-    page = build_study_page(contents, figures)
+    for section in figures.values():
+        for picture in section:
+            write_picture(folder.root, picture)
     write_text(folder.report, page)
     return folder.report
 
@@ -100,106 +97,53 @@ def _figures(
     folder: StudyFolder, design: Design, outcomes: Sequence[Outcome], analysis: Analysis | None
 ) -> dict[str, list[Picture]]:
     """Section -> its figures; the design's alone where there is no analysis."""
-    factors = design.factors
-    cells = design.cells
-    figures: dict[str, list[Picture]] = {section: [] for section in SECTIONS}
+    factors, cells = design.factors, design.cells
+    figures: dict[str, list[Picture | None]] = {section: [] for section in SECTIONS}
     figures["design"] = [
         design_figures.draw_efficiency(efficiency_of(design), design.kind),
         design_figures.draw_balance(balance_of(cells, factors), factors),
         design_figures.draw_aliasing(aliasing_of(cells, factors)),
     ]
-    if analysis is None:
-        return figures
-    number, presence = analysis.number, analysis.presence
-    if number is not None:
-        figures["strategies"].append(effect_figures.draw_strategies(analysis, number))
-        pairs = effect_figures.draw_effects(
-            number,
-            "strategy pairs",
-            "strategy-pairs",
-            "Pairs of strategies",
-            f"difference, {effect_figures.UNIT}",
-        )
-        figures["strategies"] += [pairs] if pairs is not None else []
-        if number.family("number of sources"):
-            figures["strategies"].append(effect_figures.draw_number(analysis, number))
-    if presence is not None and presence.family("source"):
-        figures["sources"].extend(_source_figures(analysis, presence, factors.sources))
-    singles = score_figures.draw_singles(analysis)
-    figures["sources"] += [singles] if singles is not None else []
-    if analysis.compactness.runs:
-        figures["costs"].append(score_figures.draw_compactness(analysis, factors.strategies))
-    curves = score_figures.draw_curves(learning_curves(folder, outcomes, ("ss-r", *factors.strategies)))
-    figures["costs"] += [curves] if curves is not None else []
-    residuals = effect_figures.draw_residuals(number, presence)
-    figures["checks"] += [residuals] if residuals is not None else []
-    return figures
-
-
-def _source_figures(analysis: Analysis, presence: ModelOutcome, sources: tuple[str, ...]) -> list[Picture]:
-    label = f"effect of having the source, {effect_figures.UNIT}"
-    found = [
-        effect_figures.draw_effects(presence, "source", "sources", "Effect of each source", label),
-        effect_figures.draw_effects(
-            presence,
-            "source by strategy",
-            "sources-by-strategy",
-            "Effect of each source by strategy",
-            label,
-            False,
-        ),
-        effect_figures.draw_effects(
-            presence,
-            "pair of sources",
-            "source-pairs",
-            "What two sources are worth together",
-            f"beyond the sum of each, {effect_figures.UNIT}",
-        ),
-        effect_figures.draw_source_by_task(analysis, presence, sources),
-    ]
-    return [picture for picture in found if picture is not None]
+    if analysis is not None:
+        if analysis.number is not None:
+            figures["strategies"] += effect_figures.strategy_figures(analysis, analysis.number)
+        if analysis.presence is not None:
+            figures["sources"] += effect_figures.source_figures(analysis, analysis.presence, factors.sources)
+        figures["sources"].append(score_figures.draw_singles(analysis))
+        curves = learning_curves(folder, outcomes, ("ss-r", *factors.strategies))
+        figures["costs"] += [
+            score_figures.draw_compactness(analysis, factors.strategies),
+            score_figures.draw_curves(curves),
+        ]
+        figures["checks"].append(effect_figures.draw_residuals(analysis.number, analysis.presence))
+    return {section: [one for one in found if one is not None] for section, found in figures.items()}
 
 
 def _write_tables(folder: Path, outcomes: Sequence[Outcome], analysis: Analysis | None) -> None:
-    names = (
-        "run",
-        "kind",
-        "strategy",
-        "sources",
-        "seed",
-        "task",
-        "metric",
-        "probe",
-        "score",
-        "low",
-        "high",
-        "chance",
-    )
     rows = []
     for outcome in outcomes:
         facts = outcome.run.facts
         about = (facts.run_id, facts.kind, facts.strategy, " ".join(facts.sources), facts.seed)
         for name, task in outcome.values["tasks"].items():
-            numbers = (task[key] for key in ("metric", "probe", "score", "low", "high", "chance"))
-            rows.append((*about, name, *numbers))
-    write_table(folder / "scores.csv", names, rows)
+            rows.append((*about, name, *(task[key] for key in SCORE_KEYS)))
+    header = ("run", "kind", "strategy", "sources", "seed", "task", *SCORE_KEYS)
+    write_table(folder / "scores.csv", header, rows)
     write_table(folder / "runs.csv", BUDGET_HEADER, [budget_row(outcome) for outcome in outcomes])
     if analysis is None:
         return
-    models = [model for model in (analysis.number, analysis.presence) if model is not None]
-    effects = [(m.fit.terms.title, *effect_row(e)) for m in models for e in m.effects]
+    models = [(m.fit.terms.title, m) for m in (analysis.number, analysis.presence) if m is not None]
+    effects = [(title, *effect_row(effect)) for title, model in models for effect in model.effects]
     write_table(folder / "effects.csv", ("model", *EFFECT_HEADER), effects)
-    rows = [
-        (
-            *(m.fit.terms.title, r.term, r.df, r.sum_of_squares, r.f, r.p_value, r.p_holm),
-            *(r.omega, r.low, r.high),
-        )
-        for m in models
-        for r in m.anova
+    anova = [
+        (title, r.term, r.df, r.sum_of_squares, r.f, r.p_value, r.p_holm, r.omega, r.low, r.high)
+        for title, model in models
+        for r in model.anova
     ]
-    write_table(folder / "anova.csv", ANOVA_HEADER, rows)
+    write_table(folder / "anova.csv", ANOVA_HEADER, anova)
     variances = [
-        (m.fit.terms.title, m.fit.how, name, v) for m in models for name, v in m.fit.variances.items()
+        (title, model.fit.how, name, value)
+        for title, model in models
+        for name, value in model.fit.variances.items()
     ]
     write_table(folder / "variances.csv", ("model", "fitted", "component", "variance"), variances)
 

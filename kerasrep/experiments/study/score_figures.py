@@ -1,16 +1,24 @@
-"""Figures of scores beside what they cost: single sources, compactness, learning curves."""
+"""Figures of scores: single sources, accuracy against size, learning curves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kerasrep.experiments.study.analysis import Analysis
 from kerasrep.experiments.study.collect import Curve
-from kerasrep.experiments.study.pictures import MARKERS, ROW_INCHES, WIDTH_INCHES, colour, grid, heat, picture
-from kerasrep.report.drawing import Picture, drawing, new_figure
+from kerasrep.experiments.study.compactness import Compactness
+from kerasrep.report.charts import MARKERS, ROW_INCHES, colour, grid, heat
+from kerasrep.report.drawing import WIDTH_INCHES, Picture, drawing, new_figure, one_panel, picture
 from kerasrep.report.wording import listing, p_equation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Colour of single-source runs, beside those of the strategies.
+SINGLE = "#555555"
 
 
 def draw_singles(analysis: Analysis) -> Picture | None:
@@ -24,139 +32,123 @@ def draw_singles(analysis: Analysis) -> Picture | None:
     if not lines:
         return None
     values = np.array([np.mean(rows, axis=0) for rows in lines.values()])
-    names = list(lines)
     means = values.mean(axis=1)
     order = np.argsort(-np.where(np.isfinite(means), means, -np.inf))
-    singles = [place for place in order if not names[place].startswith("(") and np.isfinite(means[place])]
-    sentence = "Scores are in standard deviations of the multi-source runs, whose mean is 0."
-    if singles:
-        best, worst = singles[0], singles[-1]
-        above = sum(bool(means[place] > 0) for place in singles)
-        sentence = (
-            f"Alone, {names[best]} scores highest on average ({means[best]:+.2f} SD of the "
-            "multi-source "
-            f"runs, whose mean is 0) and {names[worst]} lowest ({means[worst]:+.2f}); {above} of "
-            f"{len(singles)} "
-            "single sources lie above the mean of several."
-        )
+    names = [list(lines)[place] for place in order]
     shown = np.column_stack([values, means])[order]
     columns = [*table.tasks, "mean"]
-    with drawing():
-        figure = new_figure(WIDTH_INCHES, 1.3 + ROW_INCHES * len(names))
-        heat(figure.add_subplot(), shown, [names[place] for place in order], columns)
-        rows = [(names[place], *map(float, line)) for place, line in zip(order, shown, strict=True)]
+    rows = [(name, *map(float, line)) for name, line in zip(names, shown, strict=True)]
+    with one_panel(1.3 + ROW_INCHES * len(names)) as (figure, axes):
+        heat(axes, shown, names, columns)
+        sentence = _singles_sentence(dict(zip(names, shown[:, -1].tolist(), strict=True)))
         return picture("single-sources", "One source alone", sentence, figure, ("run", *columns), rows)
 
 
-def draw_compactness(analysis: Analysis, strategies: Sequence[str]) -> Picture:
-    """Score against dimension and parameters, with the runs that no other beats."""
-    found = analysis.compactness
-    looks = ["ss-r", *strategies]
-    fronts = (found.front_dimension, found.front_parameters)
-    last = found.runs[found.front_dimension[-1]]
-    first = found.runs[found.front_dimension[0]]
-    sign = "significant" if found.p_value < 0.05 else "not significant"
-    sentence = (
-        f"The best run is {last.run_id} with {last.dimension:,} values "
-        f"({found.scores[fronts[0][-1]]:+.2f}); with "
-        f"{first.dimension:,} values {first.run_id} reaches {found.scores[fronts[0][0]]:+.2f}. Among "
-        "multi-source "
-        f"runs, score and dimension have a rank correlation of {found.rank_correlation:+.2f} ({sign}, "
-        f"{p_equation(found.p_value)})."
+def _singles_sentence(means: dict[str, float]) -> str:
+    """The best and the worst source; names of baselines are in brackets."""
+    singles = [name for name, mean in means.items() if not name.startswith("(") and np.isfinite(mean)]
+    if not singles:
+        return "Scores are in standard deviations of the multi-source runs, whose mean is 0."
+    best, worst = singles[0], singles[-1]
+    above = sum(means[name] > 0 for name in singles)
+    return (
+        f"Alone, {best} scores highest on average ({means[best]:+.2f} SD of the multi-source runs, whose "
+        f"mean is 0) and {worst} lowest ({means[worst]:+.2f}); {above} of {len(singles)} single sources lie "
+        "above the mean of several."
     )
+
+
+def draw_compactness(analysis: Analysis, strategies: Sequence[str]) -> Picture | None:
+    """Score against dimensions and parameters, with the runs that no other beats."""
+    found = analysis.compactness
+    if not found.runs:
+        return None
+    dimensions = [run.dimension for run in found.runs]
+    parameters = [max(run.parameters, 1) for run in found.runs]
     with drawing():
         figure = new_figure(WIDTH_INCHES, 5.6)
-        for axes, costs, front, label in zip(
-            figure.subplots(2, 1),
-            ([run.dimension for run in found.runs], [max(run.parameters, 1) for run in found.runs]),
-            fronts,
-            ("values of an embedding", "trained parameters, heads included"),
-            strict=True,
-        ):
-            for place, strategy in enumerate(looks):
-                at = [row for row, run in enumerate(found.runs) if run.strategy == strategy]
-                axes.plot(
-                    [costs[row] for row in at],
-                    found.scores[at],
-                    ("x", *MARKERS)[place % 6],
-                    color="#555555" if not place else colour(place - 1),
-                    markersize=5,
-                    alpha=0.75,
-                    label=strategy if axes.get_subplotspec().is_first_row() else None,
-                )
-            axes.step(
-                [costs[row] for row in front], found.scores[list(front)], where="post", color="black", lw=1
-            )
-            axes.set_xscale("log")
-            ticks = sorted(set(costs)) if "values" in label else _round_numbers(min(costs), max(costs))
-            axes.set_xticks(ticks, [_short(tick) for tick in ticks], rotation=45, ha="right")
-            axes.minorticks_off()
-            axes.set_xlabel(label)
-            axes.set_ylabel("mean score, SD")
-            grid(axes, "y")
-        figure.legend(loc="outside lower center", ncols=3, frameon=False)
+        above, below = figure.subplots(2, 1)
+        _draw_sizes(above, found, strategies, dimensions, found.front_dimension, sorted(set(dimensions)))
+        above.set_xlabel("dimensions of an embedding")
+        ticks = _round_numbers(min(parameters), max(parameters))
+        _draw_sizes(below, found, strategies, parameters, found.front_parameters, ticks)
+        below.set_xlabel("trained parameters, heads included")
+        figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
         rows = [
             (
-                run.run_id,
-                run.strategy,
-                len(run.sources),
-                run.dimension,
-                run.parameters,
-                float(found.scores[row]),
-                int(row in fronts[0]),
-                int(row in fronts[1]),
+                *(run.run_id, run.strategy, len(run.sources), run.dimension, run.parameters, float(score)),
+                *(int(row in front) for front in (found.front_dimension, found.front_parameters)),
             )
-            for row, run in enumerate(found.runs)
+            for row, (run, score) in enumerate(zip(found.runs, found.scores, strict=True))
         ]
         header = (
-            "run",
-            "strategy",
-            "n_sources",
-            "dimension",
-            "parameters",
-            "score",
-            "front_dimension",
-            "front_parameters",
+            *("run", "strategy", "n_sources", "dimension", "parameters"),
+            *("score", "front_dimension", "front_parameters"),
         )
-        return picture("compactness", "What a score costs", sentence, figure, header, rows)
+        sentence = _compactness_sentence(found)
+        return picture("compactness", "Accuracy against size", sentence, figure, header, rows)
+
+
+def _draw_sizes(
+    axes: Axes,
+    found: Compactness,
+    strategies: Sequence[str],
+    sizes: Sequence[int],
+    front: Sequence[int],
+    ticks: Sequence[int],
+) -> None:
+    """Points of every run by strategy, and a step line through the front."""
+    for place, strategy in enumerate(("ss-r", *strategies)):
+        at = [row for row, run in enumerate(found.runs) if run.strategy == strategy]
+        marker = ("x", *MARKERS)[place % 6]
+        tone = colour(place - 1) if place else SINGLE
+        x = [sizes[row] for row in at]
+        axes.plot(x, found.scores[at], marker, color=tone, markersize=5, alpha=0.75, label=strategy)
+    axes.step([sizes[row] for row in front], found.scores[list(front)], where="post", color="black", lw=1)
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [_short(tick) for tick in ticks], rotation=45, ha="right")
+    axes.minorticks_off()
+    axes.set_ylabel("mean score, SD")
+    grid(axes, "y")
+
+
+def _compactness_sentence(found: Compactness) -> str:
+    smallest, best = (found.runs[found.front_dimension[end]] for end in (0, -1))
+    low, high = (found.scores[found.front_dimension[end]] for end in (0, -1))
+    sign = "significant" if found.p_value < 0.05 else "not significant"
+    return (
+        f"The best run is {best.run_id} with {best.dimension:,} dimensions ({high:+.2f}); with "
+        f"{smallest.dimension:,} dimensions {smallest.run_id} reaches {low:+.2f}. Among multi-source runs, "
+        f"score and dimensions have a rank correlation of {found.rank_correlation:+.2f} ({sign}, "
+        f"{p_equation(found.p_value)})."
+    )
 
 
 def draw_curves(curves: Sequence[Curve]) -> Picture | None:
     """Validation loss in units of that before training."""
     if not curves:
         return None
-    ends = [f"{curve.strategy} {curve.mean[-1]:.0%}" for curve in curves]
+    ends = listing([f"{curve.strategy} {curve.mean[-1]:.0%}" for curve in curves])
     lowest = min(curves, key=lambda curve: curve.mean[-1])
     sentence = (
-        f"At the end the validation loss stands at {listing(ends)} of that before training, mean over "
-        "sources and "
-        f"runs; it is lowest for {lowest.strategy}. Losses of other sources are other numbers, so "
-        "strategies are "
-        "comparable here as far as the design balances sources."
+        f"At the end the validation loss, relative to that before training, is {ends} (mean over sources "
+        f"and runs); it is lowest for {lowest.strategy}. Losses of different sources are on different "
+        "scales, so strategies can be compared here only as far as the design balances their sources."
     )
-    with drawing():
-        figure = new_figure(WIDTH_INCHES, 3.4)
-        axes = figure.add_subplot()
+    with one_panel(3.4) as (figure, axes):
         for place, curve in enumerate(curves):
-            tone = "#555555" if curve.strategy == "ss-r" else colour(place - (curves[0].strategy == "ss-r"))
-            axes.plot(
-                100 * curve.progress,
-                100 * curve.mean,
-                color=tone,
-                linewidth=1.8,
-                label=f"{curve.strategy} ({curve.n_runs})",
-            )
-            axes.fill_between(
-                100 * curve.progress, 100 * curve.low, 100 * curve.high, color=tone, alpha=0.08, lw=0
-            )
+            tone = SINGLE if curve.strategy == "ss-r" else colour(place - (curves[0].strategy == "ss-r"))
+            x, name = 100 * curve.progress, f"{curve.strategy} ({curve.n_runs})"
+            axes.plot(x, 100 * curve.mean, color=tone, linewidth=1.8, label=name)
+            axes.fill_between(x, 100 * curve.low, 100 * curve.high, color=tone, alpha=0.08, lw=0)
         axes.set_xlabel("part of the training, %")
         axes.set_ylabel("validation loss, % of that untrained")
         grid(axes, "y")
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
         rows = [
-            (curve.strategy, float(x), float(m), float(low), float(high), curve.n_runs)
+            (curve.strategy, *map(float, line), curve.n_runs)
             for curve in curves
-            for x, m, low, high in zip(curve.progress, curve.mean, curve.low, curve.high, strict=True)
+            for line in zip(curve.progress, curve.mean, curve.low, curve.high, strict=True)
         ]
         header = ("strategy", "progress", "mean", "lowest", "highest", "n_runs")
         return picture("learning-curves", "Learning curves", sentence, figure, header, rows)

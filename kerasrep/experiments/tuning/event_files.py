@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.hparams import api, api_pb2, metadata, plugin_data_pb2, summary_v2
-from tensorboard.summary.writer.record_writer import RecordWriter
 
 from kerasrep.experiments.tuning.directory import TuningDirectory
 from kerasrep.experiments.tuning.reading import Tuning, takes_fractions
 from kerasrep.experiments.tuning.settings import Parameter
 from kerasrep.experiments.tuning.trials import TrialResult
-from kerasrep.storage.run_directory import atomic_file
+from kerasrep.report.event_files import scalars_event, write_events
 
-#: One name for ever, so that a trial is written once and then replaced; TensorBoard looks for `tfevents`.
-EVENT_FILE = "events.out.tfevents.0000000000.kerasrep"
 SCORE = "score"
-
-_Event = Any
 
 
 def write_experiment(directory: TuningDirectory, tuning: Tuning) -> None:
@@ -32,7 +27,7 @@ def write_experiment(directory: TuningDirectory, tuning: Tuning) -> None:
         api.Metric("epochs", display_name="epochs"),
     ]
     summary = summary_v2.hparams_config_pb(settings, metrics, time_created_secs=0.0)
-    _write(directory.tensorboard / EVENT_FILE, [event_pb2.Event(step=0, summary=summary)], 0.0)
+    write_events(directory.tensorboard, [event_pb2.Event(step=0, summary=summary)], 0.0)
 
 
 def write_trial(directory: TuningDirectory, tuning: Tuning, result: TrialResult) -> None:
@@ -45,7 +40,7 @@ def write_trial(directory: TuningDirectory, tuning: Tuning, result: TrialResult)
     if result.score is not None:
         scalars[SCORE] = result.score
         scalars |= {f"score/{name}": value for name, value in result.details.items()}
-    events.append(_scalars(scalars, result.epochs))
+    events.append(scalars_event(scalars, result.epochs))
     status = api_pb2.STATUS_SUCCESS if result.status == "done" else api_pb2.STATUS_FAILURE
     end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=result.ended)
     data = plugin_data_pb2.HParamsPluginData(session_end_info=end)
@@ -55,7 +50,7 @@ def write_trial(directory: TuningDirectory, tuning: Tuning, result: TrialResult)
         tensor=metadata.NULL_TENSOR,
     )
     events.append(event_pb2.Event(step=0, summary=summary_pb2.Summary(value=[value])))
-    _write(directory.tensorboard / f"trial-{result.trial}" / EVENT_FILE, events, result.ended)
+    write_events(directory.tensorboard / f"trial-{result.trial}", events, result.ended)
 
 
 def _domain(key: str, parameter: Parameter) -> Any:
@@ -78,24 +73,11 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 
-def _curves(history: Path) -> Iterator[_Event]:
+def _curves(history: Path) -> Iterator[Any]:
     """Losses by epoch, as the run's history has them."""
     if not history.is_file():
         return
     with history.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             losses = {name: float(text) for name, text in row.items() if "_loss/" in name and text}
-            yield _scalars(losses, int(float(row["epoch"])))
-
-
-def _scalars(values: Mapping[str, float], step: int) -> _Event:
-    found = [summary_pb2.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-    return event_pb2.Event(step=step, summary=summary_pb2.Summary(value=found))
-
-
-def _write(path: Path, events: list[_Event], wall_time: float) -> None:
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
-        writer = RecordWriter(file)
-        for event in [event_pb2.Event(file_version="brain.Event:2"), *events]:
-            event.wall_time = wall_time
-            writer.write(event.SerializeToString())
+            yield scalars_event(losses, int(float(row["epoch"])))

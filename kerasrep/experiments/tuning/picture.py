@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from kerasrep.experiments.tuning.reading import Tuning
 from kerasrep.experiments.tuning.settings import Parameter
 from kerasrep.experiments.tuning.trials import TrialResult, best_of
-from kerasrep.report.drawing import GRID, INK, PALETTE, drawing, label, new_figure, rendered_png
-from kerasrep.storage.run_directory import atomic_file
+from kerasrep.report.charts import grid
+from kerasrep.report.drawing import INK, PALETTE, drawing, label, new_figure, write_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,16 +36,13 @@ def draw(path: Path, tuning: Tuning, results: Sequence[TrialResult]) -> None:
         for axes in panels[1 + len(keys) :]:
             axes.set_axis_off()
         for place, axes in enumerate(panels[: 1 + len(keys)]):
-            axes.grid(color=GRID, linewidth=0.6)
-            axes.set_axisbelow(True)
+            grid(axes, "both")
             if place % columns == 0:
                 axes.set_ylabel("score")
         better = "higher" if tuning.more_is_better else "lower"
         title = f"{tuning.settings.name}: {tuning.score_text} ({better} is better)"
         figure.suptitle(title, fontsize=10, color=INK)
-        png = rendered_png(figure, title)
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(png)
+        write_png(path, figure, title)
 
 
 def _by_trial(

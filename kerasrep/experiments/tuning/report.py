@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from shutil import get_terminal_size
 from typing import Any
 
 import kerasrep
 from kerasrep.errors import one_line
-from kerasrep.evaluation.report.files import write_table
 from kerasrep.experiments.tuning.directory import TuningDirectory
 from kerasrep.experiments.tuning.reading import Tuning, with_values
 from kerasrep.experiments.tuning.trials import TrialResult, best_of
 from kerasrep.recipe import strict_yaml
 from kerasrep.recipe.schema import Recipe
-from kerasrep.runtime.console import say
+from kerasrep.report.table import Table
+from kerasrep.runtime.console import clock, say
 from kerasrep.storage.run_directory import write_text
+from kerasrep.storage.tables import write_table
 
 LONGEST_REASON = 60
 #: Last parts of keys that say nothing alone, such as that of `batches.size`.
@@ -84,26 +86,23 @@ def trials_table(tuning: Tuning, results: Sequence[TrialResult]) -> str:
         results,
         key=lambda r: (r.score is None, (-1 if tuning.more_is_better else 1) * (r.score or 0.0)),
     )
-    rows = [["", "trial", "score", "epochs", "seconds", *names.values()]]
-    for result in order:
-        rows.append(
-            [
-                "*" if result is best else "",
-                result.trial,
-                result.status if result.score is None else f"{result.score:.4f}",
-                str(result.epochs),
-                f"{result.seconds:.0f}",
-                *(_short(result.values[key]) for key in tuning.space),
-            ]
-        )
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    rows = [
+        [
+            *("*" if result is best else "", result.trial),
+            result.status if result.score is None else f"{result.score:.4f}",
+            *(str(result.epochs), f"{result.seconds:.0f}"),
+            *(_short(result.values[key]) for key in tuning.space),
+        ]
+        for result in order
+    ]
+    table = Table(["", "trial", "score", "epochs", "seconds", *names.values()], rows, n_names=2)
     lost = [
         f"trial {result.trial} {result.status}: {one_line(result.reason)}"
         for result in results
         if result.reason
     ]
-    return "\n".join([f"{tuning.score_text}; * is the best", *lines, *lost])
+    text = table.as_text(get_terminal_size((100, 24)).columns)
+    return "\n".join([f"{tuning.score_text}; * is the best", text, *lost])
 
 
 def settings_text(values: Mapping[str, Any]) -> str:
@@ -130,7 +129,7 @@ class Lines:
         Args:
             tuning: What is tried.
             plan: How much work each trial is, in the order of trials; any unit.
-            before: Trials of an earlier sitting.
+            before: Trials of an earlier session.
         """
         self._tuning, self._plan = tuning, plan
         self._results = list(before)
@@ -170,14 +169,6 @@ class Lines:
         left = sum(self._plan[done:])
         seconds = sum(result.seconds for result in self._results if result.status != "invalid")
         return f"about {clock(seconds / work * left)} left" if work and left else ""
-
-
-def clock(seconds: float) -> str:
-    """`1 h 5 min`, `2 min` or `40 s`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _outcome(result: TrialResult) -> str:

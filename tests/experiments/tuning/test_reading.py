@@ -50,7 +50,9 @@ def test_a_base_may_stand_inside_and_its_faults_have_their_lines(tuning):
     text = "max_trials: 2\nspace: {model.dropout: {choice: [0.1, 0.2]}}\nrecipe:\n  strategy: ms-cr@2\n"
     assert read_tuning(tuning(text + "  sources: [tag, bpm]\n")).base.strategy == "ms-cr@2"
     path = tuning(text + "  sources: [tag, bmp]\n")
-    assert fault(path).startswith(f"{path}:5: sources[1]: 'bmp' is not allowed")
+    assert fault(path).startswith(
+        f"{path}:5: sources[1]: 'bmp' has no table in corpus.tables; did you mean 'bpm'?"
+    )
 
 
 def test_settings_are_laid_over_the_base_and_overrides_over_settings(tuning):
@@ -60,7 +62,7 @@ def test_settings_are_laid_over_the_base_and_overrides_over_settings(tuning):
     path = tuning(HEAD + "settings:\n  model: {dropuot: 0.1}\n")
     assert fault(path) == (
         f"{path}:6: model.dropuot: unknown key; did you mean 'dropout'? "
-        "allowed here: width, dropout, loss_scaling, l2"
+        "allowed here: start, freeze, trunk, width, dropout, loss_scaling, l2"
     )
 
 

@@ -1,0 +1,169 @@
+"""The tables of an evaluation, which terminal and page both show, and lines about its data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kerasrep.evaluation.base import Evaluation, ProbeResult
+from kerasrep.evaluation.report.overview import Adjusted, Overview, chance_probe, findings
+from kerasrep.report.table import MISSING, Cell, Estimate, Table
+from kerasrep.report.wording import (
+    counted,
+    decimals_for,
+    interval,
+    metric_label,
+    number,
+    p_starred,
+    p_text,
+    printable,
+)
+
+
+def score_table(overview: Overview) -> Table:
+    """The scores of the headline probe: one row per task, one column per representation."""
+    best = {finding.task: finding.best for finding in findings(overview)}
+    rows = []
+    for task in overview.tasks:
+        several = len(overview.of_task(task)) > 1
+        row: list[Cell] = [task, metric_label(overview.metric(task)), overview.chance_text(task) or MISSING]
+        for name in overview.representations:
+            found, is_best = overview.cells.get((task, name)), several and name in best[task]
+            row.append(_estimate(overview, task, found.probes[0], is_best) if found else MISSING)
+        rows.append(row)
+    caption = (
+        f"Scores with 95% intervals by bootstrap over what was tested; probe: {overview.headline_text()}"
+    )
+    return Table(["task", "metric", "chance", *overview.representations], rows, 3, caption)
+
+
+def detail_tables(overview: Overview) -> dict[str, list[Table]]:
+    """Kind of task -> its scores by probe, and all metrics of the first probe; chance is left out."""
+    tables: dict[str, list[Table]] = {}
+    for kind in dict.fromkeys(evaluation.kind for evaluation in overview.cells.values()):
+        found = [e for task in overview.tasks for e in overview.of_task(task) if e.kind == kind]
+        probes = [
+            {p.probe: _estimate(overview, e.task, p) for p in e.probes if p is not chance_probe(e)}
+            for e in found
+        ]
+        metrics = [_metric_means(evaluation.probes[0]) for evaluation in found]
+        tables[kind] = [
+            _detail_table(f"Every probe on {kind} tasks", found, probes),
+            _detail_table(
+                f"Every metric of the first probe on {kind} tasks, means over folds", found, metrics
+            ),
+        ]
+    return tables
+
+
+def class_table(evaluation: Evaluation) -> Table | None:
+    """Scores of each class with the headline probe, where it has them."""
+    per_class = evaluation.probes[0].per_class
+    if not per_class:
+        return None
+    columns = list(dict.fromkeys(name for scores in per_class.values() for name in scores))
+    rows = [
+        [name, *(_class_score(column, scores.get(column)) for column in columns)]
+        for name, scores in per_class.items()
+    ]
+    return Table(["class", *columns], rows)
+
+
+def comparison_table(overview: Overview, shown: Sequence[Adjusted]) -> Table:
+    """Paired tests, with their probe where one is not the headline's."""
+    n_headline = sum(adjusted.is_headline for adjusted in shown)
+    all_headline = n_headline == len(shown)
+    rows = []
+    for adjusted in shown:
+        seen = adjusted.comparison
+        decimals = overview.decimals(seen.task) if seen.task in overview.tasks else 3
+        difference = number(seen.difference, decimals)
+        rows.append(
+            [
+                seen.task,
+                *([] if all_headline else [seen.probe]),
+                f"{seen.first} - {seen.second}",
+                f"{'' if difference.startswith('-') else '+'}{difference}",
+                interval(seen.low, seen.high, decimals),
+                p_text(seen.p_value),
+                p_starred(adjusted.p_holm),
+                f"{seen.n_units:,}" + (f" in {seen.n_groups:,}" if seen.n_groups != seen.n_units else ""),
+            ]
+        )
+    probe = [] if all_headline else ["probe"]
+    others = "" if all_headline else "; other probes, for the comparisons with each of them"
+    corrected = f"p (Holm) is corrected for {counted(n_headline, 'comparison')}{others}"
+    header = ["task", *probe, "compared", "difference", "95%", "p", "p (Holm)", "units"]
+    return Table(header, rows, 2 + len(probe), f"Paired tests; {corrected}; * below 0.05")
+
+
+def data_lines(overview: Overview) -> list[str]:
+    """What was found of each data set, and what could not be used."""
+    return [*_count_lines(overview), *_left_out_lines(overview)]
+
+
+def _estimate(overview: Overview, task: str, probe: ProbeResult, is_best: bool = False) -> Estimate:
+    return Estimate(probe.mean, probe.low, probe.high, overview.decimals(task), is_best)
+
+
+def _metric_means(probe: ProbeResult) -> dict[str, Cell]:
+    values: dict[str, list[float]] = {}
+    for score in probe.scores:
+        values.setdefault(metric_label(score.metric), []).append(score.value)
+    return {name: number(sum(found) / len(found), decimals_for(found)) for name, found in values.items()}
+
+
+def _detail_table(
+    caption: str, evaluations: Sequence[Evaluation], cells: Sequence[Mapping[str, Cell]]
+) -> Table:
+    columns = list(dict.fromkeys(name for row in cells for name in row))
+    rows = [
+        [evaluation.task, evaluation.representation, *(row.get(name, MISSING) for name in columns)]
+        for evaluation, row in zip(evaluations, cells, strict=True)
+    ]
+    return Table(["task", "representation", *columns], rows, 2, caption)
+
+
+def _class_score(column: str, value: float | None) -> str:
+    if value is None:
+        return MISSING
+    return f"{value:,.0f}" if column == "support" else number(value, 3)
+
+
+def _count_lines(overview: Overview) -> list[str]:
+    """What was found of each data set beside what its authors state; tasks that agree share a line."""
+    tasks: dict[str, list[str]] = {}
+    for task in overview.tasks:
+        for text in dict.fromkeys(_counts(evaluation.counts) for evaluation in overview.of_task(task)):
+            tasks.setdefault(text, []).append(printable(task))
+    return [f"{', '.join(names)}: {text}" for text, names in tasks.items() if text]
+
+
+def _counts(counts: Mapping[str, Any]) -> str:
+    """`930 items found, 930 published: verified`, or `unverified` where a number differs."""
+    parts, agree = [], []
+    for name, count in counts.items():
+        if not isinstance(count, Mapping) or "found" not in count:
+            continue
+        found, published = count["found"], count.get("published")
+        stated = "no published number" if published is None else f"{published:,} published"
+        parts.append(f"{found:,} {printable(name)} found, {stated}")
+        agree += [] if published is None else [found == published]
+    verdict = "" if not agree else ": verified" if all(agree) else ": unverified"
+    return "; ".join(parts) + verdict
+
+
+def _left_out_lines(overview: Overview) -> Iterator[str]:
+    """How many items could not be used, and why the first of them; a line for each set of items."""
+    for task in overview.tasks:
+        who: dict[tuple[tuple[str, str], ...], list[str]] = {}
+        for evaluation in overview.of_task(task):
+            if evaluation.left_out:
+                who.setdefault(tuple(evaluation.left_out.items()), []).append(evaluation.representation)
+        for items, names in who.items():
+            everyone = len(names) == len(overview.of_task(task))
+            whose = "" if everyone else f" with {', '.join(map(printable, names))}"
+            item, reason = (printable(text) for text in items[0])
+            more = "" if len(items) == 1 else f"; and {counted(len(items) - 1, 'other')}"
+            what = f"{counted(len(items), 'item')} left out{whose}"
+            yield f"{printable(task)}: {what} ({item}: {reason}{more})"

@@ -1,0 +1,68 @@
+"""Pages: one HTML file each that can be mailed, opened on a phone, printed, and loads nothing.
+
+`templates/page.html` is what all pages have, `templates/parts.html` how tables and pictures look. Every name
+that a template shows is escaped, and control characters in it are spelled out.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from kerasrep.report.wording import printable
+
+
+def render_page(
+    template: str, title: str, notes: Sequence[str], provenance: Mapping[str, Any], **contents: Any
+) -> str:
+    """A page as text.
+
+    Args:
+        template: Its name in `templates`.
+        title: Heading of the page.
+        notes: What the reader must know before any number.
+        provenance: Versions and settings, nested as one likes; `command`, a line or its words, is how to run
+            it again.
+        **contents: What the template shows.
+
+    Returns:
+        HTML that UTF-8 can encode.
+    """
+    command = provenance.get("command", "")
+    environment = Environment(
+        loader=PackageLoader("kerasrep.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["name_parts"] = _name_parts
+    return environment.get_template(template).render(
+        title=title,
+        notes=notes,
+        command=command if isinstance(command, str) else shlex.join(map(str, command)),
+        settings=[line for line in _flat_lines(provenance) if line[0] != "command"],
+        **contents,
+    )
+
+
+def _name_parts(name: str) -> list[str]:
+    """Parts of a name between which a narrow screen may break it: after punctuation."""
+    return re.split(r"(?<=[_/:.@-])", printable(name))
+
+
+def _flat_lines(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested values as lines: `section.key` and what it holds."""
+    for name, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            yield from _flat_lines(inner, f"{prefix}{name}.")
+        elif isinstance(inner, list | tuple):
+            yield f"{prefix}{name}", ", ".join(map(str, inner))
+        else:
+            yield f"{prefix}{name}", str(inner)

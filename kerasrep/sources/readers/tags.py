@@ -1,0 +1,143 @@
+"""Tags inside audio files: ID3, Vorbis comments, MP4, APE and WMA, brought to common names and forms.
+
+Case and white space are folded, several values of a field are split, years are taken out of dates and
+numbers out of tempi, and what says nothing, such as `<Unknown>`, is dropped and counted. A file that cannot
+be read has no tags; it never ends the reading of others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+#: Field -> names that it has in tags of any format, in small letters.
+FIELDS: dict[str, tuple[str, ...]] = {
+    "artist": ("artist", "tpe1", "©art", "author"),
+    "album": ("album", "talb", "©alb", "wm/albumtitle"),
+    "albumartist": ("albumartist", "album artist", "tpe2", "aart", "wm/albumartist"),
+    "genre": ("genre", "tcon", "©gen", "wm/genre"),
+    "date": ("date", "year", "tdrc", "tyer", "tdrl", "©day", "wm/year"),
+    "composer": ("composer", "tcom", "©wrt", "wm/composer"),
+    "label": ("label", "organization", "publisher", "tpub", "wm/publisher"),
+    "bpm": ("bpm", "tempo", "tbpm", "tmpo", "wm/beatsperminute"),
+    "language": ("language", "tlan", "wm/language"),
+    "key": ("key", "initialkey", "initial key", "tkey", "wm/initialkey"),
+    "comment": ("comment", "comm", "description", "©cmt"),
+}
+#: Fields that hold one thing a track unless it says otherwise; an artist may be called AC/DC.
+SINGLE_FIELDS = frozenset({"artist", "album", "albumartist", "composer", "label", "key"})
+NUMBER_FIELDS = frozenset({"date", "bpm"})
+_FIELD_OF = {name: field_name for field_name, names in FIELDS.items() for name in names}
+_JUNK = re.compile(
+    r"[-?._\s]*|<.*>|\[(unknown|untitled|none|no artist)\]|(unknown|unnamed)( \w+)?|no (artist|album|genre)|"
+    r"various( artists)?|va|n/?a|none|null|undefined|untitled|other|misc|track \d+|0+"
+)
+_YEAR = re.compile(r"(?<!\d)(1[5-9]|20)\d\d(?!\d)")
+_NUMBER = re.compile(r"\d+([.,]\d+)?")
+LONGEST_CHARACTERS = 200
+
+
+@dataclass
+class Tags:
+    """Tags of some files.
+
+    Attributes:
+        values: Field -> file -> what it says, in order and without repetition.
+        dropped: Field -> how many values said nothing.
+        unreadable: Files that could not be read.
+        files: How many were looked at.
+    """
+
+    values: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
+    files: int = 0
+
+    def describe(self) -> str:
+        """What was found, and how often, in one line."""
+        parts = []
+        for name, by_file in sorted(self.values.items(), key=lambda item: -len(item[1])):
+            different = len({text for texts in by_file.values() for text in texts})
+            parts.append(f"{name} {len(by_file)} ({different} different)")
+        found = ", ".join(parts) or "none"
+        dropped = sum(self.dropped.values())
+        junk = f"; {dropped} values say nothing" if dropped else ""
+        bad = ""
+        if self.unreadable:
+            bad = f"; {len(self.unreadable)} files could not be read, such as {self.unreadable[0]}"
+        return f"tags of {self.files} files: {found}{junk}{bad}"
+
+
+def read_tags(files: Iterable[tuple[str, Path]]) -> Tags:
+    """Read the tags of some files.
+
+    Args:
+        files: Name of each in the result, and where it lies.
+    """
+    tags, dropped = Tags(), Counter[str]()
+    for name, path in files:
+        tags.files += 1
+        try:
+            raw = _raw_tags(path)
+        except Exception:  # of damaged files mutagen raises whatever its parsing meets
+            tags.unreadable.append(name)
+            continue
+        for field_name, texts in raw.items():
+            values = _values(field_name, texts)
+            dropped[field_name] += sum(value is None for value in values)
+            kept = list(dict.fromkeys(value for value in values if value is not None))
+            if kept:
+                tags.values.setdefault(field_name, {})[name] = kept
+    tags.dropped = {name: count for name, count in sorted(dropped.items()) if count}
+    return tags
+
+
+def _raw_tags(path: Path) -> dict[str, list[str]]:
+    """Field -> texts, as they stand in one file."""
+    import mutagen
+
+    file = mutagen.File(path)
+    if file is None:
+        raise ValueError("no format that mutagen knows")
+    found: dict[str, list[str]] = {}
+    for key, value in (file.tags or {}).items():
+        name = str(key).lower()
+        name = name.rpartition(":")[2] if name.startswith("----:") else name.partition(":")[0]
+        if name in _FIELD_OF:
+            found.setdefault(_FIELD_OF[name], []).extend(_texts(value))
+    return found
+
+
+def _texts(value: Any) -> list[str]:
+    """What a tag of any format says: ID3 frames, lists, APE values, WMA attributes."""
+    several = getattr(value, "genres", None) or getattr(value, "text", None) or value
+    if isinstance(several, list | tuple):
+        return [text for one in several for text in _texts(one)]
+    if isinstance(several, bytes):
+        return [several.decode("utf-8", "replace")]
+    return str(several).split("\0")
+
+
+def _values(name: str, texts: Iterable[str]) -> list[str | None]:
+    """Values in their common form; `None` for each that says nothing."""
+    separators = r"[;|]" if name in SINGLE_FIELDS else r"[;|,/\\]"
+    if name not in NUMBER_FIELDS and name != "comment":
+        texts = [part for text in texts for part in re.split(separators, text)]
+    return [_value(name, text) for text in texts]
+
+
+def _value(name: str, text: str) -> str | None:
+    folded = " ".join(text.casefold().split())
+    if name == "date":
+        year = _YEAR.search(folded)
+        return year.group() if year else None
+    if name == "bpm":
+        number = _NUMBER.match(folded)
+        tempo = number.group().replace(",", ".") if number else "0"
+        return tempo if float(tempo) > 0 else None
+    printable = folded.isprintable() and len(folded) <= LONGEST_CHARACTERS
+    return folded if printable and not _JUNK.fullmatch(folded) else None
