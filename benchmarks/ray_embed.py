@@ -4,7 +4,7 @@
     python benchmarks/ray_embed.py --files 500 --nodes 1 2
 
 One JSON line a measurement: one process without Ray, clusters of several sizes, and three nodes one of which
-is killed, whose table is compared with that of the one process. `journal` is what the list and the rows of a
+is killed, whose table is compared with that of the one process. `parts` is what the list and the rows of a
 catalogue cost, measured in this process.
 """
 
@@ -61,7 +61,7 @@ def end(process: subprocess.Popen[str], began: float, **what: object) -> None:
     )
 
 
-def killed(folder: Path, n_files: int) -> None:
+def killed(folder: Path) -> None:
     """Kill one of three nodes midway, and compare the tables."""
     from ray_nodes import cluster_of
 
@@ -70,8 +70,8 @@ def killed(folder: Path, n_files: int) -> None:
     with cluster_of(3) as nodes:
         began = time.monotonic()
         process = start(folder, "killed.parquet", "--ray", nodes.address)
-        journal = folder / ".killed.parquet.parts" / "journal.sqlite"
-        while process.poll() is None and not (journal.exists() and journal.stat().st_size > n_files * 1200):
+        parts = folder / ".killed.parquet.parts"
+        while process.poll() is None and len(list(parts.glob("*.parquet"))) < 12:  # of 24 at least
             time.sleep(0.02)
         processes = nodes.kill(1)
         end(process, began, measurement="three nodes, one killed", killed_processes=processes)
@@ -90,40 +90,50 @@ def killed(folder: Path, n_files: int) -> None:
     )
 
 
-def journal(folder: Path, entries: int) -> None:
-    """What the journal of a large catalogue costs."""
-    from kerasrep.embedding.catalogue.journal import Journal
+def parts(folder: Path, entries: int) -> None:
+    """What the list of a large catalogue and its parts cost."""
     from kerasrep.embedding.catalogue.layout import About
+    from kerasrep.embedding.catalogue.listing import Listing
+    from kerasrep.embedding.catalogue.parts import PartWriter, parts_in
 
     about = About("m", "f", ("shared",), ("shared",), "mean-std", 2.5, 2.5, RATE_HZ, "soundfile", "0")
-    row = np.zeros((1, 512), np.float32)
-    with Journal(folder / "j.parquet", about) as work:
-        began = time.process_time()
-        work.list_files(Path(f"/music/artist-{n // 100:07d}/track-{n:09d}.mp3") for n in range(entries))
-        listed, size = time.process_time() - began, (work.folder / "journal.sqlite").stat().st_size
-        began = time.process_time()
-        n_waiting = sum(1 for _ in work.waiting())
-        waited = time.process_time() - began
-        began = time.process_time()
-        for key, _ in work.todo():
-            work.add(key, 0, row)
-            work.finish(key, 200.0)
-        work.commit()
-        kept, whole = time.process_time() - began, (work.folder / "journal.sqlite").stat().st_size
+    rows = np.random.default_rng(0).normal(size=(1000, 1, 512)).astype(np.float32)
+    place, before = folder / "parts", resident_bytes()
+    place.mkdir()
+    paths = (Path(f"/music/artist-{n // 100:07d}/track-{n:09d}.mp3") for n in range(entries))
+    began = time.process_time()
+    listing = Listing(paths, place, about)
+    listed = time.process_time() - began
+    writer = PartWriter(place, about.to_json(), 512, listing.take)
+    began = time.process_time()
+    for number, file in enumerate(listing.waiting()):
+        writer.add(file, rows[number % len(rows)])
+        writer.end(file, 200.0)
+    writer.publish()
+    kept = time.process_time() - began
+    began = time.process_time()
+    assert sum(map(len, listing.rows(2.5))) == entries
+    read = time.process_time() - began
+    size = sum(path.stat().st_size for path in parts_in(place))
     print(
         json.dumps(
             {
-                "measurement": "journal",
+                "measurement": "parts",
                 "entries": entries,
                 "list_us": round(listed / entries * 1e6, 1),
-                "list_bytes": size // entries,
-                "wait_us": round(waited / n_waiting * 1e6, 1),
+                "memory_bytes": (resident_bytes() - before) // entries,
                 "keep_us": round(kept / entries * 1e6, 1),
-                "bytes_with_512_values": whole // entries,
+                "read_us": round(read / entries * 1e6, 1),
+                "bytes_with_512_values": size // entries,
             }
         ),
         flush=True,
     )
+
+
+def resident_bytes() -> int:
+    """Memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
@@ -139,11 +149,11 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        journal(folder, arguments.entries)
+        parts(folder, arguments.entries)
         write_tones(folder / "audio", arguments.files)
         began = time.monotonic()
         end(start(folder, "alone.parquet"), began, measurement="one process, no Ray, two cores")
-        killed(folder, arguments.files)
+        killed(folder)
         for n_nodes in arguments.nodes:
             with cluster_of(n_nodes) as nodes:
                 began = time.monotonic()

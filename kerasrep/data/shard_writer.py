@@ -99,7 +99,7 @@ def build_writer(place: Place, audio: AudioSettings) -> Callable[[ShardTask], An
         if missing:
             return Answer(missing=missing)
         write_shard(task, audio, place.threads, lambda: None)
-        return Answer(written=task.path)
+        return Answer(written=(task.path,))
 
     return write
 

@@ -1,4 +1,4 @@
-import sqlite3
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +7,7 @@ import soundfile
 from pyarrow import parquet
 
 from kerasrep.data.audio import decode
-from kerasrep.embedding.catalogue import job, journal, writing
+from kerasrep.embedding.catalogue import job, parts, writing
 from kerasrep.embedding.catalogue.job import Settings, embed_catalogue
 from kerasrep.embedding.catalogue.layout import About
 from kerasrep.embedding.catalogue.reading import read_embeddings
@@ -15,6 +15,7 @@ from kerasrep.embedding.embedder import load
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.embedding.representations import model_fingerprint
 from kerasrep.errors import DataError, ExportError, RecipeError, RunError
+from kerasrep.storage.folder_lock import held
 
 RATE_HZ, SEGMENT = 22_050, 55_125
 
@@ -216,7 +217,7 @@ def test_stopped_work_goes_on_without_doing_a_file_again(
     old = [number for number, path in enumerate(found.paths) if not path.endswith("new.wav")]
     assert tuple(found.paths[number] for number in old) == clean.paths
     np.testing.assert_array_equal(found.embeddings[old], clean.embeddings)
-    assert not journal.journal_folder(tmp_path / "x.npz").exists()
+    assert not parts.parts_folder(tmp_path / "x.npz").exists()
 
 
 def test_what_changed_vanished_or_was_bad_meanwhile_is_seen(folder, tmp_path, quick, monkeypatch):
@@ -290,49 +291,111 @@ def test_a_restart_with_a_model_that_is_none_keeps_what_was_done(folder, begun, 
     assert embed(folder, begun).kept == 7
 
 
-def test_a_restart_leaves_the_work_of_another_process_alone(folder, begun):
-    place = journal.journal_folder(begun) / "journal.sqlite"
-    other = sqlite3.connect(place, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    content = place.read_bytes()
-    with pytest.raises(DataError, match="another process works on this output"):
-        embed(folder, begun, restart=True)
-    assert place.read_bytes() == content
-    other.close()
+def test_two_processes_do_not_work_on_one_output_even_with_a_restart(folder, begun):
+    with held(parts.parts_folder(begun)):
+        for restart in (False, True):
+            with pytest.raises(RunError, match="another process works on this output"):
+                embed(folder, begun, restart=restart)
     assert embed(folder, begun).kept == 7
 
 
 def test_a_restart_forgets_the_work_of_the_same_settings_and_of_other_formats(folder, begun, quick):
+    (part,) = parts.parts_in(parts.parts_folder(begun))
     quick.clear()
-    with sqlite3.connect(journal.journal_folder(begun) / "journal.sqlite") as other:
-        other.execute("PRAGMA user_version = 99")
-        other.execute('CREATE TABLE "a ""strange"" one" (x)')
-    other.close()
-    with pytest.raises(DataError, match="format 99"):
+    settings, entries, _ = parts.read_part(part)
+    other = writing.described(
+        files=json.dumps(entries), kerasrep=settings.replace('"format": 1', '"format": 99')
+    )
+    parquet.write_table(parquet.read_table(part).replace_schema_metadata(other), part)
+    with pytest.raises(DataError, match=r"format 99.*--restart"):
         embed(folder, begun)
     summary = embed(folder, begun, restart=True)
     assert (summary.kept, summary.files) == (0, 7) and quick
 
 
-def test_two_processes_do_not_work_on_one_output(folder, tmp_path, quick):
-    place = journal.journal_folder(tmp_path / "x.npz")
+def test_what_an_earlier_version_left_is_not_used_and_goes_in_the_end(folder, tmp_path, quick):
+    place = parts.parts_folder(tmp_path / "x.npz")
     place.mkdir()
-    other = sqlite3.connect(place / "journal.sqlite", isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(DataError, match="another process works on this output"):
-        embed(folder, tmp_path / "x.npz")
-    other.close()
-    assert embed(folder, tmp_path / "x.npz").files == 7
+    for name in ("journal.sqlite", "0123.part", ".part-abcd1234.parquet", "x.parquet"):
+        (place / name).write_bytes(b"of an earlier version")
+    summary = embed(folder, tmp_path / "x.npz")
+    assert (summary.kept, summary.files) == (0, 7)
+    assert not place.exists()
 
 
-@pytest.mark.parametrize("content", [b"no database at all", b"SQLite format 3\x00" + bytes(2000)])
-def test_damaged_work_is_told_in_one_line(folder, tmp_path, quick, content):
-    place = journal.journal_folder(tmp_path / "x.npz")
-    place.mkdir()
-    (place / "journal.sqlite").write_bytes(content)
-    with pytest.raises(DataError, match="delete it to begin anew"):
+def test_a_damaged_part_is_told_in_one_line_and_its_files_are_done_again(
+    folder, tmp_path, begun, quick, capsys
+):
+    embed(folder, tmp_path / "clean.npz")
+    quick.clear()
+    (part,) = parts.parts_in(parts.parts_folder(begun))
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 4
+    part.write_bytes(content)
+    summary = embed(folder, begun)
+    assert (summary.kept, summary.files) == (0, 7) and quick
+    said = capsys.readouterr().out
+    assert said.startswith(f"{part}: is damaged (") and said.count("\n") == 1
+    assert begun.read_bytes() == (tmp_path / "clean.npz").read_bytes()
+
+
+def test_a_part_that_breaks_while_the_table_is_written_is_told_and_done_again(folder, begun, monkeypatch):
+    with monkeypatch.context() as patch:
+        real = writing.write_skipped
+
+        def spoil(*arguments):
+            real(*arguments)
+            (part,) = parts.parts_in(parts.parts_folder(begun))
+            part.write_bytes(part.read_bytes()[:-1])
+
+        patch.setattr(writing, "write_skipped", spoil)
+        with pytest.raises(DataError, match=r"is damaged .*; give the same command again"):
+            embed(folder, begun)
+    assert not begun.exists()
+    assert embed(folder, begun).files == 7
+
+
+def test_parts_that_are_damaged_as_soon_as_they_are_written_end_the_work(
+    folder, tmp_path, quick, monkeypatch
+):
+    real = parts.parquet.write_table
+
+    def spoil(table, path, **options):
+        real(table, path, **options)
+        path.write_bytes(path.read_bytes()[:-1])
+
+    monkeypatch.setattr(parts.parquet, "write_table", spoil)
+    with pytest.raises(RunError, match="damaged as soon as they are written; check the disk"):
         embed(folder, tmp_path / "x.npz")
-    assert embed(folder, tmp_path / "x.npz", restart=True).files == 7
+
+
+@pytest.fixture
+def many_parts(folder, tmp_path, quick, monkeypatch):
+    """`x.parquet`, a row a segment, done but for the table, its files in several parts; and the parts."""
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "PART_BYTES", 1)
+        patch.setattr(job, "_write", killed)
+        with pytest.raises(Killed):
+            embed(folder, tmp_path / "x.parquet", hop_seconds=0.3)
+    return tmp_path / "x.parquet", parts.parts_in(parts.parts_folder(tmp_path / "x.parquet"))
+
+
+def test_rows_of_a_file_that_spans_parts_stand_together(folder, tmp_path, many_parts):
+    output, found = many_parts
+    assert len(found) > 14 and max(len(parts.read_part(part).entries) for part in found) > 1
+    embed(folder, tmp_path / "clean.parquet", hop_seconds=0.3)
+    assert embed(folder, output, hop_seconds=0.3).kept == 7
+    assert output.read_bytes() == (tmp_path / "clean.parquet").read_bytes()
+
+
+def test_a_file_one_of_whose_parts_is_damaged_is_done_again_whole(folder, tmp_path, many_parts, quick):
+    output, found = many_parts
+    embed(folder, tmp_path / "clean.parquet", hop_seconds=0.3)
+    spoilt = {entry.path for part in found[3:5] for entry in parts.read_part(part).entries}
+    found[3].unlink()
+    found[4].write_bytes(b"damaged")
+    assert embed(folder, output, hop_seconds=0.3).kept == 7 - len(spoilt) > 0
+    assert output.read_bytes() == (tmp_path / "clean.parquet").read_bytes()
 
 
 def test_files_are_decoded_by_what_was_asked_for(tmp_path, quick):

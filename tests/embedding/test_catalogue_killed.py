@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from kerasrep.embedding.catalogue.journal import journal_folder
-from kerasrep.embedding.catalogue.reading import read_embeddings
+from kerasrep.embedding.catalogue.parts import parts_folder, parts_in, read_part
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,10 +21,10 @@ CHILD = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from kerasrep.embedding.catalogue import job, journal
+from kerasrep.embedding.catalogue import job, parts
 from kerasrep.embedding.models import SegmentModel
 
-journal.COMMIT_SECONDS = 0.1
+parts.PART_SECONDS = 0.1
 folder, output, seconds, hop, model_path = sys.argv[1:]
 
 def embed_segments(segments):
@@ -76,7 +75,7 @@ def test_killed_work_goes_on_to_what_a_clean_run_gives(tmp_path, small_run):
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "x.parquet").exists()
-    assert journal_folder(tmp_path / "x.parquet").is_dir()
+    assert parts_in(parts_folder(tmp_path / "x.parquet"))
     resumed = child("x.parquet", 0.0)
     said, _ = resumed.communicate(timeout=60)
     kept, of = map(int, said.splitlines()[-1].split()[1::2])
@@ -84,23 +83,48 @@ def test_killed_work_goes_on_to_what_a_clean_run_gives(tmp_path, small_run):
     assert clean.wait(timeout=60) == 0
     # No file is done twice: the batches are those of what was left.
     assert said.count("batch") == -(-(40 - kept) * 4 // 16)
-    same_table(tmp_path / "x.parquet", tmp_path / "clean.parquet")
+    assert (tmp_path / "x.parquet").read_bytes() == (tmp_path / "clean.parquet").read_bytes()
     logs = ["clean.parquet.log.jsonl", "x.parquet.log.jsonl"]
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == sorted(["audio", "clean.parquet", "x.parquet", *logs])
 
 
-def same_table(found_path, expected_path):
-    found, expected = read_embeddings(found_path), read_embeddings(expected_path)
-    assert found.paths == expected.paths
-    np.testing.assert_array_equal(found.embeddings, expected.embeddings)
-    np.testing.assert_array_equal(found.seconds, expected.seconds)
+@pytest.mark.parametrize("hop", [0, 0.4])
+def test_kills_at_random_moments_leave_the_same_bytes(tmp_path, small_run, hop):
+    """While files are listed, embedded, and while parts and the table are written."""
+    write_folder(tmp_path / "audio", 40, 6.0)
+    rng, kills, kept = random.Random(7), 0, [0]
+
+    def child(output, seconds):
+        return start(["-c", CHILD, tmp_path / "audio", tmp_path / output, seconds, hop, small_run.run.model])
+
+    clean = child("clean.parquet", 0.0)
+    assert clean.wait(timeout=60) == 0, clean.stderr.read()
+    while True:
+        process = child("x.parquet", 0.05)
+        if kills < 8 and process.stdout.readline() == "batch\n":
+            time.sleep(rng.uniform(0, 0.5 if hop == 0 else 1.5))
+            process.kill()
+        said, error = process.communicate(timeout=60)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, error
+        kills += 1
+        if (tmp_path / "x.parquet").exists():  # all was done, and parts were being removed
+            break
+        entries = [read_part(part).entries for part in parts_in(parts_folder(tmp_path / "x.parquet"))]
+        kept.append(sum(entry.seconds is not None for of_part in entries for entry in of_part))
+        assert kept[-1] >= kept[-2]  # what a part holds is never done again
+    assert kills >= 3
+    assert process.returncode != 0 or int(said.split()[-3]) >= kept[-1]
+    assert (tmp_path / "x.parquet").read_bytes() == (tmp_path / "clean.parquet").read_bytes()
 
 
 @pytest.mark.slow
 def test_the_real_command_killed_again_and_again_ends_as_one_clean_run(tmp_path, small_export):
     write_folder(tmp_path / "audio", 150, 20.0)
-    code = "import sys\nfrom kerasrep.cli.embed import entry\nsys.exit(entry())"
+    code = "import sys\nimport kerasrep.embedding.catalogue.parts as parts\nparts.PART_SECONDS = 0.5\n"
+    code += "from kerasrep.cli.embed import entry\nsys.exit(entry())"
 
     def command(output):
         return start(
@@ -112,9 +136,9 @@ def test_the_real_command_killed_again_and_again_ends_as_one_clean_run(tmp_path,
     rng, kills = random.Random(0), 0
     for _ in range(20):
         process = command("x.parquet")
-        journal = journal_folder(tmp_path / "x.parquet") / "journal.sqlite"
-        begun = journal.stat().st_size if journal.exists() else 0
-        while process.poll() is None and not (journal.exists() and journal.stat().st_size > begun + 2**17):
+        folder = parts_folder(tmp_path / "x.parquet")
+        begun = len(parts_in(folder))
+        while process.poll() is None and len(parts_in(folder)) <= begun:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.5))
         process.send_signal(signal.SIGKILL)
@@ -127,4 +151,4 @@ def test_the_real_command_killed_again_and_again_ends_as_one_clean_run(tmp_path,
     last = command("x.parquet")
     _, err = last.communicate(timeout=300)
     assert (last.returncode, err) == (0, "")
-    same_table(tmp_path / "x.parquet", tmp_path / "clean.parquet")
+    assert (tmp_path / "x.parquet").read_bytes() == (tmp_path / "clean.parquet").read_bytes()

@@ -1,97 +1,160 @@
-"""Parts that nodes make: whole or not there, taken in once, and only where they are what is wanted."""
+"""Parts, whoever writes them: whole or not there, taken in once, and only where they are what is wanted."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kerasrep.embedding.catalogue.journal import DONE, WAITING, Journal
+from kerasrep.embedding.catalogue import parts
 from kerasrep.embedding.catalogue.layout import About
-from kerasrep.embedding.catalogue.on_ray import chunks, take_leftover_parts
-from kerasrep.embedding.catalogue.parts import Listed, PartWriter, is_whole, parts_in, read_part
+from kerasrep.embedding.catalogue.listing import Listing
+from kerasrep.embedding.catalogue.on_ray import chunks
+from kerasrep.embedding.catalogue.parts import Listed, PartWriter, parts_in, read_part
+from kerasrep.errors import RecipeError, RunError
 
 ABOUT = About("m", "f", ("shared",), ("shared",), "mean", 2.5, 2.5, 22_050, "soundfile", "0.1.0")
 
 
 @pytest.fixture
-def journal(tmp_path):
+def folder(tmp_path):
     for name in ("a", "b", "c"):
         (tmp_path / name).write_text(name)
-    with Journal(tmp_path / "x.parquet", ABOUT) as journal:
-        journal.list_files(tmp_path / name for name in ("a", "b", "c", "missing"))
-        yield journal
+    (tmp_path / ".parts").mkdir()
+    return tmp_path / ".parts"
 
 
-def publish(journal, numbers=(0, 1), settings=None, failed=()):
-    listed = [list(journal.waiting())[number] for number in numbers]
-    with PartWriter(listed, settings or ABOUT.to_json()) as part:
-        for key, number in enumerate(numbers):
-            part.add(key, 0, np.full((2, 4), number, np.float32))
-            part.add(key, 2, np.full((1, 4), number + 0.5, np.float32))
-            if number in failed:
-                part.fail(key, "cannot \udc80")
-            else:
-                part.finish(key, 7.5)
-        return journal.folder / part.publish(journal.folder)
+def listing_of(folder, names=("a", "b", "c", "missing")):
+    return Listing((folder.parent / name for name in names), folder, ABOUT)
 
 
-def take(journal):
-    seen = []
-    take_leftover_parts(journal, ABOUT.to_json(), seen.append)
-    return seen
+def publish(folder, names=("a", "b"), about=ABOUT, failed=()):
+    """Write parts; returns where they are."""
+    files = {file.path.name: file for file in listing_of(folder).waiting()}
+    published = []
+    writer = PartWriter(folder, about.to_json(), 4, published.append)
+    for name in names:
+        writer.add(files[name], np.full((2, 4), ord(name), np.float32))
+        writer.add(files[name], np.full((1, 4), ord(name) + 0.5, np.float32))
+        writer.end(files[name], *((None, "cannot \udc80") if name in failed else (7.5,)))
+    writer.publish()
+    return published
 
 
-def test_a_part_is_taken_in_once_with_its_rows_under_the_keys_of_the_work(journal):
-    publish(journal, (2, 1))
-    assert take(journal) == [7.5, 7.5]
-    publish(journal, ())
-    assert not parts_in(journal.folder) or take(journal) == []
-    rows = [(row.path.name, row.first, row.values[:, 0].tolist()) for row in journal.rows(4)]
-    assert rows == [("b", 0, [1, 1]), ("b", 2, [1.5]), ("c", 0, [2, 2]), ("c", 2, [2.5])]
-    assert [listed.path.name for listed in journal.waiting()] == ["a", "missing"]
+def rows(listing):
+    return [
+        (Path(block.paths[0]).name, block.start_seconds.tolist(), block.embeddings[:, 0].tolist())
+        for block in listing.rows(2.5)
+    ]
 
 
-def test_the_same_part_from_two_nodes_counts_once(journal):
-    first = publish(journal)
-    content = first.read_bytes()
-    assert take(journal) == [7.5, 7.5]
-    first.write_bytes(content)
-    assert take(journal) == [] and journal.count(DONE) == 2
+def waiting(listing):
+    return [file.path.name for file in listing.waiting()]
+
+
+def test_a_part_is_taken_in_with_its_rows_in_the_order_of_the_list(folder):
+    listing = listing_of(folder)
+    (part,) = publish(folder, ("c", "b"))
+    assert listing.take(part) == [7.5, 7.5]
+    assert rows(listing) == [("b", [0, 2.5, 5], [98, 98, 98.5]), ("c", [0, 2.5, 5], [99, 99, 99.5])]
+    assert waiting(listing) == ["a", "missing"]
+    assert (listing.n_waiting, listing.n_rows()) == (2, 6)
+
+
+def test_a_file_in_the_parts_of_two_writers_counts_once(folder):
+    listing = listing_of(folder)
+    (first,), (second,) = publish(folder), publish(folder, ("b", "c"))
+    assert listing.take(first) == [7.5, 7.5]
+    assert listing.take(first) == []
+    assert listing.take(second) == [7.5]
+    assert [name for name, _, _ in rows(listing)] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped"])
-def test_a_damaged_part_is_left_out_and_its_files_wait(journal, damage):
-    path = publish(journal)
+def test_a_damaged_part_is_told_and_removed_and_its_files_wait(folder, damage, capsys):
+    (path,) = publish(folder)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content if damage == "flipped" else content[:-100])
-    assert not is_whole(path)
-    assert take(journal) == [] and journal.count(WAITING) == 4 and not path.exists()
+    listing = listing_of(folder)
+    listing.take_leftovers()
+    assert listing.n_waiting == 4 and not path.exists()
+    said = capsys.readouterr().out
+    assert said.startswith(f"{path}: is damaged (") and said.endswith("; its files are done again\n")
 
 
-def test_parts_of_other_settings_or_of_files_that_changed_are_left_out(journal, tmp_path):
-    publish(journal, settings="other")
-    assert take(journal) == []
-    publish(journal)
-    (tmp_path / "a").write_text("changed")
-    journal.list_files(tmp_path / name for name in ("a", "b"))
-    assert take(journal) == [7.5]
-    assert [row.path.name for row in journal.rows(4)] == ["b", "b"]
+def test_a_file_counts_only_with_all_its_rows(folder, monkeypatch):
+    monkeypatch.setattr(parts, "PART_BYTES", 1)
+    published = publish(folder)
+    assert len(published) == 5
+    listing = listing_of(folder)
+    assert [listing.take(part) for part in published] == [[], [], [7.5], [], [7.5]]
+    assert rows(listing) == [
+        ("a", [0, 2.5], [97, 97]),
+        ("a", [5], [97.5]),
+        ("b", [0, 2.5], [98, 98]),
+        ("b", [5], [98.5]),
+    ]
+    published[3].unlink()
+    again = listing_of(folder)
+    again.take_leftovers()
+    assert waiting(again) == ["b", "c", "missing"]
 
 
-def test_bad_files_of_an_earlier_call_are_tried_again(journal):
-    path = publish(journal, (0, 1), failed=(0,))
-    found = [(one.seconds, one.reason, len(list(one.rows))) for one in read_part(path, ABOUT.to_json())]
-    assert found == [(None, "cannot \\x80", 0), (7.5, None, 2)]
-    assert take(journal) == [7.5]
-    assert "a" in [listed.path.name for listed in journal.waiting()]
+def test_rows_of_a_file_that_did_not_end_do_not_count(folder):
+    file = next(listing_of(folder).waiting())
+    writer = PartWriter(folder, ABOUT.to_json(), 4, lambda part: None)
+    writer.add(file, np.zeros((2, 4), np.float32))
+    writer.publish()
+    publish(folder, ("a",))
+    listing = listing_of(folder)
+    listing.take_leftovers()
+    assert rows(listing) == [("a", [0, 2.5, 5], [97, 97, 97.5])]
 
 
-def test_beginning_anew_forgets_parts(journal, tmp_path):
-    path = publish(journal)
-    journal.__exit__(None, None, None)
-    with Journal(tmp_path / "x.parquet", ABOUT, restart=True):
-        assert not path.exists()
+def test_parts_of_other_settings_are_refused_and_files_that_changed_wait(folder):
+    publish(folder)
+    (folder.parent / "a").write_text("changed")
+    listing = listing_of(folder)
+    listing.take_leftovers()
+    assert waiting(listing) == ["a", "c", "missing"]
+    publish(folder, about=dataclasses.replace(ABOUT, model="elsewhere"))
+    listing_of(folder).take_leftovers()  # the same network from another path
+    publish(folder, about=dataclasses.replace(ABOUT, pool="none"))
+    with pytest.raises(RecipeError, match=r"another pool \(none, now mean\)"):
+        listing_of(folder).take_leftovers()
+
+
+def test_bad_files_are_told_once_and_tried_again_by_the_next_call(folder):
+    (path,) = publish(folder, ("a", "b"), failed=("a",))
+    assert [(entry.seconds, entry.reason, entry.n_rows) for entry in read_part(path).entries] == [
+        (None, "cannot \\x80", 0),
+        (7.5, None, 3),
+    ]
+    listing = listing_of(folder)
+    assert listing.take(path) == [None, 7.5]
+    assert [(bad.path.name, bad.reason) for bad in listing.bad()] == [("a", "cannot \\x80")]
+    again = listing_of(folder)
+    again.take_leftovers()
+    assert waiting(again) == ["a", "c", "missing"]
+
+
+def test_beginning_anew_forgets_parts(folder):
+    publish(folder)
+    listing = listing_of(folder)
+    listing.take_leftovers(restart=True)
+    assert listing.n_waiting == 4 and not parts_in(folder)
+
+
+def test_a_part_appears_whole_or_not_at_all(folder, monkeypatch):
+    def full(*_arguments, **_options):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts.parquet, "write_table", full)
+        with pytest.raises(RunError, match="the disk is full"):
+            publish(folder)
+    assert list(folder.iterdir()) == []
 
 
 def test_chunks_are_consecutive_and_bounded_in_files_and_bytes():

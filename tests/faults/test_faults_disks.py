@@ -263,7 +263,7 @@ def test_a_second_process_in_the_same_place_is_refused(tmp_path, tiny_recipe, to
     slowly = "import time, kerasrep.embedding.stream as s; time.sleep(0)"
     first = start("embed", embed, tmp_path / "first", slowly)
     wait_until_ready(first, tmp_path / "first")
-    while first.poll() is None and not (tmp_path / ".v.parquet.parts" / "journal.sqlite").exists():
+    while first.poll() is None and not (tmp_path / ".v.parquet.parts").exists():
         time.sleep(0.005)
     code, said = run("embed", [*embed], log)
     assert first.wait(timeout=900) == 0

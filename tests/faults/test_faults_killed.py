@@ -17,7 +17,10 @@ pytestmark = pytest.mark.slow
 #: Loaded before a command says `ready`, so that kills fall into its work.
 TRAINING = "import kerasrep.api, kerasrep.training.train, kerasrep.serving.export, kerasrep.corpora.prepare"
 PREPARING = "import kerasrep.corpora.prepare, kerasrep.data.shard_writer as w; w.SHARD_BYTES = 1_500_000"
-EMBEDDING = "import kerasrep.embedding.catalogue.job, tensorflow; tensorflow.zeros(1)"
+EMBEDDING = (
+    "import kerasrep.embedding.catalogue.job, tensorflow; tensorflow.zeros(1)\n"
+    "import kerasrep.embedding.catalogue.parts as p; p.PART_SECONDS = 0.5"
+)
 
 
 def unbroken(command, arguments, log, before, **environment):
@@ -148,6 +151,7 @@ def test_embedding_killed_at_random_moments_ends_with_the_same_table(tmp_path, k
         assert found.paths == expected.paths
         np.testing.assert_array_equal(found.embeddings, expected.embeddings)
         np.testing.assert_array_equal(found.seconds, expected.seconds)
+        assert (place / "vectors.parquet").read_bytes() == (whole / "vectors.parquet").read_bytes()
         names = sorted(path.name for path in place.iterdir())
         assert names == ["vectors.parquet", f"vectors.parquet.{LOG_NAME}"]
         assert content_of(place / names[1]) == b"done"

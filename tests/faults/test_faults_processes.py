@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from fault_tools import ROOT, start
 
-from kerasrep.embedding.catalogue.journal import journal_folder
+from kerasrep.embedding.catalogue.parts import parts_folder
 from kerasrep.embedding.catalogue.reading import read_embeddings
 from kerasrep.embedding.starter import default_model
 
@@ -113,8 +113,7 @@ def test_nodes_of_ray_killed_at_random_moments_leave_the_same_table(catalogue, k
         while done < kills:
             output, number = f"{number}.parquet", number + 1
             process = embed(catalogue, output, "--ray", nodes.address)
-            journal = journal_folder(catalogue / output) / "journal.sqlite"
-            while process.poll() is None and not journal.exists():
+            while process.poll() is None and not parts_folder(catalogue / output).exists():
                 time.sleep(0.01)
             victim, killed = rng.randrange(len(nodes.nodes)), False
             try:

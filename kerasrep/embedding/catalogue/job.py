@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,18 +15,20 @@ from pathlib import Path
 import kerasrep
 from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue import writing
-from kerasrep.embedding.catalogue.journal import BAD, DONE, WAITING, Journal
 from kerasrep.embedding.catalogue.layout import About, Layout, make_layout
+from kerasrep.embedding.catalogue.listing import Listing
 from kerasrep.embedding.catalogue.on_ray import Work, embed_on
+from kerasrep.embedding.catalogue.parts import DamagedPartError, PartWriter, parts_folder
 from kerasrep.embedding.catalogue.work import embed_into
 from kerasrep.embedding.files import iterate_audio
 from kerasrep.embedding.models import find_model
 from kerasrep.embedding.representations import model_fingerprint
-from kerasrep.errors import RecipeError, RunError, StorageError, one_line, storage_reason
+from kerasrep.errors import DataError, RecipeError, RunError, StorageError, one_line, storage_reason
 from kerasrep.runtime.console import Progress
 from kerasrep.runtime.pool.cluster import connect
 from kerasrep.runtime.run_log import event, run_log
 from kerasrep.storage.atomic import remove_temporaries
+from kerasrep.storage.folder_lock import exclusive
 from kerasrep.storage.run_directory import atomic_file
 
 
@@ -115,8 +118,8 @@ def embed_catalogue(
 ) -> Summary:
     """Embed files and folders into one table.
 
-    What is done is kept beside the output until all is: after a kill, the same call goes on. Memory hardly
-    grows with the number of files or with their length.
+    What is done is kept beside the output until all is: after a kill, the same call goes on. Memory grows by
+    some 250 bytes a file, and not with their length.
 
     Args:
         model_path: An export, a run directory or a `.keras` file.
@@ -129,9 +132,10 @@ def embed_catalogue(
 
     Raises:
         RecipeError: Where settings or output cannot be, or differ from those of the work that was begun.
-        RunError: Where the cluster cannot be reached, a node lacks something, or none is left.
+        RunError: Where the cluster cannot be reached, a node lacks something, none is left, another process
+            works on the output, or work cannot be kept beside it.
         ExportError: Where the model cannot be loaded.
-        DataError: Where work cannot be kept beside the output.
+        DataError: Where kept work cannot be read.
 
     Returns:
         What came of it; where not one file is good, nothing but the table of skipped files is written.
@@ -156,26 +160,32 @@ def embed_catalogue(
         about = _about(layout, found.absolute(), fingerprint, settings.decoder)
         summary = Summary(dimension=layout.dimension)
         log = writing.log_path(output)
-        with Journal(output, about, restart) as journal, run_log("embed", log, **dataclasses.asdict(about)):
+        folder = parts_folder(output)
+        with (
+            exclusive(folder, "another process works on this output", "-o"),
+            run_log("embed", log, **dataclasses.asdict(about)),
+        ):
             for path in (output, writing.skipped_path(output)):
                 remove_temporaries(path)
-            journal.list_files(iterate_audio(inputs))
-            summary.kept = journal.count(DONE)
-            event("listed", waiting=journal.count(WAITING), done_before=summary.kept)
+            listing = Listing(iterate_audio(inputs), folder, about)
+            listing.take_leftovers(restart)
+            summary.kept = len(listing.done())
+            event("listed", waiting=listing.n_waiting, done_before=summary.kept)
 
-            decoder, threads, folder = settings.decoder, settings.workers, journal.folder.absolute()
-            work = Work(found.absolute(), fingerprint, layout, decoder, threads, about.to_json(), folder)
+            decoder, threads, said = settings.decoder, settings.workers, about.to_json()
+            work = Work(found.absolute(), fingerprint, layout, decoder, threads, said, folder.absolute())
 
             def embed(ended: Callable[[float | None], object]) -> None:
                 if cluster is None:
-                    embed_into(journal, journal.todo(), model, layout, decoder, threads, ended)
+                    writer = PartWriter(folder, said, layout.dimension, listing.take)
+                    embed_into(writer, listing.waiting(), model, layout, decoder, threads, ended)
                 else:
-                    embed_on(cluster, journal, work, inputs, ended)
+                    embed_on(cluster, listing, work, inputs, ended)
 
-            _embed(journal, embed, summary, label)
+            _embed(listing, embed, summary, label)
             joined.close()  # others may want the cluster while the table is written
-            _write(journal, output, layout, about, settings.shard_rows, summary)
-            journal.remove()
+            _write(listing, output, layout, about, settings.shard_rows, summary)
+            shutil.rmtree(folder, ignore_errors=True)
             event("written", output=output, **dataclasses.asdict(summary))
     return summary
 
@@ -215,14 +225,14 @@ def _about(layout: Layout, model: Path, fingerprint: str, decoder: str) -> About
 
 
 def _embed(
-    journal: Journal,
+    listing: Listing,
     embed: Callable[[Callable[[float | None], object]], None],
     summary: Summary,
     label: str | None,
 ) -> None:
-    """Embed what is not done; results go to the journal as they come."""
+    """Embed what is not done; results go into parts as they come."""
     start_seconds = time.monotonic()
-    todo = journal.count(WAITING)
+    todo = listing.n_waiting
     with silenced() as loud, Progress(todo, label, "file", label is not None, file=loud) as bar:
 
         def ended(seconds: float | None) -> None:
@@ -235,26 +245,28 @@ def _embed(
 
         embed(ended)
     summary.elapsed_seconds = time.monotonic() - start_seconds
+    if listing.n_waiting:
+        raise StorageError(
+            f"{listing.folder}: parts are damaged as soon as they are written; check the disk, and give the "
+            "same command again"
+        )
 
 
 def _write(
-    journal: Journal, output: Path, layout: Layout, about: About, shard_rows: int, summary: Summary
+    listing: Listing, output: Path, layout: Layout, about: About, shard_rows: int, summary: Summary
 ) -> None:
     """Write the tables; nothing where no file is good."""
-    summary.files, summary.bad = journal.count(DONE), journal.count(BAD)
+    done, bad = listing.done(), listing.bad()
+    summary.files, summary.rows, summary.bad = len(done), listing.n_rows(), len(bad)
     with _told(writing.skipped_path(output)):
-        writing.write_skipped(output, journal.bad())
-    for bad in journal.bad():
-        event("skipped", logging.WARNING, path=bad.path, reason=bad.reason)
-    longest = 0
-    for path, n_bytes in journal.paths():
-        longest = max(longest, len(writing.path_text(path)))
-        summary.rows += n_bytes // (4 * layout.dimension)
+        writing.write_skipped(output, bad)
+    for one in bad:
+        event("skipped", logging.WARNING, path=one.path, reason=one.reason)
     if not summary.files:
         return
 
     def blocks() -> Iterable[writing.Block]:
-        return writing.blocks_of(journal.rows(layout.dimension), layout, shard_rows or None)
+        return writing.blocks_of(listing.rows(layout.hop_seconds), layout.dimension, shard_rows or None)
 
     with _told(output):
         if shard_rows:
@@ -262,6 +274,7 @@ def _write(
         else:
             with atomic_file(output) as temporary:
                 if output.suffix == writing.NPZ:
+                    longest = max(len(writing.path_text(path)) for path in done)
                     writing.write_npz(temporary, blocks, layout, about, summary.rows, longest)
                 else:
                     writing.write_parquet(temporary, blocks(), layout, about)
@@ -271,6 +284,8 @@ def _write(
 def _told(path: Path) -> Iterator[None]:
     try:
         yield
+    except DamagedPartError as error:
+        raise DataError(f"{error}; give the same command again, which does its files again") from error
     except StorageError as error:
         raise StorageError(f"{error}: what is done is kept, and the same command goes on") from error
     except OSError as error:

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerasrep.embedding.catalogue.journal import WAITING, Journal
 from kerasrep.embedding.catalogue.layout import Layout
-from kerasrep.embedding.catalogue.parts import Listed, PartWriter, is_whole, parts_in, read_part
+from kerasrep.embedding.catalogue.listing import Listing
+from kerasrep.embedding.catalogue.parts import Listed, PartWriter
 from kerasrep.embedding.catalogue.work import embed_into
 from kerasrep.embedding.models import find_model
 from kerasrep.embedding.representations import model_fingerprint
-from kerasrep.errors import ExportError, RunError
+from kerasrep.errors import ExportError, RunError, StorageError
 from kerasrep.runtime.pool.base import Answer
 from kerasrep.runtime.pool.cluster import Cluster
 from kerasrep.runtime.pool.nodes import shared_with
@@ -64,24 +64,22 @@ def build_worker(place: Place, work: Work) -> Callable[[Sequence[Listed]], Answe
     model = load_model(found).only(work.layout.branches)
 
     def make_part(files: Sequence[Listed]) -> Answer:
-        with PartWriter(files, work.settings) as part:
-            paths = enumerate(file.path for file in files)
-            threads = work.threads or place.threads
-            embed_into(part, paths, model, work.layout, work.decoder, threads, lambda _: None)
-            try:
-                name = part.publish(work.folder)
-            except OSError as error:
-                reason = f"node {host} cannot write there ({error.strerror}); make room"
-                raise RunError(f"{work.folder}: {reason}") from error
+        parts: list[Path] = []
+        writer = PartWriter(work.folder, work.settings, work.layout.dimension, parts.append)
+        threads = work.threads or place.threads
+        try:
+            embed_into(writer, files, model, work.layout, work.decoder, threads, lambda _: None)
+        except StorageError as error:
+            raise RunError(f"node {host}: {error}") from error
         missing = tuple(file.path for file in files if file.size >= 0 and not os.path.lexists(file.path))
-        return Answer(written=work.folder / name, missing=missing)
+        return Answer(written=tuple(parts), missing=missing)
 
     return make_part
 
 
 def embed_on(
     cluster: Cluster,
-    journal: Journal,
+    listing: Listing,
     work: Work,
     inputs: Sequence[Path],
     ended: Callable[[float | None], object],
@@ -90,7 +88,7 @@ def embed_on(
 
     Args:
         cluster: Where.
-        journal: Of the work; it holds everything afterwards.
+        listing: The files; all of them are done or bad afterwards.
         work: What workers do.
         inputs: Files and folders of the catalogue, for a first look at what nodes see.
         ended: Told the seconds of audio of each file, or None for one that cannot be used.
@@ -98,21 +96,22 @@ def embed_on(
     Raises:
         RunError: Where a node lacks something, none is left, or the cluster does not answer.
     """
-    take_leftover_parts(journal, work.settings, ended)
-    if not journal.count(WAITING):
+    if not listing.n_waiting:
         return
     with contextlib.ExitStack() as stack:
-        shared = stack.enter_context(shared_with([journal.folder], [*inputs, work.model]))
+        shared = stack.enter_context(shared_with([work.folder], [*inputs, work.model]))
         plan = Plan(build_worker, (work,), shared)
         pool = stack.enter_context(RayPool[tuple[Listed, ...]](cluster, plan))
-        most = max(MIN_PART_FILES, journal.count(WAITING) // (PARTS_A_WORKER * max(1, pool.size)))
+        most = max(MIN_PART_FILES, listing.n_waiting // (PARTS_A_WORKER * max(1, pool.size)))
         # What is left then was in a damaged part, or workers died over it: file by file.
-        for n_files in (min(PART_FILES, most), 1):
-            for _, answer in pool.run(chunks(journal.waiting(), n_files)):
-                if isinstance(answer, Answer) and answer.written:
-                    _take(journal, answer.written, work.settings, ended)
-    for key, path in journal.todo():
-        journal.fail(key, f"{path}: every worker that embedded it died; is it damaged, or memory short?")
+        for n_files in (min(PART_FILES, most), 1) if listing.n_waiting else ():
+            for _, answer in pool.run(chunks(listing.waiting(), n_files)):
+                for path in answer.written if isinstance(answer, Answer) else ():
+                    for seconds in listing.take(path):
+                        ended(seconds)
+    for file in listing.waiting():
+        reason = f"{file.path}: every worker that embedded it died; is it damaged, or memory short?"
+        listing.fail(file, reason)
         ended(None)
 
 
@@ -128,25 +127,3 @@ def chunks(files: Iterable[Listed], n_files: int) -> Iterator[tuple[Listed, ...]
         n_bytes += max(0, file.size)
     if chunk:
         yield tuple(chunk)
-
-
-def take_leftover_parts(journal: Journal, settings: str, ended: Callable[[float | None], object]) -> None:
-    """Take in what nodes had finished when an earlier call ended; bad files are tried again."""
-    for path in parts_in(journal.folder):
-        _take(journal, path, settings, ended, with_bad=False)
-
-
-def _take(
-    journal: Journal,
-    path: Path,
-    settings: str,
-    ended: Callable[[float | None], object],
-    with_bad: bool = True,
-) -> None:
-    """Take in a part; a damaged one is left out, so that its files are done again."""
-    if is_whole(path):
-        for finished in read_part(path, settings):
-            if (with_bad or finished.seconds is not None) and journal.take(finished):
-                ended(finished.seconds)
-        journal.commit()
-    path.unlink(missing_ok=True)

@@ -1,170 +1,193 @@
-"""Some files of a catalogue done elsewhere: one SQLite file that appears whole, and that is taken in once.
+"""What is done of a catalogue: Parquet files in a hidden folder beside the output, its parts.
 
-A part is made in a temporary folder of the node and comes into the folder of the work by a rename. Its name
-holds the digest of its content, so that a damaged one is noticed. It says which files, of which size and
-time, under which settings it holds, so that the work takes in what it still wants, whoever made the part
-and however often.
+A part is written under a temporary name, flushed and renamed, so that it is there whole or not at all. It
+has the vectors that its writer got since the part before, file by file, and in its schema's metadata the
+files that they are of, as these were when the catalogue was listed, and which of them end here. A file is
+done when a part says that it ends, and all its rows are there. Pages and metadata have checksums, so that a
+damaged part is found.
 """
 
 from __future__ import annotations
 
-import hashlib
+import errno
+import json
 import os
-import shutil
-import sqlite3
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from types import NoneType
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow
 from numpy.typing import NDArray
+from pyarrow import parquet
 
+from kerasrep.embedding.catalogue.writing import PARQUET, described, is_as_described
+from kerasrep.errors import DataError
 from kerasrep.storage.run_directory import atomic_file
 
-SUFFIX = ".part"
-_SEGMENT_BITS = 32
-_SCHEMA = (
-    "CREATE TABLE about (settings TEXT NOT NULL)",
-    "CREATE TABLE files (number INTEGER PRIMARY KEY, path BLOB NOT NULL, size INTEGER NOT NULL, "
-    "modified INTEGER NOT NULL, seconds REAL, reason TEXT)",
-    "CREATE TABLE vectors (id INTEGER PRIMARY KEY, vectors BLOB NOT NULL)",
-)
+#: At most this much work, and the files then open, are done again after a kill.
+PART_SECONDS = 5.0
+#: Vectors of a part are in memory.
+PART_BYTES = 1 << 24
+#: Of the values of an `Entry`.
+_TYPES = ((str,), (int,), (int,), (int,), (float, NoneType), (str, NoneType), (int, NoneType))
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A file as it was when the catalogue was listed.
-
-    Attributes:
-        path: The file.
-        size: In bytes; -1 where it could not be looked at.
-        modified_ns: Time of its last change.
-    """
+class Listed(NamedTuple):
+    """A file as it was when the catalogue was listed; size -1 where it could not be looked at."""
 
     path: Path
     size: int
     modified_ns: int
 
 
-@dataclass(frozen=True)
-class Finished:
-    """What a part says of one file.
+class Entry(NamedTuple):
+    """What a part says of a file: how it was listed, and how many of the part's rows are its own, in order.
 
-    Attributes:
-        file: Which, and as it was.
-        seconds: How much audio it held; None where it cannot be used.
-        reason: Why it cannot.
-        rows: Number of the first segment, and float32 bytes; to be read before the next file.
+    Where the file ends in this part, it has the seconds of its audio or the reason why it cannot be used, and
+    how many rows there are in all: in this part and in earlier ones of the same writer.
     """
 
-    file: Listed
-    seconds: float | None
-    reason: str | None
-    rows: Iterable[tuple[int, bytes]]
+    path: str
+    size: int
+    modified_ns: int
+    n_rows: int
+    seconds: float | None = None
+    reason: str | None = None
+    all_rows: int | None = None
 
 
-class PartWriter:
-    """A part in the making; a sink of `embed_into`, by the place of a file in `files`.
+class Part(NamedTuple):
+    """What a part holds: settings that it was made with, its files, and their rows, [rows, dimension]."""
 
-    Args:
-        files: What it shall hold.
-        settings: Text that says what was made.
-    """
+    settings: str
+    entries: list[Entry]
+    values: NDArray[np.float32]
 
-    def __init__(self, files: Sequence[Listed], settings: str) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="kerasrep-part-"))
-        self._path = self._folder / "part.sqlite"
-        self._connection = sqlite3.connect(self._path, isolation_level=None)
-        execute = self._connection.execute
-        execute("PRAGMA journal_mode = OFF")  # it is thrown away when anything breaks
-        execute("PRAGMA synchronous = OFF")
-        execute("BEGIN")
-        for statement in _SCHEMA:
-            execute(statement)
-        execute("INSERT INTO about VALUES (?)", (settings,))
-        self._connection.executemany(
-            "INSERT INTO files (number, path, size, modified) VALUES (?, ?, ?, ?)",
-            ((n, os.fsencode(f.path), f.size, f.modified_ns) for n, f in enumerate(files)),
-        )
 
-    def __enter__(self) -> PartWriter:
-        """Nothing more to do."""
-        return self
+class DamagedPartError(DataError):
+    """A part is not what was written."""
 
-    def __exit__(self, *_: object) -> None:
-        """Remove the temporary folder."""
-        self._connection.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
-    def add(self, key: int, first: int, values: NDArray[np.float32]) -> None:
-        """Keep rows of a file: [rows, dimension], the first of which is that of segment `first`."""
-        blob = np.ascontiguousarray(values, np.float32).tobytes()
-        self._connection.execute("INSERT INTO vectors VALUES (?, ?)", ((key << _SEGMENT_BITS) | first, blob))
-
-    def finish(self, key: int, seconds: float) -> None:
-        """All rows of a file are there."""
-        self._connection.execute("UPDATE files SET seconds = ? WHERE number = ?", (seconds, key))
-
-    def fail(self, key: int, reason: str) -> None:
-        """A file cannot be used; what was kept of it goes."""
-        text = os.fsencode(reason).decode("utf-8", "backslashreplace")
-        self._connection.execute("UPDATE files SET reason = ? WHERE number = ?", (text, key))
-        self._connection.execute("DELETE FROM vectors WHERE id >> ? = ?", (_SEGMENT_BITS, key))
-
-    def publish(self, folder: Path) -> str:
-        """Put the part into the folder of the work.
-
-        Raises:
-            RunError, OSError: Where it cannot be written.
-
-        Returns:
-            Its name there.
-        """
-        self._connection.execute("COMMIT")
-        self._connection.close()
-        name = _digest(self._path) + SUFFIX
-        with atomic_file(folder / name) as temporary:
-            shutil.copyfile(self._path, temporary)
-            handle = os.open(temporary, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-        return name
+def parts_folder(output: Path) -> Path:
+    """Where the work on `output` is kept until it is complete."""
+    return output.with_name(f".{output.name}.parts")
 
 
 def parts_in(folder: Path) -> list[Path]:
-    """Parts that wait to be taken in."""
-    return sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+    """The parts that are there, those of each writer in order."""
+    return sorted(folder.glob(f"[!.]*{PARQUET}"))
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a part is there, and holds what its name says."""
-    try:
-        return path.name == _digest(path) + SUFFIX
-    except OSError:
-        return False
+def writer_of(part: Path) -> str:
+    """Who wrote a part."""
+    return part.name.rpartition("-")[0]
 
 
-def read_part(path: Path, settings: str) -> Iterator[Finished]:
-    """The files of a whole part, in order; nothing where it was made under other settings."""
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as connection:
-        if connection.execute("SELECT settings FROM about").fetchone() != (settings,):
+class PartWriter:
+    """Writes a part every few seconds, and what is left when `publish` is called.
+
+    Args:
+        folder: Where parts go.
+        settings: Text that says what is made.
+        dimension: Values of a row.
+        published: Called with the path of each part.
+    """
+
+    def __init__(
+        self, folder: Path, settings: str, dimension: int, published: Callable[[Path], object]
+    ) -> None:
+        self._folder, self._settings, self._dimension = folder, settings, dimension
+        self._published = published
+        self._name, self._n_parts = secrets.token_hex(8), 0
+        self._all_rows: Counter[Listed] = Counter()  # of files that have not ended
+        self._clear()
+
+    def add(self, file: Listed, values: NDArray[np.float32]) -> None:
+        """Keep the next rows of a file: [rows, dimension]."""
+        self._rows.setdefault(file, []).append(values)
+        self._n_bytes += values.nbytes
+        self._all_rows[file] += len(values)
+        self._publish_at_times()
+
+    def end(self, file: Listed, seconds: float | None, reason: str | None = None) -> None:
+        """All rows of a file are there; or it cannot be used, and what was kept of it does not count."""
+        text = None if reason is None else os.fsencode(reason).decode("utf-8", "backslashreplace")
+        self._rows[file] = self._rows.get(file, []) if text is None else []
+        self._ends[file] = seconds, text, self._all_rows.pop(file, 0)
+        self._publish_at_times()
+
+    def publish(self) -> None:
+        """Write what was kept since the last part.
+
+        Raises:
+            RunError: Where it cannot be written.
+        """
+        if not self._rows:
             return
-        for number, name, size, modified, seconds, reason in connection.execute(
-            "SELECT number, path, size, modified, seconds, reason FROM files ORDER BY number"
-        ):
-            if seconds is None and reason is None:
-                continue
-            rows = connection.execute(
-                "SELECT id & ?, vectors FROM vectors WHERE id >= ? AND id < ? ORDER BY id",
-                ((1 << _SEGMENT_BITS) - 1, number << _SEGMENT_BITS, (number + 1) << _SEGMENT_BITS),
-            )
-            yield Finished(Listed(Path(os.fsdecode(name)), size, modified), seconds, reason, rows)
+        files = [
+            Entry(str(file.path), *file[1:], sum(map(len, rows)), *self._ends.get(file, ()))
+            for file, rows in self._rows.items()
+        ]
+        empty = np.zeros((0, self._dimension), np.float32)
+        values = np.concatenate([empty, *(some for rows in self._rows.values() for some in rows)])
+        rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.reshape(-1)), self._dimension)
+        metadata = described(files=json.dumps(files), kerasrep=self._settings)
+        table = pyarrow.table({"embedding": rows}).replace_schema_metadata(metadata)
+        path = self._folder / f"{self._name}-{self._n_parts:08d}{PARQUET}"
+        with atomic_file(path) as temporary:
+            parquet.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        self._n_parts += 1
+        self._clear()
+        self._published(path)
+
+    def _clear(self) -> None:
+        self._rows: dict[Listed, list[NDArray[np.float32]]] = {}
+        self._ends: dict[Listed, tuple[float | None, str | None, int]] = {}
+        self._n_bytes, self._begun_seconds = 0, time.monotonic()
+
+    def _publish_at_times(self) -> None:
+        if self._n_bytes > PART_BYTES or time.monotonic() - self._begun_seconds > PART_SECONDS:
+            self.publish()
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+def read_part(path: Path) -> Part:
+    """Read a part.
+
+    Raises:
+        DamagedPartError: Where it is not what was written.
+        DataError: Where it cannot be read.
+    """
+    try:
+        table = parquet.ParquetFile(path, page_checksum_verification=True).read()
+        metadata = table.schema.metadata or {}
+        if not is_as_described(metadata):
+            raise ValueError("what it says of its files is damaged")
+        entries = list(map(_entry, json.loads(metadata[b"files"])))
+        rows = table["embedding"].combine_chunks()
+        values = rows.flatten().to_numpy().reshape(-1, rows.type.list_size)
+        if len(values) != sum(entry.n_rows for entry in entries):
+            raise ValueError("it has not the rows that it says")
+        return Part(metadata[b"kerasrep"].decode(), entries, values)
+    except (pyarrow.ArrowException, AttributeError, OSError, KeyError, TypeError, ValueError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number not in (None, errno.EIO):  # such as too many open files
+            reason = f"cannot be read ({os.strerror(number)}); see to it, or begin anew with --restart"
+            raise DataError(f"{path}: {reason}") from error
+        reason = " ".join(str(error).split())[:100]
+        raise DamagedPartError(f"{path}: is damaged ({reason})") from error
+
+
+def _entry(values: list[Any]) -> Entry:
+    for value, types in zip(values, _TYPES, strict=True):
+        if type(value) not in types:
+            raise TypeError("what it says of its files has other types")
+    if values[3] < 0:
+        raise ValueError("it has not the rows that it says")
+    return Entry(*values)

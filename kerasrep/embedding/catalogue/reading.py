@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.embedding.catalogue.layout import About
-from kerasrep.embedding.catalogue.writing import NPZ, PARQUET
+from kerasrep.embedding.catalogue.writing import NPZ, PARQUET, is_as_described
 from kerasrep.errors import DataError
 from kerasrep.storage.run_directory import read_arrays
 
@@ -88,10 +88,12 @@ def _read_parquet(path: Path) -> Table:
         raise DataError(f"{path}: holds no {PARQUET} files; give a table that kerasrep-embed wrote")
     try:
         # Every file by itself: a folder read at once may hide that its files do not belong together.
-        tables = [parquet.ParquetFile(file).read() for file in files]
+        tables = [parquet.ParquetFile(file, page_checksum_verification=True).read() for file in files]
         read = pyarrow.concat_tables(tables)
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(str(error)) from error
+    if not all(is_as_described(table.schema.metadata or {}) for table in tables):
+        raise ValueError("what it says of its columns and of what made them is damaged")
     metadata = read.schema.metadata or {}
     kinds = {(table.schema.metadata or {}).get(b"kerasrep") for table in tables}
     if len(kinds) > 1:
@@ -100,11 +102,14 @@ def _read_parquet(path: Path) -> Table:
     width = embedding.type.list_size if pyarrow.types.is_fixed_size_list(embedding.type) else 0
     if not width or embedding.null_count:
         raise ValueError("column 'embedding' is no list of fixed size without gaps")
+    paths = read["path"].to_pylist()
+    if not all(isinstance(one, str) for one in paths):
+        raise ValueError("column 'path' is no text without gaps")
     values = np.asarray(embedding.flatten().to_numpy(zero_copy_only=False), np.float32)
     about = metadata.get(b"kerasrep")
     return _table(
         path,
-        read["path"].to_pylist(),
+        paths,
         values.reshape(-1, width),
         json.loads(metadata.get(b"columns", b"[]")),
         read["seconds"].to_numpy() if "seconds" in read.column_names else None,

@@ -6,7 +6,8 @@ import csv
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +16,6 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from kerasrep.embedding.catalogue.journal import Stored
 from kerasrep.embedding.catalogue.layout import NONE, About, Layout
 from kerasrep.embedding.files import BadFile
 from kerasrep.storage.run_directory import LOG_NAME, atomic_directory, atomic_file
@@ -47,22 +47,26 @@ class Block:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def __getitem__(self, rows: slice) -> Block:
+        """Some of the rows."""
+        return Block(self.paths[rows], self.seconds[rows], self.start_seconds[rows], self.embeddings[rows])
 
-def blocks_of(stored: Iterable[Stored], layout: Layout, max_rows: int | None = None) -> Iterator[Block]:
-    """Join and cut rows to blocks of equal length, the last one shorter.
+
+def blocks_of(blocks: Iterable[Block], dimension: int, max_rows: int | None = None) -> Iterator[Block]:
+    """Join and cut blocks to such of equal length, the last one shorter.
 
     Args:
-        stored: Rows in order.
-        layout: Of the rows.
+        blocks: In order.
+        dimension: Values of a row.
         max_rows: Rows of a block; by default as many as a row group holds.
     """
-    size = max(1, min(max_rows or 2**62, GROUP_BYTES // (4 * layout.dimension)))
+    size = max(1, min(max_rows or 2**62, GROUP_BYTES // (4 * dimension)))
     held: list[Block] = []
     n_held = 0
-    for rows in stored:
-        block = _block(rows, layout)
-        while len(block):
-            part, block = _split(block, size - n_held)
+    for block in blocks:
+        rest = block
+        while len(rest):
+            part, rest = rest[: size - n_held], rest[size - n_held :]
             held.append(part)
             n_held += len(part)
             if n_held == size:
@@ -77,20 +81,6 @@ def path_text(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _block(rows: Stored, layout: Layout) -> Block:
-    n = len(rows.values)
-    starts = (rows.first + np.arange(n, dtype=np.float64)) * layout.hop_seconds
-    return Block([path_text(rows.path)] * n, np.full(n, rows.seconds), starts, rows.values)
-
-
-def _split(block: Block, n: int) -> tuple[Block, Block]:
-    first, rest = (
-        Block(block.paths[part], block.seconds[part], block.start_seconds[part], block.embeddings[part])
-        for part in (slice(0, n), slice(n, None))
-    )
-    return first, rest
-
-
 def _join(blocks: list[Block]) -> Block:
     return Block(
         [path for block in blocks for path in block.paths],
@@ -100,6 +90,22 @@ def _join(blocks: list[Block]) -> Block:
     )
 
 
+def described(**texts: str) -> dict[bytes, bytes]:
+    """A Parquet file's metadata, with their checksum: those of pages do not cover them."""
+    metadata = {key.encode(): text.encode() for key, text in texts.items()}
+    return metadata | {b"crc32": _checksum(metadata)}
+
+
+def is_as_described(metadata: Mapping[bytes, bytes]) -> bool:
+    """Whether a Parquet file's metadata are what was written; tables from elsewhere have no checksum."""
+    return metadata.get(b"crc32") in (None, _checksum(metadata))
+
+
+def _checksum(metadata: Mapping[bytes, bytes]) -> bytes:
+    text = b"\n".join(metadata.get(key, b"") for key in (b"columns", b"files", b"kerasrep"))
+    return str(zlib.crc32(text)).encode()
+
+
 def write_parquet(path: Path, blocks: Iterable[Block], layout: Layout, about: About) -> None:
     """Write one Parquet file.
 
@@ -107,7 +113,7 @@ def write_parquet(path: Path, blocks: Iterable[Block], layout: Layout, about: Ab
     (double), and `embedding` (list of `dimension` floats, fixed size). One list column, because thousands of
     columns make slow tables: `np.stack(frame["embedding"])` is the matrix in pandas,
     `frame["embedding"].to_numpy()` in polars. The schema's metadata has JSON: `columns`, the names of the
-    dimensions, and `kerasrep`, an `About`.
+    dimensions, and `kerasrep`, an `About`. Pages and metadata have checksums.
     """
     import pyarrow
     from pyarrow import parquet
@@ -115,8 +121,10 @@ def write_parquet(path: Path, blocks: Iterable[Block], layout: Layout, about: Ab
     fields = [("path", pyarrow.string()), ("seconds", pyarrow.float64())]
     fields += [("start_seconds", pyarrow.float64())] if layout.pool == NONE else []
     fields += [("embedding", pyarrow.list_(pyarrow.float32(), layout.dimension))]
-    schema = pyarrow.schema(fields, {"columns": json.dumps(layout.columns), "kerasrep": about.to_json()})
-    with parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=["path"]) as writer:
+    schema = pyarrow.schema(fields, described(columns=json.dumps(layout.columns), kerasrep=about.to_json()))
+    with parquet.ParquetWriter(
+        path, schema, compression="zstd", use_dictionary=["path"], write_page_checksum=True
+    ) as writer:
         for block in blocks:
             values = pyarrow.array(block.embeddings.reshape(-1))
             arrays: dict[str, Any] = {
@@ -164,7 +172,7 @@ class _Rows:
             block = self._rest if self._rest is not None else next(self._blocks, None)
             if block is None:
                 return
-            part, rest = _split(block, n)
+            part, rest = block[:n], block[n:]
             self._rest = rest if len(rest) else None
             n -= len(part)
             yield part

@@ -114,7 +114,7 @@ class RunMaker:
             code = self._process.wait()
         if code:
             return Answer(Ended(code, failure_of(folder, code)))
-        return Answer(Ended(0), written=folder.scores)
+        return Answer(Ended(0), written=(folder.scores,))
 
     def stop(self, number: int) -> None:
         """Send the process a signal."""

@@ -16,12 +16,12 @@ class Answer:
 
     Attributes:
         value: Whatever the task is for.
-        written: A file that the worker has written, which this process waits for.
+        written: Files that the worker has written, which this process waits for.
         missing: Files that the worker does not see. One that is here is an error of the cluster.
     """
 
     value: Any = None
-    written: Path | None = None
+    written: tuple[Path, ...] = ()
     missing: tuple[Path, ...] = ()
 
 

@@ -286,8 +286,8 @@ class RayPool(Generic[Task]):
             member.ready = True
             return
         check_missing(member.node.address, value.missing)
-        if value.written is not None:
-            await_file(value.written, member.node.address)
+        for path in value.written:
+            await_file(path, member.node.address)
         yield member.tasks.pop(reference), value
 
     def _lose(self, member: _Member[Task]) -> Iterator[tuple[_Given[Task], Lost]]:

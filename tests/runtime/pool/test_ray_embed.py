@@ -1,6 +1,5 @@
 """A catalogue on a real Ray cluster of three nodes, one of which is killed."""
 
-import contextlib
 import os
 import re
 import signal
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from kerasrep.embedding.catalogue.journal import journal_folder
+from kerasrep.embedding.catalogue.parts import parts_folder, parts_in
 from kerasrep.embedding.catalogue.reading import read_embeddings
 
 ray = pytest.importorskip("ray")
@@ -45,16 +44,9 @@ def end(process, timeout=300):
     return code, out, "".join(lines)
 
 
-def wait_for_parts(output, process, n_files):
-    """Until so many files are done, as a reader of the journal sees it from outside: by its size."""
-    journal = journal_folder(output) / "journal.sqlite"
-
-    def look():
-        with contextlib.suppress(OSError):
-            return journal.stat().st_size > n_files * 2048
-        return False
-
-    wait_for(look, process)
+def wait_for_parts(output, process, n_parts):
+    """Until so many parts are there; with few files each has some 16."""
+    wait_for(lambda: len(parts_in(parts_folder(output))) >= n_parts, process)
 
 
 def same_tables(found_path, expected_path):
@@ -80,13 +72,13 @@ def test_a_node_is_killed_and_the_table_is_that_of_one_process(tones_folder, alo
     output = tones_folder / "killed.parquet"
     with cluster_of(3) as nodes:
         process = start(tones_folder, output, "--model", small_export, "--ray", nodes.address)
-        wait_for_parts(output, process, 100)
+        wait_for_parts(output, process, 6)
         assert nodes.kill(1) >= 2
         code, out, err = end(process)
     assert (code, err.count("\n")) == (1, 1), err
     assert "240 files" in out and "1 skipped" in out
     same_tables(output, alone)
-    assert not journal_folder(output).exists()
+    assert not parts_folder(output).exists()
 
 
 @pytest.mark.slow
@@ -95,12 +87,12 @@ def test_stopped_or_killed_commands_go_on_with_or_without_ray(tones_folder, alon
     with cluster_of(2) as nodes:
         options = ("--model", small_export, "--ray", nodes.address)
         process = start(tones_folder, output, *options)
-        wait_for_parts(output, process, 50)
+        wait_for_parts(output, process, 3)
         process.send_signal(signal.SIGINT)
         code, _, err = end(process, timeout=60)
         assert code == 130 and "the same command goes on" in err
         process = start(tones_folder, output, *options)
-        wait_for_parts(output, process, 120)
+        wait_for_parts(output, process, 8)
         process.kill()
         process.communicate()
     code, out, _ = end(start(tones_folder, output, "--model", small_export))
@@ -113,14 +105,14 @@ def test_a_cluster_that_dies_ends_the_command_with_one_line(tones_folder, small_
     output = tones_folder / "dead.parquet"
     with cluster_of(2) as nodes:
         process = start(tones_folder, output, "--model", small_export, "--ray", nodes.address)
-        wait_for_parts(output, process, 50)
+        wait_for_parts(output, process, 3)
         nodes.kill_head()
         nodes.kill(0)
         nodes.kill(1)
         code, _, err = end(process, timeout=120)
     assert code == 1
     assert err.startswith("kerasrep-embed: error: --ray: ") and err.count("\n") == 1
-    assert journal_folder(output).is_dir()
+    assert parts_folder(output).is_dir()
 
 
 @pytest.mark.slow

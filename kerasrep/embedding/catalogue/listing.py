@@ -1,0 +1,198 @@
+"""The files of a catalogue in order, and what is done of each, as its parts say."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kerasrep.embedding.catalogue.layout import About
+from kerasrep.embedding.catalogue.parts import (
+    DamagedPartError,
+    Listed,
+    parts_in,
+    read_part,
+    writer_of,
+)
+from kerasrep.embedding.catalogue.writing import Block, path_text
+from kerasrep.embedding.files import BadFile
+from kerasrep.errors import DataError, RecipeError
+from kerasrep.runtime import console
+from kerasrep.runtime.run_log import event
+
+#: Parts in memory while the table is written: files that were decoded side by side lie in the same ones.
+_OPEN_PARTS = 4
+#: Name of a part, and which of its rows: from, to.
+_Rows = tuple[str, int, int]
+
+
+@dataclass(slots=True)
+class _File:
+    """Size and time of change as listed; seconds and rows of one that is done, or why it cannot be used."""
+
+    size: int
+    modified_ns: int
+    seconds: float | None = None
+    rows: tuple[_Rows, ...] = ()
+    reason: str | None = None
+
+    @property
+    def waits(self) -> bool:
+        return self.seconds is None and self.reason is None
+
+
+class Listing:
+    """The files of a catalogue, some 0.6 KB of memory each, and what is done of them.
+
+    Args:
+        found: Files and what cannot be used; a file that comes twice counts once.
+        folder: Of the parts.
+        about: What shall be made.
+    """
+
+    def __init__(self, found: Iterable[Path | BadFile], folder: Path, about: About) -> None:
+        self.folder, self._about = folder, about
+        self._files: dict[str, _File] = {}
+        self._begun: dict[tuple[str, str], tuple[_Rows, ...]] = {}  # writer and path -> rows so far
+        for one in found:
+            path = one.path if isinstance(one, BadFile) else one
+            if str(path) not in self._files:
+                self._files[str(path)] = file = _look_at(path)
+                file.reason = one.reason if isinstance(one, BadFile) else None
+
+    @property
+    def n_waiting(self) -> int:
+        """Files that are not done."""
+        return sum(file.waits for file in self._files.values())
+
+    def waiting(self) -> Iterator[Listed]:
+        """The files that are not done when their turn comes, in order."""
+        for path, file in self._files.items():
+            if file.waits:
+                yield Listed(Path(path), file.size, file.modified_ns)
+
+    def done(self) -> list[Path]:
+        """The files that are done, in order."""
+        return [Path(path) for path, file in self._files.items() if file.seconds is not None]
+
+    def bad(self) -> list[BadFile]:
+        """What cannot be used, in order."""
+        return [
+            BadFile(Path(path), file.reason) for path, file in self._files.items() if file.reason is not None
+        ]
+
+    def fail(self, file: Listed, reason: str) -> None:
+        """A file cannot be used."""
+        self._files[str(file.path)].reason = reason
+
+    def take_leftovers(self, restart: bool = False) -> None:
+        """Take in the parts that an earlier call has finished; with `restart` remove them.
+
+        Files that have changed since, or could not be used, wait again: what was wrong may be repaired.
+
+        Raises:
+            RecipeError: Where they were made with other settings.
+        """
+        for path in parts_in(self.folder):
+            if restart:
+                path.unlink()
+            else:
+                self.take(path, bad_ones=False)
+
+    def take(self, path: Path, bad_ones: bool = True) -> list[float | None]:
+        """Take in a part; those of one writer in their order. A damaged one is told and removed.
+
+        Args:
+            path: The part.
+            bad_ones: Take in what could not be used as well.
+
+        Returns:
+            Seconds of audio of each file that waited and does not any more; None for one that cannot be used.
+
+        Raises:
+            RecipeError: Where it was made with other settings.
+        """
+        try:
+            settings, entries, _ = read_part(path)
+        except DamagedPartError as error:
+            console.say(f"{error}; its files are done again")
+            event("damaged", logging.WARNING, path=path, reason=str(error))
+            path.unlink(missing_ok=True)
+            return []
+        self._check(settings)
+        taken: list[float | None] = []
+        first = 0
+        for entry in entries:
+            key = writer_of(path), entry.path
+            rows = self._begun.pop(key, ())
+            if entry.n_rows:
+                rows += ((path.name, first, first + entry.n_rows),)
+                first += entry.n_rows
+            if entry.all_rows is None:
+                self._begun[key] = rows
+                continue
+            file = self._files.get(entry.path)
+            if file != _File(entry.size, entry.modified_ns):  # it waits, and is as it was
+                continue
+            if entry.seconds is not None and _count(rows) == entry.all_rows:
+                file.seconds, file.rows = entry.seconds, rows
+                taken.append(entry.seconds)
+            elif entry.reason is not None and bad_ones:
+                file.reason = entry.reason
+                taken.append(None)
+        return taken
+
+    def n_rows(self) -> int:
+        """Rows of all files that are done."""
+        return sum(_count(file.rows) for file in self._files.values())
+
+    def rows(self, hop_seconds: float) -> Iterator[Block]:
+        """All rows, in the order of the files.
+
+        Args:
+            hop_seconds: From a row of a file to the next one.
+
+        Raises:
+            DataError: Where a part was damaged meanwhile.
+        """
+        read = functools.lru_cache(_OPEN_PARTS)(read_part)
+        for path, file in self._files.items():
+            text, first = path_text(Path(path)), 0
+            for name, start, stop in file.rows:
+                n = stop - start
+                starts = (first + np.arange(n, dtype=np.float64)) * hop_seconds
+                values = read(self.folder / name).values[start:stop]
+                yield Block([text] * n, np.full(n, file.seconds), starts, values)
+                first += n
+
+    def _check(self, settings: str) -> None:
+        """Refuse a part of other settings."""
+        if settings == self._about.to_json():
+            return
+        try:
+            before, now = About.from_json(settings).settings(), self._about.settings()
+        except DataError as error:
+            raise DataError(f"{self.folder}: {error}, with --restart") from error
+        other = [key for key in now if before[key] != now[key]]
+        if other:
+            raise RecipeError(
+                f"{self.folder}: holds work that was begun with another {other[0]} ({before[other[0]]}, now "
+                f"{now[other[0]]}); give the same settings, another -o, or --restart to begin anew"
+            )
+
+
+def _look_at(path: Path) -> _File:
+    """A file that waits; where it has no size and time of change, decoding says what is wrong."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return _File(-1, 0)
+    return _File(status.st_size, status.st_mtime_ns)
+
+
+def _count(rows: tuple[_Rows, ...]) -> int:
+    return sum(stop - start for _, start, stop in rows)
