@@ -174,7 +174,7 @@ def read_keras_file(path: Path) -> keras.Model:
         ExportError: Where it cannot be loaded.
     """
     # First, because it chooses Keras's backend; and their layers must be registered before a file names them.
-    from kerasrep.model import blocks, frontend  # noqa: F401, I001
+    from kerasrep.model import blocks, frontend, layers  # noqa: F401, I001
     import keras
 
     try:
