@@ -20,7 +20,8 @@ from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE, ShardIndex, save_index
 from kerasrep.model.folding import fold_batch_norm
 from kerasrep.model.strategies import Scaler, network_of
 from kerasrep.recipe.schema import Recipe
-from kerasrep.sources.targets import SourceTargets, TargetSet, save_targets
+from kerasrep.sources.target_files import save_targets
+from kerasrep.sources.targets import SourceTargets, TargetSet
 from kerasrep.storage.run_directory import PreparedDirectory
 from kerasrep.training.devices import Execution, choose_execution
 from kerasrep.training.inputs import TrainingData, steps_per_epoch
@@ -52,6 +53,9 @@ def recipe_of(options: Mapping[str, Any]) -> Recipe:
         "batches": {"size": devices * int(options["batch"])},
         "training": training,
         "distribution": {"devices": devices},
+        "model": {"trunk": options.get("trunk", "published")},
+        "augment": options.get("augment", {}),
+        "targets": {"kinds": {"self": options.get("self", "same")}},
     }
     return Recipe.model_validate(values)
 

@@ -5,6 +5,7 @@
     python benchmarks/training.py frontend        # the front end beside Kapre's own chain
     python benchmarks/training.py shards          # end to end from shards, beside a constant batch
     python benchmarks/training.py settings        # settings of the training step beside the defaults
+    python benchmarks/training.py augment         # augmentation and contrast beside neither
     python benchmarks/training.py growth          # cost against sources and branches
     python benchmarks/training.py memory          # peak memory against tracks, to a million
     python benchmarks/training.py replicas        # two GPUs beside one
@@ -189,6 +190,32 @@ def settings(arguments: argparse.Namespace) -> None:
         ratios(ran, [(one.name, "defaults") for one in ran[1:]], measure="settings", batch=batch)
 
 
+#: What the recipe of the shipped trunk does to its crops.
+AUGMENT = {"gain_db": [-15, 6], "mix": 0.25, "swap": 0.5, "mono": 0.2, "equaliser": 0.5}
+EVERYTHING = {**AUGMENT, "noise": 0.5, "band_limit": 0.5, "masks": 2}
+
+
+def augment(arguments: argparse.Namespace) -> None:
+    """Augmentation and contrast beside neither, in segments through the trunk a second."""
+    for batch in arguments.batch:
+        made = []
+        for trunk in ("published", "residual"):
+            common = {"kind": "step", "batch": batch, "trunk": trunk, "schedule": "joint"}
+            common |= {"sources": ("self", "tag"), "strategy": "ms-sr@fc"}
+            for name, options in (
+                ("neither", {}),
+                ("contrast", {"self": "contrast"}),
+                ("augmented", {"augment": AUGMENT}),
+                ("everything", {"augment": EVERYTHING, "self": "contrast"}),
+            ):
+                made.append(Contestant(f"{trunk}, {name}", {**common, **options}, {}, batch))
+        ran = _compete(arguments, made, measure="augment", batch=batch)
+        pairs = [
+            (one.name, f"{one.name.split(',')[0]}, neither") for one in made if "neither" not in one.name
+        ]
+        ratios(ran, pairs, measure="augment", batch=batch)
+
+
 def growth(arguments: argparse.Namespace) -> None:
     """Cost of a step against sources and what they share, in both schedules."""
     batch = arguments.batch[0]
@@ -262,7 +289,9 @@ def main() -> None:
     if "--worker" in sys.argv:
         worker(json.loads(sys.argv[sys.argv.index("--worker") + 1]))
         return
-    measures = {f.__name__: f for f in (step, embed, frontend, shards, settings, growth, memory, replicas)}
+    measures = {
+        f.__name__: f for f in (step, embed, frontend, shards, settings, augment, growth, memory, replicas)
+    }
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PROBE",
         nargs="+",
         action="extend",
-        help="only these (see README); 'chance' is always added",
+        help="only these, such as linear_svm; 'chance' is always added",
     )
     parser.add_argument(
         "--folds", metavar="N", type=_integer(2, 1000), default=5, help="folds or repeats (default: 5)"

@@ -20,6 +20,7 @@ class Track:
         title: For people.
         artist: For people.
         label: One short word for colouring plots, such as a dance type; may be empty.
+        pool: Kind of track, where the recipe gives each kind a share of the training.
     """
 
     track_id: str
@@ -28,6 +29,7 @@ class Track:
     title: str = ""
     artist: str = ""
     label: str = ""
+    pool: str = ""
 
 
 @dataclass(frozen=True)

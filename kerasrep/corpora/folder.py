@@ -9,25 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from array import array
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy import sparse
-
-from kerasrep import constants
 from kerasrep.corpora.base import Corpus, Track
+from kerasrep.corpora.folder_labels import read_labels
+from kerasrep.corpora.track_keys import Keys, Tally
 from kerasrep.errors import DataError
-from kerasrep.recipe.base import SourceName
-from kerasrep.recipe.corpora import FolderCorpus, LabelTable
+from kerasrep.recipe.base import in_order
+from kerasrep.recipe.corpora import FolderCorpus
 from kerasrep.recipe.schema import fingerprint
-from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
 from kerasrep.sources.readers.table import read_table
-from kerasrep.storage.tables import parse_number
 
 FORMAT_VERSION = 2
 #: What libsndfile may read; others in the folder are not taken for audio.
@@ -46,7 +39,7 @@ def open_folder(settings: FolderCorpus) -> Corpus:
     """
     root = Path(settings.root).expanduser()
     paths, skipped = _find_audio(root)
-    keys = _Keys.of(list(paths))
+    keys = Keys.of(list(paths), root)
     notices: list[str] = []
     groups = _read_groups(settings, root, keys, notices)
     splits = split_groups(
@@ -55,10 +48,12 @@ def open_folder(settings: FolderCorpus) -> Corpus:
         settings.evaluation_fraction,
         root,
     )
-    labels: dict[str, RawLabels] = {}
-    for source in constants.SOURCES:
-        if source in settings.tables:
-            labels[source] = _read_labels(source, root, _table(settings, source), keys, notices)
+    pools = _read_pools(settings, root, keys, splits, notices)
+    training = frozenset(track for track, split in splits.items() if split == "train")
+    labels = {
+        source: read_labels(source, root, settings.table(source), keys, training, notices)
+        for source in in_order(settings.tables)
+    }
     tracks = [
         Track(
             track_id=track,
@@ -66,6 +61,7 @@ def open_folder(settings: FolderCorpus) -> Corpus:
             split=splits[track],
             title=path.stem,
             label=groups.get(track, ""),
+            pool=pools.get(track, ""),
         )
         for track, path in paths.items()
     ]
@@ -136,146 +132,57 @@ def _find_audio(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
     return dict(sorted(found.items())), skipped
 
 
-@dataclass(frozen=True)
-class _Keys:
-    """The names under which tables may speak of tracks.
-
-    Attributes:
-        tracks: All track ids, in order.
-        rows: Track id, or stem where only one track has it -> position in `tracks`.
-        ambiguous: Stems of several tracks.
-    """
-
-    tracks: Sequence[str]
-    rows: Mapping[str, int]
-    ambiguous: frozenset[str]
-
-    @classmethod
-    def of(cls, tracks: Sequence[str]) -> _Keys:
-        stems = Counter(Path(track).stem for track in tracks)
-        rows = {Path(track).stem: row for row, track in enumerate(tracks)}
-        ambiguous = frozenset(stem for stem, count in stems.items() if count > 1)
-        for stem in ambiguous:
-            del rows[stem]
-        rows.update({track: row for row, track in enumerate(tracks)})
-        return cls(tracks, rows, ambiguous - rows.keys())
-
-
-@dataclass
-class _Tally:
-    """What became of the rows of one table."""
-
-    path: Path
-    used: int = 0
-    odd: Counter[str] = field(default_factory=Counter)
-
-    def row_of(self, key: str, place: str, keys: _Keys, column: str = "track") -> int | None:
-        """Position of the track that `key` names; otherwise None, counted."""
-        if not key:
-            raise DataError(f"{place}: column '{column}' is empty")
-        row = keys.rows.get(key, keys.rows.get(key.replace("\\", "/").removeprefix("./")))
-        if row is None:
-            self.odd["name a stem of several tracks" if key in keys.ambiguous else "name no track"] += 1
-        else:
-            self.used += 1
-        return row
-
-    def close(self, keys: _Keys, notices: list[str]) -> None:
-        """Add a notice where rows were odd.
-
-        Raises:
-            DataError: Where no row was used.
-        """
-        if not self.used:
-            raise DataError(
-                f"{self.path}: no row names a track of the folder; expected paths such as {keys.tracks[0]!r}"
-            )
-        if self.odd:
-            parts = ", ".join(f"{count} {what}" for what, count in sorted(self.odd.items()))
-            notices.append(f"{self.path}: of {self.used + self._unused} rows {parts}")
-
-    @property
-    def _unused(self) -> int:
-        return sum(count for what, count in self.odd.items() if what.startswith("name "))
-
-
-def _read_groups(settings: FolderCorpus, root: Path, keys: _Keys, notices: list[str]) -> dict[str, str]:
+def _read_groups(settings: FolderCorpus, root: Path, keys: Keys, notices: list[str]) -> dict[str, str]:
     """Track id -> group, for the tracks that have one."""
     if settings.groups is None:
         return {}
-    path = root / settings.groups
-    groups: dict[str, str] = {}
-    tally = _Tally(path)
-    for place, (key, group) in read_table(path, ("track", "group")):
-        row = tally.row_of(key, place, keys)
+    return _read_words(root / settings.groups, "track", "group", keys, notices)
+
+
+def _read_words(path: Path, column: str, word: str, keys: Keys, notices: list[str]) -> dict[str, str]:
+    """Track id -> the one word that a table says of it."""
+    words: dict[str, str] = {}
+    tally = Tally(path)
+    for place, (key, text) in read_table(path, (column, word)):
+        row = tally.row_of(key, place, keys, column)
         if row is None:
             continue
         track = keys.tracks[row]
-        if not group:
-            raise DataError(f"{place}: column 'group' is empty")
-        if groups.setdefault(track, group) != group:
+        if not text:
+            raise DataError(f"{place}: column '{word}' is empty")
+        if words.setdefault(track, text) != text:
             raise DataError(
-                f"{place}: '{track}' is in group '{groups[track]}' already; a track has one group"
+                f"{place}: '{track}' is in {word} '{words[track]}' already; a track has one {word}"
             )
     tally.close(keys, notices)
-    return groups
+    return words
 
 
-def _table(settings: FolderCorpus, source: SourceName) -> LabelTable:
-    """Path and columns of the table of `source`."""
-    table = settings.tables[source]
-    return table if isinstance(table, LabelTable) else LabelTable(path=table)
+def _read_pools(
+    settings: FolderCorpus, root: Path, keys: Keys, splits: Mapping[str, str], notices: list[str]
+) -> dict[str, str]:
+    """Track id -> pool.
 
-
-def _read_labels(source: str, root: Path, table: LabelTable, keys: _Keys, notices: list[str]) -> RawLabels:
-    path = root / table.path
-    if source == "self":
-        raise DataError(f"{path}: source 'self' needs no table; remove corpus.tables.self")
-    read = _read_values if source in constants.VALUE_SOURCES else _read_counts
-    return read(path, table, keys, notices)
-
-
-def _read_values(path: Path, table: LabelTable, keys: _Keys, notices: list[str]) -> ValueLabels:
-    values: dict[int, float] = {}
-    tally = _Tally(path)
-    for place, (key, value) in read_table(path, (table.track, table.value)):
-        number = parse_number(value, place, table.value)
-        row = tally.row_of(key, place, keys, table.track)
-        if row is None:
-            continue
-        if row in values:
-            tally.odd["repeat a track (the first one counts)"] += 1
-        values.setdefault(row, number)
-    tally.close(keys, notices)
-    rows = sorted(values)
-    return ValueLabels([keys.tracks[row] for row in rows], np.array([values[row] for row in rows]))
-
-
-def _read_counts(path: Path, table: LabelTable, keys: _Keys, notices: list[str]) -> CountLabels:
-    terms: dict[str, int] = {}
-    rows, columns, weights = array("q"), array("q"), array("d")
-    tally = _Tally(path)
-    required = (table.track, table.item, *((table.weight,) if table.weight else ()))
-    for place, (key, item, weight) in read_table(path, required, () if table.weight else ("weight",)):
-        if not item:
-            raise DataError(f"{place}: column '{table.item}' is empty")
-        number = parse_number(weight, place, table.weight or "weight", minimum=0) if weight else 1.0
-        row = tally.row_of(key, place, keys, table.track)
-        if row is None:
-            continue
-        rows.append(row)
-        columns.append(terms.setdefault(item, len(terms)))
-        weights.append(number)
-    tally.close(keys, notices)
-    documents, positions = np.unique(np.array(rows, dtype=np.int64), return_inverse=True)
-    counts = sparse.csr_matrix(
-        (np.array(weights), (positions, np.array(columns, dtype=np.int64))),
-        shape=(len(documents), len(terms)),
-    )
-    if counts.nnz < len(rows):
-        notices.append(f"{path}: {len(rows) - counts.nnz} rows repeat a track and item (weights are added)")
-    tracks = [keys.tracks[row] for row in documents]
-    return CountLabels(counts, list(terms), tracks, np.arange(len(documents), dtype=np.int64))
+    Raises:
+        DataError: Where a training track is in no pool of the recipe, or a pool has none.
+    """
+    if settings.pools is None:
+        return {}
+    path, shares = root / settings.pools.path, settings.pools.shares
+    pools = _read_words(path, settings.pools.track, settings.pools.column, keys, notices)
+    training = [track for track, split in splits.items() if split == "train"]
+    for track in training:
+        if pools.get(track) not in shares:
+            found = f"in pool '{pools[track]}'" if track in pools else "in no pool"
+            raise DataError(
+                f"{path}: '{track}' is {found}, corpus.pools.shares has {', '.join(shares)}; correct either"
+            )
+    empty = sorted(set(shares) - {pools[track] for track in training})
+    if empty:
+        raise DataError(
+            f"{path}: no training track is in pool '{empty[0]}'; remove it from corpus.pools.shares"
+        )
+    return pools
 
 
 def _audio_fingerprint(root: Path, tracks: Sequence[Track]) -> str:
@@ -291,13 +198,15 @@ def _audio_fingerprint(root: Path, tracks: Sequence[Track]) -> str:
     return fingerprint([FORMAT_VERSION, str(root.resolve()), audio])
 
 
-def _table_states(settings: FolderCorpus, root: Path) -> tuple[dict[str, Any], str | None]:
+def _table_states(settings: FolderCorpus, root: Path) -> list[Any]:
     """Change with a table's bytes and the names of its columns."""
     tables = {}
     for source in sorted(settings.tables):
-        table = _table(settings, source)
+        table = settings.table(source)
         tables[str(source)] = [_sha256(root / table.path), table.model_dump(exclude={"path"})]
-    return tables, _sha256(root / settings.groups) if settings.groups else None
+    states = [tables, _sha256(root / settings.groups) if settings.groups else None]
+    pools = settings.pools  # whose shares change nothing that is prepared
+    return [*states, [_sha256(root / pools.path), pools.track, pools.column]] if pools else states
 
 
 def _sha256(path: Path) -> str:

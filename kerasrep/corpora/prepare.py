@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kerasrep import constants
+import numpy as np
+
 from kerasrep.corpora import open_corpus
 from kerasrep.corpora.base import Corpus
 from kerasrep.corpora.mending import Join, mend
@@ -40,13 +41,15 @@ from kerasrep.data.shard_decoding import AudioItem
 from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
 from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_shards
 from kerasrep.errors import DataError
+from kerasrep.recipe.base import in_order
 from kerasrep.recipe.schema import Recipe, fingerprint
 from kerasrep.report.topics import write_topics
 from kerasrep.runtime.cluster.connection import Cluster, connect
 from kerasrep.runtime.run_log import event, run_log
-from kerasrep.sources.targets import build_targets, save_targets
+from kerasrep.sources.target_files import save_targets
+from kerasrep.sources.targets import build_targets
 from kerasrep.storage.folder_lock import in_turn
-from kerasrep.storage.run_directory import PreparedDirectory, home, write_json, write_text
+from kerasrep.storage.run_directory import PreparedDirectory, home, write_arrays, write_json, write_text
 
 FORMAT_VERSION = 4
 
@@ -140,7 +143,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     """What the prepared files depend on, beside the corpus."""
     return {
         **_decoding(recipe),
-        "targets": recipe.targets.model_dump(mode="json"),
+        "targets": recipe.targets.model_dump(mode="json", exclude={"kinds"}),
         "seed": recipe.seed,
     }
 
@@ -185,6 +188,7 @@ def _build(
     event("decoded", **_decoded(shards))
     _write_skipped(directory, corpus, shards)
     _write_tracks(directory, corpus, shards)
+    _write_pools(directory, corpus, shards)
     train_ids = shards.index.track_ids[shards.index.rows("train")].tolist()
     labels = LabelsInUse(corpus.labels, shards.index.track_ids.tolist())
     targets = targets_by_source(
@@ -206,7 +210,7 @@ def _build(
     }
     write_text(directory.report, "\n".join(report_lines(manifest)) + "\n")
     write_json(directory.manifest, manifest)
-    remove_target_parts(directory, constants.SOURCES)
+    remove_target_parts(directory, corpus.labels)
 
 
 def _about_corpus(corpus: Corpus) -> dict[str, Any]:
@@ -320,11 +324,17 @@ def _write_tracks(directory: PreparedDirectory, corpus: Corpus, shards: WrittenS
     write_text(directory.tracks, "\n".join(lines) + "\n")
 
 
+def _write_pools(directory: PreparedDirectory, corpus: Corpus, shards: WrittenShards) -> None:
+    pools = {track.track_id: track.pool for track in corpus.tracks}
+    if any(pools.values()):
+        write_arrays(directory.pools, {"pool": np.array([pools[t] for t in shards.index.track_ids.tolist()])})
+
+
 def _check_labels(recipe: Recipe, corpus: Corpus) -> None:
     """Refuse a source without any label before hours of decoding."""
     for source in recipe.sources:
         if source != "self" and source not in corpus.labels:
-            available = ", ".join(s for s in constants.SOURCES if s == "self" or s in corpus.labels)
+            available = ", ".join(in_order(["self", *corpus.labels]))
             sought = f"; {corpus.missing[source]}" if source in corpus.missing else ""
             raise DataError(_no_labels(corpus.name, source, available) + sought)
 

@@ -11,6 +11,7 @@ from kerasrep import constants
 from kerasrep.data.shard_decoding import MAX_TRACK_SECONDS
 from kerasrep.data.shards import ShardIndex
 from kerasrep.errors import DataError
+from kerasrep.recipe.base import in_order
 from kerasrep.sources.labels import RawLabels
 from kerasrep.sources.targets import TargetSet, restrict_labels
 from kerasrep.storage.run_directory import PreparedDirectory, read_json
@@ -53,16 +54,14 @@ def source_numbers(
     """Source -> target size, labelled tracks of the corpus, and of each split; `self` labels every track."""
     of_split = {split: index.track_ids[index.rows(split)] for split in ("train", "validation")}
     numbers = {}
-    for source in constants.SOURCES:
+    for source in in_order(["self", *targets.sources]):
         if source == "self":
             requested = size = constants.SELF_CLASSES
             labelled = index.track_ids
-        elif source in targets.sources:
+        else:
             size = targets.sources[source].target.shape[1]
             requested = targets.report[source]["requested_size"]
             labelled = targets.sources[source].track_ids
-        else:
-            continue
         counts = {split: int(np.isin(ids, labelled).sum()) for split, ids in of_split.items()}
         numbers[source] = {
             "size": size,
@@ -119,10 +118,12 @@ def _overlap_lines(both: Mapping[str, Mapping[str, int]]) -> list[str]:
     if len(both) < 2:
         return []
     names = list(both)
-    lines = ["tracks labelled by both:", "    " + " " * 8 + "".join(f"{name:>9}" for name in names)]
+    width = max(8, *map(len, names))
+    head = "".join(f" {name:>{width}}" for name in names)
+    lines = ["tracks labelled by both:", f"    {'':{width}}{head}"]
     for row, source in enumerate(names):
-        counts = "".join(f"{both[source][other]:9}" for other in names[: row + 1])
-        lines.append(f"    {source:8}{counts}")
+        counts = "".join(f" {both[source][other]:{width}}" for other in names[: row + 1])
+        lines.append(f"    {source:{width}}{counts}")
     return lines
 
 

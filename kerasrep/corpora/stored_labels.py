@@ -127,6 +127,8 @@ def _packed(labels: RawLabels) -> dict[str, NDArray[Any]]:
     arrays = _text_arrays("track_ids", labels.track_ids)
     if isinstance(labels, ValueLabels):
         return arrays | {"values": labels.values}
+    if not isinstance(labels, CountLabels):
+        raise TypeError(f"{type(labels).__name__} are kept in tables of one's own")
     counts = labels.counts
     return (
         arrays

@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from kerasrep import constants
 from kerasrep.corpora.report import LabelsInUse
+from kerasrep.recipe.base import in_order
 from kerasrep.sources.labels import RawLabels
-from kerasrep.sources.targets import SourceTargets, TargetSet, load_targets, save_targets
+from kerasrep.sources.target_files import load_targets, save_targets
+from kerasrep.sources.targets import SourceTargets, TargetSet
 from kerasrep.storage.run_directory import PreparedDirectory, read_json, write_json
 
 
@@ -30,9 +31,7 @@ def targets_by_source(
     """
     sources: dict[str, SourceTargets] = {}
     report: dict[str, Mapping[str, Any]] = {}
-    for source in constants.SOURCES:
-        if source not in labels:
-            continue
+    for source in in_order(labels):
         arrays, about = _paths(directory, source)
         if not about.exists():
             made = build({source: labels[source]})

@@ -21,6 +21,7 @@ from kerasrep.data.crops import Buffers, OpenFiles, read_crops
 from kerasrep.data.schedule import Examples, Plan, Schedule, self_examples
 from kerasrep.data.shards import FULL_SCALE, ShardIndex
 from kerasrep.errors import DataError
+from kerasrep.sources.targets import SourceTargets
 from kerasrep.storage.mapped_arrays import release
 
 MAX_THREADS = 8
@@ -65,17 +66,19 @@ class SplitExamples:
 
 def split_examples(
     index: ShardIndex,
-    targets: Mapping[str, tuple[NDArray[np.str_], NDArray[np.float32]]],
+    targets: Mapping[str, SourceTargets],
     split: str,
     sources: tuple[str, ...],
+    segment_samples: int = constants.SEGMENT_SAMPLES,
 ) -> SplitExamples:
     """Join the index with the targets.
 
     Args:
         index: Where the tracks lie.
-        targets: Source -> (track ids, float32 [n, size]).
+        targets: Source -> targets.
         split: `train` or `validation`.
         sources: Those the recipe names.
+        segment_samples: Length of a crop.
 
     Raises:
         DataError: Where a source has no track in the split, or the split fewer than two tracks.
@@ -93,16 +96,19 @@ def split_examples(
         if source not in targets:
             known = ", ".join(["self", *targets])
             raise DataError(f"sources: the corpus has no labels for '{source}'; it has {known}")
-        ids, target = targets[source]
+        ids, target, kind = targets[source].track_ids, targets[source].target, targets[source].kind
         found = order[np.minimum(np.searchsorted(own_ids, ids, sorter=order), len(order) - 1)]
         places = np.flatnonzero(own_ids[found] == ids).astype(np.int32)
         if not len(places):
             raise DataError(f"sources: no track of the {split} split has '{source}': remove it or add labels")
-        if target.shape[1] < 2:
+        if target.shape[1] < 2 and kind in ("topics", "mixture", "classes"):
             raise DataError(
                 f"sources: all labels of '{source}' are alike, there is nothing to learn; remove the source"
             )
-        by_source[source] = Examples(rows[found[places]], target, places)
+        stretches = targets[source].stretches
+        by_source[source] = Examples(
+            rows[found[places]], target, places, kind, stretches, segment_samples, index.sample_rate_hz
+        )
         release(ids)
     return SplitExamples(rows, by_source)
 

@@ -20,7 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep import constants
+from kerasrep.data.pools import PoolSequence, TrackPools
+from kerasrep.recipe.base import TargetKind
 from kerasrep.recipe.schema import Recipe
+from kerasrep.sources.stretches import Stretches
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float32]
@@ -35,22 +38,54 @@ class Examples:
 
     Attributes:
         rows: int64 [n], rows of the shard index.
-        target: float32 [tracks, size], which may lie in a file; for `self` empty.
-        places: int32 [n], rows of `target`; all of them in order by default.
+        target: float32 [tracks, size], which may lie in a file; empty for `self`, and where there are
+            `stretches`.
+        places: int32 [n], rows of `target` or tracks of `stretches`; all of them in order by default.
+        kind: What the targets are.
+        stretches: Classes, labels, numbers or vectors of the tracks.
+        segment_samples: Length of a crop.
+        sample_rate_hz: Of the crops.
     """
 
     rows: Int
     target: Float
     places: NDArray[np.int32] | None = None
+    kind: TargetKind = "topics"
+    stretches: Stretches | None = None
+    segment_samples: int = constants.SEGMENT_SAMPLES
+    sample_rate_hz: int = constants.SAMPLE_RATE_HZ
 
-    def targets(self, members: Int) -> Float:
-        """Targets of some examples, float32 [members, size].
+    def targets(self, members: Int, starts: Int | None = None) -> tuple[Float, NDArray[np.bool_]]:
+        """Targets of some crops.
+
+        Args:
+            members: int64 [crops], positions in `rows`.
+            starts: int64 [crops], first sample of each; by default the crops are whole tracks.
+
+        Returns:
+            float32 [crops, size], and bool [crops]: whether anything is known of the crop.
+        """
+        places = members if self.places is None else self.places[members]
+        if self.stretches is None:
+            return self.target[places], np.ones(len(places), bool)
+        if starts is None:
+            return self.stretches.targets(places)
+        begin = starts / self.sample_rate_hz
+        return self.stretches.targets(places, begin, (starts + self.segment_samples) / self.sample_rate_hz)
+
+    def known_targets(self, members: Int, track_samples: Int, crops: int) -> Float:
+        """Targets of evenly spread crops of some tracks, those alone of which anything is known.
 
         Args:
             members: int64 [members], positions in `rows`.
+            track_samples: int64 [tracks of the index], length of each.
+            crops: Of a track; one is enough where all are alike.
         """
-        found: Float = self.target[members if self.places is None else self.places[members]]
-        return found
+        if self.stretches is None or self.stretches.times is None:
+            return self.targets(members)[0]
+        room = track_samples[self.rows[members]] - self.segment_samples
+        found = [self.targets(members, starts) for starts in spread_starts(room, crops)]
+        return np.concatenate([target[known] for target, known in found])
 
     @property
     def size(self) -> int:
@@ -90,6 +125,7 @@ class Schedule:
         track_samples: Int,
         n_steps: int,
         replicas: int = 1,
+        pools: TrackPools | None = None,
     ) -> None:
         """Draw the sources of all steps.
 
@@ -99,6 +135,7 @@ class Schedule:
             track_samples: int64 [tracks of the index], length of each.
             n_steps: Steps of the whole training.
             replicas: Parts that each batch is divided into.
+            pools: Shares of kinds of tracks; by default every track is as likely.
         """
         self.sources = recipe.sources
         self.joint = recipe.training.schedule == "joint"
@@ -121,7 +158,12 @@ class Schedule:
             drawn = rng.integers(len(self.sources), size=n_steps, dtype=np.int64)
             self.source_of_step = drawn.astype(np.int8)  # a million tracks make millions of steps
         self.uses_before = _uses_before(self.source_of_step, len(self.sources))
-        self._permutation = lru_cache(maxsize=2 * len(self.sources) + 2)(self._draw_permutation)
+        self._pools: dict[int, PoolSequence] = {}
+        if pools is not None:
+            streams = {JOINT: everything} | {n: e.rows for n, e in enumerate(self._examples)}
+            self._pools = {stream: PoolSequence(pools, rows) for stream, rows in streams.items()}
+        n_orders = (len(self.sources) + 1) * (len(pools.shares) if pools else 1)
+        self._permutation = lru_cache(maxsize=2 * n_orders)(self._draw_permutation)
 
     def plan(self, step: int, replica: int) -> Plan:
         """Plan of one step on one replica."""
@@ -143,14 +185,11 @@ class Schedule:
         size, crops = self._batch.size, self._batch.crops_per_visit
         members = self._stream(source, self._examples[source].rows, use * (size // crops), size // crops)
         members = np.repeat(members, crops)
-        starts = self._starts(step, self._examples[source].rows[members])
+        rows = self._examples[source].rows[members]
+        starts = self._starts(step, rows)
         part = self._part(size, replica)
-        members = members[part]
-        target = self._examples[source].targets(members)
-        weight = np.full(len(members), 1 / size, np.float32)
-        return self._make(
-            step, source, self._examples[source].rows[members], starts[part], {source: (target, weight)}
-        )
+        filled = {source: self._weighted(source, members, starts, np.arange(size)[part])}
+        return self._make(step, source, rows[part], starts[part], filled)
 
     def _pairs(self, step: int, source: int, use: int, replica: int) -> Plan:
         size = self._batch.size
@@ -185,17 +224,20 @@ class Schedule:
                 target = _pair_targets(left[pairs], right[pairs], self._contrast)
                 filled[number] = target, np.full(len(target), 2 / size, np.float32)
             else:
-                filled[number] = self._masked(number, rows, local)
+                filled[number] = self._weighted(number, self._position[number][rows], starts, local)
         return self._make(step, JOINT, rows[local], starts[local], filled)
 
-    def _masked(self, source: int, rows: Int, local: Int) -> tuple[Float, Float]:
-        """Targets of all `rows[local]`, with weight 0 where a track lacks the source."""
+    def _weighted(self, source: int, members: Int, starts: Int, local: Int) -> tuple[Float, Float]:
+        """Targets of the crops `local` among all of a step; see `known_targets`."""
         examples = self._examples[source]
-        total = max(1, int((self._position[source][rows] >= 0).sum()))
-        position = self._position[source][rows[local]]
-        has = position >= 0
-        target = np.where(has[:, None], examples.targets(position), np.float32(1 / examples.size))
-        return target.astype(np.float32), (has / total).astype(np.float32)
+        if examples.stretches is None:  # what is known does not depend on the crop
+            total = int((members >= 0).sum())
+            target, known = known_targets(examples, members[local], starts[local])
+        else:
+            target, known = known_targets(examples, members, starts)
+            total = int(known.sum())
+            target, known = target[local], known[local]
+        return target, (known / max(1, total)).astype(np.float32)
 
     def _draw_pairs(self, stream: int, rows: Int, use: int, n_pairs: int) -> tuple[Int, Int]:
         """Rows of the left and right segments; even pairs are of one track, all of them for contrast."""
@@ -210,18 +252,34 @@ class Schedule:
         return rows[left], rows[right]
 
     def _stream(self, stream: int, rows: Int, first: int, count: int) -> Int:
-        """Members `first` ... `first + count - 1` of the endless sequence of permutations of `rows`."""
+        """Members `first` ... `first + count - 1` of the endless sequence of permutations of `rows`.
+
+        With pools, each has a sequence of permutations of its own, and they take turns by their shares.
+        """
         places = np.arange(first, first + count, dtype=np.int64)
-        passes = places // len(rows)
+        if stream not in self._pools:
+            return self._permuted(stream, None, len(rows), places)
+        sequence = self._pools[stream]
+        pools, places = sequence.of(places)
         members = np.empty(count, np.int64)
-        for number in np.unique(passes).tolist():
-            chosen = passes == number
-            order = self._permutation(stream, number, len(rows))
-            members[chosen] = order[places[chosen] - number * len(rows)]
+        for pool, own in enumerate(sequence.members):
+            chosen = pools == pool
+            members[chosen] = own[self._permuted(stream, pool, len(own), places[chosen])]
         return members
 
-    def _draw_permutation(self, stream: int, number: int, size: int) -> NDArray[np.int32]:
-        rng = np.random.default_rng([self._seed, _DRAW_TRACKS, stream + 1, number])
+    def _permuted(self, stream: int, pool: int | None, size: int, places: Int) -> Int:
+        """Members at some places of the endless sequence of permutations of `size` of them."""
+        passes = places // size
+        members = np.empty(len(places), np.int64)
+        for number in np.unique(passes).tolist():
+            chosen = passes == number
+            order = self._permutation(stream, pool, number, size)
+            members[chosen] = order[places[chosen] - number * size]
+        return members
+
+    def _draw_permutation(self, stream: int, pool: int | None, number: int, size: int) -> NDArray[np.int32]:
+        key = [self._seed, _DRAW_TRACKS, stream + 1, number]
+        rng = np.random.default_rng(key if pool is None else [*key, pool + 1])
         return rng.permutation(size).astype(np.int32)  # two a source are kept
 
     def _starts(self, step: int, rows: Int) -> Int:
@@ -296,23 +354,31 @@ class ValidationPlans(Sequence[Plan]):
         chunk = self._chunks[place]
         both = np.concatenate([chunk, chunk])
         room = self._track_samples[chunk] - self._segment_samples
-        places = [(2 * pair + which) / (self._crops + 1) for which in (1, 2)]
-        starts = np.concatenate([(place * room).astype(np.int64) for place in places])
-        filled = {source: self._targets(source, chunk) for source in range(len(self._examples))}
+        starts = np.concatenate(spread_starts(room, self._crops)[2 * pair : 2 * pair + 2])
+        filled = {source: self._targets(source, chunk, starts) for source in range(len(self._examples))}
         return make_plan(0, JOINT, both, starts, filled, [e.size for e in self._examples])
 
-    def _targets(self, source: int, chunk: Int) -> tuple[Float, Float]:
+    def _targets(self, source: int, chunk: Int, starts: Int) -> tuple[Float, Float]:
         """Targets and weights of the crops of some tracks."""
         example = self._examples[source]
-        if len(example.target) == 0 and self._contrast:
+        if example.kind == "same" and self._contrast:
             return _pair_targets(chunk, chunk, contrast=True), np.ones(len(chunk), np.float32)
-        if len(example.target) == 0:  # self: pairs of the same track, then of different tracks
+        if example.kind == "same":  # pairs of the same track, then of different tracks
             target = np.concatenate([_pair_targets(chunk, chunk), _pair_targets(chunk, chunk + 1)])
             return target, np.ones(len(target), np.float32)
         position = self._positions[source][np.concatenate([chunk, chunk])]
-        has = position >= 0
-        target = np.where(has[:, None], example.targets(position), np.float32(1 / example.size))
-        return target.astype(np.float32), has.astype(np.float32)
+        target, known = known_targets(example, position, starts)
+        return target, known.astype(np.float32)
+
+
+def spread_starts(room: Int, crops: int) -> list[Int]:
+    """First samples of crops that are spread evenly over each track.
+
+    Args:
+        room: int64 [tracks], length of the track without a segment.
+        crops: Of a track.
+    """
+    return [(place / (crops + 1) * room).astype(np.int64) for place in range(1, crops + 1)]
 
 
 def _chunks(rows: Int) -> list[Int]:
@@ -328,7 +394,20 @@ def mean_candidates(n_tracks: int) -> float:
 
 def self_examples(rows: Int) -> Examples:
     """Examples of `self`: tracks without targets, those are made with the pairs."""
-    return Examples(rows, np.zeros((0, constants.SELF_CLASSES), np.float32))
+    return Examples(rows, np.zeros((0, constants.SELF_CLASSES), np.float32), kind="same")
+
+
+def known_targets(examples: Examples, members: Int, starts: Int) -> tuple[Float, NDArray[np.bool_]]:
+    """Targets of some crops, and whether each is known; evenly spread where it is not.
+
+    Args:
+        examples: Of a source.
+        members: int64 [crops], positions among the examples; below 0 for tracks that lack the source.
+        starts: int64 [crops], first samples.
+    """
+    target, known = examples.targets(members, starts)
+    known = known & (members >= 0)
+    return np.where(known[:, None], target, np.float32(1 / examples.size)).astype(np.float32), known
 
 
 def _pair_targets(left: Int, right: Int, contrast: bool = False) -> Float:

@@ -82,7 +82,7 @@ class AudioEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 int32.
 
         Returns:
-            float32 [recordings, n_features_out_].
+            float32 [recordings, columns].
 
         Raises:
             DataError: Where one of them cannot be used; it is named.

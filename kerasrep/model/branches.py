@@ -25,7 +25,11 @@ PREFIX = "together"
 
 
 class BranchesTogether:
-    """The trunk of a network, its branches run together."""
+    """The trunk of a network, its branches run together.
+
+    Attributes:
+        model: mel -> branch -> embedding; its layers have variables of their own, which are never used.
+    """
 
     def __init__(self, model: keras.Model, parts: Sequence[_Part]) -> None:
         """Keep the parts.
@@ -34,11 +38,11 @@ class BranchesTogether:
             model: mel -> branch -> embedding.
             parts: Each variable of the model's own, with those of the branches that lie in it side by side.
         """
-        self._model, self._parts = model, parts
+        self.model, self._parts = model, parts
 
     def __call__(self, mel: Tensor, training: bool) -> dict[str, Tensor]:
         """Embeddings of all branches, as the trunk gives them."""
-        found: dict[str, Tensor] = self._model(mel, training=training)
+        found: dict[str, Tensor] = self.model(mel, training=training)
         return found
 
     def joined(self, values: _Values) -> _Values:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +24,10 @@ def describe_network(network: Network) -> str:
     """Text: parameters shared and per branch, and the layers of each group."""
     parameters = network.parameters()
     lines = [f"{network.strategy}: {sum(parameters.values()):,} parameters"]
+    names = {g: "shared part" if g == SHARED else f"branch and head of {g}" for g in parameters}
+    width = max(28, *map(len, names.values()))
     for group, count in parameters.items():
-        what = "shared part" if group == SHARED else f"branch and head of {group}"
-        lines.append(f"  {what:<28} {count:>10,}  {' '.join(_levels(network, group))}")
+        lines.append(f"  {names[group]:<{width}} {count:>10,}  {' '.join(_levels(network, group))}")
     return "\n".join(lines)
 
 
@@ -52,10 +55,10 @@ def draw_strategy(network: Network, path: Path) -> None:
     sizes = _level_sizes(network)
     for height, level in enumerate(LEVELS):
         if level in levels.get(SHARED, ()):
-            _box(axes, middle, height, n_sources, f"{level}  {sizes[SHARED, level]:,}", SHARED_COLOUR)
+            _box(axes, middle, height, n_sources, f"{level}  {_number(sizes, SHARED, level)}", SHARED_COLOUR)
             continue
         for place, source in enumerate(network.sources):
-            text = f"{level}\n{sizes[source, level]:,}"
+            text = f"{level}\n{_number(sizes, source, level)}"
             _box(axes, place, height, 1, text, HEAD_COLOUR if level == "head" else BRANCH_COLOUR)
     for place, source in enumerate(network.sources):
         axes.text(place, len(LEVELS) - 0.35, source, ha="center", va="bottom", weight="bold")
@@ -75,6 +78,10 @@ def _box(axes: Axes, x: float, y: float, width: float, text: str, colour: str) -
     axes.text(x, y, text, ha="center", va="center", fontsize=8)
 
 
+def _number(sizes: Mapping[tuple[str, str], int], group: str, level: str) -> str:
+    return f"{sizes[group, level]:,}" if (group, level) in sizes else "frozen"
+
+
 def _levels(network: Network, group: str) -> list[str]:
     """Levels of the network that a group holds."""
     n_shared = constants.N_SHARED_BLOCKS[network.strategy]
@@ -91,6 +98,7 @@ def _level_sizes(network: Network) -> dict[tuple[str, str], int]:
         for variable in network.variables(group):
             if variable.trainable:
                 name = variable.path.split("/")[0].removeprefix(f"{group}_").removesuffix("_bn")
+                name = re.sub(r"^(conv\d)[a-z]+$", r"\1", name)  # parts of a residual block
                 level = name if name in LEVELS else "head"
                 sizes[group, level] = sizes.get((group, level), 0) + int(np.prod(variable.shape))
     return sizes

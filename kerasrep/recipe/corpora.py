@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from kerasrep.recipe.base import Fraction, PathText, Settings, SourceName
+from kerasrep import constants
+from kerasrep.recipe.base import Fraction, ImpossibleSetting, PathText, Settings, SourceName
+
+TableTarget = Literal["topics", "mixture", "classes", "labels", "number", "vector"]
+STRETCH_TARGETS = ("classes", "labels", "number", "vector")
 
 
 class DemoCorpus(Settings):
@@ -34,17 +38,53 @@ class LabelTable(Settings):
 
     Attributes:
         path: CSV, TSV or Parquet file, relative to the corpus's root unless absolute.
+        target: What the labels become; by default a mixture for bpm and year, topics for the others.
+        track: Name of the column of tracks; by default `track`, for vectors `path`.
+        value: Name of the column of numbers, or of vectors (by default `embedding`).
+        item: Name of the column of items, where labels are items.
+        weight: Name of the column of weights, for topics; without it, a column `weight` is read where there
+            is one.
+        start: Name of the column of seconds where a row begins; without it, rows are about whole tracks.
+        end: Name of the column of seconds where it ends; for vectors by default `start` and the length of a
+            segment, as the table itself says it.
+        gaps: What is true of a crop that no row overlaps: it is `unknown`, or `negative`: has none of the
+            labels.
+        min_tracks: Training tracks that a class (by default 4) or label (1) needs, or is left out.
+    """
+
+    path: PathText
+    target: TableTarget | None = None
+    track: PathText | None = None
+    value: PathText | None = None
+    item: PathText = "item"
+    weight: PathText | None = None
+    start: PathText | None = None
+    end: PathText | None = None
+    gaps: Literal["unknown", "negative"] = "unknown"
+    min_tracks: Annotated[int, Field(ge=1)] | None = None
+
+
+class Pools(Settings):
+    """Kinds of tracks, and the share that each has in every step.
+
+    Attributes:
+        path: CSV, TSV or Parquet table of the tracks, relative to the corpus's root unless absolute.
         track: Name of the column of tracks.
-        value: Name of the column of numbers, for bpm and year.
-        item: Name of the column of items, for the other sources.
-        weight: Name of the column of weights; without it, a column `weight` is read where there is one.
+        column: Name of the column that says which pool a track is in.
+        shares: Pool -> share of the tracks drawn; they sum to 1.
     """
 
     path: PathText
     track: PathText = "track"
-    value: PathText = "value"
-    item: PathText = "item"
-    weight: PathText | None = None
+    column: PathText = "pool"
+    shares: Annotated[dict[str, Annotated[float, Field(gt=0, le=1)]], Field(min_length=1, max_length=100)]
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Pools:
+        total = sum(self.shares.values())
+        if abs(total - 1) > 1e-6:
+            raise ImpossibleSetting(f"the shares sum to {total:g}, not to 1", "corpus.pools.shares")
+        return self
 
 
 class FolderCorpus(Settings):
@@ -53,9 +93,11 @@ class FolderCorpus(Settings):
     Attributes:
         root: The folder; searched at any depth.
         tables: Source name -> CSV, TSV or Parquet file (relative to `root` unless absolute), or a mapping
-            with its `path` and the names of its columns. Columns: `track` (path relative to `root`, or
-            its stem) and `value` for bpm and year; `track`, `item` and optionally `weight` for the others.
+            with its `path`, the names of its columns and what its labels become. Columns: `track` (path
+            relative to `root`, or its stem) and `value` where labels are numbers; `track`, `item` and
+            optionally `weight` otherwise.
         groups: CSV, TSV or Parquet file with columns `track`, `group`: tracks of a group share a split.
+        pools: Shares of kinds of tracks in each step; by default every track is as likely.
         validation_fraction: Part of the groups held out for validation.
         evaluation_fraction: Part of the groups that nothing trains on.
     """
@@ -64,8 +106,35 @@ class FolderCorpus(Settings):
     root: PathText
     tables: dict[SourceName, PathText | LabelTable] = Field(default_factory=dict)
     groups: PathText | None = None
+    pools: Pools | None = None
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     evaluation_fraction: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _possible(self) -> FolderCorpus:
+        for source in self.tables:
+            _check_table(f"corpus.tables.{source}", self.table(source))
+        return self
+
+    def table(self, source: str) -> LabelTable:
+        """Path and columns of the table of a source, and what its labels become."""
+        stated = self.tables[source]
+        table = stated if isinstance(stated, LabelTable) else LabelTable(path=stated)
+        default: TableTarget = "mixture" if source in constants.VALUE_SOURCES else "topics"
+        return table if table.target else table.model_copy(update={"target": default})
+
+
+def _check_table(key: str, table: LabelTable) -> None:
+    """Raise ImpossibleSetting where the keys of a table contradict each other."""
+    if table.start is None and table.end is not None:
+        raise ImpossibleSetting("needs the column where rows start; add 'start'", f"{key}.end")
+    if table.start is not None and table.target not in STRETCH_TARGETS:
+        allowed = ", ".join(STRETCH_TARGETS)
+        raise ImpossibleSetting(f"goes with one of the targets {allowed}; add 'target'", f"{key}.start")
+    if table.start is not None and table.end is None and table.target != "vector":
+        raise ImpossibleSetting("needs the column where rows end; add 'end'", f"{key}.start")
+    if table.gaps == "negative" and (table.target != "labels" or table.start is None):
+        raise ImpossibleSetting("'negative' goes with labels that have 'start' and 'end'", f"{key}.gaps")
 
 
 MillionSongFile = Literal[

@@ -77,6 +77,12 @@ def dotted(path: KeyPath) -> str:
     return text
 
 
+def _path(key: str) -> KeyPath:
+    """The contrary of `dotted`, for names without dots and brackets."""
+    parts = key.replace("[", ".").replace("]", "").split(".")
+    return tuple(int(part) if part.isdecimal() else part for part in parts)
+
+
 def kinds(key: KeyPath, model: type[Settings] = Recipe) -> frozenset[str]:
     """JSON schema's types of what stands at `key`, such as `integer`; empty where there is no such key."""
     path, schema = _follow(key, _schema_of(model))
@@ -87,13 +93,16 @@ def kinds(key: KeyPath, model: type[Settings] = Recipe) -> frozenset[str]:
 def _fault(details: ErrorDetails, root: _Schema) -> Fault:
     impossible = details.get("ctx", {}).get("error")
     if isinstance(impossible, ImpossibleSetting):
-        return Fault(tuple(tuple(key.split(".")) for key in impossible.keys), str(impossible))
+        return Fault(tuple(_path(key) for key in impossible.keys), str(impossible))
     path, schema = _follow(details["loc"], root)
     kind, value = details["type"], details["input"]
     key_of_table = details["loc"][-1:] == ("[key]",)
     if kind == "extra_forbidden" or key_of_table:
         section = details["loc"][: -2 if key_of_table else -1]
-        allowed = _keys(_follow(section, root)[1])
+        inside = _follow(section, root)[1]
+        allowed = _keys(inside)
+        if key_of_table and not allowed:
+            return Fault((path,), f"{dotted(path)}: {_wrong(path[-1], _names(inside))}")
         return Fault(
             (path,), f"{dotted(path)}: unknown key; {_choice(str(path[-1]), allowed)}", unknown_key=True
         )
@@ -170,13 +179,21 @@ def _inside(schema: _Schema, part: str | int) -> _Schema | None:
             return option["items"]  # type: ignore[no-any-return]
         if part in option.get("properties", {}):
             return option["properties"][part]  # type: ignore[no-any-return]
-        if isinstance(part, str) and part != "[key]" and isinstance(option.get("additionalProperties"), dict):
-            return option["additionalProperties"]  # type: ignore[no-any-return]
+        named = option.get("additionalProperties") or next(
+            iter(option.get("patternProperties", {}).values()), 0
+        )
+        if isinstance(part, str) and part != "[key]" and isinstance(named, dict):
+            return named
     return None
 
 
 def _keys(schema: _Schema) -> list[str]:
     return list(schema.get("properties") or schema.get("propertyNames", {}).get("enum", []))
+
+
+def _names(schema: _Schema) -> _Schema:
+    """What the keys of `schema` may be."""
+    return {"type": "string", **schema.get("propertyNames", {})}
 
 
 def _members(schema: _Schema) -> list[str]:
@@ -187,7 +204,7 @@ def _members(schema: _Schema) -> list[str]:
 def _wrong(value: Any, schema: _Schema) -> str:
     """Why `value` does not fit `schema`."""
     text = f"{_shown(value)} is not allowed; it takes {_allowed(schema)}"
-    words = _words(schema)
+    words = [*_words(schema), *schema.get("examples", [])]
     near = nearest(value, words) if isinstance(value, str) else None
     if near is not None:
         return f"{text}; did you mean '{near}'?"
@@ -225,6 +242,8 @@ def _allowed(schema: _Schema) -> str:  # noqa: PLR0911
         case "null":
             return "null"
         case "array":
+            if fixed := schema.get("prefixItems"):  # a range: as many as there are, all alike
+                return f"a list of {len(fixed)}, each {_allowed(fixed[0])}"
             item = _allowed(schema["items"])
             return f"a list ({'at least one; ' if schema.get('minItems') else ''}each {item})"
         case "string":

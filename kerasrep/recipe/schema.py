@@ -6,6 +6,7 @@ TensorFlow, so that a recipe is refused in a fraction of a second.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from kerasrep import constants
 from kerasrep.recipe.augment import AugmentSettings
 from kerasrep.recipe.base import (
+    BlockName,
     FileName,
     Fraction,
     ImpossibleSetting,
@@ -26,8 +28,10 @@ from kerasrep.recipe.base import (
     StrategyName,
     TargetKind,
     TrunkName,
+    in_order,
+    is_reserved,
 )
-from kerasrep.recipe.corpora import CorpusSettings, DemoCorpus
+from kerasrep.recipe.corpora import CorpusSettings, DemoCorpus, FolderCorpus
 from kerasrep.recipe.tasks import TableTasks
 
 
@@ -60,13 +64,18 @@ class TargetSettings(Settings):
 
     def size_of(self, source: str) -> int:
         """Upper limit of the simplex dimension of `source`."""
-        return constants.SELF_CLASSES if source == "self" else self.sizes.get(source, self.size)  # type: ignore[call-overload,no-any-return]
+        return constants.SELF_CLASSES if source == "self" else self.sizes.get(source, self.size)
 
 
 class AudioSettings(Settings):
     """Rates, lengths and mel geometry; defaults are the paper's.
 
     Attributes:
+        sample_rate_hz: All audio is resampled to this rate.
+        segment_seconds: Length of what the network embeds at once.
+        fft_samples: Length of an STFT frame; even.
+        hop_samples: From one STFT frame to the next.
+        n_mels: Mel bands.
         decoder: `soundfile`, or `tensorflow-io` for files whose header soundfile has accepted.
     """
 
@@ -106,6 +115,8 @@ class ModelSettings(Settings):
     """The network.
 
     Attributes:
+        start: Run directory whose trunk training begins with; without it, with random weights.
+        freeze: Blocks of that trunk that stay as they are, such as `[conv1, conv2]`.
         trunk: `published` has seven convolutions (Kim et al. 2018); `residual` has one and six blocks of two
             with a skip connection (compare Won et al. 2020, short-chunk CNN), and learns more from more data.
         width: Multiplies the channels of the convolutions; the embedding keeps 256 values.
@@ -115,6 +126,8 @@ class ModelSettings(Settings):
         l2: Weight of the squared norm, inside the gradient of every trainable value.
     """
 
+    start: PathText | None = None
+    freeze: Annotated[tuple[BlockName, ...], Field(strict=False)] = ()
     trunk: TrunkName = "published"
     width: Annotated[float, Field(gt=0, le=8)] = 1.0
     dropout: Fraction = 0.5
@@ -159,6 +172,7 @@ class TrainingSettings(Settings):
         weight_decay: Of `adamw`: every trainable value loses this part of it a step, times the rate.
         warmup_steps: Steps over which the rate rises from zero.
         clip_norm: A longer gradient of a step is shortened to this length; 0 never does.
+        trunk_rate: What the rate is multiplied with for the trunk that `model.start` brought, heads apart.
         average: Weights are averaged over the steps with this decay, and the average is what is validated and
             exported, such as 0.999; 0 keeps the weights themselves.
         source_weights: Source -> what its loss is multiplied with in the gradient; 1 by default.
@@ -183,6 +197,7 @@ class TrainingSettings(Settings):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
+    trunk_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     source_weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(default_factory=dict)
     decay: Literal["constant", "cosine"] = "constant"
@@ -232,7 +247,15 @@ class ExportSettings(Settings):
 
 
 class Recipe(Settings):
-    """One experiment."""
+    """One experiment.
+
+    Attributes:
+        name: Of the run and of its export.
+        strategy: How much of the network the sources share.
+        sources: What is learnt; two or more, except for `ss-r`.
+        tasks: Downstream tasks of one's own, which `kerasrep-evaluate` can read.
+        seed: Draws weights, crops and the order of tracks.
+    """
 
     name: FileName
     strategy: StrategyName
@@ -266,6 +289,7 @@ class Recipe(Settings):
     def _possible(self) -> Recipe:
         if len(set(self.sources)) != len(self.sources):
             raise ImpossibleSetting("each source may stand once", "sources")
+        self._check_names()
         if self.strategy == "ss-r" and len(self.sources) != 1:
             raise ImpossibleSetting(
                 f"strategy 'ss-r' takes one source, not {len(self.sources)}", "sources", "strategy"
@@ -287,6 +311,13 @@ class Recipe(Settings):
                         f"{key}.{source}",
                         "sources",
                     )
+        if self.model.start is None:
+            for key, wanted in (
+                ("model.freeze", self.model.freeze),
+                ("training.trunk_rate", self.training.trunk_rate != 1.0),
+            ):
+                if wanted:
+                    raise ImpossibleSetting("needs a trunk to begin with, model.start", key, "model.start")
         if self.training.weight_decay and self.training.optimizer == "adam":
             raise ImpossibleSetting(
                 "is for training.optimizer 'adamw'; 'adam' has model.l2",
@@ -295,6 +326,22 @@ class Recipe(Settings):
             )
         self.check_replicas(self.distribution.devices)
         return self
+
+    def _check_names(self) -> None:
+        tables = self.corpus.tables if isinstance(self.corpus, FolderCorpus) else {}
+        keys = {source: f"targets.sizes.{source}" for source in self.targets.sizes}
+        keys |= {source: f"corpus.tables.{source}" for source in tables}
+        keys |= {source: f"sources[{place}]" for place, source in enumerate(self.sources)}
+        for source, key in keys.items():
+            if is_reserved(source):
+                raise ImpossibleSetting(f"'{source}' means something else here; take another name", key)
+            known = in_order([*constants.SOURCES, *tables])
+            if source not in known:
+                near = difflib.get_close_matches(source, known, n=1)
+                hint = f"did you mean '{near[0]}'? " if near else ""
+                raise ImpossibleSetting(
+                    f"'{source}' has no table in corpus.tables; {hint}known are {', '.join(known)}", key
+                )
 
     def check_replicas(self, replicas: int | Literal["auto"]) -> None:
         """Raise ImpossibleSetting, a ValueError, where `replicas` cannot share a batch."""
@@ -325,8 +372,9 @@ class Recipe(Settings):
         """What the labels of a source become."""
         if source == "self":
             return self.targets.kinds.get("self", "same")
-        table = getattr(self.corpus, "tables", {}).get(source)
-        stated: TargetKind | None = getattr(table, "target", None)
+        stated: TargetKind | None = None
+        if isinstance(self.corpus, FolderCorpus) and source in self.corpus.tables:
+            stated = self.corpus.table(source).target
         return stated or ("mixture" if source in constants.VALUE_SOURCES else "topics")
 
     def loss_of(self, source: str) -> LossName:

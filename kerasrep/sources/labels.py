@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from kerasrep.sources.stretches import Stretches
+
 
 @dataclass(frozen=True)
 class ValueLabels:
-    """One number a track, for `bpm` and `year`.
+    """One number a track, for a mixture: tempi, years.
 
     Attributes:
         track_ids: Tracks that have a value.
@@ -42,4 +45,21 @@ class CountLabels:
     documents: NDArray[np.int64]
 
 
-RawLabels = ValueLabels | CountLabels
+@dataclass(frozen=True)
+class StretchLabels:
+    """Classes, labels, numbers or vectors of tracks, or of stretches of them.
+
+    Attributes:
+        track_ids: Tracks that have any.
+        stretches: Their rows; numbers as they are read.
+        terms: Names of the classes or labels; none for numbers and vectors.
+        left_out: What was left out -> how much of it, for the report.
+    """
+
+    track_ids: Sequence[str]
+    stretches: Stretches
+    terms: Sequence[str] = ()
+    left_out: Mapping[str, Any] = field(default_factory=dict)
+
+
+RawLabels = ValueLabels | CountLabels | StretchLabels

@@ -1,14 +1,14 @@
-"""Soft targets: every source's raw labels become points on a simplex, kept in one file.
+"""Targets: what every source's raw labels become.
 
-`targets.npz` holds two arrays a source, `SOURCE.track_ids` (str [n]) and `SOURCE.target`
-(float32 [n, size], rows sum to 1). `self` needs no targets and is not in it.
+Counts and values become points on a simplex, topics of pLSA and posteriors of a Gaussian mixture. Classes,
+labels, numbers and vectors stay what they are; numbers are standardised. `self` needs no targets.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,40 +17,48 @@ from scipy import sparse
 
 from kerasrep import constants
 from kerasrep.errors import DataError
+from kerasrep.recipe.base import TargetKind, in_order
 from kerasrep.recipe.schema import TargetSettings
-from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
+from kerasrep.sources.labels import CountLabels, RawLabels, StretchLabels, ValueLabels
 from kerasrep.sources.mixture import fit_mixture
 from kerasrep.sources.plsa import Plsa, fit_plsa, fold_in
-from kerasrep.storage.mapped_arrays import map_arrays, release
-from kerasrep.storage.run_directory import write_arrays
+from kerasrep.sources.stretches import Stretches
 
 FloatArray = NDArray[np.float64]
 
 TOP_TERMS = 20
 START_ITERATIONS = 20  # enough to tell good starts from bad ones; 10 were not
-ROW_SUM_TOLERANCE = 1e-6
-ROWS_AT_ONCE = 1 << 16  # of a check
 
 
 @dataclass(frozen=True)
 class SourceTargets:
-    """Soft targets of one source.
+    """Targets of one source.
 
     Attributes:
         track_ids: str [n], each once.
-        target: float32 [n, size]; rows sum to 1.
+        target: float32 [n, size], rows sum to 1; without rows where there are `stretches`.
+        kind: What they are.
+        stretches: Rows of the n tracks: classes, labels, numbers or vectors.
     """
 
     track_ids: NDArray[np.str_]
     target: NDArray[np.float32]
+    kind: TargetKind = "topics"
+    stretches: Stretches | None = None
+
+    @classmethod
+    def of_stretches(cls, track_ids: Sequence[str] | NDArray[np.str_], stretches: Stretches) -> SourceTargets:
+        """Targets that are looked up crop by crop."""
+        empty = np.zeros((0, stretches.size), np.float32)
+        return cls(np.asarray(track_ids, dtype=np.str_), empty, stretches.kind, stretches)
 
 
 @dataclass(frozen=True)
 class TargetSet:
-    """Soft targets of all sources that have labels.
+    """Targets of all sources that have labels.
 
     Attributes:
-        sources: Source name -> targets, in the order of `constants.SOURCES`.
+        sources: Source name -> targets, in the order of `recipe.base.in_order`.
         report: Source name -> plain data for people: topics, components, sizes, what was left out.
     """
 
@@ -84,15 +92,16 @@ def build_targets(
     fit_ids = frozenset(fit_track_ids)
     sources: dict[str, SourceTargets] = {}
     report: dict[str, dict[str, Any]] = {}
-    for number, source in enumerate(constants.SOURCES):
-        if source not in labels:
-            continue
-        raw, unknown = _without_unknown(labels[source])
+    for source in in_order(labels):
+        raw, unknown = _without_unknown(source, labels[source])
         in_fit = np.fromiter((track in fit_ids for track in raw.track_ids), bool, len(raw.track_ids))
         if not in_fit.any():
             report[source] = {"left_out": "no training track has a label", **unknown}
             continue
-        source_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+        if isinstance(raw, StretchLabels):
+            sources[source], report[source] = _stretch_targets(raw, in_fit)
+            continue
+        source_seed = int(np.random.SeedSequence([seed, _number(source)]).generate_state(1)[0])
         size = settings.size_of(source)
         target: FloatArray | None
         try:
@@ -105,9 +114,9 @@ def build_targets(
             raise DataError(f"source '{source}': {error}") from error
         report[source] = {"requested_size": size, **about, **unknown}
         if target is not None:
-            sources[source] = SourceTargets(
-                np.asarray(raw.track_ids, dtype=np.str_), _rows_of_simplex(target)
-            )
+            kind: TargetKind = "mixture" if isinstance(raw, ValueLabels) else "topics"
+            ids = np.asarray(raw.track_ids, dtype=np.str_)
+            sources[source] = SourceTargets(ids, _rows_of_simplex(target), kind)
     return TargetSet(sources, report)
 
 
@@ -120,15 +129,47 @@ def restrict_labels(labels: Mapping[str, RawLabels], track_ids: Collection[str])
         kept = [raw.track_ids[row] for row in rows]
         if isinstance(raw, ValueLabels):
             restricted[source] = ValueLabels(kept, raw.values[rows])
+        elif isinstance(raw, StretchLabels):
+            restricted[source] = replace(raw, track_ids=kept, stretches=raw.stretches.take(rows))
         else:
             documents, positions = np.unique(raw.documents[rows], return_inverse=True)
             restricted[source] = CountLabels(raw.counts[documents], raw.terms, kept, positions)
     return restricted
 
 
-def _without_unknown(raw: RawLabels) -> tuple[RawLabels, dict[str, int]]:
-    """Labels without values of 0 or less, and how many those were, where there were any."""
-    if not isinstance(raw, ValueLabels):
+def _number(source: str) -> int:
+    """Of a source's stream of random numbers: its place among the paper's eight, or a digest of its name."""
+    if source in constants.SOURCES:
+        return constants.SOURCES.index(source)
+    return int.from_bytes(hashlib.sha256(source.encode()).digest()[:4], "big") + len(constants.SOURCES)
+
+
+def _stretch_targets(raw: StretchLabels, in_fit: NDArray[np.bool_]) -> tuple[SourceTargets, dict[str, Any]]:
+    """Targets and their report; numbers standardised by those of the training tracks, weighted by time."""
+    stretches = raw.stretches
+    about: dict[str, Any] = {
+        "model": stretches.kind,
+        "size": stretches.size,
+        "requested_size": stretches.size,
+        "rows": len(stretches.values),
+        **raw.left_out,
+    }
+    if raw.terms:
+        about["terms"] = list(raw.terms)
+    if stretches.kind == "number":
+        training = stretches.take(np.flatnonzero(in_fit))
+        values, seconds = training.values[:, 0], training.durations()
+        mean = float(np.average(values, weights=seconds))
+        deviation = float(np.sqrt(np.average((values - mean) ** 2, weights=seconds)))
+        standardised = (stretches.values - mean) / (deviation or 1.0)
+        stretches = replace(stretches, values=standardised.astype(np.float32))
+        about |= {"mean": mean, "deviation": deviation}
+    return SourceTargets.of_stretches(raw.track_ids, stretches), about
+
+
+def _without_unknown(source: str, raw: RawLabels) -> tuple[RawLabels, dict[str, int]]:
+    """Labels without tempi and years of 0 or less, and how many those were, where there were any."""
+    if not isinstance(raw, ValueLabels) or source not in constants.VALUE_SOURCES:
         return raw, {}
     unknown = np.asarray(raw.values) <= 0
     if not unknown.any():
@@ -246,58 +287,3 @@ def _rows_of_simplex(target: FloatArray) -> NDArray[np.float32]:
     """Rows that sum to 1 before they are rounded to float32, so that they still do within 1e-6."""
     rows: FloatArray = target / target.sum(axis=1, keepdims=True)
     return rows.astype(np.float32)
-
-
-def save_targets(path: Path, target_set: TargetSet) -> None:
-    """Write `target_set.sources` to `path`, whole or not at all."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for source, targets in target_set.sources.items():
-        arrays[f"{source}.track_ids"] = np.asarray(targets.track_ids, dtype=np.str_)
-        arrays[f"{source}.target"] = np.asarray(targets.target, dtype=np.float32)
-    write_arrays(path, arrays)
-
-
-def load_targets(path: Path) -> dict[str, SourceTargets]:
-    """Open soft targets and check them; their arrays stay in the file.
-
-    Returns:
-        Source name -> targets, in the order of `constants.SOURCES`.
-
-    Raises:
-        DataError: Where the file is missing or malformed, or rows are no points of a simplex.
-    """
-    arrays = map_arrays(path)
-    sources = [source for source in constants.SOURCES if f"{source}.target" in arrays]
-    expected = {f"{source}.{part}" for source in sources for part in ("track_ids", "target")}
-    if set(arrays) != expected:
-        odd = sorted(set(arrays) ^ expected)[0]
-        raise DataError(
-            f"{path}: array '{odd}' is missing or unknown; delete {path.parent} and prepare again"
-        )
-    loaded = {
-        source: SourceTargets(arrays[f"{source}.track_ids"], arrays[f"{source}.target"]) for source in sources
-    }
-    for source, targets in loaded.items():
-        fault = _fault(targets)
-        if fault:
-            raise DataError(f"{path}: source '{source}': {fault}; delete {path.parent} and prepare again")
-        release(targets.track_ids)
-        release(targets.target)
-    return loaded
-
-
-def _fault(targets: SourceTargets) -> str | None:
-    """What is wrong with the targets of one source, if anything."""
-    track_ids, target = targets.track_ids, targets.target
-    if track_ids.dtype.kind != "U" or track_ids.ndim != 1:
-        return "track_ids is not a list of strings"
-    if target.dtype != np.float32 or target.ndim != 2 or len(target) != len(track_ids):
-        return f"target is {target.dtype} {list(target.shape)} for {len(track_ids)} tracks"
-    if len(np.unique(track_ids)) != len(track_ids):
-        return "a track stands twice"
-    parts = [target[first : first + ROWS_AT_ONCE] for first in range(0, len(target), ROWS_AT_ONCE)]
-    if not all(np.isfinite(part).all() and (part >= 0).all() for part in parts):
-        return "target has negative or non-finite values"
-    if any(np.any(np.abs(part.sum(axis=1, dtype=np.float64) - 1) > ROW_SUM_TOLERANCE) for part in parts):
-        return "a row of target does not sum to 1"
-    return None

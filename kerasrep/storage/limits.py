@@ -22,7 +22,7 @@ class Limit:
         name: Of the environment variable, without `KERASREP_MAX_`.
         default: Where it is not set.
         most: What it may be set to; beyond it other things break.
-        bounds: What is bounded, as the README has it.
+        bounds: What is bounded, as the reference has it.
     """
 
     name: str

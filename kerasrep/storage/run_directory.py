@@ -187,6 +187,11 @@ class PreparedDirectory:
         return self.root / "targets.npz"
 
     @property
+    def pools(self) -> Path:
+        """NPZ: `pool` (str), the pool of each track of the index; only where the recipe has pools."""
+        return self.root / "pools.npz"
+
+    @property
     def topics(self) -> Path:
         """JSON: top terms of each topic, means of each mixture component."""
         return self.root / "topics.json"

@@ -20,6 +20,7 @@ _MAY_CHANGE = (
     ("corpus", "root"),
     ("corpus", "tables"),
     ("corpus", "groups"),
+    ("corpus", "pools", "path"),
     ("corpus", "files"),
     ("corpus", "audio"),
     ("distribution", "connect_seconds"),

@@ -37,6 +37,7 @@ class RunCard:
         data_fingerprint: str,
         parameters: Mapping[str, int],
         earlier: Path,
+        start: Mapping[str, Any] | None = None,
     ) -> None:
         """Collect what is known before training.
 
@@ -45,7 +46,8 @@ class RunCard:
             execution: Where.
             data_fingerprint: Of the prepared data.
             parameters: Of each part of the network.
-            earlier: The card of the sitting before, where there is one.
+            earlier: The card of the session before, where there is one.
+            start: The trunk that training began with.
         """
         self._earlier = _sittings_before(earlier)
         self._fixed: dict[str, Any] = {
@@ -53,6 +55,7 @@ class RunCard:
             "recipe": recipe.as_dict(),
             "recipe_fingerprint": recipe.fingerprint(),
             "data_fingerprint": data_fingerprint,
+            "start": start,
             "parameters": {**parameters, "total": sum(parameters.values())},
             "batch_norm_over_replicas": recipe.distribution.batch_norm,
             "execution": execution.as_dict(),

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from kerasrep.data.batches import SplitExamples, split_examples
+from kerasrep.data.pools import TrackPools
 from kerasrep.data.shard_check import sound_index
 from kerasrep.data.shards import ShardIndex
 from kerasrep.errors import DataError, RecipeError
+from kerasrep.recipe.corpora import FolderCorpus
 from kerasrep.recipe.schema import Recipe
-from kerasrep.sources.targets import load_targets
-from kerasrep.storage.run_directory import PreparedDirectory
+from kerasrep.sources.target_files import load_targets
+from kerasrep.storage.run_directory import PreparedDirectory, read_arrays
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class TrainingData:
         train: Training tracks and targets.
         validation: Held-out tracks and targets.
         fingerprint: Of the prepared data.
+        pools: Shares of kinds of tracks, where the recipe has them.
         damaged: Shards whose tracks are left out: name -> what is wrong.
     """
 
@@ -30,6 +35,7 @@ class TrainingData:
     train: SplitExamples
     validation: SplitExamples
     fingerprint: str
+    pools: TrackPools | None = None
     damaged: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -50,16 +56,29 @@ class TrainingData:
                 f"{prepared.root}: shards are at {index.sample_rate_hz} Hz, "
                 f"the recipe asks for {recipe.audio.sample_rate_hz}; prepare again"
             )
-        targets = {s: (t.track_ids, t.target) for s, t in load_targets(prepared.targets).items()}
+        targets, segment = load_targets(prepared.targets), recipe.audio.segment_samples
         train, validation = (
-            split_examples(index, targets, split, recipe.sources) for split in ("train", "validation")
+            split_examples(index, targets, split, recipe.sources, segment)
+            for split in ("train", "validation")
         )
-        return cls(index, train, validation, prepared.root.name, damaged)
+        pools = _pools(recipe, prepared)
+        return cls(index, train, validation, prepared.root.name, pools, damaged)
 
     @property
     def sizes(self) -> dict[str, int]:
         """Source -> dimension of its target."""
         return {source: examples.size for source, examples in self.train.by_source.items()}
+
+
+def _pools(recipe: Recipe, prepared: PreparedDirectory) -> TrackPools | None:
+    if not isinstance(recipe.corpus, FolderCorpus) or recipe.corpus.pools is None:
+        return None
+    shares = recipe.corpus.pools.shares
+    names = read_arrays(prepared.pools)["pool"]
+    of_row = np.full(len(names), -1, np.int8)
+    for number, name in enumerate(shares):
+        of_row[names == name] = number
+    return TrackPools(of_row, tuple(shares.values()))
 
 
 def steps_per_epoch(recipe: Recipe, data: TrainingData) -> int:

@@ -270,7 +270,7 @@ class Step:
             after = []
             for group, old, own, part in zip(groups, before, gradients, parts, strict=True):
                 count = step if group == SHARED or source < 0 else uses
-                new = self._updated(old, own, part, rate, count + 1)
+                new = self._updated(group, old, own, part, rate, count + 1)
                 if source < 0 and group != SHARED:
                     # No track of the batch may have this source; momentum alone must not move its branch.
                     has = used[self._network.sources.index(group)] > 0
@@ -282,13 +282,23 @@ class Step:
 
     def _updated(
         self,
+        group: str,
         old: dict[str, tf.Tensor],
         gradient: tf.Tensor,
         statistics: tf.Tensor,
         rate: tf.Tensor,
         update: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """Vectors of a group after one update; `update` counts from 1."""
+        """Vectors of a group after one update.
+
+        Args:
+            group: Its name.
+            old: Before it.
+            gradient: float32 [weights].
+            statistics: float32 [statistics], the new ones.
+            rate: float32 [].
+            update: int64 [], counted from 1.
+        """
         training, weights = self._recipe.training, old["weights"]
         regularised = gradient + self._recipe.model.l2 * weights
         moved, first, second = adam(
@@ -296,11 +306,21 @@ class Step:
         )
         if training.optimizer == "adamw":
             moved -= rate * training.weight_decay * weights
+        if training.trunk_rate != 1.0:  # every part of the change is in proportion to the rate
+            moved = weights + self._rate_factors(group) * (moved - weights)
         new = dict(zip(PARTS, (moved, first, second, statistics), strict=True))
         for part, name in AVERAGES.items():
             if name in old:
                 new[name] = averaged(old[name], new[part], training.average, update)
         return new
+
+    def _rate_factors(self, group: str) -> tf.Tensor:
+        """What the rate is multiplied with for each weight of a group, float32 [weights]."""
+        rate = self._recipe.training.trunk_rate
+        heads = {v.path for head in self._network.heads.values() for v in head.variables}
+        layout = self._states[group].layout.weights
+        factors = [1.0 if variable.path in heads else rate for variable in layout.variables]
+        return tf.concat([tf.fill((n,), f) for n, f in zip(layout.sizes, factors, strict=True)], 0)
 
     def _first_seed(self, source: int) -> tf.Tensor:
         """What the dropout seeds of a source count from, int64 []; the same on all replicas."""

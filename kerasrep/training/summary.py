@@ -64,14 +64,15 @@ class Summary:
 
     def table(self) -> str:
         """Text for the terminal."""
+        width = max(8, *(len(row.source) for row in self.rows))
         lines = [
             f"validation loss in nats (best of {self.epochs} epochs)",
-            f"{'source':<8} {'before':>8} {'after':>8} {'mean target':>12} {'after/mean':>11} "
+            f"{'source':<{width}} {'before':>8} {'after':>8} {'mean target':>12} {'after/mean':>11} "
             f"{'top-1':>7} {'mean':>6} {'epoch':>6}",
         ]
         for row in self.rows:
             lines.append(
-                f"{row.source:<8} {row.before:8.3f} {row.after:8.3f} {row.mean_target:12.3f} "
+                f"{row.source:<{width}} {row.before:8.3f} {row.after:8.3f} {row.mean_target:12.3f} "
                 f"{row.per_cent:10.1f}% {row.accuracy:7.3f} {row.mean_target_accuracy:6.3f} "
                 f"{row.best_epoch:6d}"
             )

@@ -15,6 +15,7 @@ from kerasrep.data.schedule import Schedule
 from kerasrep.errors import KerasrepError, RecipeError, RunError
 from kerasrep.model.picture import describe_network, draw_strategy
 from kerasrep.model.restore import load_scaler, load_weights, save_scaler
+from kerasrep.model.start import fill_from_start, freeze, read_start
 from kerasrep.model.strategies import Network, network_of
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe
@@ -108,11 +109,12 @@ def _network(
     recipe: Recipe, data: TrainingData, run: RunDirectory, execution: Execution, resume: bool
 ) -> Network:
     workers = execution.workers
+    start = read_start(recipe) if recipe.model.start else None
     if workers.chief and not (resume and run.scaler.is_file()):
-        save_scaler(run.scaler, fit_scaler(recipe, data.index, data.train.rows))
+        save_scaler(run.scaler, start.scaler if start else fit_scaler(recipe, data.index, data.train.rows))
     workers.from_chief("scaler", None, recipe.distribution.prepare_seconds)
     scaler = load_scaler(run.scaler, recipe.audio.n_mels)
-    return network_of(
+    network = network_of(
         recipe,
         data.sizes,
         scaler,
@@ -121,6 +123,10 @@ def _network(
         execution.xla,
         execution.together,
     )
+    if start:
+        fill_from_start(network, start)
+        freeze(network, recipe.model.freeze)
+    return network
 
 
 class Trainer:
@@ -149,7 +155,13 @@ class Trainer:
             for group in network.groups
         }
         self.validator = Validator(recipe, network, self.states, data.validation, data.index)
-        self.mean_target = mean_target_scores(data.train, data.validation, network.losses)
+        self.mean_target = mean_target_scores(
+            data.train,
+            data.validation,
+            data.index.samples,
+            network.losses,
+            recipe.training.validation_crops,
+        )
         self._chief = execution.workers.chief
         self._show = show_progress and self._chief
         self._say = say if self._chief else _say_nothing
@@ -195,7 +207,8 @@ class Trainer:
 
     def _run_as_chief(self, prepared: PreparedDirectory) -> Summary:
         path, data = self.run_directory.card, self.data.fingerprint
-        card = RunCard(self.recipe, self.execution, data, self.network.parameters(), path)
+        start = read_start(self.recipe).descent if self.recipe.model.start else None
+        card = RunCard(self.recipe, self.execution, data, self.network.parameters(), path, start)
         card.write(path, self.progress)
         draw_strategy(self.network, self.run_directory.picture)
         self.board = Board(self.run_directory.tensorboard)
@@ -236,7 +249,9 @@ class Trainer:
 
     def _train(self) -> None:
         replicas, samples = self.execution.replicas, self.data.index.samples
-        schedule = Schedule(self.recipe, self.data.train.by_source, samples, self.n_steps, replicas)
+        schedule = Schedule(
+            self.recipe, self.data.train.by_source, samples, self.n_steps, replicas, self.data.pools
+        )
         sizes = [self.data.sizes[source] for source in self.recipe.sources]
         step = Step(self.recipe, self.network, self.states, sizes, self.n_steps, self.execution.xla)
         loop = Loop(schedule, self.data.index, step, self.execution, self.epoch_steps)

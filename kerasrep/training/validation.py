@@ -14,6 +14,7 @@ from kerasrep import constants
 from kerasrep.data.batches import Batch, SplitExamples, plans_dataset, to_float
 from kerasrep.data.schedule import Examples, ValidationPlans, mean_candidates
 from kerasrep.data.shards import ShardIndex
+from kerasrep.errors import DataError
 from kerasrep.model.frontend import in_chunks
 from kerasrep.model.strategies import SHARED, Network
 from kerasrep.recipe.base import LossName
@@ -134,7 +135,11 @@ def _pairs(embedding: tf.Tensor) -> tf.Tensor:
 
 
 def mean_target_scores(
-    train: SplitExamples, validation: SplitExamples, losses: Mapping[str, LossName] | None = None
+    train: SplitExamples,
+    validation: SplitExamples,
+    track_samples: NDArray[np.int64],
+    losses: Mapping[str, LossName] | None = None,
+    crops: int = 2,
 ) -> dict[str, Score]:
     """What the best constant prediction, out of the training set alone, scores on the validation set.
 
@@ -144,7 +149,12 @@ def mean_target_scores(
     Args:
         train: Training tracks and targets.
         validation: Held-out ones.
+        track_samples: int64 [tracks of the index], length of each.
         losses: Source -> what it is learnt by; divergence where nothing is said.
+        crops: Of each track, where they differ.
+
+    Raises:
+        DataError: Where no crop of a source has a label.
     """
     scores = {}
     for source, examples in validation.by_source.items():
@@ -155,9 +165,10 @@ def mean_target_scores(
                 candidates = mean_candidates(len(examples.rows))
             scores[source] = Score(float(np.log(candidates)), 1 / candidates)
             continue
-        mean = _mean_target(train.by_source[source], unit=loss == "cosine")
-        target = examples.targets(np.arange(len(examples.rows))).astype(np.float64)
-        scores[source] = _constant_score(loss, mean, target)
+        mean = _mean_target(source, train.by_source[source], track_samples, crops, loss == "cosine")
+        target = examples.known_targets(np.arange(len(examples.rows)), track_samples, crops)
+        _require_labels(source, len(target), "validation")
+        scores[source] = _constant_score(loss, mean, target.astype(np.float64))
         release(examples.target)
     return scores
 
@@ -186,12 +197,23 @@ def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(vectors / np.where(length > 0, length, 1.0))
 
 
-def _mean_target(examples: Examples, unit: bool = False) -> NDArray[np.float64]:
+def _mean_target(
+    source: str, examples: Examples, track_samples: NDArray[np.int64], crops: int, unit: bool
+) -> NDArray[np.float64]:
     """Mean over all examples, or over the directions of their vectors, float64 [size]."""
-    total = np.zeros(examples.size)
+    total, count = np.zeros(examples.size), 0
     for first in range(0, len(examples.rows), ROWS_AT_ONCE):
         members = np.arange(first, min(first + ROWS_AT_ONCE, len(examples.rows)))
-        targets = examples.targets(members).astype(np.float64)
+        targets = examples.known_targets(members, track_samples, crops).astype(np.float64)
         total += (_unit(targets) if unit else targets).sum(axis=0)
+        count += len(targets)
     release(examples.target)
-    return total / len(examples.rows)
+    _require_labels(source, count, "training")
+    return total / count
+
+
+def _require_labels(source: str, count: int, split: str) -> None:
+    if not count:
+        raise DataError(
+            f"sources: no crop of the {split} tracks overlaps a label of '{source}'; see its table's times"
+        )

@@ -290,3 +290,34 @@ def test_a_table_reads_the_same_after_its_recipe_was_written_and_read_again(root
     first = settings(root, tables={"tag": LabelTable(path="t.csv", track="song")})
     again = FolderCorpus.model_validate(first.model_dump(mode="json"))
     assert again == first and open_folder(again).labels["tag"].counts.sum() == 1
+
+
+POOLED = "track,kind\n" + "".join(f"{track},{'real' if track[0] == 'a' else 'made'}\n" for track in TRACKS)
+
+
+def test_tracks_say_their_pool_and_the_shares_prepare_nothing_anew(root):
+    (root / "p.csv").write_text(POOLED)
+    corpora = [
+        open_folder(
+            settings(root, pools={"path": "p.csv", "column": "kind", "shares": {"real": s, "made": 1 - s}})
+        )
+        for s in (0.5, 0.6)
+    ]
+    assert [track.pool for track in corpora[0].tracks] == ["real", "real", "made", "made", "made"]
+    assert corpora[0].fingerprint == corpora[1].fingerprint != open_folder(settings(root)).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("text", "shares", "message"),
+    [
+        (POOLED, {"real": 1.0}, "is in pool 'made', corpus.pools.shares has real; correct either"),
+        (POOLED, {"real": 0.3, "made": 0.3, "live": 0.4}, "no training track is in pool 'live'; remove it"),
+        (POOLED.split("a/two")[0], {"real": 1.0}, "is in no pool"),
+        (POOLED + "four,real\n", {"real": 0.5, "made": 0.5}, "line 7: 'four.ogg' is in kind 'made' already"),
+    ],
+)
+def test_pools_that_do_not_fit_the_tracks_are_refused(root, text, shares, message):
+    (root / "p.csv").write_text(text)
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        open_folder(settings(root, pools={"path": "p.csv", "column": "kind", "shares": shares}))
+    assert str(caught.value).startswith(str(root / "p.csv"))

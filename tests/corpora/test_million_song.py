@@ -22,7 +22,8 @@ from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import MillionSongCorpus
 from kerasrep.recipe.schema import Recipe, TargetSettings
-from kerasrep.sources.targets import build_targets, load_targets
+from kerasrep.sources.target_files import load_targets
+from kerasrep.sources.targets import build_targets
 from kerasrep.storage import run_directory
 
 COUNT_SOURCES = constants.COUNT_SOURCES

@@ -19,7 +19,8 @@ from kerasrep.data import shard_decoding
 from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError
 from kerasrep.recipe.schema import Recipe
-from kerasrep.sources.targets import build_targets, load_targets
+from kerasrep.sources.target_files import load_targets
+from kerasrep.sources.targets import build_targets
 from kerasrep.storage import run_directory
 
 

@@ -15,6 +15,7 @@ from kerasrep.data.schedule import Schedule
 from kerasrep.data.shards import FRAME_BYTES, ShardIndex
 from kerasrep.errors import DataError
 from kerasrep.recipe.schema import Recipe
+from kerasrep.sources.targets import SourceTargets
 from kerasrep.training.loop import data_faults
 
 SEGMENT = 2756  # an eighth of a second
@@ -50,7 +51,7 @@ def index(tmp_path):
 @pytest.fixture
 def targets():
     eye = np.eye(N_TRACKS, dtype=np.float32)
-    return {"tag": (np.asarray([f"t{row}" for row in range(N_TRACKS)]), eye)}
+    return {"tag": SourceTargets(np.asarray([f"t{row}" for row in range(N_TRACKS)]), eye)}
 
 
 def make_recipe(**training):
@@ -194,20 +195,23 @@ def test_a_broken_shard_in_the_pipeline_is_reported_with_its_name(index, targets
 
 
 def test_a_split_joins_tracks_with_their_own_targets(index, targets):
-    ids, target = targets["tag"]
+    ids, target = targets["tag"].track_ids, targets["tag"].target
     shuffled = np.random.default_rng(1).permutation(N_TRACKS)[:7]
-    found = split_examples(index, {"tag": (ids[shuffled], target[shuffled])}, "train", ("self", "tag"))
+    found = split_examples(
+        index, {"tag": SourceTargets(ids[shuffled], target[shuffled])}, "train", ("self", "tag")
+    )
     assert found.by_source["self"].rows.tolist() == list(range(8))
     tag = found.by_source["tag"]
     assert set(tag.rows.tolist()) == set(shuffled.tolist()) & set(range(8))
-    np.testing.assert_array_equal(tag.targets(np.arange(len(tag.rows))).argmax(1), tag.rows)
+    np.testing.assert_array_equal(tag.targets(np.arange(len(tag.rows)))[0].argmax(1), tag.rows)
 
 
 def test_a_source_without_labels_is_refused_with_those_there_are(index, targets):
     with pytest.raises(DataError, match="no labels for 'lyrics'; it has self, tag"):
         split_examples(index, targets, "train", ("lyrics",))
     with pytest.raises(DataError, match="no track of the validation split has 'tag'"):
-        split_examples(index, {"tag": tuple(part[:8] for part in targets["tag"])}, "validation", ("tag",))
+        few = SourceTargets(targets["tag"].track_ids[:8], targets["tag"].target[:8])
+        split_examples(index, {"tag": few}, "validation", ("tag",))
 
 
 def test_samples_become_floats_between_minus_one_and_one():

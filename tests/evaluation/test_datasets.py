@@ -399,7 +399,7 @@ WRONG = [
         "line 1: 200 of 200 lines have not 6 fields",
     ),
     ("lastfm1k", written(miniatures.EVENTS, b""), "0 items with audio were played"),
-    ("demo_dance", removed("dance.tsv"), "has no dance.tsv; the data set is described at README.md"),
+    ("demo_dance", removed("dance.tsv"), "dance.tsv; the data set is described at docs/demo-corpus.md"),
     ("demo_recommendation", removed("plays.tsv"), "has no plays.tsv"),
 ]
 

@@ -22,9 +22,9 @@ def test_a_draft_laid_over_another_sets_what_it_names_and_leaves_the_rest(base, 
 
 
 def test_a_fault_is_placed_in_the_file_that_it_comes_from(base, write_yaml):
-    over = write_yaml("seed: 1\nsources: [tag, taste, tga]\nmodel:\n  dropout: 2", "over.yaml")
+    over = write_yaml("seed: 1\nsources: [tag, taste, Tag]\nmodel:\n  dropout: 2", "over.yaml")
     base.lay_over(read_draft(over))
-    with pytest.raises(RecipeError, match=rf"{over}:2: sources\[2\]: 'tga' is not allowed.*'tag'\?"):
+    with pytest.raises(RecipeError, match=rf"{over}:2: sources\[2\]: 'Tag' is not allowed.*'tag'\?"):
         base.check(Recipe)
     base.override("sources=[tag, year]")
     with pytest.raises(RecipeError, match=rf"{over}:4: model\.dropout: 2 is not allowed; .* below 1"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kerasrep import constants
 from kerasrep.errors import RecipeError
 from kerasrep.recipe import strict_yaml
-from kerasrep.recipe.base import Settings, SourceName, StrategyName
+from kerasrep.recipe.base import Settings, StrategyName
 from kerasrep.recipe.file import read_recipe, write_recipe
 from kerasrep.recipe.schema import Recipe, differences
 from kerasrep.storage import limits
@@ -136,7 +136,10 @@ WRONG = [
     (
         "corpus: {name: folder, root: a, tables: {tag: {path: x, itm: y}}}",
         3,
-        ["corpus.tables.tag.itm: unknown key; did you mean 'item'?", "path, track, value, item, weight"],
+        [
+            "corpus.tables.tag.itm: unknown key; did you mean 'item'?",
+            "path, target, track, value, item, weight",
+        ],
     ),
     ("corpus: {name: folder, root: a, tables: {tag: {item: y}}}", 3, ["corpus.tables.tag.path: is missing"]),
     ("corpus: {name: folder, root: a, tables: {tag: 3}}", 3, ["corpus.tables.tag: 3", "a path or keys"]),
@@ -149,7 +152,7 @@ WRONG = [
     ('corpus: {name: folder, root: "a\\0b"}', 3, ["corpus.root:", "a path"]),
     ("corpus: {collections: ryan}", 3, ["corpus.collections: 'ryan'", "a list (each text)"]),
     ("corpus: {tracks: 3}", 3, ["corpus.tracks: 3", "at least 24 and at most 20000"]),
-    ("targets: {sizes: {bmp: 3}}", 3, ["targets.sizes.bmp: unknown key", "did you mean 'bpm'?"]),
+    ("targets: {sizes: {bmp: 3}}", 3, ["targets.sizes.bmp: 'bmp' has no table", "did you mean 'bpm'?"]),
     ("targets: {sizes: {bpm: 1}}", 3, ["targets.sizes.bpm: 1", "at least 2"]),
     ("targets: {sizes: {self: 3}}", 3, ["targets.sizes.self: 'self' always has 2 classes"]),
     (
@@ -413,7 +416,6 @@ def test_whatever_an_override_says_it_is_a_recipe_or_one_line(tmp_path_factory, 
 
 
 def test_names_in_the_recipe_are_those_of_the_constants():
-    assert typing.get_args(SourceName) == constants.SOURCES
     assert typing.get_args(StrategyName) == constants.STRATEGIES
     corpora = Recipe.model_json_schema()["properties"]["corpus"]["discriminator"]["mapping"]
     assert set(corpora) == set(constants.CORPORA)

@@ -15,13 +15,12 @@ from kerasrep.recipe.schema import TargetSettings
 from kerasrep.sources.labels import CountLabels, ValueLabels
 from kerasrep.sources.mixture import fit_mixture
 from kerasrep.sources.plsa import fit_plsa, fold_in
+from kerasrep.sources.target_files import load_targets, save_targets
 from kerasrep.sources.targets import (
     SourceTargets,
     TargetSet,
     build_targets,
-    load_targets,
     restrict_labels,
-    save_targets,
 )
 
 TRACKS = [f"t{number:02d}" for number in range(30)]
@@ -227,8 +226,11 @@ GOOD = np.array([[0.25, 0.75], [1, 0]], dtype=np.float32)
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"tag.track_ids": ["a", "b"]}, "'tag.track_ids' is missing or unknown"),
-        ({"tag.track_ids": ["a", "b"], "tag.target": GOOD, "tempo.target": GOOD}, "'tempo.target'"),
+        ({"tag.track_ids": ["a", "b"]}, "'tag': array 'first' is missing or unknown"),
+        (
+            {"tag.track_ids": ["a", "b"], "tag.target": GOOD, "tempo.target": GOOD},
+            "'tempo': array 'track_ids' is missing",
+        ),
         ({"tag.track_ids": ["a", "a"], "tag.target": GOOD}, "stands twice"),
         ({"tag.track_ids": ["a"], "tag.target": GOOD}, "for 1 tracks"),
         ({"tag.track_ids": [1, 2], "tag.target": GOOD}, "not a list of strings"),

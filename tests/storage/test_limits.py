@@ -16,12 +16,17 @@ from kerasrep.storage import limits
 from kerasrep.storage.run_directory import read_arrays, read_json, write_arrays
 from kerasrep.storage.tables import read_fields
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+#: Holds the table of limits, which is made out of `limits.ALL`.
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "environment.md"
+
+
+def test_the_reference_has_the_table_of_limits():
+    assert "```{generated} limits\n```\n" in REFERENCE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("limit", limits.ALL, ids=lambda limit: limit.name)
-def test_the_readme_says_what_a_limit_bounds(limit):
-    assert f"| `{limit.variable}` | {limit.default:,} | {limit.bounds} |" in README
+def test_a_limit_says_what_it_bounds(limit):
+    assert limit.bounds and "|" not in limit.bounds
     assert limit.default <= limit.most
 
 

@@ -17,7 +17,7 @@ own.
 
 Licence: that of each collection, in the same record; audio is rendered from them.
 
-Described at: README.md of kerasrep
+Described at: docs/demo-corpus.md of kerasrep
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from kerasrep.evaluation.readers.layout import required
 from kerasrep.evaluation.readers.play_list import read_play_list
 from kerasrep.evaluation.readers.split_list import read_split_list
 
-DESCRIBED_AT = "README.md of kerasrep"
+DESCRIBED_AT = "docs/demo-corpus.md of kerasrep"
 FOLDER = "demo"
 #: Task without `demo_` -> what is asked for; each has a table of its name.
 LABELLED: dict[str, Kind] = {

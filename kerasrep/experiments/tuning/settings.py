@@ -101,6 +101,7 @@ class TuningRecipe(Settings):
     """One search.
 
     Attributes:
+        name: Of its folder, `runs/NAME`.
         recipe: The base recipe: a file (relative to this one, or else to the current folder) or its sections.
         settings: Sections of a recipe that replace the base's, in every trial and in the best recipe.
         tuner: Who chooses the trials: `random`, `bayesian` or `hyperband`, or a mapping with its options.

@@ -46,7 +46,7 @@ def _read_parquet(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    _check_file(path)
+    check_file(path)
     try:
         with pq.ParquetFile(path) as file:
             columns = _columns(path, file.schema_arrow, required, optional)
@@ -64,7 +64,8 @@ def _read_parquet(
         raise DataError(f"{path}: cannot be read as Parquet ({reason}); write it again") from error
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Refuse what is no regular file."""
     try:
         mode = path.stat().st_mode
     except OSError as error:

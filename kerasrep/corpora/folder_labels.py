@@ -1,0 +1,89 @@
+"""Labels of a folder's tracks out of tables: counts and values; `folder_stretches` reads the other kinds."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from kerasrep.corpora.folder_stretches import read_stretches
+from kerasrep.corpora.track_keys import Keys, Tally
+from kerasrep.errors import DataError
+from kerasrep.recipe.corpora import LabelTable
+from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
+from kerasrep.sources.readers.table import read_table
+from kerasrep.storage.tables import parse_number
+
+
+def read_labels(
+    source: str, root: Path, table: LabelTable, keys: Keys, training: Collection[str], notices: list[str]
+) -> RawLabels:
+    """Read the labels of one source.
+
+    Args:
+        source: Its name.
+        root: The folder.
+        table: Where they are, and what they become.
+        keys: The tracks of the folder.
+        training: Those that are trained on.
+        notices: What people must know of the table is added.
+
+    Raises:
+        DataError: Where the table cannot be read or used; one line with file and row.
+    """
+    path = root / table.path
+    if source == "self":
+        raise DataError(f"{path}: source 'self' needs no table; remove corpus.tables.self")
+    if table.target == "topics":
+        return _read_counts(path, table, keys, notices)
+    if table.target == "mixture":
+        return _read_values(path, table, keys, notices)
+    return read_stretches(source, path, table, keys, training, notices)
+
+
+def _read_values(path: Path, table: LabelTable, keys: Keys, notices: list[str]) -> ValueLabels:
+    values: dict[int, float] = {}
+    tally = Tally(path)
+    track, column = table.track or "track", table.value or "value"
+    for place, (key, value) in read_table(path, (track, column)):
+        number = parse_number(value, place, column)
+        row = tally.row_of(key, place, keys, track)
+        if row is None:
+            continue
+        if row in values:
+            tally.odd["repeat a track (the first one counts)"] += 1
+        values.setdefault(row, number)
+    tally.close(keys, notices)
+    rows = sorted(values)
+    return ValueLabels([keys.tracks[row] for row in rows], np.array([values[row] for row in rows]))
+
+
+def _read_counts(path: Path, table: LabelTable, keys: Keys, notices: list[str]) -> CountLabels:
+    terms: dict[str, int] = {}
+    rows, columns, weights = array("q"), array("q"), array("d")
+    tally = Tally(path)
+    track = table.track or "track"
+    required = (track, table.item, *((table.weight,) if table.weight else ()))
+    for place, (key, item, weight) in read_table(path, required, () if table.weight else ("weight",)):
+        if not item:
+            raise DataError(f"{place}: column '{table.item}' is empty")
+        number = parse_number(weight, place, table.weight or "weight", minimum=0) if weight else 1.0
+        row = tally.row_of(key, place, keys, track)
+        if row is None:
+            continue
+        rows.append(row)
+        columns.append(terms.setdefault(item, len(terms)))
+        weights.append(number)
+    tally.close(keys, notices)
+    documents, positions = np.unique(np.array(rows, dtype=np.int64), return_inverse=True)
+    counts = sparse.csr_matrix(
+        (np.array(weights), (positions, np.array(columns, dtype=np.int64))),
+        shape=(len(documents), len(terms)),
+    )
+    if counts.nnz < len(rows):
+        notices.append(f"{path}: {len(rows) - counts.nnz} rows repeat a track and item (weights are added)")
+    tracks = [keys.tracks[row] for row in documents]
+    return CountLabels(counts, list(terms), tracks, np.arange(len(documents), dtype=np.int64))

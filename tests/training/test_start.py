@@ -1,0 +1,121 @@
+"""Training that begins with a trunk, in whatever strategy, with parts of it frozen or slower."""
+
+import json
+
+import numpy as np
+import pytest
+
+from kerasrep.errors import RecipeError
+from kerasrep.model.restore import restore_run, weight_arrays
+from kerasrep.model.start import fill_from_start, read_start
+from kerasrep.model.strategies import network_of
+from kerasrep.storage.run_directory import RunDirectory, read_arrays
+from kerasrep.training.train import train
+
+
+@pytest.fixture(scope="module")
+def trunk(make_run):
+    """A run whose only branch is shared by all sources."""
+    return make_run("ms-sr@fc", ("year", "tag"), model={"width": 0.0625})
+
+
+def started(trunk, tone_recipe, strategy="ms-sr@fc", **sections):
+    sections["model"] = {"width": 0.0625, "start": str(trunk.run.root)} | sections.get("model", {})
+    return tone_recipe(strategy, **sections)
+
+
+@pytest.mark.parametrize("strategy", ["mss-cr", "ms-cr@4", "ms-sr@fc"])
+def test_a_trunk_goes_into_the_shared_part_and_into_every_branch(strategy, trunk, tone_recipe):
+    recipe = started(trunk, tone_recipe, strategy)
+    start = read_start(recipe)
+    network = network_of(recipe, {"self": 2, "tag": 4, "bpm": 4}, start.scaler)
+    fill_from_start(network, start)
+    expected = weight_arrays(trunk.network)
+    found = weight_arrays(network)
+    trunk_layers = [name for name in found if "_conv" in name or "_fc" in name]
+    assert len(trunk_layers) == len(
+        [n for n in found if "logits" not in n and not n.startswith("self_hidden")]
+    )
+    for name in trunk_layers:
+        part = name[name.index("_conv") :] if "_conv" in name else name[name.index("_fc") :]
+        np.testing.assert_array_equal(found[name], expected[f"shared{part}"], err_msg=name)
+
+
+def test_frozen_blocks_and_their_statistics_stay_and_the_rest_learns(
+    trunk, tone_recipe, prepared_tones, tmp_path
+):
+    recipe = started(
+        trunk,
+        tone_recipe,
+        "ms-cr@2",
+        model={"freeze": ["conv1", "conv3"]},
+        training={"epochs": 1, "tensorboard": "scalars"},
+    )
+    run = RunDirectory(tmp_path / "run")
+    train(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
+    after, before = read_arrays(run.best), weight_arrays(trunk.network)
+    for name in (
+        "shared_conv1/kernel",
+        "shared_conv1_bn/moving_mean",
+        "tag_conv3/kernel",
+        "tag_conv3_bn/gamma",
+    ):
+        np.testing.assert_array_equal(after[name], before[name.replace("tag", "shared")], err_msg=name)
+    for name in ("tag_conv2/kernel", "tag_conv2_bn/moving_mean", "tag_fc/kernel"):
+        assert not np.array_equal(after[name], before[name.replace("tag", "shared")]), name
+    card = json.loads(run.card.read_text())
+    assert card["start"]["path"] == str(trunk.run.root) and len(card["start"]["weights_sha256"]) == 16
+    assert restore_run(run.root).network.sources == recipe.sources
+
+
+def test_a_slower_trunk_moves_by_its_factor_of_a_whole_step(trunk, tone_recipe, prepared_tones, tmp_path):
+    moved = {}
+    for rate in (1.0, 0.1):
+        recipe = started(
+            trunk,
+            tone_recipe,
+            batches={"size": 32},  # one step
+            training={"epochs": 1, "schedule": "joint", "trunk_rate": rate, "tensorboard": "scalars"},
+        )
+        run = RunDirectory(tmp_path / str(rate))
+        train(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
+        state, first = read_arrays(run.last), weight_arrays(trunk.network)["shared_conv1/kernel"].ravel()
+        moved[rate] = state["shared.weights"][: first.size] - first
+    assert np.abs(moved[1.0]).max() > 1e-5
+    np.testing.assert_allclose(moved[0.1], 0.1 * moved[1.0], rtol=0.02, atol=1e-7)
+
+
+def test_the_standardisation_comes_along(trunk, tone_recipe):
+    np.testing.assert_array_equal(
+        read_start(started(trunk, tone_recipe)).scaler.mean, trunk.network.scaler.mean
+    )
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"audio": {"n_mels": 64}}, "audio.n_mels 128, this recipe has 64; set audio.n_mels=128"),
+        ({"model": {"width": 0.125}}, "model.width 0.0625, this recipe has 0.125"),
+        ({"model": {"trunk": "residual"}}, "model.trunk published, this recipe has residual"),
+        ({"model": {"start": "nowhere"}}, "model.start: nowhere: is not a run directory"),
+    ],
+)
+def test_a_trunk_that_does_not_fit_is_refused_in_one_line(sections, message, trunk, tone_recipe):
+    with pytest.raises(RecipeError, match=message):
+        read_start(started(trunk, tone_recipe, **sections))
+
+
+def test_branches_of_other_sources_are_refused_by_name(make_run, tone_recipe):
+    branches = make_run("mss-cr", ("year", "artist"), model={"width": 0.0625})
+    recipe = started(branches, tone_recipe)
+    start = read_start(recipe)
+    network = network_of(recipe, {"self": 2, "tag": 4, "bpm": 4}, start.scaler)
+    with pytest.raises(
+        RecipeError, match="has nothing for 'shared_conv1/kernel'; its branches are year, artist"
+    ):
+        fill_from_start(network, start)
+
+
+def test_freezing_without_a_trunk_is_refused(make_recipe):
+    with pytest.raises(ValueError, match="needs a trunk to begin with"):
+        make_recipe(model={"freeze": ["conv1"]})
