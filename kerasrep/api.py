@@ -15,6 +15,7 @@ from kerasrep.recipe.schema import Recipe
 from kerasrep.runtime.console import say
 from kerasrep.runtime.run_log import event, run_log
 from kerasrep.storage.run_directory import RUNS, PreparedDirectory, RunDirectory, home, latest_run, new_run
+from kerasrep.storage.segment_vector import LAST
 
 if TYPE_CHECKING:
     from kerasrep.embedding.files import BadFile
@@ -133,22 +134,23 @@ class Embeddings:
     bad: tuple[BadFile, ...]
 
 
-def embed(model: str | Path, audio: Sequence[str | Path]) -> Embeddings:
+def embed(model: str | Path, audio: Sequence[str | Path], layers: str | Sequence[str] = LAST) -> Embeddings:
     """Embed audio files, and folders at any depth.
 
     Args:
         model: An export, a run directory, or a `.keras` file.
         audio: Files and folders.
+        layers: What an embedding is made of; see `kerasrep.load`.
 
     Raises:
-        ExportError: Where `model` is none.
+        ExportError: Where `model` is none, or cannot give a layer.
         RunError: Where the run has no trained weights yet.
     """
     from kerasrep.embedding.embedder import load
     from kerasrep.embedding.files import find_audio
     from kerasrep.embedding.stream import embed_all
 
-    embedder = load(model)
+    embedder = load(model, layers)
     paths, not_found = find_audio([Path(path) for path in audio])
     done, bad = embed_all(embedder, paths)
     rows = [result.embedding for result in done]

@@ -21,6 +21,7 @@ import kerasrep
 from kerasrep.errors import KerasrepError, machine_message, one_line
 from kerasrep.runtime import console
 from kerasrep.runtime.stop_requests import Terminated, termination_unwinds
+from kerasrep.storage.segment_vector import layers_text, parse_layers
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
@@ -60,6 +61,25 @@ def add_ray_argument(parser: argparse.ArgumentParser) -> None:
         help="work on a Ray cluster: HOST:PORT of its head, auto (the cluster of this machine), or local "
         "(this machine as a cluster of its own); needs the extra scale, and files that all nodes see",
     )
+
+
+def add_layers_argument(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add `--layers`."""
+    parser.add_argument(
+        "--layers",
+        metavar="last|all|conv3,conv5",
+        help="what a vector is made of: the embedding (last), then each convolution block's output, pooled: "
+        f"mean, and maximum over time (conv1 ... conv7); all is all of them (default: {default})",
+    )
+
+
+def layers_of(arguments: argparse.Namespace) -> str | None:
+    """What `--layers` names; `None` where it is not given.
+
+    Raises:
+        RecipeError: Where it names none that there is.
+    """
+    return None if arguments.layers is None else layers_text(parse_layers(arguments.layers))
 
 
 def prepare_environment(verbose: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from kerasrep.cli import command
 from kerasrep.errors import DataError, ExportError, RecipeError, one_line
 from kerasrep.runtime import console
+from kerasrep.storage.segment_vector import LAST
 
 if TYPE_CHECKING:
     from kerasrep.embedding.catalogue.job import Settings, Summary
@@ -54,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sources", metavar="A,B", help="keep only the branches of these sources, such as tag,artist"
     )
+    command.add_layers_argument(parser, "last")
     parser.add_argument(
         "--shard-rows",
         type=int,
@@ -130,6 +132,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         arguments.decoder,
         arguments.workers,
         arguments.shard_rows,
+        command.layers_of(arguments) or LAST,
     )
 
 

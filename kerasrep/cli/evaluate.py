@@ -31,9 +31,11 @@ def build_parser() -> argparse.ArgumentParser:
         "models",
         metavar="MODEL",
         nargs="+",
-        help="an export, a run directory or a .keras file; or a baseline: random (the first model's network, "
+        help="an export, a run directory or a .keras file, with pooled layers behind a colon where they are "
+        "wanted (exported/mss:all); or a baseline: random (the first model's network, "
         "untrained; random:SEED for another draw), mfcc, musicnn, hear:MODULE[:WEIGHTS]",
     )
+    command.add_layers_argument(parser, "last; of models that name none")
     parser.add_argument(
         "--tasks",
         metavar="TASK",
@@ -103,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
         own = tasks_of_tables(read_tasks(arguments.recipe))
     tasks = with_split_lists(named_tasks(_words("--tasks", arguments.tasks), own), arguments.split_list)
 
-    from kerasrep.embedding.representations import open_representations
+    from kerasrep.embedding.representations import open_representations, with_layers
     from kerasrep.evaluation.options import Options, check_probes, has_probe
     from kerasrep.evaluation.suite import Suite, check_output
     from kerasrep.storage.atomic import remove_all_temporaries
@@ -124,7 +126,9 @@ def main(argv: list[str] | None = None) -> int:
         shuffle_labels=arguments.shuffle_labels,
         max_missing=arguments.max_missing,
     )
-    representations = open_representations(arguments.models)
+    layers = command.layers_of(arguments)
+    models = arguments.models if layers is None else [with_layers(spec, layers) for spec in arguments.models]
+    representations = open_representations(models)
     check_output(arguments.output)
     roots = data_roots(chosen, arguments.data)
     for task in tasks:

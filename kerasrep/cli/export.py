@@ -11,6 +11,7 @@ from kerasrep.cli import command
 from kerasrep.constants import EXPORT_FORMATS, SAVED_MODEL
 from kerasrep.errors import DataError, ExportError, RecipeError
 from kerasrep.runtime import console
+from kerasrep.storage.segment_vector import ALL
 
 if TYPE_CHECKING:
     from kerasrep.recipe.schema import Recipe
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="what kerasrep-evaluate wrote of this run or of an export of it: its headline scores go into "
         "the card",
     )
+    command.add_layers_argument(parser, "all; the embedding is always there")
     command.add_common_arguments(parser)
     return parser
 
@@ -74,7 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.scores is not None:
         places = {directory / name, Path(recipe.export.directory, recipe.export_name)}
         _check_scores(arguments.scores, trained.run, sorted(places))
-    version = export_run(trained, directory, name, formats, downstream)
+    layers = command.layers_of(arguments) or ALL
+    version = export_run(trained, directory, name, formats, downstream, layers)
     others = ServingFolder(directory / name).runtimes(int(version.name))
     written = sorted(path for path in others.glob("*") if path.suffix != ".json")
     if SAVED_MODEL in formats:
@@ -145,7 +148,9 @@ def _check_scores(path: Path, run: RunDirectory, places: list[Path]) -> None:
     run_card = read_object(run.card) if run.card.is_file() else None
     if run_card is not None:
         own += [model for model, card in _exports(places) if card.run == run_card]
-    if not judged & set(map(model_fingerprint, own)):
+    fingerprints = set(map(model_fingerprint, own))
+    # With that of layers behind it where they were judged.
+    if not any(one.startswith(tuple(fingerprints)) for one in judged):
         raise DataError(
             f"{path}: holds no scores of {run.root} or of its exports in {', '.join(map(str, places))}; "
             f"give what kerasrep-evaluate {run.root} writes"

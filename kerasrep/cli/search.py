@@ -29,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", type=Path, help="the model that made INDEX (default: where INDEX says that it is)"
     )
+    command.add_layers_argument(parser, "those of INDEX, or last where it does not say")
     parser.add_argument("-n", "--neighbours", type=int, default=10, metavar="N", help="tracks a query (10)")
     parser.add_argument(
         "--picture", type=Path, metavar="OUT.png", help="draw a map of INDEX with queries and neighbours"
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     table = read_embeddings(arguments.index)
     if picture is not None and len(table.paths) < 2:
         raise DataError(f"{arguments.index}: has one row, of which no map can be drawn; leave --picture out")
-    model, layout = open_model(table, arguments.model)
+    model, layout = open_model(table, arguments.model, command.layers_of(arguments))
     queries = search(table, arguments.queries, model, layout, arguments.neighbours)
     _print(queries)
     if picture is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from kerasrep.embedding.catalogue.layout import make_layout
 from kerasrep.embedding.models import SegmentModel, find_model
 from kerasrep.errors import DataError
 from kerasrep.storage import limits
+from kerasrep.storage.segment_vector import LAST
 
 #: Raised whenever the same weights and the same audio give another vector; part of every fingerprint.
 TRACK_EMBEDDING_VERSION = 1
@@ -28,22 +29,25 @@ MAX_CHANNELS = 256
 _FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 
 
-def load(path: str | Path) -> Embedder:
+def load(path: str | Path, layers: str | Sequence[str] = LAST) -> Embedder:
     """Load a trained model for embedding.
 
     Args:
         path: An export (`exported/NAME` for its newest version, or one version), a run directory, or a
             run's `.keras` file.
+        layers: What an embedding is made of: `last`, the network's embedding; `all`, and then the pooled
+            outputs of its convolution blocks (see `segment_vector.Piece`); or some of them: `conv3,conv5`.
 
     Returns:
         The model, ready to embed.
 
     Raises:
-        ExportError: Where `path` is none of these, or is damaged.
+        ExportError: Where `path` is none of these, is damaged, or cannot give a layer.
+        RecipeError: Where there is no such layer.
         RunError: Where the run has no trained weights yet.
     """
     load_model, found = find_model(Path(path))
-    return Embedder(load_model(found))
+    return Embedder(load_model(found), layers)
 
 
 class Embedder:
@@ -53,14 +57,17 @@ class Embedder:
         sample_rate_hz: Rate that recordings are converted to.
         segment_samples: Samples a channel in one segment.
         branches: Names of the representations side by side.
-        dimension: Values of an embedding: 512 a branch.
+        dimension: Values of an embedding: 512 a branch, and twice those of each pooled layer.
         layout: Of an embedding.
-        columns: Name of each value: `mean/BRANCH/0` ... `mean/BRANCH/255` for all branches, then `sd/...`.
+        columns: Name of each value: `mean/BRANCH/0` ... `mean/BRANCH/255` for all branches, then of pooled
+            layers `mean/BRANCH/conv3/mean/0` ..., then `sd/...`.
     """
 
-    def __init__(self, model: SegmentModel) -> None:
-        self._model = model
-        self.layout = make_layout(model.branches, model.sample_rate_hz, model.segment_samples)
+    def __init__(self, model: SegmentModel, layers: str | Sequence[str] = LAST) -> None:
+        self.layout = make_layout(
+            model.branches, model.sample_rate_hz, model.segment_samples, layers=layers, pooled=model.layers
+        )
+        self._model = model.only(self.layout.pieces)
         self.sample_rate_hz = model.sample_rate_hz
         self.segment_samples = model.segment_samples
         self.branches = model.branches
@@ -113,7 +120,7 @@ class Embedder:
         return self.layout.row(blocks, self.embed_segments)
 
     def embed_segments(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Embed float32 [segments, segment_samples, 2]; returns float32 [segments, 256 x branches]."""
+        """Embed float32 [segments, segment_samples, 2]; returns float32 [segments, values]."""
         return self._model.embed_segments(segments)
 
 

@@ -3,6 +3,7 @@
     hear-validator kerasrep.embedding.hear -m exported/mss/1
     kerasrep-evaluate hear:kerasrep.embedding.hear:exported/mss/1 --tasks demo
 
+Pooled layers are named behind the path: `exported/mss/1:all`, or `:last,conv5` (see `kerasrep.load`).
 Audio is mono within [-1, 1] and is doubled, as the networks were trained on stereo. A scene's embedding is
 the mean and deviation over consecutive segments of 2.5 s, as `kerasrep-embed` gives it. An embedding with a
 time stamp is that of the 2.5 s around it; what lies outside the sound is silence.
@@ -15,7 +16,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from kerasrep.embedding.embedder import Embedder, waveform_blocks
 from kerasrep.embedding.models import find_model
-from kerasrep.embedding.representations import model_fingerprint
+from kerasrep.embedding.representations import model_fingerprint, path_and_layers
 from kerasrep.embedding.segments import BATCH_SEGMENTS
 from kerasrep.embedding.starter import default_model
 from kerasrep.errors import DataError, ExportError
@@ -39,8 +39,8 @@ class HearModel(tf.Module):  # type: ignore[misc]
 
     Attributes:
         sample_rate: Of the audio, in hertz; one of those that HEAR allows.
-        scene_embedding_size: 512 a branch.
-        timestamp_embedding_size: 256 a branch.
+        scene_embedding_size: 512 a branch, and twice those of each pooled layer.
+        timestamp_embedding_size: Half of it.
     """
 
     def __init__(self, embedder: Embedder) -> None:
@@ -58,8 +58,8 @@ def load_model(model_file_path: str = "", model_hash: str | None = None) -> Hear
     """Load a model.
 
     Args:
-        model_file_path: An export, a run directory or a `.keras` file; by default the trunk that comes with
-            kerasrep.
+        model_file_path: An export, a run directory or a `.keras` file, and layers behind a colon where they
+            are not the last alone; by default the trunk that comes with kerasrep.
         model_hash: The fingerprint that the model must have (`representations.model_fingerprint`); by
             default any.
 
@@ -67,11 +67,11 @@ def load_model(model_file_path: str = "", model_hash: str | None = None) -> Hear
         ExportError: Where there is no such model, or it has another fingerprint.
         RunError: Where a run has no trained weights yet.
     """
-    path = Path(model_file_path) if model_file_path else default_model()
+    path, layers = path_and_layers(model_file_path or str(default_model()))
     load, found = find_model(path)
     if model_hash is not None and (own := model_fingerprint(found)) != model_hash:
         raise ExportError(f"{path}: has the fingerprint {own}, not {model_hash}; give the model that has it")
-    return HearModel(Embedder(load(found)))
+    return HearModel(Embedder(load(found), layers))
 
 
 def get_scene_embeddings(audio: Any, model: HearModel) -> Any:

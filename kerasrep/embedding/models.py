@@ -15,6 +15,7 @@ from kerasrep import constants
 from kerasrep.errors import ExportError
 from kerasrep.storage.export_directory import SERVING_DEFAULT, find_version, read_card
 from kerasrep.storage.run_directory import RunDirectory
+from kerasrep.storage.segment_vector import LAST, SHARED, Piece, embedding_pieces
 
 if TYPE_CHECKING:
     import keras
@@ -24,7 +25,7 @@ WHAT_A_MODEL_IS = "an export (exported/NAME or a version in it), a run directory
 _SINGLE_PREFIX = "embedding_"
 
 
-#: float32 [segments, segment_samples, 2] -> float32 [segments, 256 x branches].
+#: float32 [segments, segment_samples, 2] -> float32 [segments, widths of all pieces].
 EmbedSegments = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -33,29 +34,33 @@ class SegmentModel:
     """A trained model.
 
     Attributes:
-        embed_segments: float32 [segments, segment_samples, 2] -> float32 [segments, 256 x branches].
+        embed_segments: float32 [segments, segment_samples, 2] -> float32 [segments, 256 x branches];
+            after `only`, [segments, widths of its pieces].
         sample_rate_hz: Of the segments.
         segment_samples: Samples a channel in one segment.
         branches: Names of the embeddings side by side.
-        embed_some: Makes `embed_segments` of some branches, which computes no others; without it, all are
+        embed_some: Makes `embed_segments` of some pieces, which computes no others; without it, all are
             computed.
+        layers: Pooled layers that `embed_some` can give as well.
     """
 
     embed_segments: EmbedSegments
     sample_rate_hz: int
     segment_samples: int
     branches: tuple[str, ...]
-    embed_some: Callable[[tuple[str, ...]], EmbedSegments] | None = None
+    embed_some: Callable[[tuple[Piece, ...]], EmbedSegments] | None = None
+    layers: tuple[Piece, ...] = ()
 
-    def only(self, branches: tuple[str, ...]) -> SegmentModel:
-        """The model of some of its branches, in the order given."""
-        if branches == self.branches:
+    def only(self, pieces: tuple[Piece, ...]) -> SegmentModel:
+        """The model whose `embed_segments` gives some pieces, in the order given."""
+        if pieces == embedding_pieces(self.branches):
             return self
         make = self.embed_some or self._cut_out
-        return replace(self, embed_segments=make(branches), branches=branches, embed_some=None)
+        branches = tuple(dict.fromkeys(piece.branch for piece in pieces))
+        return replace(self, embed_segments=make(pieces), branches=branches, embed_some=None, layers=())
 
-    def _cut_out(self, branches: tuple[str, ...]) -> EmbedSegments:
-        places = [self.branches.index(branch) for branch in branches]
+    def _cut_out(self, pieces: tuple[Piece, ...]) -> EmbedSegments:
+        places = [self.branches.index(piece.branch) for piece in pieces]
 
         def embed_segments(segments: NDArray[np.float32]) -> NDArray[np.float32]:
             values = self.embed_segments(segments)
@@ -108,7 +113,8 @@ def load_export(version: Path) -> SegmentModel:
     try:
         loaded = tf.saved_model.load(str(version))
         function = loaded.signatures[SERVING_DEFAULT]
-        width = function.structured_outputs["embedding"].shape[-1]
+        widths = {name: output.shape[-1] for name, output in function.structured_outputs.items()}
+        width = widths["embedding"]
     # Damaged files raise anything from OSError to protobuf's own kinds.
     except Exception as error:
         raise ExportError(f"{version}: cannot be loaded ({_short(error)}); export the run again") from error
@@ -117,20 +123,24 @@ def load_export(version: Path) -> SegmentModel:
             f"{version}: gives {width} values a segment, its card names {len(card.branches)} branches of "
             f"{constants.EMBEDDING_SIZE}; export the run again"
         )
+    for piece in card.layers:
+        if widths.get(piece.output) != piece.width:
+            raise ExportError(f"{version}: has not the '{piece.output}' of its card; export the run again")
 
     def outputs(segments: Any, _owner: Any = loaded) -> Any:  # its variables die with it
         return function(waveform=segments)
 
-    def embed_segments(segments: NDArray[np.float32]) -> NDArray[np.float32]:
+    def embed_all(segments: NDArray[np.float32]) -> NDArray[np.float32]:
         embeddings: NDArray[np.float32] = outputs(tf.constant(segments))["embedding"].numpy()
         return embeddings
 
     @functools.cache
-    def embed_some(branches: tuple[str, ...]) -> EmbedSegments:
-        return _of_outputs(outputs, card.segment_samples, branches)
+    def embed_some(pieces: tuple[Piece, ...] = ()) -> EmbedSegments:
+        return _of_outputs(outputs, card.segment_samples, pieces)
 
     samples = card.segment_samples
-    return SegmentModel(embed_segments, card.sample_rate_hz, samples, card.branches, embed_some)
+    embed_segments = embed_some() if card.layers else embed_all  # layers are not computed for nothing
+    return SegmentModel(embed_segments, card.sample_rate_hz, samples, card.branches, embed_some, card.layers)
 
 
 def load_run(root: Path) -> SegmentModel:
@@ -164,7 +174,7 @@ def read_keras_file(path: Path) -> keras.Model:
         ExportError: Where it cannot be loaded.
     """
     # First, because it chooses Keras's backend; and their layers must be registered before a file names them.
-    from kerasrep.model import blocks, frontend  # noqa: F401, I001
+    from kerasrep.model import blocks, frontend, layers  # noqa: F401, I001
     import keras
 
     try:
@@ -203,7 +213,7 @@ def describe_model(path: Path, model: keras.Model) -> tuple[int, int, tuple[str,
             "run directory"
         ) from error
     singles = tuple(name.removeprefix(_SINGLE_PREFIX) for name in outputs if name.startswith(_SINGLE_PREFIX))
-    return sample_rate_hz, segment_samples, singles or ("shared",)
+    return sample_rate_hz, segment_samples, singles or (SHARED,)
 
 
 def _sample_rate_hz(model: keras.Model) -> int:
@@ -217,24 +227,29 @@ def model_of_keras(
 ) -> SegmentModel:
     """Take a Keras model, waveform -> dict with `embedding` and each `embedding_BRANCH`, as a function."""
     from kerasrep.model.folding import fold_batch_norm
-
-    folded = fold_batch_norm(model)
+    from kerasrep.model.layers import layer_pieces, with_layers
 
     @functools.cache
-    def embed_some(names: tuple[str, ...] = ()) -> EmbedSegments:
-        return _of_outputs(lambda segments: folded(segments, training=False), segment_samples, names)
+    def folded(layers: frozenset[str]) -> keras.Model:
+        return fold_batch_norm(with_layers(model, branches, layers))
 
-    return SegmentModel(embed_some(), sample_rate_hz, segment_samples, branches, embed_some)
+    @functools.cache
+    def embed_some(pieces: tuple[Piece, ...] = ()) -> EmbedSegments:
+        inner = folded(frozenset(piece.layer for piece in pieces) - {LAST})
+        return _of_outputs(lambda segments: inner(segments, training=False), segment_samples, pieces)
+
+    layers = layer_pieces(model, branches)
+    return SegmentModel(embed_some(), sample_rate_hz, segment_samples, branches, embed_some, layers)
 
 
 def _of_outputs(
-    outputs: Callable[[Any], Any], segment_samples: int, branches: tuple[str, ...]
+    outputs: Callable[[Any], Any], segment_samples: int, pieces: tuple[Piece, ...]
 ) -> EmbedSegments:
-    """Some branches side by side, by default all; TensorFlow leaves out what the others alone need."""
+    """Some pieces side by side, by default all embeddings; TensorFlow leaves out what others alone need."""
     import tensorflow as tf
 
     signature = [tf.TensorSpec((None, segment_samples, constants.N_CHANNELS), tf.float32)]
-    names = [f"{_SINGLE_PREFIX}{branch}" for branch in branches] or ["embedding"]
+    names = [piece.output for piece in pieces] or ["embedding"]
 
     @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
     def forward(segments: Any) -> Any:

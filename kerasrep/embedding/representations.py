@@ -28,6 +28,7 @@ from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import fingerprint
 from kerasrep.storage.export_directory import SAVED_MODEL_FILE, read_card
 from kerasrep.storage.run_directory import RunDirectory
+from kerasrep.storage.segment_vector import LAST, layers_text, parse_layers
 
 RANDOM, MFCC, MUSICNN, HEAR = "random", "mfcc", "musicnn", "hear"
 #: What `open_representation` takes beside paths.
@@ -65,21 +66,34 @@ class ModelRepresentation:
 
     Args:
         path: Of the model; an export's is that of its newest version afterwards.
-        name: In tables; the last two parts of the path by default.
+        name: In tables; the last two parts of the path, and the layers, by default.
+        layers: See `kerasrep.load`.
 
     Raises:
         ExportError: Where `path` is no model.
         RunError: Where a run has no trained weights yet.
+        RecipeError: Where there is no such layer.
     """
 
-    def __init__(self, path: Path, name: str | None = None) -> None:
+    def __init__(self, path: Path, name: str | None = None, layers: str = LAST) -> None:
         self._load, self.path = find_model(path)
-        self.name = name or path_names([self.path])[0]
-        self.fingerprint = model_fingerprint(path)
+        self.layers = layers_text(parse_layers(layers))
+        self.name = name or self.named(path_names([self.path])[0])
+        self.fingerprint = self._of_layers(model_fingerprint(path))
+
+    def named(self, name: str) -> str:
+        """A name that tells the layers, where they are others than the last."""
+        return name if self.layers == LAST else f"{name}:{self.layers}"
+
+    def _of_layers(self, of_model: str) -> str:
+        """The fingerprint of a model, with that of the layers behind it."""
+        return of_model if self.layers == LAST else of_model + fingerprint(self.layers)
 
     @cached_property
     def dimension(self) -> int:
-        """512 a branch; only a `.keras` file has to be loaded to know it."""
+        """512 a branch; only for a `.keras` file or pooled layers the model is loaded."""
+        if self.layers != LAST:
+            return self.embedder.dimension
         if self._load is load_export:
             return read_card(self.path).track_dimension
         if self._load is load_run:
@@ -91,7 +105,7 @@ class ModelRepresentation:
     @cached_property
     def embedder(self) -> Embedder:
         """The loaded model."""
-        return Embedder(self._load(self.path))
+        return Embedder(self._load(self.path), self.layers)
 
     def embed(self, waveform: ArrayLike, sample_rate_hz: float) -> NDArray[np.float32]:
         """See `Embedder.embed`."""
@@ -108,27 +122,31 @@ class UntrainedRepresentation(ModelRepresentation):
     Args:
         reference: Path of the model whose network and standardisation it takes.
         seed: Of the weights.
+        layers: See `kerasrep.load`.
     """
 
-    def __init__(self, reference: Path, seed: int) -> None:
+    def __init__(self, reference: Path, seed: int, layers: str = LAST) -> None:
         self._load, self.path = find_model(reference)
-        self.name = RANDOM if seed == 0 else f"{RANDOM}:{seed}"
+        self.layers = layers_text(parse_layers(layers))
+        self.name = self.named(RANDOM if seed == 0 else f"{RANDOM}:{seed}")
         self._reference, self._seed = reference, seed
-        self.fingerprint = fingerprint([RANDOM, untrained.VERSION, seed, _reference_fingerprint(reference)])
+        of_model = fingerprint([RANDOM, untrained.VERSION, seed, _reference_fingerprint(reference)])
+        self.fingerprint = self._of_layers(of_model)
 
     @cached_property
     def embedder(self) -> Embedder:
         """The network, built."""
-        return Embedder(untrained.load_untrained(self._reference, self._seed))
+        return Embedder(untrained.load_untrained(self._reference, self._seed), self.layers)
 
 
 def open_representation(spec: str, *, reference: Path | None = None) -> Representation:
     """Open one representation.
 
     Args:
-        spec: Path of an export, a run or a `.keras` file; or one of `FORMS`. A path that is spelt like a
-            form needs `./` in front.
-        reference: Model whose network `random` takes.
+        spec: Path of an export, a run or a `.keras` file, with layers behind a colon where they are not the
+            last alone (`exported/mss:all`); or one of `FORMS`. A path that is spelt like a form needs `./`
+            in front.
+        reference: Model whose network `random` takes, and likewise its layers.
 
     Returns:
         The representation, its model not yet loaded.
@@ -154,7 +172,8 @@ def open_representation(spec: str, *, reference: Path | None = None) -> Represen
         return _open_hear(spec, rest)
     if not is_path(spec):
         raise RecipeError(_unknown(spec))
-    return ModelRepresentation(Path(spec))
+    path, layers = path_and_layers(spec)
+    return ModelRepresentation(path, layers=layers)
 
 
 def open_representations(specs: Sequence[str], *, reference: Path | None = None) -> list[Representation]:
@@ -186,18 +205,41 @@ def _name_apart(opened: Sequence[Representation]) -> None:
 
     models = [one for one in opened if type(one) is ModelRepresentation]
     for model, name in zip(models, path_names([model.path for model in models]), strict=True):
-        model.name = name
+        model.name = model.named(name)
     hears = [one for one in opened if isinstance(one, Hear) and one.weights is not None]
     for hear, name in zip(hears, path_names([Path(str(one.weights)) for one in hears], 1), strict=True):
         hear.name = f"{HEAR}:{hear.module_name}:{name}"
 
 
 def is_path(spec: str) -> bool:
-    """Whether `spec` names something on disk and not a baseline."""
+    """Whether `spec` names something on disk, maybe with layers behind it, and not a baseline."""
     if spec.partition(":")[0] in {RANDOM, HEAR} or spec in {MFCC, MUSICNN}:
         return False
+    return _exists(spec) or _exists(spec.rpartition(":")[0])
+
+
+def path_and_layers(spec: str) -> tuple[Path, str]:
+    """A path, and the layers that stand behind it after a colon; without them the last.
+
+    What exists under its whole name is a path, whatever is in it.
+
+    Raises:
+        RecipeError: Where there is no such layer.
+    """
+    path, colon, layers = spec.rpartition(":")
+    if not colon or _exists(spec) or not _exists(path):
+        return Path(spec), LAST
+    return Path(path), layers_text(parse_layers(layers))
+
+
+def with_layers(spec: str, layers: str) -> str:
+    """The same with layers behind it, where it is a path that names none."""
+    return f"{spec}:{layers}" if _exists(spec) and is_path(spec) else spec
+
+
+def _exists(path: str) -> bool:
     try:
-        return bool(spec) and Path(spec).exists()
+        return bool(path) and Path(path).exists()
     except (OSError, ValueError):  # too long, or with a NUL
         return False
 
@@ -267,7 +309,8 @@ def _open_random(spec: str, seed: str, reference: Path | None) -> Representation
             f"{spec}: needs a model whose network and mel standardisation it takes; name {WHAT_A_MODEL_IS} "
             "beside it"
         )
-    return UntrainedRepresentation(reference, int(seed or 0))
+    path, layers = path_and_layers(str(reference))
+    return UntrainedRepresentation(path, int(seed or 0), layers)
 
 
 def _open_hear(spec: str, rest: str) -> Representation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep import constants
 from kerasrep.data.native_messages import silenced
-from kerasrep.embedding.catalogue.layout import MEAN, MEAN_STD, NONE, Layout, make_layout
+from kerasrep.embedding.catalogue.layout import MEAN, NONE, Layout, make_layout
 from kerasrep.embedding.catalogue.reading import Table
 from kerasrep.embedding.catalogue.rows import rows_of_files
 from kerasrep.embedding.catalogue.writing import path_text
 from kerasrep.embedding.models import SegmentModel, find_model
 from kerasrep.embedding.representations import model_fingerprint
 from kerasrep.errors import DataError, ExportError, RecipeError
+from kerasrep.storage.segment_vector import LAST
 
 #: Neighbours of a segment that are asked for, for each track that shall be found: several are of one track.
 _SEGMENTS_A_TRACK = 8
@@ -56,12 +57,15 @@ class Query:
     neighbours: tuple[Neighbour, ...]
 
 
-def open_model(table: Table, model_path: Path | None) -> tuple[SegmentModel, Layout]:
+def open_model(
+    table: Table, model_path: Path | None, layers: str | None = None
+) -> tuple[SegmentModel, Layout]:
     """Load the model that made a table.
 
     Args:
         table: See `read_embeddings`.
         model_path: Where it is; by default where the table says.
+        layers: That the rows were made of; by default what the table says, or `last`.
 
     Returns:
         The model, and how a query becomes a row: as the rows of the table, or their mean where these are
@@ -88,27 +92,27 @@ def open_model(table: Table, model_path: Path | None) -> tuple[SegmentModel, Lay
     model = load_model(found)
     settings = (None, None, None) if about is None else (about.pool, about.hop_seconds, about.branches)
     pool, hop_seconds, branches = settings
-    if pool is None:
-        pool = NONE if table.start_seconds is not None else _pool_of_width(table, len(model.branches))
-    layout = make_layout(
+    make = functools.partial(
+        make_layout,
         model.branches,
         model.sample_rate_hz,
         model.segment_samples,
-        MEAN if pool == NONE else pool,
-        hop_seconds,
-        branches,
+        hop_seconds=hop_seconds,
+        sources=branches,
+        layers=layers or (LAST if about is None else about.layers),
+        pooled=model.layers,
     )
+    of_segments = pool == NONE or (pool is None and table.start_seconds is not None)
+    layout = make(pool=MEAN if of_segments else pool)
+    # Names of columns may be missing, so that the width tells.
+    if pool is None and layout.dimension != table.embeddings.shape[1]:
+        layout = make(pool=MEAN)
     if layout.dimension != table.embeddings.shape[1]:
         raise RecipeError(
             f"{path}: gives {layout.dimension} values, the index has {table.embeddings.shape[1]}; give the "
             "model that made it"
         )
-    return model.only(layout.branches), layout
-
-
-def _pool_of_width(table: Table, n_branches: int) -> str:
-    """Names of columns may be missing, so that the width tells."""
-    return MEAN_STD if table.embeddings.shape[1] == 2 * constants.EMBEDDING_SIZE * n_branches else MEAN
+    return model.only(layout.pieces), layout
 
 
 def search(

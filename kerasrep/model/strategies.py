@@ -17,10 +17,12 @@ from kerasrep import constants
 from kerasrep.model.blocks import BlockOptions, Tensor, build_head, conv_block, embedding_block
 from kerasrep.model.branches import BranchesTogether, branches_together
 from kerasrep.model.frontend import as_constants, build_frontend
+from kerasrep.model.layers import side_by_side
 from kerasrep.recipe.base import LossName
 from kerasrep.recipe.schema import AudioSettings, Recipe
+from kerasrep.storage import segment_vector
 
-SHARED = "shared"
+SHARED = segment_vector.SHARED
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ def build_network(
     trunk = keras.Model(mel, embeddings, name="trunk")
     # Outputs by name, as the export has them
     found = trunk(features(waveform))
-    outputs = {"embedding": _side_by_side([found[b] for b in branches])}
+    outputs = {"embedding": side_by_side([found[b] for b in branches], "embedding")}
     if branches != (SHARED,):
         outputs |= {f"embedding_{b}": found[b] for b in branches}
     embedder = keras.Model(waveform, outputs, name="embedder")
@@ -249,12 +251,6 @@ def _encode(mel: Tensor, strategy: str, sources: tuple[str, ...], options: Block
             x = conv_block(x, number, source, options)
         embeddings[source] = embedding_block(x, source, options)
     return embeddings
-
-
-def _side_by_side(embeddings: Sequence[Tensor]) -> Tensor:
-    if len(embeddings) == 1:
-        return keras.layers.Identity(name="embedding", dtype="float32")(embeddings[0])
-    return keras.layers.Concatenate(name="embedding", dtype="float32")(list(embeddings))
 
 
 def network_of(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
 import kerasrep
 from kerasrep import constants
+from kerasrep.model.layers import layer_pieces
 from kerasrep.model.restore import TrainedRun
-from kerasrep.model.strategies import SHARED, Network
+from kerasrep.model.strategies import Network
 from kerasrep.recipe.schema import AudioSettings, Recipe
 from kerasrep.serving.check import TOLERANCE
 from kerasrep.serving.warmup_audio import prepared_directory
 from kerasrep.storage.export_directory import EMBED_TRACK, SERVING_DEFAULT, ExportCard
 from kerasrep.storage.run_directory import RunDirectory, read_object
+from kerasrep.storage.segment_vector import whole_outputs
 
 CODE_LICENCE = "The graph is made by kerasrep, under the MIT licence."
 IMPORTED_LICENCE = (
@@ -146,7 +149,7 @@ def make_card(
         origin: Where the network comes from.
         described: What was found when it was written.
     """
-    segment_dimension = constants.EMBEDDING_SIZE * len(network.branches)
+    widths = {name: output.shape[-1] for name, output in network.embedder.output.items()}
     return ExportCard(
         name=name,
         strategy=network.strategy,
@@ -154,9 +157,10 @@ def make_card(
         branches=network.branches,
         sample_rate_hz=audio.sample_rate_hz,
         segment_samples=audio.segment_samples,
-        segment_dimension=segment_dimension,
-        track_dimension=2 * segment_dimension,
-        signatures=_signatures(network.branches, audio.segment_samples),
+        layers=tuple(p for p in layer_pieces(network.embedder, network.branches) if p.output in widths),
+        segment_dimension=widths["embedding"],
+        track_dimension=2 * widths["embedding"],
+        signatures=_signatures(widths, audio.segment_samples),
         how_to_call=_how_to_call(name, audio.sample_rate_hz),
         front_end=_front_end(audio),
         versions={"kerasrep": kerasrep.__version__}
@@ -201,15 +205,11 @@ def _front_end(audio: AudioSettings) -> dict[str, Any]:
     }
 
 
-def _signatures(branches: tuple[str, ...], segment_samples: int) -> dict[str, Any]:
-    width = constants.EMBEDDING_SIZE
-    single = (
-        {} if branches == (SHARED,) else {f"embedding_{b}": f"float32 [batch, {width}]" for b in branches}
-    )
+def _signatures(widths: Mapping[str, int], segment_samples: int) -> dict[str, Any]:
     return {
         SERVING_DEFAULT: {
             "inputs": {"waveform": f"float32 [batch, {segment_samples}, {constants.N_CHANNELS}]"},
-            "outputs": {"embedding": f"float32 [batch, {width * len(branches)}]"} | single,
+            "outputs": {name: f"float32 [batch, {width}]" for name, width in widths.items()},
             "does": "one embedding a segment, the branches side by side",
         },
         EMBED_TRACK: {
@@ -217,7 +217,9 @@ def _signatures(branches: tuple[str, ...], segment_samples: int) -> dict[str, An
                 "waveform": f"float32 [batch, samples, {constants.N_CHANNELS}]",
                 "length_samples": "int32 [batch]",
             },
-            "outputs": {"embedding": f"float32 [batch, {2 * width * len(branches)}]"},
+            "outputs": {
+                name: f"float32 [batch, {2 * width}]" for name, width in whole_outputs(widths).items()
+            },
             "does": "mean, then standard deviation, over consecutive segments of each track; samples at or "
             "beyond length_samples are ignored, the last segment is padded with zeros, and a length of 0 is "
             "one silent segment",

@@ -15,6 +15,7 @@ from kerasrep import constants
 from kerasrep.errors import ExportError
 from kerasrep.model.strategies import Network
 from kerasrep.storage.export_directory import EMBED_TRACK, SERVING_DEFAULT
+from kerasrep.storage.segment_vector import whole_outputs
 
 #: Largest allowed difference; relative to the reference where that is above 1. Folding batch norm rounds
 #: otherwise: differences of 1e-5 were seen.
@@ -50,9 +51,7 @@ def largest_difference(saved: Path, network: Network, segment_samples: int) -> f
         tracks = _test_audio(rng, len(TRACK_SEGMENTS), int(max(TRACK_SEGMENTS) * segment_samples))
         lengths = np.array([int(n * segment_samples) for n in TRACK_SEGMENTS], np.int32)
         for chosen in (slice(0, 1), slice(1, None)):
-            expected = {
-                "embedding": _track_embeddings(network, tracks[chosen], lengths[chosen], segment_samples)
-            }
+            expected = _track_embeddings(network, tracks[chosen], lengths[chosen], segment_samples)
             found = signatures[EMBED_TRACK](
                 waveform=tf.constant(tracks[chosen]), length_samples=tf.constant(lengths[chosen])
             )
@@ -91,17 +90,20 @@ def _segment_embeddings(network: Network, waveform: NDArray[np.float32]) -> dict
 
 def _track_embeddings(
     network: Network, tracks: NDArray[np.float32], lengths: NDArray[np.int32], segment_samples: int
-) -> NDArray[np.float64]:
-    """Mean and standard deviation over the segments of each track, cut in NumPy."""
+) -> dict[str, NDArray[np.float64]]:
+    """Mean and standard deviation of each output over the segments of each track, cut in NumPy."""
     counts = [max(1, -(-length // segment_samples)) for length in lengths.tolist()]
     segments = []
     for track, length, count in zip(tracks, lengths.tolist(), counts, strict=True):
         padded = np.zeros((count * segment_samples, constants.N_CHANNELS), np.float32)
         padded[:length] = track[:length]
         segments.append(padded.reshape(count, segment_samples, constants.N_CHANNELS))
-    features = _segment_embeddings(network, np.concatenate(segments))["embedding"].astype(np.float64)
-    of_tracks = np.split(features, np.cumsum(counts)[:-1])
-    return np.stack([np.concatenate([f.mean(axis=0), f.std(axis=0)]) for f in of_tracks])
+    found = _segment_embeddings(network, np.concatenate(segments))
+    pooled = {}
+    for name in whole_outputs({name: values.shape[1] for name, values in found.items()}):
+        of_tracks = np.split(found[name].astype(np.float64), np.cumsum(counts)[:-1])
+        pooled[name] = np.stack([np.concatenate([f.mean(axis=0), f.std(axis=0)]) for f in of_tracks])
+    return pooled
 
 
 def _arrays(outputs: dict[str, Any]) -> dict[str, NDArray[Any]]:

@@ -10,6 +10,7 @@ server gets segments, a few at a time, so that no message grows with the length 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,13 +20,11 @@ from numpy.typing import NDArray
 
 from kerasrep import constants
 from kerasrep.embedding.embedder import Embedder
-from kerasrep.embedding.models import SegmentModel
+from kerasrep.embedding.models import EmbedSegments, SegmentModel
 from kerasrep.errors import ServerError
 from kerasrep.serving.transport import Patience, ServedModel, Transport
 from kerasrep.storage.export_directory import ExportCard, read_card_file
-
-#: Branch of a network that has one for all sources; a server gives it no output of its own.
-_SHARED = "shared"
+from kerasrep.storage.segment_vector import LAST, SHARED, Piece
 
 
 class Client(Embedder):
@@ -51,6 +50,7 @@ class Client(Embedder):
         segments_per_request: int | None = None,
         credentials: Any = None,
         headers: dict[str, str] | None = None,
+        layers: str | Sequence[str] = LAST,
     ) -> None:
         """Connect, and ask the server what it serves.
 
@@ -66,11 +66,13 @@ class Client(Embedder):
                 REST, whose messages then stay under 4 MiB.
             credentials: `grpc.ChannelCredentials` for `grpcs`; by default the system's certificates.
             headers: Sent with each request, such as `Authorization`.
+            layers: What an embedding is made of (see `kerasrep.load`); others than the last need the card.
 
         Raises:
             ServerError: Where the address is none, the server cannot be reached, or serves something else
                 than the card describes.
-            ExportError: Where the card is missing or malformed.
+            ExportError: Where the card is missing or malformed, or names no such layers.
+            RecipeError: Where there is no such layer.
         """
         self.address, self.model = address, model
         self._closed = False
@@ -88,7 +90,7 @@ class Client(Embedder):
         self._segments_per_request = segments_per_request or self._transport.segments_per_request
         try:
             served = self._patience.call(self._where, self._transport.describe)
-            super().__init__(self._segment_model(served, described))
+            super().__init__(self._segment_model(served, described), layers)
         except BaseException:
             self.close()
             raise
@@ -117,34 +119,48 @@ class Client(Embedder):
         if rest or not n_branches or (card is not None and card.segment_dimension != dimension):
             wanted = "a multiple of 256" if card is None else f"the card's {card.segment_dimension}"
             raise ServerError(f"{self._where}: gives {dimension} values a segment, not {wanted}")
-        branches = tuple(f"branch_{number}" for number in range(1, n_branches + 1))
-        rate_hz = constants.SAMPLE_RATE_HZ
-        if card is not None:
-            self._check_branches(served, card)
-            branches, rate_hz = card.branches, card.sample_rate_hz
-        return SegmentModel(self._embed_segments, rate_hz, samples, branches)
+        if card is None:
+            branches = tuple(f"branch_{number}" for number in range(1, n_branches + 1))
+            return SegmentModel(self._embed_some(()), constants.SAMPLE_RATE_HZ, samples, branches)
+        self._check_outputs(served, card)
+        embed = self._embed_some(())
+        rate_hz, branches, layers = card.sample_rate_hz, card.branches, card.layers
+        return SegmentModel(embed, rate_hz, samples, branches, self._embed_some, layers)
 
-    def _check_branches(self, served: ServedModel, card: ExportCard) -> None:
-        """Refuse the card of a model of other sources: it would name the values wrongly."""
-        found = {name.removeprefix("embedding_") for name in served.outputs.keys() - {"embedding"}}
-        if found != set(card.branches) - {_SHARED}:
+    def _check_outputs(self, served: ServedModel, card: ExportCard) -> None:
+        """Refuse the card of a model of other sources or layers: it would name the values wrongly."""
+        prefix = "embedding_"
+        found = {name.removeprefix(prefix) for name in served.outputs if name.startswith(prefix)}
+        for piece in card.layers:
+            if served.outputs.get(piece.output) != piece.width:
+                raise ServerError(
+                    f"{self._where}: has not the '{piece.output}' of the card; give card=, the card.json of "
+                    "the served version"
+                )
+        if found != set(card.branches) - {SHARED}:
             raise ServerError(
-                f"{self._where}: has the branches {', '.join(sorted(found)) or _SHARED}, the card "
+                f"{self._where}: has the branches {', '.join(sorted(found)) or SHARED}, the card "
                 f"{', '.join(card.branches)}; give card=, the card.json of the served version"
             )
 
-    def _embed_segments(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self._closed:
-            raise ServerError(f"{self._where}: this client is closed; make another one")
-        if len(segments) == 0:
-            return np.zeros((0, self.dimension // 2), np.float32)
-        n_requests = math.ceil(len(segments) / self._segments_per_request)
-        parts = [self._predict(part) for part in np.array_split(segments, n_requests)]
-        return np.concatenate(parts)
+    def _embed_some(self, pieces: tuple[Piece, ...]) -> EmbedSegments:
+        """Of all branches, as the server lays them side by side; by default the embeddings."""
+        outputs = tuple(dict.fromkeys(piece.stem for piece in pieces)) or ("embedding",)
 
-    def _predict(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
-        found = self._patience.call(self._where, lambda: self._transport.predict(segments))
-        expected = (len(segments), self.dimension // 2)
+        def embed_segments(segments: NDArray[np.float32]) -> NDArray[np.float32]:
+            if self._closed:
+                raise ServerError(f"{self._where}: this client is closed; make another one")
+            if len(segments) == 0:
+                return np.zeros((0, self.layout.segment_dimension), np.float32)
+            n_requests = math.ceil(len(segments) / self._segments_per_request)
+            parts = [self._predict(part, outputs) for part in np.array_split(segments, n_requests)]
+            return np.concatenate(parts)
+
+        return embed_segments
+
+    def _predict(self, segments: NDArray[np.float32], outputs: tuple[str, ...]) -> NDArray[np.float32]:
+        found = self._patience.call(self._where, lambda: self._transport.predict(segments, outputs))
+        expected = (len(segments), self.layout.segment_dimension)
         if found.shape != expected:
             raise ServerError(
                 f"{self._where}: gives an embedding of {list(found.shape)}, not {list(expected)}"

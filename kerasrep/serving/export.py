@@ -17,6 +17,7 @@ from typing import Any
 from kerasrep import constants
 from kerasrep.errors import ExportError, storage_reason
 from kerasrep.model.folding import fold_batch_norm
+from kerasrep.model.layers import with_layers
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import Network
 from kerasrep.recipe.schema import AudioSettings
@@ -37,6 +38,7 @@ from kerasrep.storage.export_directory import (
 )
 from kerasrep.storage.folder_lock import held
 from kerasrep.storage.run_directory import RunDirectory, read_object, write_json
+from kerasrep.storage.segment_vector import ALL, parse_layers, whole_outputs
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def export_run(
     name: str,
     formats: Sequence[str] = (constants.SAVED_MODEL,),
     downstream: dict[str, Any] | None = None,
+    layers: str = ALL,
 ) -> Path:
     """Write the next version of an export.
 
@@ -71,6 +74,7 @@ def export_run(
         name: Folder of this export in it.
         formats: Of `constants.EXPORT_FORMATS`, at least one.
         downstream: Scores on downstream tasks, for the card.
+        layers: Pooled layers that it shall give beside the embedding (see `segment_vector.parse_layers`).
 
     Returns:
         `directory/name/VERSION`; without `savedmodel` among the formats `directory/name/runtimes/VERSION`.
@@ -81,7 +85,8 @@ def export_run(
         DataError: Where the run's card is malformed.
     """
     run_card = read_object(trained.run.card) if trained.run.card.is_file() else None
-    job = Job(trained.network, trained.recipe.audio, run_origin(trained, run_card, downstream), trained.run)
+    network = _with_layers(trained.network, layers)
+    job = Job(network, trained.recipe.audio, run_origin(trained, run_card, downstream), trained.run)
     return _export(job, directory / name, tuple(dict.fromkeys(formats)))
 
 
@@ -102,8 +107,13 @@ def export_imported(network: Network, imported: dict[str, Any], directory: Path,
             nothing is left behind.
     """
     origin = imported_origin(network, name, imported)
-    job = Job(network, AudioSettings(), origin, None)
+    job = Job(_with_layers(network, ALL), AudioSettings(), origin, None)
     return _export(job, directory / name, (constants.SAVED_MODEL,))
+
+
+def _with_layers(network: Network, layers: str) -> Network:
+    embedder = with_layers(network.embedder, network.branches, parse_layers(layers))
+    return replace(network, embedder=embedder)
 
 
 def _export(job: Job, export: Path, formats: tuple[str, ...]) -> Path:
@@ -189,8 +199,8 @@ def write_saved_model(path: Path, network: Network, segment_samples: int) -> Non
     archive = keras.export.ExportArchive()
     folded = replace(network, embedder=fold_batch_norm(network.embedder))
     embed_segments = segment_function(folded, segment_samples)
-    dimension = constants.EMBEDDING_SIZE * len(network.branches)
-    embed_track = track_function(embed_segments, segment_samples, dimension)
+    outputs = {name: output.shape[-1] for name, output in network.embedder.output.items()}
+    embed_track = track_function(embed_segments, segment_samples, whole_outputs(outputs))
     archive.add_endpoint(SERVING_DEFAULT, embed_segments, segment_signature(segment_samples))
     archive.add_endpoint(EMBED_TRACK, embed_track, track_signature())
     try:

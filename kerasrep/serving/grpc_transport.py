@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -71,17 +72,16 @@ class GrpcTransport:
             raise Failure("serves no kerasrep export (no 'waveform' in its signature)", passing=False)
         return ServedModel(shape[1].size, outputs)
 
-    def predict(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Predict, with the whole embedding as the only output."""
-        request = predict_pb2.PredictRequest(output_filter=["embedding"])
+    def predict(self, segments: NDArray[np.float32], outputs: Sequence[str]) -> NDArray[np.float32]:
+        """Predict, with no other outputs than these."""
+        request = predict_pb2.PredictRequest(output_filter=outputs)
         self._name(request.model_spec)
         request.model_spec.signature_name = SERVING_DEFAULT
         request.inputs["waveform"].CopyFrom(tf.make_tensor_proto(segments))
         answer = self._send(self._stub.Predict, request)
-        if "embedding" not in answer.outputs:
-            raise Failure("gives no embedding", passing=False)
-        embeddings: NDArray[np.float32] = tf.make_ndarray(answer.outputs["embedding"])
-        return embeddings
+        if missing := [name for name in outputs if name not in answer.outputs]:
+            raise Failure(f"gives no {missing[0]}", passing=False)
+        return np.concatenate([tf.make_ndarray(answer.outputs[name]) for name in outputs], axis=-1)
 
     def close(self) -> None:
         """Close the channel."""

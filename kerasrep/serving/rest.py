@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,14 +45,15 @@ class RestTransport:
         except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
             raise Failure(f"serves no kerasrep export ({error!r} in its metadata)", passing=False) from error
 
-    def predict(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
+    def predict(self, segments: NDArray[np.float32], outputs: Sequence[str]) -> NDArray[np.float32]:
         """POST ...:predict, in columns."""
         body = {"signature_name": SERVING_DEFAULT, "inputs": {"waveform": shortest(segments).tolist()}}
         answer = self._send("POST", ":predict", json.dumps(body, separators=(",", ":")))
         try:
-            outputs = answer["outputs"]
-            # With a single output TF Serving leaves its name out.
-            return np.asarray(outputs["embedding"] if isinstance(outputs, dict) else outputs, np.float32)
+            found = answer["outputs"]
+            if not isinstance(found, dict):  # with a single output TF Serving leaves its name out
+                found = {"embedding": found}
+            return np.concatenate([np.asarray(found[name], np.float32) for name in outputs], axis=-1)
         except (KeyError, TypeError, ValueError) as error:
             raise Failure(f"gives no embedding ({error!r})", passing=False) from error
 

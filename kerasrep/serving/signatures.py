@@ -6,7 +6,7 @@ so that its weights are stored once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -24,8 +24,7 @@ def segment_function(network: Network, segment_samples: int) -> Callable[[Tensor
     """Make `serving_default`; `embed_track` calls it too, so that the network is traced and stored once.
 
     Returns:
-        waveform float32 [batch, segment_samples, 2] -> `embedding` [batch, 256 x branches] and, except for
-        ms-sr@fc, `embedding_SOURCE` [batch, 256] for each branch.
+        waveform float32 [batch, segment_samples, 2] -> the outputs of `network.embedder`.
     """
 
     @tf.function(input_signature=segment_signature(segment_samples), autograph=False)  # type: ignore[untyped-decorator]
@@ -50,7 +49,7 @@ def track_signature() -> list[tf.TensorSpec]:
 
 
 def track_function(
-    embed_segments: Callable[[Tensor], dict[str, Tensor]], segment_samples: int, dimension: int
+    embed_segments: Callable[[Tensor], dict[str, Tensor]], segment_samples: int, widths: Mapping[str, int]
 ) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
     """Make `embed_track`, given `serving_default`.
 
@@ -63,11 +62,11 @@ def track_function(
     Args:
         embed_segments: What `segment_function` made.
         segment_samples: Samples a channel in one segment.
-        dimension: Values of the embedding of a segment.
+        widths: Outputs of it that tracks have as well, such as `embedding` -> values of a segment.
 
     Returns:
-        waveform float32 [batch, samples, 2], length_samples int32 [batch] -> `embedding` float32
-        [batch, 512 x branches]: all means over segments, then all standard deviations (ddof 0).
+        waveform float32 [batch, samples, 2], length_samples int32 [batch] -> each of these outputs, float32
+        [batch, 2 x width]: all means over segments, then all standard deviations (ddof 0).
     """
 
     def embed_track(waveform: Tensor, length_samples: Tensor) -> dict[str, Tensor]:
@@ -83,20 +82,24 @@ def track_function(
         ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             chunk = pairs[start : start + CHUNK_SEGMENTS]
             segments = _cut_segments(waveform, lengths, chunk, segment_samples)
-            features = tf.cast(embed_segments(segments)["embedding"], tf.float64)
+            found = embed_segments(segments)
+            features = tf.cast(tf.concat([found[name] for name in widths], axis=1), tf.float64)
             merged = _merge(n, mean, squares, *_by_track(features, chunk[:, 0], shape[0]))
             return start + CHUNK_SEGMENTS, *merged
 
         n = tf.zeros(tf.stack([shape[0], 1]), tf.float64)
-        zeros = tf.zeros(tf.stack([shape[0], dimension]), tf.float64)
+        zeros = tf.zeros(tf.stack([shape[0], sum(widths.values())]), tf.float64)
         _, n, mean, squares = tf.while_loop(
             lambda start, *_: start < n_pairs,
             add_chunk,
             (tf.constant(0), n, zeros, zeros),
             parallel_iterations=1,
         )
-        embedding = tf.concat([mean, tf.sqrt(squares / n)], axis=1)
-        return {"embedding": tf.cast(embedding, tf.float32)}
+        both = [tf.split(values, list(widths.values()), axis=1) for values in (mean, tf.sqrt(squares / n))]
+        return {
+            name: tf.cast(tf.concat([means, deviations], axis=1), tf.float32)
+            for name, means, deviations in zip(widths, *both, strict=True)
+        }
 
     return embed_track
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -54,8 +54,8 @@ class Transport(Protocol):
     def describe(self) -> ServedModel:
         """Ask for the signatures."""
 
-    def predict(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 [segments, segment_samples, 2] -> float32 [segments, dimension]."""
+    def predict(self, segments: NDArray[np.float32], outputs: Sequence[str]) -> NDArray[np.float32]:
+        """float32 [segments, segment_samples, 2] -> some outputs side by side, float32 [segments, values]."""
 
     def close(self) -> None:
         """Let go of connections."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kerasrep.errors import DataError, ExportError
 from kerasrep.storage.run_directory import read_json
+from kerasrep.storage.segment_vector import Piece
 
 SAVED_MODEL_FILE = "saved_model.pb"
 SERVING_DEFAULT = "serving_default"
@@ -30,6 +31,7 @@ class ExportCard(BaseModel):
         branches: Order of the embeddings side by side: the sources, or `shared` alone.
         sample_rate_hz: Of the waveforms.
         segment_samples: Samples a channel in one segment.
+        layers: Pooled layers that it gives beside the embedding, each an output (`segment_vector.Piece`).
         segment_dimension: Values of the embedding of a segment.
         track_dimension: Values of the embedding of a track.
         signatures: Signature -> inputs, outputs with type and shape, and what it does.
@@ -54,6 +56,7 @@ class ExportCard(BaseModel):
     strategy: str
     sources: tuple[str, ...]
     branches: Annotated[tuple[str, ...], Field(min_length=1)]
+    layers: tuple[Piece, ...] = ()
     sample_rate_hz: _Count
     segment_samples: _Count
     segment_dimension: _Count

@@ -3,6 +3,7 @@ import pytest
 
 from kerasrep import constants
 from kerasrep.embedding.models import SegmentModel, find_model
+from kerasrep.storage.segment_vector import embedding_pieces
 
 
 def columns(values, place):
@@ -17,19 +18,22 @@ def test_some_branches_of_a_model_are_those_columns_of_all(form, small_run, smal
     segments = np.random.default_rng(0).normal(0, 0.1, (3, constants.SEGMENT_SAMPLES, 2)).astype(np.float32)
     everything = model.embed_segments(segments)
     assert model.branches == ("year", "tag")
-    assert model.only(("year", "tag")) is model
+    assert model.only(embedding_pieces(("year", "tag"))) is model
     for place, branch in enumerate(model.branches):
-        some = model.only((branch,))
+        some = model.only(embedding_pieces((branch,)))
         assert some.branches == (branch,)
         np.testing.assert_allclose(some.embed_segments(segments), columns(everything, place), atol=1e-6)
-    turned = model.only(("tag", "year")).embed_segments(segments)
+    turned = model.only(embedding_pieces(("tag", "year"))).embed_segments(segments)
     np.testing.assert_allclose(columns(turned, 0), columns(everything, 1), atol=1e-6)
 
 
 def test_the_function_of_some_branches_is_made_once(small_export):
     load, found = find_model(small_export)
     model = load(found)
-    assert model.only(("tag",)).embed_segments is model.only(("tag",)).embed_segments
+    assert (
+        model.only(embedding_pieces(("tag",))).embed_segments
+        is model.only(embedding_pieces(("tag",))).embed_segments
+    )
 
 
 def test_a_model_that_cannot_leave_branches_out_has_its_columns_cut():
@@ -37,5 +41,5 @@ def test_a_model_that_cannot_leave_branches_out_has_its_columns_cut():
         return np.arange(3 * 256, dtype=np.float32)[None].repeat(len(segments), axis=0)
 
     model = SegmentModel(embed_segments, 22_050, 100, ("a", "b", "c"))
-    found = model.only(("c", "a")).embed_segments(np.zeros((2, 100, 2), np.float32))
+    found = model.only(embedding_pieces(("c", "a"))).embed_segments(np.zeros((2, 100, 2), np.float32))
     np.testing.assert_array_equal(found[1], [*range(512, 768), *range(256)])

@@ -80,6 +80,24 @@ def music(seconds, rate_hz, channels=2):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_layers_come_from_a_server_as_from_the_model_itself(connect, small_export, protocol):
+    client, of_model = connect(protocol, layers="last,conv5,conv7"), load(small_export, "last,conv5,conv7")
+    assert client.columns == of_model.columns
+    track = music(3.3, 22_050)
+    np.testing.assert_allclose(client.embed(track, 22_050), of_model.embed(track, 22_050), atol=1e-4)
+    assert client.embed_segments(np.zeros((0, SEGMENT, 2), np.float32)).shape == (0, client.dimension // 2)
+    with pytest.raises(ExportError, match="gives last alone"):
+        connect(protocol, layers="all", card=None)
+
+
+def test_the_card_of_a_model_with_other_layers_is_refused(connect, small_export):
+    card = read_card(small_export)
+    other = card.model_copy(update={"layers": (replace(card.layers[0], width=6), *card.layers[1:])})
+    with pytest.raises(ServerError, match="has not the 'layer_conv1_year' of the card; give card="):
+        connect("grpc", card=other)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_client_has_what_a_local_model_has(connect, local, protocol):
     client = connect(protocol)
     for name in ("sample_rate_hz", "branches", "columns", "dimension", "segment_samples"):

@@ -261,8 +261,8 @@ def test_a_model_that_gives_nan_is_not_exported(make_run, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_an_export_of_other_weights_is_told_from_the_model(make_run, small_export):
-    other = make_run(seed=1).network
+def test_an_export_of_other_weights_is_told_from_the_model(make_run, small_export, with_all_layers):
+    other = with_all_layers(make_run(seed=1).network)
     with pytest.raises(ExportError, match="differs from the trained model") as caught:
         largest_difference(small_export, other, SEGMENT)
     assert "\n" not in str(caught.value)

@@ -14,7 +14,8 @@ from kerasrep.serving.runtimes import tflite_file
 from kerasrep.storage.export_directory import ServingFolder
 
 SEGMENT = 55_125
-NAMES = {"embedding", "embedding_year", "embedding_tag"}
+STEMS = ("embedding", *(f"layer_conv{number}" for number in range(1, 8)))
+NAMES = {f"{stem}{branch}" for stem in STEMS for branch in ("", "_year", "_tag")}
 
 
 def run_export(capsys, *arguments):
@@ -31,14 +32,14 @@ def segments():
 
 
 @pytest.fixture(scope="module")
-def expected(small_run, segments):
-    outputs = small_run.network.embedder(segments, training=False)
+def expected(small_run, segments, with_all_layers):
+    outputs = with_all_layers(small_run.network).embedder(segments, training=False)
     return {name: value.numpy() for name, value in outputs.items()}
 
 
 @pytest.fixture(scope="module")
-def source(small_run, small_loaded):
-    return runtimes.Source(small_run.network, small_loaded, SEGMENT)
+def source(small_run, small_loaded, with_all_layers):
+    return runtimes.Source(with_all_layers(small_run.network), small_loaded, SEGMENT)
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +149,10 @@ def test_onnx_without_its_extra_is_refused_before_any_work(small_run, monkeypatc
     assert not (tmp_path / "new").exists()
 
 
-def test_other_weights_are_told_from_the_keras_model(make_run, small_loaded, segments, tmp_path):
-    other = runtimes.Source(make_run(seed=1).network, small_loaded, SEGMENT)
+def test_other_weights_are_told_from_the_keras_model(
+    make_run, small_loaded, segments, tmp_path, with_all_layers
+):
+    other = runtimes.Source(with_all_layers(make_run(seed=1).network), small_loaded, SEGMENT)
     with pytest.raises(ExportError, match=r"frozen: output '.*' at batch 1 differs from the trained model"):
         runtimes.write_formats(tmp_path, other, ("frozen",), segments)
 

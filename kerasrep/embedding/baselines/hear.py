@@ -58,6 +58,9 @@ class Hear(RecordingRepresentation):
     def fingerprint(self) -> str:
         """Of the module's code and of the weights' bytes; weights that a module brings itself stay unseen."""
         weights = None if self.weights is None else _content(Path(self.weights)) or self.weights
+        file, colon, layers = (self.weights or "").rpartition(":")
+        if colon and weights == self.weights:  # kerasrep's own module takes layers behind a path
+            weights = f"{_content(Path(file)) or file}:{layers}"
         return fingerprint(["hear", VERSION, self.module_name, _content(self._code), weights])
 
     @property

@@ -30,6 +30,7 @@ from kerasrep.runtime.run_log import event, run_log
 from kerasrep.storage.atomic import remove_temporaries
 from kerasrep.storage.folder_lock import exclusive
 from kerasrep.storage.run_directory import atomic_file
+from kerasrep.storage.segment_vector import LAST
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Settings:
         decoder: `soundfile`, or `tensorflow-io`.
         workers: Threads that decode; by default one a processor, eight at most.
         shard_rows: Rows a Parquet shard, where the output is a folder; 0: one file.
+        layers: `last`, `all`, or some of them (see `segment_vector.parse_layers`).
     """
 
     pool: str | None = None
@@ -51,6 +53,7 @@ class Settings:
     decoder: str = "soundfile"
     workers: int | None = None
     shard_rows: int = 0
+    layers: str = LAST
 
 
 @dataclass
@@ -155,8 +158,10 @@ def embed_catalogue(
             settings.pool,
             settings.hop_seconds,
             settings.sources,
+            settings.layers,
+            model.layers,
         )
-        model = model.only(layout.branches)
+        model = model.only(layout.pieces)
         about = _about(layout, found.absolute(), fingerprint, settings.decoder)
         summary = Summary(dimension=layout.dimension)
         log = writing.log_path(output)
@@ -221,6 +226,7 @@ def _about(layout: Layout, model: Path, fingerprint: str, decoder: str) -> About
         sample_rate_hz=layout.sample_rate_hz,
         decoder=decoder,
         kerasrep=kerasrep.__version__,
+        layers=layout.layers,
     )
 
 

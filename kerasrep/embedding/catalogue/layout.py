@@ -13,17 +13,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep import constants
 from kerasrep.embedding.segments import SegmentStatistics, segment_batches
-from kerasrep.errors import DataError, RecipeError
+from kerasrep.errors import DataError, ExportError, RecipeError
 from kerasrep.recipe.faults import nearest
+from kerasrep.storage.segment_vector import (
+    LAST,
+    LAYERS,
+    SHARED,
+    Piece,
+    embedding_pieces,
+    layers_text,
+    parse_layers,
+)
 
 MEAN_STD, MEAN, NONE = "mean-std", "mean", "none"
 POOLS = (MEAN_STD, MEAN, NONE)
 #: Statistic of a pool -> the first part of its column names.
 _STATISTICS = {MEAN_STD: ("mean/", "sd/"), MEAN: ("mean/",), NONE: ("",)}
 MIN_HOP_SECONDS, MAX_HOP_SECONDS = 0.01, 3600.0
-SHARED = "shared"
 FORMAT = 1
 
 
@@ -34,6 +41,7 @@ class Layout:
     Attributes:
         model_branches: All branches that the model gives, side by side.
         branches: Those that are kept, in the order of the model.
+        pieces: Values of a segment: the embeddings of these branches, then pooled layers.
         pool: `mean-std`, `mean`, or `none` for a row a segment.
         hop_samples: From the beginning of a segment to that of the next one.
         segment_samples: Samples a channel in one segment.
@@ -42,6 +50,7 @@ class Layout:
 
     model_branches: tuple[str, ...]
     branches: tuple[str, ...]
+    pieces: tuple[Piece, ...]
     pool: str
     hop_samples: int
     segment_samples: int
@@ -49,18 +58,24 @@ class Layout:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Name of each value: `mean/BRANCH/0` ... of all branches, then `sd/...`; or plain `BRANCH/0`."""
-        return tuple(
-            f"{statistic}{branch}/{number}"
-            for statistic in _STATISTICS[self.pool]
-            for branch in self.branches
-            for number in range(constants.EMBEDDING_SIZE)
-        )
+        """Name of each value: `mean/` and those of all pieces, then `sd/` and them; or theirs alone."""
+        of_segment = [column for piece in self.pieces for column in piece.columns]
+        return tuple(f"{statistic}{column}" for statistic in _STATISTICS[self.pool] for column in of_segment)
+
+    @property
+    def segment_dimension(self) -> int:
+        """Values of a segment."""
+        return sum(piece.width for piece in self.pieces)
+
+    @property
+    def layers(self) -> str:
+        """Names of the layers, as `parse_layers` takes them."""
+        return layers_text(tuple(dict.fromkeys(piece.layer for piece in self.pieces)))
 
     @property
     def dimension(self) -> int:
         """Values of a row."""
-        return len(_STATISTICS[self.pool]) * len(self.branches) * constants.EMBEDDING_SIZE
+        return len(_STATISTICS[self.pool]) * self.segment_dimension
 
     @property
     def hop_seconds(self) -> float:
@@ -76,7 +91,7 @@ class Layout:
 
         Args:
             blocks: float32 [samples, 2] at `sample_rate_hz`, of any lengths.
-            embed_segments: Of the model, the kept branches alone.
+            embed_segments: Of the model, the kept pieces alone.
 
         Returns:
             float32 [dimension].
@@ -88,7 +103,7 @@ class Layout:
 
     def new_statistics(self) -> SegmentStatistics:
         """Embeddings of the segments of one recording are added to this."""
-        return SegmentStatistics(len(self.branches) * constants.EMBEDDING_SIZE)
+        return SegmentStatistics(self.segment_dimension)
 
     def pooled(self, statistics: SegmentStatistics) -> NDArray[np.float32]:
         """float32 [dimension] of one recording."""
@@ -102,6 +117,8 @@ def make_layout(
     pool: str | None = None,
     hop_seconds: float | None = None,
     sources: Sequence[str] | None = None,
+    layers: str | Sequence[str] = LAST,
+    pooled: Sequence[Piece] = (),
 ) -> Layout:
     """Check what shall be in a table.
 
@@ -112,9 +129,12 @@ def make_layout(
         pool: One of `POOLS`; by default `none` where a hop is given, else `mean-std`.
         hop_seconds: From the beginning of a segment to that of the next one; by default its length.
         sources: Branches to keep; by default all.
+        layers: `last`, `all`, or some of them; see `parse_layers`.
+        pooled: Layers that the model can give beside the embedding.
 
     Raises:
         RecipeError: Where one of them cannot be.
+        ExportError: Where the model cannot give a layer.
     """
     if pool is None:
         pool = MEAN_STD if hop_seconds is None else NONE
@@ -122,7 +142,20 @@ def make_layout(
         raise RecipeError(f"pool {pool!r}: give one of {', '.join(POOLS)}")
     hop_samples = segment_samples if hop_seconds is None else _hop_samples(hop_seconds, sample_rate_hz)
     kept = tuple(branches) if sources is None else _kept(branches, sources)
-    return Layout(tuple(branches), kept, pool, hop_samples, segment_samples, sample_rate_hz)
+    pieces = _pieces(kept, parse_layers(layers), pooled)
+    return Layout(tuple(branches), kept, pieces, pool, hop_samples, segment_samples, sample_rate_hz)
+
+
+def _pieces(branches: tuple[str, ...], layers: tuple[str, ...], pooled: Sequence[Piece]) -> tuple[Piece, ...]:
+    """Embeddings, then layers; of these what the branches have and what they have in common."""
+    there = {LAST, *(piece.layer for piece in pooled)}
+    if missing := [layer for layer in layers if layer not in there]:
+        given = ", ".join(name for name in (LAST, *LAYERS) if name in there)
+        raise ExportError(
+            f"layers {','.join(missing)}: the model gives {given} alone; export the run again with them"
+        )
+    all_pieces = (*embedding_pieces(branches), *pooled)
+    return tuple(p for p in all_pieces if p.layer in layers and p.branch in {*branches, SHARED})
 
 
 def _hop_samples(hop_seconds: float, sample_rate_hz: int) -> int:
@@ -185,6 +218,7 @@ class About:
         decoder: What decoded the files.
         kerasrep: Version that wrote the table.
         format: Of the table.
+        layers: See `Layout`.
     """
 
     model: str
@@ -198,6 +232,7 @@ class About:
     decoder: str
     kerasrep: str
     format: int = FORMAT
+    layers: str = LAST
 
     def settings(self) -> dict[str, Any]:
         """All that changes values: tables of equal settings may be joined."""
@@ -226,12 +261,13 @@ class About:
 
 def _checked(found: Mapping[str, Any]) -> About:
     """Types matter, as paths and layouts are made of them."""
+    found = {"layers": LAST, **found}  # tables of old do not say
     values = {key: found[key] for key in About.__dataclass_fields__}
     for key in ("branches", "model_branches"):
         if not (isinstance(values[key], list) and all(isinstance(item, str) for item in values[key])):
             raise TypeError(f"{key} is no list of names")
         values[key] = tuple(values[key])
-    for key in ("model", "model_fingerprint", "pool", "decoder", "kerasrep"):
+    for key in ("model", "model_fingerprint", "pool", "decoder", "kerasrep", "layers"):
         if not isinstance(values[key], str):
             raise TypeError(f"{key} is no text")
     for key in ("hop_seconds", "segment_seconds", "sample_rate_hz"):

@@ -61,7 +61,7 @@ def build_worker(place: Place, work: Work) -> Callable[[Sequence[Listed]], Answe
     load_model, found = find_model(work.model)
     if model_fingerprint(found) != work.fingerprint:
         raise ExportError(f"--ray: {work.model} on node {host} is another model than here; copy it there")
-    model = load_model(found).only(work.layout.branches)
+    model = load_model(found).only(work.layout.pieces)
 
     def make_part(files: Sequence[Listed]) -> Answer:
         parts: list[Path] = []

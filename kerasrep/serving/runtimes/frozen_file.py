@@ -76,7 +76,7 @@ def read(path: Path) -> Embed:
     outputs = [
         node.name
         for node in definition.node
-        if node.name == "embedding" or node.name.startswith("embedding_")
+        if node.name == "embedding" or node.name.startswith(("embedding_", "layer_"))
     ]
 
     def embed(waveform: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
