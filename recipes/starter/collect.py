@@ -14,14 +14,16 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmark import write_benchmark
 from files import CollectError, need_programs
 from find_music import Credits
 from packages import Package, download, find_deb, private_apt, read_lock, unpack, unpacked_folder, within
 from people import LeaveOut
 from real_music import LeftOut, Piece, encode_all, look_through, measure_all, with_paths
+from rendered import make_notes, make_renderings, summary, track_rows, write_made_tables
 from report import write_report
 from tables import parts_of_pieces, write_real_tables
 from tqdm import tqdm
@@ -99,6 +101,28 @@ def collect_real(options: argparse.Namespace, packages: Sequence[Package]) -> tu
     return encoded, left_out + bad
 
 
+def make_rest(
+    options: argparse.Namespace,
+    packages: Sequence[Package],
+    pieces: Sequence[Piece],
+    parts: Mapping[str, tuple[str, str]],
+    left_out: Sequence[LeftOut],
+    missing: Sequence[str],
+) -> None:
+    """Renders, and writes the tables: those of the real music first, so that they are there early."""
+    out, work, jobs = options.out, options.work, options.jobs
+    if not (out / "tracks.tsv").is_file():
+        write_real_tables(out, pieces, parts, [])
+    people = LeaveOut.read(HERE / "leave_out.txt")
+    notes = make_notes(packages, out, work, options.notes, jobs)
+    renderings = make_renderings(packages, out, work, options.renderings, jobs, people)
+    write_real_tables(out, pieces, parts, [*track_rows(renderings), *track_rows(notes)])
+    write_made_tables(out, renderings, notes)
+    write_benchmark(out, pieces, parts, renderings, notes)
+    made = {"Renderings": summary(renderings), "Single notes and drum hits": summary(notes)}
+    write_report(out, pieces, parts, left_out, missing, made)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs all steps; each does only what is not done."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
@@ -110,8 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             LOG.warning("missing: %s", line)
         pieces, left_out = collect_real(options, packages)
         parts = parts_of_pieces(pieces, HERE / "parts.tsv")
-        write_real_tables(options.out, pieces, parts, [])
-        write_report(options.out, pieces, parts, left_out, missing)
+        make_rest(options, packages, pieces, parts, left_out, missing)
     except CollectError as error:
         print(f"collect: {error}", file=sys.stderr)
         return 1

@@ -15,6 +15,9 @@ from sound import MODULE_SUFFIXES, UnreadableError, module_text, read_tags
 
 _RECORDING_SUFFIXES = (".ogg", ".oga", ".opus", ".mp3", ".flac", ".wav")
 SHORTEST_SECONDS = 30.0
+_SMALLEST_BYTES = {".wav": 400_000}
+_SMALLEST_OTHER_BYTES = 80_000
+"""30 s of the poorest encoding; what is smaller is not opened."""
 _PEOPLE_TAGS = ("artist", "composer", "author", "performer", "album_artist", "album artist", "copyright")
 _TERMS_TAGS = ("license", "licence", "copyright", "comment", "description")
 
@@ -131,7 +134,11 @@ def _may_be_music(path: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     suffix = path.suffix.lower()
-    if suffix in (*_RECORDING_SUFFIXES, *MODULE_SUFFIXES):
+    if suffix in MODULE_SUFFIXES:
+        return True
+    if path.stat().st_size < _SMALLEST_BYTES.get(suffix, _SMALLEST_OTHER_BYTES):
+        return False
+    if suffix in _RECORDING_SUFFIXES:
         return True
     if suffix == "":
         with path.open("rb") as file:
