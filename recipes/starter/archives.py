@@ -1,4 +1,4 @@
-"""Archives inside packages: zip files under several names, the pak file of one game, the WAD files of another."""
+"""Archives inside packages: zip files under several names, the pak file of one game, WAD files of another."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Tables of the development benchmark, one for each question and part, for `kerasrep-evaluate`.
 
-A trunk that learnt from part A is scored on part B and the other way round; C is opened once. Probes are fitted
-and scored inside a part, by cross-validation whose folds keep a group together: the stretches of a piece, the
-notes whose samples are shared, the renderings of one style.
+A trunk that learnt from part A is scored on part B and the other way round; C is opened once. Probes are
+fitted and scored inside a part, by cross-validation whose folds keep a group together: the stretches of a
+piece, the notes whose samples are shared, the renderings of one style.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def _made_rows(renderings: Made, notes: Made, part: str) -> dict[str, list[Row]]
     def rows(chosen: Iterable[Mapping[str, object]], label: str) -> list[Row]:
         return [(str(row["path"]), row[label], str(row["group"])) for row in chosen]
 
-    steady = sorted((row for row in mine(renderings) if row["tempo"]), key=lambda row: hash_order(str(row["path"])))
+    steady = sorted(
+        (row for row in mine(renderings) if row["tempo"]), key=lambda row: hash_order(str(row["path"]))
+    )
     return {
         "note_family": with_enough_groups(rows((row for row in mine(notes) if not row["drum"]), "item")),
         "note_drum": with_enough_groups(rows((row for row in mine(notes) if row["drum"]), "item")),

@@ -35,12 +35,16 @@ PROGRAMS = ("ffmpeg", "ffprobe", "openmpt123", "mma", "dpkg-deb")
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--debs", type=Path, required=True, help="folder of downloaded .deb files")
     parser.add_argument("--out", type=Path, required=True, help="the folder to make")
     parser.add_argument("--work", type=Path, help="intermediate files (default: OUT-work beside OUT)")
     parser.add_argument("--download", action="store_true", help="let apt-get download what is missing")
-    parser.add_argument("--most-megabytes", type=float, default=1600, help="of packages, smallest first (%(default)s)")
+    parser.add_argument(
+        "--most-megabytes", type=float, default=1600, help="of packages, smallest first (%(default)s)"
+    )
     parser.add_argument("--renderings", type=int, default=1500, help="of scores, 30 s each (%(default)s)")
     parser.add_argument("--notes", type=int, default=3000, help="single notes and drum hits (%(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
@@ -68,7 +72,9 @@ def get_packages(options: argparse.Namespace) -> tuple[list[Package], list[str]]
                 download(package, options.debs, apt)
                 deb = find_deb(options.debs, package)
             if deb is None:
-                missing.append(f"{package.name} {package.version} ({package.suite}): no .deb of the lock's SHA-256")
+                missing.append(
+                    f"{package.name} {package.version} ({package.suite}): no .deb of the lock's SHA-256"
+                )
                 continue
             unpack(package, deb, options.work)
         ready.append(package)
@@ -83,7 +89,9 @@ def _update_lists(apt: Path) -> bool:
     return True
 
 
-def collect_real(options: argparse.Namespace, packages: Sequence[Package]) -> tuple[list[Piece], list[LeftOut]]:
+def collect_real(
+    options: argparse.Namespace, packages: Sequence[Package]
+) -> tuple[list[Piece], list[LeftOut]]:
     """Finds, judges, measures and encodes the recorded music and the tracker modules."""
     credits, out = Credits.read(HERE / "credits.tsv"), LeaveOut.read(HERE / "leave_out.txt")
     pieces: list[Piece] = []

@@ -82,7 +82,7 @@ def read_table(path: Path) -> list[Mapping[str, str]]:
         line for line in path.read_text(encoding="utf-8").splitlines(True) if not line.startswith("#")
     )
     reader = csv.DictReader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE)
-    rows = list(reader)
+    rows: list[Mapping[str, str]] = list(reader)
     for number, row in enumerate(rows, 2):
         if None in row or None in row.values():
             raise CollectError(f"{path}, row {number}: {len(reader.fieldnames or [])} columns are needed")

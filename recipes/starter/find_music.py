@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
+from xml.etree import ElementTree
 
 from files import read_table, write_text
 from sound import MODULE_SUFFIXES, UnreadableError, module_text, read_tags
@@ -93,7 +93,7 @@ def _object_tracks(description: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Title and people of each file that an `object.json` of OpenRCT2 lists."""
     content = json.loads(description.read_text(encoding="utf-8"))
     authors = tuple(content.get("authors", []))
-    tracks = {sample: ("", authors) for sample in content.get("samples", [])}
+    tracks = dict.fromkeys(content.get("samples", []), ("", authors))
     for track in content.get("properties", {}).get("tracks", []):
         composers = tuple(name.strip() for name in track.get("composer", "").split(",") if name.strip())
         tracks[track["source"]] = (track.get("name", ""), composers + authors)
@@ -110,7 +110,9 @@ def _beside(path: Path) -> tuple[str, tuple[str, ...]]:
         if description.is_file():
             root = ElementTree.fromstring(description.read_text(encoding="utf-8", errors="replace"))
             if description.stem == path.stem or root.get("file") == path.name:
-                names = tuple(name.strip() for name in (root.get("composer") or "").split(",") if name.strip())
+                names = tuple(
+                    name.strip() for name in (root.get("composer") or "").split(",") if name.strip()
+                )
                 return root.get("title") or "", names
     return "", ()
 
@@ -172,11 +174,16 @@ def find_music(folder: Path, cache: Path) -> Search:
     """
     if cache.is_file():
         content = json.loads(cache.read_text(encoding="utf-8"))
-        found = [Found(**row | {"path": folder / row["name"], "people": tuple(row["people"])}) for row in content["found"]]
+        found = [
+            Found(**row | {"path": folder / row["name"], "people": tuple(row["people"])})
+            for row in content["found"]
+        ]
         return Search(found, [(name, why) for name, why in content["unreadable"]])
     search = _search(folder)
     rows = [{key: value for key, value in asdict(found).items() if key != "path"} for found in search.found]
-    write_text(cache, json.dumps({"found": rows, "unreadable": search.unreadable}, ensure_ascii=False, indent=1))
+    write_text(
+        cache, json.dumps({"found": rows, "unreadable": search.unreadable}, ensure_ascii=False, indent=1)
+    )
     return search
 
 

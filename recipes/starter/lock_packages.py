@@ -1,6 +1,6 @@
 """Makes packages.lock.tsv anew from `packages.txt`, out of apt's lists: version, SHA-256 and size of each.
 
-    python recipes/starter/lock_packages.py --work FOLDER
+python recipes/starter/lock_packages.py --work FOLDER
 """
 
 from __future__ import annotations

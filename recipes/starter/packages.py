@@ -96,7 +96,9 @@ def find_deb(folder: Path, package: Package) -> Path | None:
     for path in sorted(folder.glob(f"{package.name}_*.deb")):
         if path.stat().st_size == package.size_bytes:
             if _sha256(path) != package.sha256:
-                raise CollectError(f"{path}: not the file of the lock (SHA-256 differs); delete it, then again")
+                raise CollectError(
+                    f"{path}: not the file of the lock (SHA-256 differs); delete it, then again"
+                )
             return path
     return None
 

@@ -49,8 +49,8 @@ def joined_groups(members: Iterable[Sequence[str]]) -> dict[str, str]:
 def assign_parts(hours: Mapping[str, float], fixed: Mapping[str, str]) -> dict[str, str]:
     """The part of each group.
 
-    A group keeps the part that it was given once. The others come longest first (equals by hash), each into the
-    part that has the fewest hours.
+    A group keeps the part that it was given once. The others come longest first (equals by hash), each into
+    the part that has the fewest hours.
 
     Args:
         hours: Of each group.

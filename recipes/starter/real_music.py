@@ -1,4 +1,4 @@
-"""Recorded music and tracker modules: who may stay, one copy of each recording, stretches of at most 150 s."""
+"""Recorded music and tracker modules: who may stay, one copy of each, stretches of at most 150 s."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
-
 from copyright_file import Terms, forbids_change_or_commerce, parse_terms, read_copyright, terms_of
 from files import write_text, written_whole
 from find_music import Credits, Found, find_music
@@ -22,6 +20,7 @@ from packages import Package
 from people import SHORTEST_IN_FREE_TEXT, LeaveOut, folded_name, folded_words
 from same_recording import audio_hash, fingerprint, first_of_each
 from sound import SAMPLE_RATE_HZ, UnreadableError, decode, write_opus
+from tqdm import tqdm
 
 LOG = logging.getLogger("collect")
 STRETCH_SECONDS = 150.0
@@ -80,7 +79,9 @@ def _first_author(names: Iterable[str]) -> str:
     return ""
 
 
-def judge(found: Found, package: Package, credits: Credits, terms: Sequence[Terms], out: LeaveOut) -> Piece | LeftOut:
+def judge(
+    found: Found, package: Package, credits: Credits, terms: Sequence[Terms], out: LeaveOut
+) -> Piece | LeftOut:
     """Whether a file may be used: names, licence, a row in credits.tsv."""
     credit = credits.of(package.name, found.name)
     paragraph = terms_of(found.name, list(terms))
@@ -98,7 +99,11 @@ def judge(found: Found, package: Package, credits: Credits, terms: Sequence[Term
     if any(forbids_change_or_commerce(text) for text in (*licences, credit.licence)):
         return LeftOut(package.name, found.name, "its licence forbids changes or commerce")
     composer = _first_author(credit.author.split(";") if credit.author else found.people)
-    author = credit.author or "; ".join(dict.fromkeys(found.people)) or (paragraph.people.strip() if paragraph else "")
+    author = (
+        credit.author
+        or "; ".join(dict.fromkeys(found.people))
+        or (paragraph.people.strip() if paragraph else "")
+    )
     title = found.title or Path(found.name).stem
     return Piece(
         package.name, package.source, str(found.path), found.name, title, author, composer, credit.licence
@@ -124,11 +129,16 @@ def _measures_path(piece: Piece, work: Path) -> Path:
 
 
 def _measure(task: tuple[Piece, Path]) -> str:
-    """Decodes one piece; keeps hash, length and fingerprint. An error is kept too, so that it is not tried again."""
+    """Decodes one piece; keeps hash, length and fingerprint, or the error."""
     piece, work = task
     path = _measures_path(piece, work)
     if not path.is_file():
-        values: dict[str, object] = {"error": "", "seconds": 0.0, "sha256": "", "fingerprint": np.zeros((0, 0))}
+        values: dict[str, object] = {
+            "error": "",
+            "seconds": 0.0,
+            "sha256": "",
+            "fingerprint": np.zeros((0, 0)),
+        }
         try:
             samples = decode(Path(piece.file))
         except UnreadableError as error:
@@ -151,7 +161,11 @@ def measure_all(pieces: Sequence[Piece], work: Path, jobs: int) -> tuple[list[Pi
         with np.load(path) as values:
             error, seconds = str(values["error"]), float(values["seconds"])
             if error or seconds < SHORTEST_SECONDS:
-                why = f"unreadable: {error}" if error else f"shorter than {SHORTEST_SECONDS:g} s without its silence"
+                why = (
+                    f"unreadable: {error}"
+                    if error
+                    else f"shorter than {SHORTEST_SECONDS:g} s without its silence"
+                )
                 left_out.append(LeftOut(piece.package, piece.name, why))
                 continue
             kept.append(replace(piece, seconds=round(seconds, 3), sha256=str(values["sha256"])))
@@ -219,7 +233,11 @@ def encode_all(pieces: Sequence[Piece], out: Path, jobs: int) -> tuple[list[Piec
         tasks = [(piece, out) for piece in pieces]
         errors = list(tqdm(pool.map(_encode, tasks), desc="encode", total=len(tasks), unit="piece"))
     good = [piece for piece, error in zip(pieces, errors, strict=True) if not error]
-    bad = [LeftOut(piece.package, piece.name, error) for piece, error in zip(pieces, errors, strict=True) if error]
+    bad = [
+        LeftOut(piece.package, piece.name, error)
+        for piece, error in zip(pieces, errors, strict=True)
+        if error
+    ]
     return good, bad
 
 

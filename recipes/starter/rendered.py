@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from files import CollectError, write_table, write_text
 from packages import Package, unpacked_folder
 from parts import hash_order, joined_groups, part_by_hash
@@ -18,6 +16,7 @@ from people import LeaveOut
 from rendering import NoteJob, RenderJob, draw_note, render, render_note, voices
 from scores import list_grooves, list_midi
 from time_limit import run_limited
+from tqdm import tqdm
 
 RENDER_LIMIT_SECONDS = 60.0
 NOTE_LIMIT_SECONDS = 20.0
@@ -87,12 +86,12 @@ def make_renderings(
 ) -> Made:
     """Renders grooves and MIDI files, `count` of them."""
     fonts = find_fonts(packages, work)
-    scores = [(package.name, unpacked_folder(package, work)) for package in packages if package.use == "score"]
+    scores = [
+        (package.name, unpacked_folder(package, work)) for package in packages if package.use == "score"
+    ]
     midi, grooves = tuple(list_midi(scores, leave_out)), tuple(list_grooves())
     folder = _labels_folder(work, fonts)
-    jobs = [
-        RenderJob(n, out, folder / f"rendering-{n:05d}.json", fonts, grooves, midi) for n in range(count)
-    ]
+    jobs = [RenderJob(n, out, folder / f"rendering-{n:05d}.json", fonts, grooves, midi) for n in range(count)]
     return _run(jobs, render, processes, RENDER_LIMIT_SECONDS, "render")
 
 
@@ -120,7 +119,15 @@ def make_notes(packages: Sequence[Package], out: Path, work: Path, count: int, p
 def track_rows(made: Made) -> list[tuple[object, ...]]:
     """Rows of tracks.tsv: the part is that of the group's hash."""
     return [
-        (row["path"], row["kind"], row["package"], row["group"], part_by_hash(row["group"]), row["path"], row["seconds"])
+        (
+            row["path"],
+            row["kind"],
+            row["package"],
+            row["group"],
+            part_by_hash(row["group"]),
+            row["path"],
+            row["seconds"],
+        )
         for row in made.labels
     ]
 

@@ -167,6 +167,11 @@ def voices(font: str, program: int, drum: bool, key: int) -> list[str]:
     bank = DRUM_BANK if drum else 0
     keys = [key] if drum else range(24, 103, 2)
     bank_font = read_font(font)
-    hashes = {h for k in keys for velocity in (50, 90, 110) for h in bank_font.samples_of(bank, program, k, velocity)}
+    hashes = {
+        h
+        for k in keys
+        for velocity in (50, 90, 110)
+        for h in bank_font.samples_of(bank, program, k, velocity)
+    }
     name = f"{Path(font).stem} {'drum' if drum else 'program'} {program}{f' {key}' if drum else ''}"
     return [name, *sorted(f"sample {value}" for value in hashes)]

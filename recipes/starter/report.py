@@ -53,7 +53,12 @@ def summarise(
         for part in PARTS
     }
     return {
-        "real": {"pieces": len(pieces), "hours": _hours(pieces), "parts": by_part_summary, "packages": packages},
+        "real": {
+            "pieces": len(pieces),
+            "hours": _hours(pieces),
+            "parts": by_part_summary,
+            "packages": packages,
+        },
         "made": made,
         "missing": list(missing),
         "left_out": [{"package": item.package, "file": item.name, "why": item.why} for item in left_out],
@@ -78,13 +83,26 @@ def write_report(
     write_text(out / "report.json", json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
     real = summary["real"]
     assert isinstance(real, dict)
-    lines = ["# The folder of the starter trunk", "", f"Real music: {real['pieces']} pieces, {real['hours']} hours.", ""]
+    lines = [
+        "# The folder of the starter trunk",
+        "",
+        f"Real music: {real['pieces']} pieces, {real['hours']} hours.",
+        "",
+    ]
     columns = ("pieces", "stretches", "hours", "packages", "composers")
-    lines += _table(("part", *columns), [(part, *(row[c] for c in columns)) for part, row in real["parts"].items()])
-    package_rows = [(name, row["part"], row["pieces"], row["hours"]) for name, row in real["packages"].items()]
+    lines += _table(
+        ("part", *columns), [(part, *(row[c] for c in columns)) for part, row in real["parts"].items()]
+    )
+    package_rows = [
+        (name, row["part"], row["pieces"], row["hours"]) for name, row in real["packages"].items()
+    ]
     lines += _table(("package", "part", "pieces", "hours"), package_rows)
     for name, counts in (made or {}).items():
         lines += [f"## {name}", "", *(f"- {key}: {value}" for key, value in counts.items()), ""]
     lines += ["## Packages that are missing", "", *(f"- {line}" for line in missing), ""]
-    lines += ["## Left out", "", *_table(("package", "file", "why"), [(i.package, i.name, i.why) for i in left_out])]
+    lines += [
+        "## Left out",
+        "",
+        *_table(("package", "file", "why"), [(i.package, i.name, i.why) for i in left_out]),
+    ]
     write_text(out / "report.md", "\n".join(lines))

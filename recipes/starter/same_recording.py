@@ -1,4 +1,4 @@
-"""Which files are the same recording, whatever their names and encodings: hashes, then a spectral fingerprint."""
+"""Which files are the same recording, whatever their names and encodings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import soxr
 from numpy.typing import NDArray
-
 from sound import SAMPLE_RATE_HZ, Samples
 
 _RATE_HZ = 6_000
@@ -47,11 +46,11 @@ def fingerprint(samples: Samples) -> NDArray[np.float32]:
     padded = np.pad(level, ((8, 8), (0, 0)), mode="edge")
     sums = np.cumsum(np.pad(padded, ((1, 0), (0, 0))), axis=0)
     level = level - (sums[17:] - sums[:-17]) / 17
-    return ((level - level.mean(0)) / (level.std(0) + 1e-6)).astype(np.float32)
+    return np.asarray((level - level.mean(0)) / (level.std(0) + 1e-6), np.float32)
 
 
 def _spectrum(values: NDArray[np.float32]) -> NDArray[np.complex64]:
-    return np.fft.rfft(values, 2 * _FRAMES_MOST, axis=0).astype(np.complex64)
+    return np.asarray(np.fft.rfft(values, 2 * _FRAMES_MOST, axis=0), np.complex64)
 
 
 def _shared_frames(first: int, second: int) -> NDArray[np.float32]:
@@ -91,14 +90,19 @@ def first_of_each(
             if hashes[index] == hashes[other]:
                 answer = (other, 1.0)
                 break
-            lengths = (min(len(fingerprints[index]), _FRAMES_MOST), min(len(fingerprints[other]), _FRAMES_MOST))
+            lengths = (
+                min(len(fingerprints[index]), _FRAMES_MOST),
+                min(len(fingerprints[other]), _FRAMES_MOST),
+            )
             if lengths not in shared_of:
                 shared_of[lengths] = _shared_frames(*lengths)
             usable = shared_of[lengths] >= _OVERLAP_FRAMES
             if not usable.any():
                 continue
             product = np.einsum("fb,fb->f", spectrum, spectra[other].conj())
-            correlation = np.fft.irfft(product, 2 * _FRAMES_MOST)[usable] / shared_of[lengths][usable] / _BANDS
+            correlation = (
+                np.fft.irfft(product, 2 * _FRAMES_MOST)[usable] / shared_of[lengths][usable] / _BANDS
+            )
             if correlation.max() >= SAME_FROM:
                 answer = (other, float(correlation.max()))
                 break

@@ -18,7 +18,17 @@ GROOVE_LIBRARY = Path("/usr/share/mma/lib")
 TONICS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 _MAJOR_STEPS, _MINOR_STEPS = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
 _MAJOR_CHORDS, _MINOR_CHORDS = ("", "m", "m", "", "7", "m", "dim"), ("m", "dim", "", "m", "m", "", "7")
-_PROGRESSIONS = ("0 5 3 4", "0 3 4 0", "0 4 5 3", "5 3 0 4", "1 4 0 0", "0 0 3 0 4 3 0 4", "0 2 3 4", "0 3 1 4", "0 6 3 0")
+_PROGRESSIONS = (
+    "0 5 3 4",
+    "0 3 4 0",
+    "0 4 5 3",
+    "5 3 0 4",
+    "1 4 0 0",
+    "0 0 3 0 4 3 0 4",
+    "0 2 3 4",
+    "0 3 1 4",
+    "0 6 3 0",
+)
 """Degrees from 0, a bar each."""
 _BARS = 40
 LENGTH_SECONDS = 30.0
@@ -86,7 +96,11 @@ def song_text(groove: Groove, tempo_bpm: int, tonic: int, minor: bool, draw: ran
     """
     steps, kinds = (_MINOR_STEPS, _MINOR_CHORDS) if minor else (_MAJOR_STEPS, _MAJOR_CHORDS)
     degrees = [0, *(int(d) for d in draw.choice(_PROGRESSIONS).split()[1:])]
-    lines = [f"RndSeed {draw.randrange(1_000_000)}", f"Tempo {tempo_bpm}", f"Groove {groove.library}:{groove.name}"]
+    lines = [
+        f"RndSeed {draw.randrange(1_000_000)}",
+        f"Tempo {tempo_bpm}",
+        f"Groove {groove.library}:{groove.name}",
+    ]
     for bar in range(_BARS):
         degree = degrees[bar % len(degrees)]
         lines.append(f"{bar + 1} {TONICS[(tonic + steps[degree]) % 12]}{kinds[degree]}")

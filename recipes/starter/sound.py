@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
-
 from files import written_whole
+from numpy.typing import NDArray
 
 SAMPLE_RATE_HZ = 48_000
 CHANNELS = 2
@@ -71,7 +70,18 @@ def module_text(path: Path) -> str:
 
 
 def _decode_with_ffmpeg(path: Path) -> Samples:
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-map", "0:a:0", "-t", f"{LONGEST_SECONDS}"]
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-nostdin",
+        "-i",
+        str(path),
+        "-map",
+        "0:a:0",
+        "-t",
+        f"{LONGEST_SECONDS}",
+    ]
     raw = _run([*command, "-f", "s16le", "-ar", f"{SAMPLE_RATE_HZ}", "-ac", f"{CHANNELS}", "-"])
     return np.frombuffer(raw, np.int16).reshape(-1, CHANNELS)
 

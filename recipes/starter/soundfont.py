@@ -1,4 +1,4 @@
-"""Which samples a note of a SoundFont plays: banks share samples, so notes are divided by sample, not by bank."""
+"""Which samples a note of a SoundFont plays: banks share them, so notes are divided by sample, not by bank."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class SoundFont:
         zones = []
         keys, velocities = _EVERYTHING, _EVERYTHING
         for bag in range(start, end):
-            amounts = dict(generators[bags[bag][0] : bags[bag + 1][0]])
+            amounts = {pair[0]: pair[1] for pair in generators[bags[bag][0] : bags[bag + 1][0]]}
             zone_keys = _as_range(amounts.get(_GENERATOR_KEYS), keys)
             zone_velocities = _as_range(amounts.get(_GENERATOR_VELOCITIES), velocities)
             if target in amounts:
@@ -108,7 +108,7 @@ class SoundFont:
         return sorted({self._hash(index) for index in indices} - {""})
 
     def _hash(self, index: int) -> str:
-        """Of the sample's own audio, so that a copy in another bank has the same; empty for an empty sample."""
+        """Of the sample's audio, so that a copy in another bank has the same; empty for a tiny sample."""
         if index not in self._hashes:
             start, end = self._sample_headers[index][1:3]
             audio = self._samples[2 * start : 2 * end]

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve
-
-from soundfont import DRUM_BANK, SoundFont
 from sound import SAMPLE_RATE_HZ, Samples
+from soundfont import DRUM_BANK, SoundFont
 
 Audio = NDArray[np.float32]
 """[samples, 2]."""
@@ -54,7 +53,9 @@ def play_with_fonts(score: Any, fonts: list[str], length: int, draw: random.Rand
     for font in dict.fromkeys(font_of):
         part = score.copy()
         kits = drum_kits(font) or [0]
-        tracks = [track for track, own in zip(part.tracks, font_of, strict=True) if own == font and len(track.notes)]
+        tracks = [
+            track for track, own in zip(part.tracks, font_of, strict=True) if own == font and len(track.notes)
+        ]
         for track in tracks:
             if track.is_drum:
                 track.program = draw.choice(kits)

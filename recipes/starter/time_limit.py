@@ -1,4 +1,4 @@
-"""Jobs in processes of their own that are ended when one takes too long: some synthesizer voices never end."""
+"""Jobs in processes of their own that are ended when one takes too long: some voices never end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
             return
         try:
             answer = (function(job), "")
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to this job alone
+        except Exception as error:
             answer = (None, f"{type(error).__name__}: {' '.join(str(error).split())}")
         connection.send(answer)
 

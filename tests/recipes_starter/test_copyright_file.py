@@ -48,6 +48,8 @@ def test_what_forbids(licence):
     assert forbids_change_or_commerce(licence)
 
 
-@pytest.mark.parametrize("licence", ["CC-BY-SA-4.0", "GPL-2+", "Free-Art-License-1.2", "public-domain", "Candy"])
+@pytest.mark.parametrize(
+    "licence", ["CC-BY-SA-4.0", "GPL-2+", "Free-Art-License-1.2", "public-domain", "Candy"]
+)
 def test_what_does_not(licence):
     assert not forbids_change_or_commerce(licence)

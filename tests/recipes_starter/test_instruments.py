@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,5 +48,5 @@ def test_merged_spans_cover_the_same_time_and_stay_apart(spans):
         assert any(i == item and s <= start and end <= e for i, s, e in result)
     for item in ("bass", "kick"):
         mine = [(s, e) for i, s, e in result if i == item]
-        assert all(after[0] > before[1] for before, after in zip(mine, mine[1:], strict=False))
+        assert all(after[0] > before[1] for before, after in itertools.pairwise(mine))
     assert merged(result) == result

@@ -102,13 +102,24 @@ def test_the_demo_bank_has_samples_for_its_notes():
 
 def made_note(number, item, group, drum):
     path = f"audio/notes/{number}.opus"
-    return {"path": path, "item": item, "group": group, "drum": drum, "program": None if drum else 1, "seconds": 2.5}
+    return {
+        "path": path,
+        "item": item,
+        "group": group,
+        "drum": drum,
+        "program": None if drum else 1,
+        "seconds": 2.5,
+    }
 
 
 def test_tables_of_the_benchmark_keep_classes_with_five_groups(tmp_path):
     pieces = [
         Piece("big", "s", "f", f"{n}", "t", "a", "Ann", "l", (f"audio/big/{n}.opus",), 60.0) for n in range(5)
-    ] + [Piece("small", "s", "f", "n", "t", "a", "", "l", ("audio/small/1.1.opus", "audio/small/1.2.opus"), 200.0)]
+    ] + [
+        Piece(
+            "small", "s", "f", "n", "t", "a", "", "l", ("audio/small/1.1.opus", "audio/small/1.2.opus"), 200.0
+        )
+    ]
     notes = Made([made_note(n, "piano", f"group {n}", False) for n in range(40)])
     spans = [["bass", 0.0, 1.5]]
     rendering = {"path": "audio/mma/1.opus", "group": "g", "tempo": 100.0, "key": "C major", "groove": "rock"}
@@ -121,4 +132,6 @@ def test_tables_of_the_benchmark_keep_classes_with_five_groups(tmp_path):
     parts = [read_table(tmp_path / "benchmark" / f"note_family_{part}.tsv") for part in "abc"]
     assert sum(len(part) for part in parts) == 40
     assert read_table(tmp_path / "instrument.tsv")[0]["end_seconds"] == "1.5"
-    assert json.dumps(read_table(tmp_path / "key.tsv")[0]) == '{"path": "audio/mma/1.opus", "item": "C major"}'
+    assert (
+        json.dumps(read_table(tmp_path / "key.tsv")[0]) == '{"path": "audio/mma/1.opus", "item": "C major"}'
+    )

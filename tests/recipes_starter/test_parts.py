@@ -11,7 +11,7 @@ HOURS = st.dictionaries(st.text("abcdef", min_size=1, max_size=6), st.floats(0.0
 def test_every_group_has_one_part_and_hours_are_balanced(hours):
     parts = assign_parts(hours, {})
     assert set(parts) == set(hours)
-    filled = Counter({part: 0.0 for part in PARTS})
+    filled = Counter(dict.fromkeys(PARTS, 0.0))
     for group, part in parts.items():
         filled[part] += hours[group]
     assert max(filled.values()) - min(filled.values()) <= max(hours.values(), default=0) + 1e-9
@@ -26,7 +26,9 @@ def test_order_does_not_matter_and_fixed_parts_stay(hours, data):
 
 
 def test_packages_of_one_composer_are_one_group():
-    groups = joined_groups([("package a", "composer x"), ("package b", "composer x"), ("package c", "composer y")])
+    groups = joined_groups(
+        [("package a", "composer x"), ("package b", "composer x"), ("package c", "composer y")]
+    )
     assert groups["package a"] == groups["package b"] != groups["package c"]
 
 

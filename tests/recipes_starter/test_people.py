@@ -32,7 +32,15 @@ def test_listed_people_are_found_however_they_are_spelt(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["Stephane Magnenat", "studio", "Obsidian Shell", "Martin Strohmeier (K-Pone)", "usr/share/yd2/a.ogg", "", "-"],
+    [
+        "Stephane Magnenat",
+        "studio",
+        "Obsidian Shell",
+        "Martin Strohmeier (K-Pone)",
+        "usr/share/yd2/a.ogg",
+        "",
+        "-",
+    ],
 )
 def test_others_are_not(text):
     assert OUT.found_in(text) is None

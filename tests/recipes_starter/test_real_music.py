@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -75,12 +76,17 @@ def test_stretches_cover_a_piece_and_none_is_longer_than_150_s(seconds):
     bounds = stretch_bounds(seconds)
     assert bounds[0][0] == 0
     assert bounds[-1][1] == pytest.approx(seconds)
-    assert all(before[1] == after[0] for before, after in zip(bounds, bounds[1:], strict=False))
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(bounds))
     assert all(end - start <= 150 + 1e-9 for start, end in bounds)
 
 
 def test_paths_are_distinct_and_plain():
-    names = ["a/Überlied (1).ogg", "b/Uberlied 1.ogg", "x/y.zip.members/music/0.ogg", "x/z.zip.members/music/0.ogg"]
+    names = [
+        "a/Überlied (1).ogg",
+        "b/Uberlied 1.ogg",
+        "x/y.zip.members/music/0.ogg",
+        "x/z.zip.members/music/0.ogg",
+    ]
     pieces = [Piece("p", "s", f"/f/{n}", n, "t", "a", "c", "l", seconds=301.0) for n in names]
     paths = [path for piece in with_paths(pieces) for path in piece.stretches]
     assert len(paths) == len(set(paths)) == 12
