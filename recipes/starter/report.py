@@ -17,6 +17,16 @@ def _hours(pieces: Sequence[Piece]) -> float:
     return round(sum(piece.seconds for piece in pieces) / 3600, 2)
 
 
+def _of_part(pieces: Sequence[Piece]) -> dict[str, object]:
+    return {
+        "pieces": len(pieces),
+        "stretches": sum(len(piece.stretches) for piece in pieces),
+        "hours": _hours(pieces),
+        "packages": len({piece.package for piece in pieces}),
+        "composers": len({composer_label(piece) for piece in pieces} - {""}),
+    }
+
+
 def summarise(
     pieces: Sequence[Piece],
     parts: Mapping[str, tuple[str, str]],
@@ -34,31 +44,15 @@ def summarise(
         made: What came of renderings and notes.
     """
     by_package: dict[str, list[Piece]] = defaultdict(list)
-    by_part: dict[str, list[Piece]] = defaultdict(list)
     for piece in pieces:
         by_package[piece.package].append(piece)
-        by_part[parts[piece.package][1]].append(piece)
     packages = {
         name: {"part": parts[name][1], "pieces": len(rows), "hours": _hours(rows)}
         for name, rows in sorted(by_package.items())
     }
-    by_part_summary = {
-        part: {
-            "pieces": len(by_part[part]),
-            "stretches": sum(len(piece.stretches) for piece in by_part[part]),
-            "hours": _hours(by_part[part]),
-            "packages": len({piece.package for piece in by_part[part]}),
-            "composers": len({composer_label(piece) for piece in by_part[part]} - {""}),
-        }
-        for part in PARTS
-    }
+    of_parts = {part: _of_part([p for p in pieces if parts[p.package][1] == part]) for part in PARTS}
     return {
-        "real": {
-            "pieces": len(pieces),
-            "hours": _hours(pieces),
-            "parts": by_part_summary,
-            "packages": packages,
-        },
+        "real": {"pieces": len(pieces), "hours": _hours(pieces), "parts": of_parts, "packages": packages},
         "made": made,
         "missing": list(missing),
         "left_out": [{"package": item.package, "file": item.name, "why": item.why} for item in left_out],

@@ -1,4 +1,4 @@
-"""Which samples a note of a SoundFont plays: banks share them, so notes are divided by sample, not by bank."""
+"""Which samples a note of a SoundFont plays: banks share them, so notes are divided by sample."""
 
 from __future__ import annotations
 
