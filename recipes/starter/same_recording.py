@@ -18,6 +18,9 @@ _FRAMES_MOST = 600
 _OVERLAP_FRAMES = 60
 """Two recordings must share 15 s."""
 
+_CLIP = 2.5
+"""Deviations: breaks and blows alone must not make two recordings alike."""
+
 SAME_FROM = 0.8
 """Correlation from which two recordings count as one."""
 
@@ -49,26 +52,38 @@ def fingerprint(samples: Samples) -> NDArray[np.float32]:
     return np.asarray((level - level.mean(0)) / (level.std(0) + 1e-6), np.float32)
 
 
-def _spectrum(values: NDArray[np.float32]) -> NDArray[np.complex64]:
-    return np.asarray(np.fft.rfft(values, 2 * _FRAMES_MOST, axis=0), np.complex64)
+class _Print:
+    """A fingerprint prepared for comparison: outliers clipped, spectra of values, energies and presence."""
+
+    def __init__(self, values: NDArray[np.float32]) -> None:
+        clipped = np.clip(values[:_FRAMES_MOST], -_CLIP, _CLIP)
+        self.values = self._spectrum(clipped)
+        self.energy = self._spectrum((clipped**2).sum(axis=1))
+        self.presence = self._spectrum(np.ones(len(clipped), np.float32))
+
+    @staticmethod
+    def _spectrum(values: NDArray[np.float32]) -> NDArray[np.complex64]:
+        return np.asarray(np.fft.rfft(values, 2 * _FRAMES_MOST, axis=0), np.complex64)
 
 
-def _shared_frames(first: int, second: int) -> NDArray[np.float32]:
-    """How many frames two fingerprints share at each shift, in the order of a circular correlation."""
-    ones = np.fft.rfft(np.ones(first), 2 * _FRAMES_MOST) * np.conj(
-        np.fft.rfft(np.ones(second), 2 * _FRAMES_MOST)
-    )
-    return np.asarray(np.fft.irfft(ones, 2 * _FRAMES_MOST).round(), np.float32)
+def _at_all_shifts(first: NDArray[np.complex64], second: NDArray[np.complex64]) -> NDArray[np.float64]:
+    return np.asarray(np.fft.irfft(first * second.conj(), 2 * _FRAMES_MOST), np.float64)
+
+
+def _best(first: _Print, second: _Print) -> float:
+    """The largest correlation over all shifts that share 15 s, normalised over what they share."""
+    shared = _at_all_shifts(first.presence, second.presence)
+    usable = shared > _OVERLAP_FRAMES - 0.5
+    if not usable.any():
+        return -1.0
+    product = np.fft.irfft((first.values * second.values.conj()).sum(axis=1), 2 * _FRAMES_MOST)[usable]
+    energy = _at_all_shifts(first.energy, second.presence) * _at_all_shifts(first.presence, second.energy)
+    return float((product / np.sqrt(np.maximum(energy[usable], 1.0))).max())
 
 
 def best_correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     """The largest correlation of two fingerprints over all shifts that share 15 s; -1 where none does."""
-    first, second = first[:_FRAMES_MOST], second[:_FRAMES_MOST]
-    shared = _shared_frames(len(first), len(second))
-    product = (_spectrum(first) * np.conj(_spectrum(second))).sum(axis=1)
-    correlation = np.fft.irfft(product, 2 * _FRAMES_MOST) / _BANDS
-    usable = shared >= _OVERLAP_FRAMES
-    return float((correlation[usable] / shared[usable]).max()) if usable.any() else -1.0
+    return _best(_Print(first), _Print(second))
 
 
 def first_of_each(
@@ -79,32 +94,14 @@ def first_of_each(
     Returns:
         Its index (a recording's own where it is the first) and the correlation with it.
     """
-    spectra = [_spectrum(values[:_FRAMES_MOST]) for values in fingerprints]
+    prints = [_Print(values) for values in fingerprints]
     answers: list[tuple[int, float]] = []
-    shared_of: dict[tuple[int, int], NDArray[np.float32]] = {}
-    for index, spectrum in enumerate(spectra):
+    for index, own in enumerate(prints):
         answer = (index, 1.0)
-        for other in range(index):
-            if answers[other][0] != other:
-                continue
-            if hashes[index] == hashes[other]:
-                answer = (other, 1.0)
-                break
-            lengths = (
-                min(len(fingerprints[index]), _FRAMES_MOST),
-                min(len(fingerprints[other]), _FRAMES_MOST),
-            )
-            if lengths not in shared_of:
-                shared_of[lengths] = _shared_frames(*lengths)
-            usable = shared_of[lengths] >= _OVERLAP_FRAMES
-            if not usable.any():
-                continue
-            product = np.einsum("fb,fb->f", spectrum, spectra[other].conj())
-            correlation = (
-                np.fft.irfft(product, 2 * _FRAMES_MOST)[usable] / shared_of[lengths][usable] / _BANDS
-            )
-            if correlation.max() >= SAME_FROM:
-                answer = (other, float(correlation.max()))
+        for other in (other for other in range(index) if answers[other][0] == other):
+            correlation = 1.0 if hashes[index] == hashes[other] else _best(own, prints[other])
+            if correlation >= SAME_FROM:
+                answer = (other, correlation)
                 break
         answers.append(answer)
     return answers
