@@ -18,8 +18,9 @@ from scores import list_grooves, list_midi
 from time_limit import run_limited
 from tqdm import tqdm
 
-RENDER_LIMIT_SECONDS = 60.0
-NOTE_LIMIT_SECONDS = 20.0
+RENDER_LIMIT_SECONDS = 20.0
+NOTE_LIMIT_SECONDS = 8.0
+"""Of processor time, without that of MMA and the encoder."""
 _VERSION = 1
 """Raise it when what is drawn for a number changes."""
 

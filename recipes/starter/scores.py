@@ -120,7 +120,7 @@ def write_song(groove: Groove, draw: random.Random) -> Song:
         song, midi = Path(folder) / "song.mma", Path(folder) / "song.mid"
         song.write_text(song_text(groove, tempo, tonic, minor, draw), encoding="ascii")
         command = ["mma", "-w", "-f", str(midi), str(song)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         if done.returncode or not midi.is_file():
             raise RuntimeError(f"MMA refused {groove.library}:{groove.name}")
         score = symusic.Score(str(midi)).to("second")

@@ -1,10 +1,16 @@
-"""Jobs in processes of their own that are ended when one takes too long: some voices never end."""
+"""Jobs in processes of their own that are ended when one takes too long: some voices never end.
+
+The limit is in processor time, so that a busy machine ends nothing; a job that waits without working is ended
+after `_PATIENCE` times that by the clock.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -12,6 +18,7 @@ from typing import Any
 
 TIME_LIMIT = "time limit"
 ENDED = "the process ended"
+_PATIENCE = 60
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
@@ -30,16 +37,20 @@ class Outcome:
     error: str
 
 
-def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
+def _serve(function: Callable[[Any], Any], connection: Connection, limit_seconds: float) -> None:
+    """Answers jobs; the timer of a job that works for too long ends the process, inside C code too."""
     while True:
         try:
             job = connection.recv()
         except EOFError:
             return
+        signal.setitimer(signal.ITIMER_PROF, limit_seconds)
         try:
             answer = (function(job), "")
         except Exception as error:
             answer = (None, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
         connection.send(answer)
 
 
@@ -48,6 +59,7 @@ class _Worker:
     """A process and the job it has in hand."""
 
     function: Callable[[Any], Any]
+    limit_seconds: float
     process: BaseProcess = field(init=False)
     connection: Connection = field(init=False)
     job: Any = None
@@ -59,23 +71,29 @@ class _Worker:
 
     def start(self) -> None:
         self.connection, far_end = _CONTEXT.Pipe()
-        self.process = _CONTEXT.Process(target=_serve, args=(self.function, far_end), daemon=True)
+        self.process = _CONTEXT.Process(
+            target=_serve, args=(self.function, far_end, self.limit_seconds), daemon=True
+        )
         self.process.start()
         far_end.close()
 
-    def give(self, job: Any, limit_seconds: float) -> None:
-        self.job, self.busy, self.ends_at = job, True, time.monotonic() + limit_seconds
-        self.connection.send(job)
+    def give(self, job: Any) -> None:
+        self.job, self.busy = job, True
+        self.ends_at = time.monotonic() + _PATIENCE * self.limit_seconds
+        with suppress(OSError):  # a process that ended meanwhile: `take` says so
+            self.connection.send(job)
 
     def take(self) -> Outcome:
         """The answer; an ended process is replaced."""
         self.busy = False
         try:
             value, error = self.connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
+            self.process.join()
+            error = TIME_LIMIT if self.process.exitcode == -signal.SIGPROF else ENDED
             self.stop()
             self.start()
-            return Outcome(self.job, None, ENDED)
+            return Outcome(self.job, None, error)
         return Outcome(self.job, value, error)
 
     def overrun(self) -> Outcome:
@@ -99,7 +117,7 @@ def run_limited(
         function: A function of a module, called with one job.
         jobs: Any values that can be pickled.
         processes: How many at once.
-        limit_seconds: After which the process of a job is killed and replaced.
+        limit_seconds: Of processor time, after which the process of a job is ended and replaced.
     """
     waiting = iter(jobs)
     workers: list[_Worker] = []
@@ -107,12 +125,12 @@ def run_limited(
         for job in waiting:
             idle = next((worker for worker in workers if not worker.busy), None)
             if idle is None and len(workers) < processes:
-                idle = _Worker(function)
+                idle = _Worker(function, limit_seconds)
                 workers.append(idle)
             while idle is None:
                 yield from _collect(workers)
                 idle = next((worker for worker in workers if not worker.busy), None)
-            idle.give(job, limit_seconds)
+            idle.give(job)
         while any(worker.busy for worker in workers):
             yield from _collect(workers)
     finally:
