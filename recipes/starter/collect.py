@@ -89,6 +89,16 @@ def _update_lists(apt: Path) -> bool:
     return True
 
 
+def remove_strays(out: Path, pieces: Sequence[Piece]) -> None:
+    """Deletes stretches of earlier runs that are no longer wanted, in the folders of real music alone."""
+    wanted = {out / path for piece in pieces for path in piece.stretches}
+    for folder in {path.parent for path in wanted}:
+        for path in folder.glob("*.opus"):
+            if path not in wanted:
+                LOG.warning("%s: no longer wanted, deleted", path.relative_to(out))
+                path.unlink()
+
+
 def collect_real(
     options: argparse.Namespace, packages: Sequence[Package]
 ) -> tuple[list[Piece], list[LeftOut]]:
@@ -106,6 +116,7 @@ def collect_real(
     unique, bad = measure_all(pieces, options.work, options.jobs)
     left_out += bad
     encoded, bad = encode_all(with_paths(unique), options.out, options.jobs)
+    remove_strays(options.out, encoded)
     return encoded, left_out + bad
 
 

@@ -18,7 +18,7 @@ LICENCE_COLUMNS = ("path", "title", "author", "licence", "package", "source")
 def _names(piece: Piece) -> list[str]:
     """What must stay together: the package and the composer."""
     composer = folded_name(piece.composer)
-    return [f"package {piece.package}", *([] if composer in NOBODY else [f"composer {composer}"])]
+    return [f"package {piece.package}", *([] if composer in NOBODY else [f"person {composer}"])]
 
 
 def parts_of_pieces(pieces: Sequence[Piece], fixed: Path) -> dict[str, tuple[str, str]]:
@@ -30,7 +30,11 @@ def parts_of_pieces(pieces: Sequence[Piece], fixed: Path) -> dict[str, tuple[str
         group = group_of[f"package {piece.package}"]
         packages[piece.package] = group
         hours[group] += piece.seconds / 3600
-    kept = {row["group"]: row["part"] for row in read_table(fixed)} if fixed.is_file() else {}
+    kept = {
+        group_of[f"package {row['package']}"]: row["part"]
+        for row in (read_table(fixed) if fixed.is_file() else [])
+        if row["package"] in packages
+    }
     parts = assign_parts(hours, kept)
     return {package: (group, parts[group]) for package, group in packages.items()}
 

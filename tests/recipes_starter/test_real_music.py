@@ -11,6 +11,7 @@ from packages import Package, read_lock, within
 from people import LeaveOut
 from real_music import LeftOut, Piece, judge, stretch_bounds, with_paths
 from same_recording import SAME_FROM, audio_hash, best_correlation, fingerprint, first_of_each
+from tables import parts_of_pieces
 
 STARTER = Path(__file__).parents[2] / "recipes" / "starter"
 PACKAGE = Package("game-data", "1.0-1", "bookworm", "0" * 64, 1, "music")
@@ -119,3 +120,15 @@ def test_a_quieter_later_copy_is_the_same_recording_and_another_is_not():
     tracks = [first, other, copy, first]
     same = first_of_each([audio_hash(t) for t in tracks], [fingerprint(t) for t in tracks])
     assert [index for index, _ in same] == [0, 1, 0, 0]
+
+
+def test_parts_given_once_stay_when_packages_come(tmp_path):
+    (tmp_path / "parts.tsv").write_text("package\tpart\nold\tC\ngone\tA\n")
+    pieces = [
+        Piece("old", "s", "f", "n", "t", "a", "Ann", "l", seconds=10.0),
+        Piece("another", "s", "f", "n", "t", "a", "ANN", "l", seconds=5000.0),
+        Piece("third", "s", "f", "n", "t", "a", "", "l", seconds=100.0),
+    ]
+    parts = parts_of_pieces(pieces, tmp_path / "parts.tsv")
+    assert parts["old"] == parts["another"] == ("package another", "C")
+    assert parts["third"][1] == "A"
