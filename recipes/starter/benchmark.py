@@ -19,21 +19,25 @@ from rendered import Made
 from tables import composer_label, one_spelling
 
 FEWEST_GROUPS = 5
-"""Pieces (or groups of samples) that a class needs: one for each fold."""
+"""Pieces that a class needs: one for each fold."""
+
+FEWEST_VOICES = 3
+"""Groups of samples that a class of notes needs: two SoundFonts have some 13 to a family, in three parts."""
+
 MOST_TEMPO_ITEMS = 300
 Row = tuple[str, object, str]
 """Path, label, group."""
 
 
-def with_enough_groups(rows: Iterable[Row]) -> list[Row]:
-    """Without the classes that have fewer than five groups.
+def with_enough_groups(rows: Iterable[Row], fewest: int = FEWEST_GROUPS) -> list[Row]:
+    """Without the classes that have too few groups.
 
     >>> with_enough_groups([("a", "x", "1"), ("b", "x", "2")])
     []
     """
     rows = list(rows)
     groups = Counter(label for label, _ in {(label, group) for _, label, group in rows})
-    return [row for row in rows if groups[row[1]] >= FEWEST_GROUPS]
+    return [row for row in rows if groups[row[1]] >= fewest]
 
 
 def _real_rows(pieces: Sequence[Piece]) -> dict[str, list[Row]]:
@@ -59,8 +63,12 @@ def _made_rows(renderings: Made, notes: Made, part: str) -> dict[str, list[Row]]
         (row for row in mine(renderings) if row["tempo"]), key=lambda row: hash_order(str(row["path"]))
     )
     return {
-        "note_family": with_enough_groups(rows((row for row in mine(notes) if not row["drum"]), "item")),
-        "note_drum": with_enough_groups(rows((row for row in mine(notes) if row["drum"]), "item")),
+        "note_family": with_enough_groups(
+            rows((row for row in mine(notes) if not row["drum"]), "item"), FEWEST_VOICES
+        ),
+        "note_drum": with_enough_groups(
+            rows((row for row in mine(notes) if row["drum"]), "item"), FEWEST_VOICES
+        ),
         "tempo": sorted(rows(steady[:MOST_TEMPO_ITEMS], "tempo")),
     }
 

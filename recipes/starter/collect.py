@@ -89,6 +89,12 @@ def _update_lists(apt: Path) -> bool:
     return True
 
 
+def remove_unfinished(out: Path) -> None:
+    """Deletes what a run that was killed had begun."""
+    for path in out.rglob(".unfinished-*"):
+        path.unlink()
+
+
 def remove_strays(out: Path, pieces: Sequence[Piece]) -> None:
     """Deletes stretches of earlier runs that are no longer wanted, in the folders of real music alone."""
     wanted = {out / path for piece in pieces for path in piece.stretches}
@@ -148,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     try:
         need_programs(*PROGRAMS)
+        remove_unfinished(options.out)
         packages, missing = get_packages(options)
         for line in missing:
             LOG.warning("missing: %s", line)

@@ -63,7 +63,7 @@ def _run(jobs: Sequence[RenderJob | NoteJob], function: Any, processes: int, lim
     for job in jobs:
         labels = json.loads(job.labels.read_text(encoding="utf-8"))
         if "failed" in labels:
-            made.failed[labels["failed"].split(":")[0]] += 1
+            made.failed[labels["failed"].removeprefix("RuntimeError: ")] += 1
         else:
             made.labels.append(labels)
     return made
