@@ -15,7 +15,7 @@ from parts import hash_order, joined_groups, part_by_hash
 from people import LeaveOut
 from rendering import NoteJob, RenderJob, draw_note, render, render_note, voices
 from scores import list_grooves, list_midi
-from time_limit import run_limited
+from time_limit import TIME_LIMIT, run_limited
 from tqdm import tqdm
 
 RENDER_LIMIT_SECONDS = 20.0
@@ -52,15 +52,20 @@ def find_fonts(packages: Sequence[Package], work: Path) -> tuple[str, ...]:
 
 
 def _run(jobs: Sequence[RenderJob | NoteJob], function: Any, processes: int, limit: float, what: str) -> Made:
-    """Makes what is missing; what failed once is kept as failed and not tried again."""
+    """Makes what is missing.
+
+    What is silent, refused or never ends is kept as failed; after other errors a job is tried again.
+    """
+    made = Made()
     missing = [job for job in jobs if not _is_done(job)]
     with tqdm(total=len(jobs), initial=len(jobs) - len(missing), desc=what, unit="file") as progress:
         for outcome in run_limited(function, missing, processes, limit):
             progress.update()
-            if outcome.error:
+            if outcome.error == TIME_LIMIT or outcome.error.startswith("RuntimeError: "):
                 write_text(outcome.job.labels, json.dumps({"failed": outcome.error}))
-    made = Made()
-    for job in jobs:
+            elif outcome.error:
+                made.failed[outcome.error] += 1
+    for job in (job for job in jobs if job.labels.is_file()):
         labels = json.loads(job.labels.read_text(encoding="utf-8"))
         if "failed" in labels:
             made.failed[labels["failed"].removeprefix("RuntimeError: ")] += 1
