@@ -199,7 +199,7 @@ def augment(arguments: argparse.Namespace) -> None:
     """Augmentation and contrast beside neither, in segments through the trunk a second."""
     for batch in arguments.batch:
         made = []
-        for trunk in ("published", "residual"):
+        for trunk in arguments.trunks:
             common = {"kind": "step", "batch": batch, "trunk": trunk, "schedule": "joint"}
             common |= {"sources": ("self", "tag"), "strategy": "ms-sr@fc"}
             for name, options in (
@@ -297,6 +297,7 @@ def main() -> None:
     )
     parser.add_argument("measure", nargs="+", choices=sorted(measures))
     parser.add_argument("--batch", type=int, nargs="+", default=[128])
+    parser.add_argument("--trunks", nargs="+", default=["published", "residual"], help="of augment")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=3.0, help="about, of one measurement")
     parser.add_argument("--peer-python", help="interpreter that has PyTorch, where it is another one")

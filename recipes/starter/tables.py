@@ -55,7 +55,7 @@ def one_spelling(pieces: Sequence[Piece]) -> Mapping[str, str]:
 def write_real_tables(
     out: Path, pieces: Sequence[Piece], parts: Mapping[str, tuple[str, str]], made: Sequence[Sequence[object]]
 ) -> None:
-    """Writes tracks, soundtrack, composer and licences.
+    """Writes tracks, groups, soundtrack, composer and licences.
 
     Args:
         out: The folder.
@@ -77,7 +77,10 @@ def write_real_tables(
                 composers.append((path, label))
             source = f"{piece.source}: {piece.name}"
             licences.append((path, piece.title, piece.author, piece.licence, piece.package, source))
-    write_table(out / "tracks.tsv", TRACK_COLUMNS, [*tracks, *made])
+    rows = [*tracks, *made]
+    write_table(out / "tracks.tsv", TRACK_COLUMNS, rows)
+    pieces_of = ((row[0], row[TRACK_COLUMNS.index("piece")] or row[0]) for row in rows)
+    write_table(out / "groups.tsv", ("track", "group"), pieces_of)
     write_table(out / "soundtrack.tsv", ("path", "item"), soundtracks)
     write_table(out / "composer.tsv", ("path", "item"), composers)
     write_table(out / "licences.tsv", LICENCE_COLUMNS, licences)

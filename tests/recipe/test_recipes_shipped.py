@@ -20,6 +20,9 @@ DEMO = {name: ROOT / "recipes" / f"{name}.yaml" for name in SHIPPED}
 PAPER = {name: ROOT / "recipes" / "paper" / f"paper-{name}.yaml" for name in SHIPPED}
 OWN_LABELS = ROOT / "recipes" / "own-labels.yaml"
 STARTER = ROOT / "recipes" / "starter.yaml"
+TRUNK = ROOT / "recipes" / "starter" / "trunk.yaml"
+#: Tasks alone, for `kerasrep-evaluate --recipe`.
+BENCHMARKS = {ROOT / "recipes" / "starter" / name for name in ("benchmark.yaml", "benchmark-c.yaml")}
 #: Of other commands: file -> command. What they say is tested beside the command.
 OTHERS = {
     ROOT / "recipes" / "tune-demo.yaml": "kerasrep-tune",
@@ -30,12 +33,12 @@ OTHERS = {
 
 def test_one_recipe_a_strategy_one_for_own_labels_the_starters_and_those_of_other_commands_are_shipped():
     assert set(SHIPPED.values()) == set(constants.STRATEGIES)
-    wanted = {*DEMO.values(), *PAPER.values(), OWN_LABELS, STARTER, *OTHERS}
+    wanted = {*DEMO.values(), *PAPER.values(), OWN_LABELS, STARTER, TRUNK, *OTHERS, *BENCHMARKS}
     assert set((ROOT / "recipes").rglob("*.yaml")) == wanted
 
 
 @pytest.mark.parametrize(
-    "path", [*DEMO.values(), *PAPER.values(), OWN_LABELS, STARTER, *OTHERS], ids=lambda path: path.stem
+    "path", [*DEMO.values(), *PAPER.values(), OWN_LABELS, STARTER, TRUNK, *OTHERS], ids=lambda path: path.stem
 )
 def test_the_header_gives_purpose_command_time_and_score(path):
     header = path.read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
@@ -81,3 +84,10 @@ def test_the_recipe_for_own_labels_reads_two_tables_in_a_folder():
     corpus = read_recipe(OWN_LABELS).corpus
     assert corpus.name == "folder" and set(corpus.tables) == {"tag", "year"}
     assert (corpus.tables["tag"].track, corpus.tables["tag"].item) == ("file", "tag")
+
+
+def test_the_trunks_recipe_learns_from_every_kind_of_its_folder_by_contrast_and_labels():
+    recipe = read_recipe(TRUNK)
+    assert recipe.model.trunk == "residual" and recipe.kind_of("self") == "contrast"
+    assert {recipe.kind_of(source) for source in recipe.sources} == {"contrast", "labels", "classes"}
+    assert set(recipe.corpus.pools.shares) == {"real", "rendered", "note"}
