@@ -18,9 +18,10 @@ from kerasrep.embedding.catalogue.parts import DamagedPartError, Listed, PartWri
 from kerasrep.embedding.catalogue.reading import read_embeddings
 from kerasrep.embedding.catalogue.writing import Block, described, write_npz, write_parquet
 from kerasrep.errors import DataError, KerasrepError
+from kerasrep.storage.segment_vector import embedding_pieces
 
 ABOUT = About("m", "f", ("a",), ("a",), "none", 2.5, 2.5, 22_050, "soundfile", "1")
-LAYOUT = Layout(("a",), ("a",), "none", 55_125, 55_125, 22_050)
+LAYOUT = Layout(("a",), ("a",), embedding_pieces(("a",)), "none", 55_125, 55_125, 22_050)
 DIMENSION = 256
 FUZZ = settings(
     max_examples=100, deadline=60_000, suppress_health_check=[HealthCheck.function_scoped_fixture]
