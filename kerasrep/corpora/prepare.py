@@ -24,7 +24,7 @@ import numpy as np
 
 from kerasrep.corpora import open_corpus
 from kerasrep.corpora.base import Corpus
-from kerasrep.corpora.mending import Join, mend
+from kerasrep.corpora.repair import Join, repair
 from kerasrep.corpora.report import (
     LabelsInUse,
     describe,
@@ -96,7 +96,7 @@ def _prepare(recipe: Recipe, progress: bool, check: bool, join: Join) -> Prepare
     if check:
         with _lock(directory.root, progress), _lock(_store(recipe, corpus).root, progress):
             store = _store(recipe, corpus)
-            mend(directory, store, _items(corpus), recipe.audio, progress, join)
+            repair(directory, store, _items(corpus), recipe.audio, progress, join)
     event("prepared", folder=directory.root)
     if progress:
         print(describe(directory), flush=True)

@@ -68,7 +68,7 @@ def segment_batches(
 def _without_gaps(
     blocks: Iterable[NDArray[np.float32]], segment_samples: int, hop_samples: int
 ) -> Iterator[NDArray[np.float32]]:
-    """Of every `hop_samples` the first `segment_samples`, in pieces."""
+    """The first `segment_samples` of every `hop_samples`, in pieces."""
     place = 0  # since the last segment began
     for block in blocks:
         taken = 0

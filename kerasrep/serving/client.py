@@ -144,7 +144,7 @@ class Client(Embedder):
             )
 
     def _embed_some(self, pieces: tuple[Piece, ...]) -> EmbedSegments:
-        """Of all branches, as the server lays them side by side; by default the embeddings."""
+        """Outputs of all branches, as the server lays them side by side; by default the embeddings."""
         outputs = tuple(dict.fromkeys(piece.stem for piece in pieces)) or ("embedding",)
 
         def embed_segments(segments: NDArray[np.float32]) -> NDArray[np.float32]:

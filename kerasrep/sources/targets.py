@@ -138,7 +138,7 @@ def restrict_labels(labels: Mapping[str, RawLabels], track_ids: Collection[str])
 
 
 def _number(source: str) -> int:
-    """Of a source's stream of random numbers: its place among the paper's eight, or a digest of its name."""
+    """Number of a source's random stream: its place among the paper's eight, or a digest of its name."""
     if source in constants.SOURCES:
         return constants.SOURCES.index(source)
     return int.from_bytes(hashlib.sha256(source.encode()).digest()[:4], "big") + len(constants.SOURCES)
@@ -273,7 +273,7 @@ def _count_targets(
 
 
 def _describe_topics(model: Plsa, terms: Sequence[str]) -> list[dict[str, Any]]:
-    """Of each topic its share of the documents and its most probable terms, likeliest first."""
+    """Share of the documents and most probable terms of each topic, likeliest first."""
     topics = []
     for topic, share in enumerate(model.mean_topic):
         column = model.term_topic[:, topic]

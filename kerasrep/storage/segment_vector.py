@@ -58,7 +58,7 @@ def embedding_pieces(branches: Sequence[str]) -> tuple[Piece, ...]:
 
 
 def whole_outputs(widths: Mapping[str, int]) -> dict[str, int]:
-    """Of a model's outputs those that have all branches side by side, in the order of the network.
+    """The outputs of a model that have all branches side by side, in the order of the network.
 
     Args:
         widths: Name -> values.

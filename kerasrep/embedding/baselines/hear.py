@@ -56,7 +56,7 @@ class Hear(RecordingRepresentation):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the module's code and of the weights' bytes; weights that a module brings itself stay unseen."""
+        """Digest of the module's code and of the weights' bytes; weights that a module brings stay unseen."""
         weights = None if self.weights is None else _content(Path(self.weights)) or self.weights
         file, colon, layers = (self.weights or "").rpartition(":")
         if colon and weights == self.weights:  # kerasrep's own module takes layers behind a path

@@ -40,7 +40,7 @@ class Mfcc(RecordingRepresentation):
 
     @property
     def fingerprint(self) -> str:
-        """Of this code and of librosa."""
+        """Digest of this code and of librosa's version."""
         return fingerprint(["mfcc", VERSION, metadata.version("librosa")])
 
     def embed_blocks(self, blocks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -70,7 +70,7 @@ class Musicnn(RecordingRepresentation):
 
     @property
     def fingerprint(self) -> str:
-        """Of this code and of the published wheel."""
+        """Digest of this code and of the published wheel."""
         return fingerprint(["musicnn", VERSION, WHEEL_SHA256])
 
     def embed_blocks(self, blocks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -42,7 +42,7 @@ class Standardiser:
 
     @classmethod
     def of(cls, features: NDArray[np.floating[Any]]) -> Standardiser:
-        """Of float [items, dimension], one item at least."""
+        """Standardisation of float [items, dimension], one item at least."""
         blocks = list(row_blocks(features))
         mean = sum(features[rows].sum(axis=0, dtype=np.float64) for rows in blocks) / len(features)
         squares = sum(((features[rows] - mean) ** 2).sum(axis=0) for rows in blocks)

@@ -59,7 +59,7 @@ def corrected(effects: Iterable[Effect]) -> list[Effect]:
 
 
 def number_effects(fit: Fit) -> list[Effect]:
-    """Of the model with the number of sources.
+    """Effects in the model with the number of sources.
 
     Families: `strategy` (differences from the mean of the strategies), `strategy pairs`, `number of sources`
     (of one source more, on average), `number of sources by strategy`.
@@ -81,7 +81,7 @@ def number_effects(fit: Fit) -> list[Effect]:
 
 
 def presence_effects(fit: Fit, sources: Sequence[str]) -> list[Effect]:
-    """Of the model with the presences.
+    """Effects in the model with the presences.
 
     Families: `source` (of having it, on average over strategies), `source by strategy`, `pair of sources`
     (what having both is worth beyond the sum of each).

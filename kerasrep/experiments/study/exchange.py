@@ -40,7 +40,7 @@ class Chosen:
 
 
 def log_determinant(rows: Matrix) -> float:
-    """Of X'X; minus infinity where it is singular."""
+    """Logarithm of the determinant of X'X; minus infinity where it is singular."""
     sign, value = np.linalg.slogdet(rows.T @ rows)
     return float(value) if sign > 0 else -np.inf
 

@@ -18,7 +18,7 @@ from kerasrep.storage.run_directory import PreparedDirectory
 Join = Callable[[], Cluster | None]
 
 
-def mend(
+def repair(
     directory: PreparedDirectory,
     store: PreparedDirectory,
     items: Sequence[AudioItem],
@@ -56,8 +56,8 @@ def mend(
             )
         link_shards(store, directory, shards.index)
     if progress:
-        mended = f", {len(faults)} decoded again" if faults else ""
-        print(f"checked: {len(expected)} shards{mended}", flush=True)
+        repaired = f", {len(faults)} decoded again" if faults else ""
+        print(f"checked: {len(expected)} shards{repaired}", flush=True)
 
 
 def _decode_again(
