@@ -183,6 +183,8 @@ class TrainingSettings(Settings):
         xla: Compile the step; `auto` does so on GPUs only.
         deterministic: TensorFlow's determinism; `auto` turns it on where nothing is compiled, as on CPUs.
         validation_crops: Fixed crops of each validation track; an even number, as they are paired.
+        keep: Which state is exported: `best`, that of the lowest mean validation loss, or the `last` one, as
+            where losses of different kinds have no meaningful mean.
         validate_every_epochs: How often the held-out tracks are evaluated; always after the last epoch.
         checkpoint_every_epochs: How often the last state is saved.
         damaged_shards: What becomes of a shard that is not as it was written, by its checksum: `refuse` ends
@@ -207,6 +209,7 @@ class TrainingSettings(Settings):
     xla: Literal["auto"] | bool = "auto"
     deterministic: Literal["auto"] | bool = "auto"
     validation_crops: Annotated[int, Field(ge=2, le=100, multiple_of=2)] = 2
+    keep: Literal["best", "last"] = "best"
     validate_every_epochs: Annotated[int, Field(ge=1)] = 1
     checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 1
     damaged_shards: Literal["refuse", "skip", "unchecked"] = "refuse"

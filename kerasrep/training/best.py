@@ -52,8 +52,9 @@ def improved(
     best: Mapping[str, Best],
     epoch: int,
     within_groups: Collection[str] = (),
+    last: bool = False,
 ) -> dict[str, Best]:
-    """The choices that are better now than ever before.
+    """The choices that are better now than ever before; all of them where the last state is kept.
 
     Args:
         network: Says what is shared.
@@ -62,12 +63,13 @@ def improved(
         epoch: Now.
         within_groups: Sources that are validated on groups that are trained on; they decide for themselves
             alone.
+        last: Whether the recipe keeps the last state.
     """
     found = {}
     for choice, sources in choices(network).items():
         deciding = [source for source in sources if source not in within_groups] or sources
         mean = float(np.mean([losses[source] for source in deciding]))
-        if choice not in best or mean < best[choice].loss:
+        if last or choice not in best or mean < best[choice].loss:
             found[choice] = Best(mean, epoch)
     return found
 

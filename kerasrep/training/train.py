@@ -295,7 +295,8 @@ class Trainer:
         if not scores:
             return
         losses = {source: score.loss for source, score in scores.items()}
-        better = improved(self.network, losses, self.progress.best, epoch, self.data.within_groups)
+        last, within = self.recipe.training.keep == "last", self.data.within_groups
+        better = improved(self.network, losses, self.progress.best, epoch, within, last)
         if better:
             keep(self.run_directory.best, self.network, self._fill_network, better)
             self.progress.best |= better

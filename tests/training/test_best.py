@@ -57,3 +57,11 @@ def test_a_better_network_takes_no_other_network_past_its_best(apart, tmp_path):
     assert of_bpm and of_bpm < set(kept)
     for name, values in kept.items():
         assert (values == (2.0 if name in of_bpm else 1.0)).all(), name
+
+
+def test_the_last_state_is_kept_where_the_recipe_says_so_even_if_it_is_worse(make_run):
+    network = make_run("ms-sr@fc").network
+    before = {"all": Best(0.1, 1)}
+    losses = dict.fromkeys(network.sources, 5.0)
+    assert improved(network, losses, before, 2) == {}
+    assert improved(network, losses, before, 2, last=True) == {"all": Best(5.0, 2)}
