@@ -23,11 +23,7 @@ REQUIREMENTS = [
     "numpy>=1.26,<2",
     "keras-tuner>=1.4.8",
     "tensorboard>=2.17,<2.18",
-    # TF Serving's messages and gRPC stubs, 26 kB; its minor is TensorFlow's.
-    "tensorflow-serving-api>=2.17,<2.18",
-    "grpcio>=1.60",
     "protobuf>=4.25",
-    "requests>=2.31",
     "scikit-learn>=1.4",
     "scipy>=1.11",
     "pydantic>=2.7,<3",
@@ -44,8 +40,6 @@ REQUIREMENTS = [
     "numba>=0.59",
     # pyarrow 26 wants numpy 2.
     "pyarrow>=14,<26",
-    # 0.14.5 is the first for SciPy 1.16; 0.15.0 was tried with NumPy 1.26 and pandas 3.
-    "statsmodels>=0.14.5,<0.16",
     "threadpoolctl>=3.5",
     # Tags inside audio files; pure Python.
     "mutagen>=1.46",
@@ -54,13 +48,17 @@ REQUIREMENTS = [
 EXTRAS = {
     # Pinned exactly: the rendered corpus must have the same bytes everywhere.
     "demo": ["music21==10.5.1", "symusic==0.5.8", "pretty_midi==0.2.11.post0"],
+    # Clients of a server (kerasrep.serving.client).
+    "serving": ["grpcio>=1.60", "requests>=2.31"],
+    # kerasrep-study; 0.14.5 is the first for SciPy 1.16; 0.15.0 was tried with NumPy 1.26 and pandas 3.
+    "study": ["statsmodels>=0.14.5,<0.16"],
     # kerasrep-export --format onnx; onnx 1.19 wants an ml-dtypes that TensorFlow 2.17 cannot use.
     "onnx": ["tf2onnx>=1.16", "onnx>=1.16,<1.19", "onnxruntime>=1.17"],
     "gpu": ["tensorflow[and-cuda]>=2.17,<2.18"],
     # For kerasrep-import alone; earlier releases could be made to run code by a checkpoint.
     "torch": ["torch>=2.6"],
     # --ray; 2.60 is what was tried. It takes NumPy 1.26, protobuf 4 and pyarrow 25; `train` is for trainings.
-    "scale": ["ray[train]>=2.60,<3"],
+    "scale": ["ray[train]>=2.60,<3", "grpcio>=1.60"],
     # The site in docs/; it builds offline.
     "docs": ["sphinx>=8", "myst-parser>=4", "furo>=2024.8.6"],
     "test": [
@@ -70,6 +68,11 @@ EXTRAS = {
         "ruff==0.17.6",
         "mypy==2.4.1",
         "types-PyYAML",
+        # What only some users need; and what TF Serving's messages are compared with, of TensorFlow's minor.
+        "grpcio>=1.60",
+        "requests>=2.31",
+        "statsmodels>=0.14.5,<0.16",
+        "tensorflow-serving-api>=2.17,<2.18",
     ],
 }
 EXTRAS["dev"] = ["tox>=4", *EXTRAS["demo"], *EXTRAS["test"]]
@@ -132,7 +135,7 @@ setup(
     license="MIT",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["kerasrep", "kerasrep.*"]),
-    package_data={"kerasrep.report": ["templates/*"]},
+    package_data={"kerasrep.report": ["templates/*"], "kerasrep.serving": ["*.binpb"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={

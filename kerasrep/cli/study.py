@@ -68,7 +68,9 @@ def main(argv: list[str] | None = None) -> int:
     from kerasrep.experiments.study.design import make_design
     from kerasrep.experiments.study.recipe import read_study
     from kerasrep.experiments.worker import tasks_of
+    from kerasrep.runtime.extras import require
 
+    require("study", ("statsmodels",), "kerasrep-study")  # its report comes after hours of runs
     study = read_study(arguments.recipe, arguments.overrides)
     tasks_of(study.recipe.evaluation, study.own_tasks)
     design = make_design(study.recipe.design)

@@ -22,6 +22,7 @@ from kerasrep import constants
 from kerasrep.embedding.embedder import Embedder
 from kerasrep.embedding.models import EmbedSegments, SegmentModel
 from kerasrep.errors import ServerError
+from kerasrep.runtime.extras import require
 from kerasrep.serving.transport import Patience, ServedModel, Transport
 from kerasrep.storage.export_directory import ExportCard, read_card_file
 from kerasrep.storage.segment_vector import LAST, SHARED, Piece
@@ -191,6 +192,7 @@ def _connect(
         raise none from error
     if not usable:
         raise none
+    require("serving", ("requests", "grpc"), "client")
     if parts.scheme in {"http", "https"}:
         from kerasrep.serving.rest import RestTransport
 

@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 
 from kerasrep.errors import ExportError, RunError
+from kerasrep.serving.messages import message_class
 from kerasrep.storage.export_directory import ServingFolder, find_version, read_card
 from kerasrep.storage.run_directory import write_json, write_text
 
@@ -67,9 +68,7 @@ def check_models_config(path: Path, text: str) -> None:
     Raises:
         ExportError: With file and line of what is wrong.
     """
-    from tensorflow_serving.config import model_server_config_pb2
-
-    _parse(path, text, model_server_config_pb2.ModelServerConfig())
+    _parse(path, text, message_class("ModelServerConfig")())
 
 
 def check_batching_parameters(path: Path, text: str) -> None:

@@ -9,12 +9,8 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
 
+from kerasrep.serving.messages import PACKAGE, message_class, set_tensor
 from kerasrep.serving.transport import Failure, ServedModel
 from kerasrep.storage.export_directory import SERVING_DEFAULT
 
@@ -52,14 +48,13 @@ class GrpcTransport:
             if credentials is None
             else grpc.secure_channel(address, credentials, OPTIONS)
         )
-        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def describe(self) -> ServedModel:
         """GetModelMetadata."""
-        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        request = message_class("GetModelMetadataRequest")(metadata_field=["signature_def"])
         self._name(request.model_spec)
-        answer = self._send(self._stub.GetModelMetadata, request)
-        signatures = get_model_metadata_pb2.SignatureDefMap()
+        answer = self._send("GetModelMetadata", request)
+        signatures = message_class("SignatureDefMap")()
         answer.metadata["signature_def"].Unpack(signatures)
         signature = signatures.signature_def[SERVING_DEFAULT]
         shape = signature.inputs["waveform"].tensor_shape.dim
@@ -74,11 +69,11 @@ class GrpcTransport:
 
     def predict(self, segments: NDArray[np.float32], outputs: Sequence[str]) -> NDArray[np.float32]:
         """Predict, with no other outputs than these."""
-        request = predict_pb2.PredictRequest(output_filter=outputs)
+        request = message_class("PredictRequest")(output_filter=outputs)
         self._name(request.model_spec)
         request.model_spec.signature_name = SERVING_DEFAULT
-        request.inputs["waveform"].CopyFrom(tf.make_tensor_proto(segments))
-        answer = self._send(self._stub.Predict, request)
+        set_tensor(request.inputs["waveform"], segments)
+        answer = self._send("Predict", request)
         if missing := [name for name in outputs if name not in answer.outputs]:
             raise Failure(f"gives no {missing[0]}", passing=False)
         return np.concatenate([tf.make_ndarray(answer.outputs[name]) for name in outputs], axis=-1)
@@ -92,7 +87,12 @@ class GrpcTransport:
         if self._version is not None:
             spec.version.value = self._version
 
-    def _send(self, method: Any, request: Any) -> Any:
+    def _send(self, name: str, request: Any) -> Any:
+        method = self._channel.unary_unary(
+            f"/{PACKAGE}.PredictionService/{name}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=message_class(f"{name}Response").FromString,
+        )
         try:
             return method(request, timeout=self._timeout_seconds, metadata=self._metadata)
         except grpc.RpcError as error:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from kerasrep.errors import ExportError
+from kerasrep.serving.messages import message_class, set_tensor
 from kerasrep.storage.export_directory import EMBED_TRACK, SERVING_DEFAULT
 
 #: Lengths of the tracks in the requests for `embed_track`, in segments: shorter than one, and broken.
@@ -71,12 +71,12 @@ def write_requests(path: Path, model: str, requests: list[Request]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for request in requests:
-            message = predict_pb2.PredictRequest()
+            log = message_class("PredictionLog")()
+            message = log.predict_log.request
             message.model_spec.name = model
             message.model_spec.signature_name = request.signature
             for name, value in request.inputs.items():
-                message.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=message))
+                set_tensor(message.inputs[name], value)
             writer.write(log.SerializeToString())
 
 
@@ -91,7 +91,7 @@ def read_requests(path: Path) -> Iterator[Request]:
     except tf.errors.OpError as error:
         raise ExportError(f"{path}: is no usable TFRecord file ({_short(error)})") from error
     for number, record in enumerate(records, start=1):
-        log = prediction_log_pb2.PredictionLog()
+        log = message_class("PredictionLog")()
         try:
             log.ParseFromString(record)
             if log.WhichOneof("log_type") != "predict_log":
