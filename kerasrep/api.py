@@ -57,6 +57,10 @@ def train(
     from kerasrep.training.devices import choose_execution
 
     workers = choose_execution(recipe).workers  # before the corpus is made: devices may refuse the batch
+    if recipe.model.start and not resume:
+        from kerasrep.model.start import read_start
+
+        read_start(recipe)  # likewise: it may not fit
     # The training gives the log the run's folder; the chief writes for all.
     with run_log("train") if workers.chief else contextlib.nullcontext():
         return _train(recipe, run_dir, resume, progress and workers.chief, workers)

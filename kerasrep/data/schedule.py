@@ -347,6 +347,11 @@ class ValidationPlans(Sequence[Plan]):
         self._chunks = _chunks(rows) + (_chunks(others) if len(others) else [])
         self._positions = [_positions(example.rows, len(track_samples)) for example in examples]
 
+    @property
+    def n_tracks(self) -> int:
+        """Tracks that any source is validated on."""
+        return sum(map(len, self._chunks))
+
     def __len__(self) -> int:
         return self._crops // 2 * len(self._chunks)
 
@@ -390,10 +395,11 @@ def _chunks(rows: Int) -> list[Int]:
     return np.array_split(rows, -(-len(rows) // 64))
 
 
-def mean_candidates(n_tracks: int) -> float:
+def mean_candidates(n_tracks: int, views: str = "across") -> float:
     """Among how many crops one is found, in the validation of contrast; the geometric mean."""
     sizes = np.asarray([len(chunk) for chunk in _chunks(np.arange(n_tracks))])
-    return float(np.exp((sizes * np.log(sizes)).sum() / sizes.sum()))
+    candidates = sizes if views == "across" else 2 * sizes - 1
+    return float(np.exp((sizes * np.log(candidates)).sum() / sizes.sum()))
 
 
 def self_examples(rows: Int) -> Examples:

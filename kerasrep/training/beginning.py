@@ -16,6 +16,7 @@ from kerasrep.training.workers import Workers
 _MAY_CHANGE = (
     ("training", "epochs"),
     ("training", "damaged_shards"),
+    ("model", "start"),
     ("export",),
     ("corpus", "root"),
     ("corpus", "tables"),

@@ -11,6 +11,7 @@ from kerasrep import constants
 from kerasrep.data.batches import Batch
 from kerasrep.data.schedule import JOINT
 from kerasrep.model.picture import describe_network
+from kerasrep.model.start import fill_from_start, freeze, read_start
 from kerasrep.model.strategies import Network, Scaler, network_of
 from kerasrep.recipe.schema import Recipe
 from kerasrep.storage.run_directory import PreparedDirectory
@@ -54,6 +55,9 @@ def describe_plan(recipe: Recipe, prepared: PreparedDirectory | None, expected_t
     execution = choose_execution(recipe)
     scaler = Scaler.identity(recipe.audio.n_mels)
     network = network_of(recipe, sizes, scaler, execution.precision, execution.replicas)
+    if recipe.model.start:
+        fill_from_start(network, read_start(recipe))
+        freeze(network, recipe.model.freeze)
     seconds = _seconds_per_step(recipe, network, sizes, execution)
     lines = [
         f"recipe:  {recipe.name}, strategy {recipe.strategy}, sources {_sources(recipe)}",

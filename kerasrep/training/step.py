@@ -18,6 +18,7 @@ from kerasrep.model.blocks import Share, batch_share
 from kerasrep.model.frontend import in_chunks
 from kerasrep.model.strategies import SHARED, Network
 from kerasrep.recipe.schema import Recipe
+from kerasrep.sources.stretches import STRETCH_KINDS
 from kerasrep.training.augmentation import Draws, change_mel, change_waveform
 from kerasrep.training.formulas import adam, averaged, clipped, learning_rate, loss_scale
 from kerasrep.training.losses import score
@@ -52,6 +53,7 @@ class Step:
         self._functions: dict[tuple[str, int], Callable[..., Any]] = {}
         self._xla = xla
         self._frontend = in_chunks(lambda waveform: network.features(to_float(waveform)))
+        self._may_lack_labels = any(recipe.kind_of(source) in STRETCH_KINDS for source in recipe.sources)
         self._synchronised = recipe.distribution.batch_norm == "synchronised"
 
     @property
@@ -271,9 +273,11 @@ class Step:
             for group, old, own, part in zip(groups, before, gradients, parts, strict=True):
                 count = step if group == SHARED or source < 0 else uses
                 new = self._updated(group, old, own, part, rate, count + 1)
-                if source < 0 and group != SHARED:
-                    # No track of the batch may have this source; momentum alone must not move its branch.
-                    has = used[self._network.sources.index(group)] > 0
+                if self._may_lack_labels or (source < 0 and group != SHARED):
+                    # No crop of the batch may have a label; momentum alone must not move anything.
+                    own_place = source < 0 and group != SHARED
+                    place_of = self._network.sources.index(group) if own_place else slice(None)
+                    has = tf.reduce_any(used[place_of] > 0)
                     new = {name: tf.where(has, value, old[name]) for name, value in new.items()}
                 after.append(new)
             return tuple(after), so_far.with_step(step, self._figures(source, place, reported))
@@ -320,7 +324,8 @@ class Step:
         heads = {v.path for head in self._network.heads.values() for v in head.variables}
         layout = self._states[group].layout.weights
         factors = [1.0 if variable.path in heads else rate for variable in layout.variables]
-        return tf.concat([tf.fill((n,), f) for n, f in zip(layout.sizes, factors, strict=True)], 0)
+        parts = [tf.fill((n,), f) for n, f in zip(layout.sizes, factors, strict=True)]
+        return tf.concat([*parts, tf.zeros((0,))], 0)  # a group whose blocks are all frozen has none
 
     def _first_seed(self, source: int) -> tf.Tensor:
         """What the dropout seeds of a source count from, int64 []; the same on all replicas."""

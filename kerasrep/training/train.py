@@ -22,7 +22,7 @@ from kerasrep.recipe.schema import Recipe
 from kerasrep.runtime.run_log import event, how_it_ended, run_log
 from kerasrep.storage.atomic import remove_all_temporaries
 from kerasrep.storage.folder_lock import exclusive
-from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, atomic_file, write_text
+from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, atomic_file, read_json, write_text
 from kerasrep.training.beginning import agree, agree_on_step, check_run, write_beginning
 from kerasrep.training.best import choice_of, improved, keep
 from kerasrep.training.card import RunCard
@@ -109,7 +109,8 @@ def _network(
     recipe: Recipe, data: TrainingData, run: RunDirectory, execution: Execution, resume: bool
 ) -> Network:
     workers = execution.workers
-    start = read_start(recipe) if recipe.model.start else None
+    begun = resume and run.last.is_file()  # then the trunk is in the run's own state
+    start = read_start(recipe) if recipe.model.start and not begun else None
     if workers.chief and not (resume and run.scaler.is_file()):
         save_scaler(run.scaler, start.scaler if start else fit_scaler(recipe, data.index, data.train.rows))
     workers.from_chief("scaler", None, recipe.distribution.prepare_seconds)
@@ -125,7 +126,7 @@ def _network(
     )
     if start:
         fill_from_start(network, start)
-        freeze(network, recipe.model.freeze)
+    freeze(network, recipe.model.freeze)
     return network
 
 
@@ -161,6 +162,7 @@ class Trainer:
             data.index.samples,
             network.losses,
             recipe.training.validation_crops,
+            recipe.contrast.views,
         )
         self._chief = execution.workers.chief
         self._show = show_progress and self._chief
@@ -207,7 +209,10 @@ class Trainer:
 
     def _run_as_chief(self, prepared: PreparedDirectory) -> Summary:
         path, data = self.run_directory.card, self.data.fingerprint
-        start = read_start(self.recipe).descent if self.recipe.model.start else None
+        start = None
+        if self.recipe.model.start:  # which may lie elsewhere by now, or have trained on
+            earlier = read_json(path).get("start") if path.is_file() else None
+            start = earlier or read_start(self.recipe).descent
         card = RunCard(self.recipe, self.execution, data, self.network.parameters(), path, start)
         card.write(path, self.progress)
         draw_strategy(self.network, self.run_directory.picture)
@@ -322,7 +327,9 @@ class Trainer:
                 f"validation_accuracy/{source}": score.accuracy,
             }
         if scores:
-            row["validation_loss/mean"] = float(np.mean([score.loss for score in scores.values()]))
+            within = self.data.within_groups
+            losses = [score.loss for source, score in scores.items() if source not in within]
+            row["validation_loss/mean"] = float(np.mean(losses or [s.loss for s in scores.values()]))
         self.progress.history.append(row)
         event("epoch", **row)
         self.board.scalars({k: v for k, v in row.items() if k not in ("step", "seconds")}, step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import keras
@@ -23,7 +23,7 @@ from kerasrep.storage.mapped_arrays import release
 from kerasrep.training.losses import NEAR_DEVIATIONS, score
 from kerasrep.training.vectors import GroupState
 
-ROWS_AT_ONCE = 1 << 16
+ROWS_AT_ONCE, VALUES_AT_ONCE = 1 << 16, 1 << 25
 CACHE_BYTES = 1 << 30  # keep the validation set's mels in memory up to this
 
 
@@ -66,7 +66,7 @@ class Validator:
         sizes = tuple(e.size for e in self._by_source)
         self._dataset = plans_dataset(self._plans, index, sizes, segment)
         mel_bytes = recipe.audio.segment_frames * recipe.audio.n_mels * constants.N_CHANNELS * 4
-        n_segments = len(examples.rows) * recipe.training.validation_crops
+        n_segments = self._plans.n_tracks * recipe.training.validation_crops
         self._cache: list[tuple[tf.Tensor, Batch]] | None = (
             [] if n_segments * mel_bytes <= CACHE_BYTES else None
         )
@@ -140,6 +140,7 @@ def mean_target_scores(
     track_samples: NDArray[np.int64],
     losses: Mapping[str, LossName] | None = None,
     crops: int = 2,
+    views: str = "across",
 ) -> dict[str, Score]:
     """What the best constant prediction, out of the training set alone, scores on the validation set.
 
@@ -152,6 +153,7 @@ def mean_target_scores(
         track_samples: int64 [tracks of the index], length of each.
         losses: Source -> what it is learnt by; divergence where nothing is said.
         crops: Of each track, where they differ.
+        views: Of contrast: which crops are candidates.
 
     Raises:
         DataError: Where no crop of a source has a label.
@@ -162,15 +164,30 @@ def mean_target_scores(
         if source == "self":
             candidates = float(constants.SELF_CLASSES)
             if loss == "contrast":
-                candidates = mean_candidates(len(examples.rows))
+                candidates = mean_candidates(len(examples.rows), views)
             scores[source] = Score(float(np.log(candidates)), 1 / candidates)
             continue
         mean = _mean_target(source, train.by_source[source], track_samples, crops, loss == "cosine")
-        target = examples.known_targets(np.arange(len(examples.rows)), track_samples, crops)
-        _require_labels(source, len(target), "validation")
-        scores[source] = _constant_score(loss, mean, target.astype(np.float64))
+        total, count = np.zeros(2), 0
+        for target in _known_parts(examples, track_samples, crops):
+            total += len(target) * np.asarray(_constant_score(loss, mean, target))
+            count += len(target)
         release(examples.target)
+        _require_labels(source, count, "validation")
+        scores[source] = Score(*(total / count).tolist())
     return scores
+
+
+def _known_parts(
+    examples: Examples, track_samples: NDArray[np.int64], crops: int
+) -> Iterator[NDArray[np.float64]]:
+    """Targets of crops of which anything is known, float64 [crops, size], as many as fit into memory."""
+    at_once = max(1, min(ROWS_AT_ONCE, VALUES_AT_ONCE // (examples.size * crops)))
+    for first in range(0, len(examples.rows), at_once):
+        members = np.arange(first, min(first + at_once, len(examples.rows)))
+        found = examples.known_targets(members, track_samples, crops)
+        if len(found):
+            yield found.astype(np.float64)
 
 
 def _constant_score(loss: LossName, mean: NDArray[np.float64], target: NDArray[np.float64]) -> Score:
@@ -202,9 +219,7 @@ def _mean_target(
 ) -> NDArray[np.float64]:
     """Mean over all examples, or over the directions of their vectors, float64 [size]."""
     total, count = np.zeros(examples.size), 0
-    for first in range(0, len(examples.rows), ROWS_AT_ONCE):
-        members = np.arange(first, min(first + ROWS_AT_ONCE, len(examples.rows)))
-        targets = examples.known_targets(members, track_samples, crops).astype(np.float64)
+    for targets in _known_parts(examples, track_samples, crops):
         total += (_unit(targets) if unit else targets).sum(axis=0)
         count += len(targets)
     release(examples.target)

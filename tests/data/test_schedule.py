@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasrep.data.schedule import JOINT, Examples, Schedule, ValidationPlans, self_examples
+from kerasrep.data.schedule import JOINT, Examples, Schedule, ValidationPlans, mean_candidates, self_examples
 from kerasrep.recipe.schema import Recipe
 
 SEGMENT = 55_125
@@ -174,3 +174,9 @@ def test_large_validation_sets_are_cut_into_batches_of_two_tracks_or_more():
     rows = np.arange(65, dtype=np.int64)
     plans = ValidationPlans([self_examples(rows)], rows, np.full(65, SEGMENT), SEGMENT, crops=2)
     assert [len(plan.rows) // 2 for plan in plans] == [33, 32]
+
+
+def test_the_candidates_of_contrast_are_the_other_crops_of_a_chunk():
+    assert mean_candidates(16) == pytest.approx(16)
+    assert mean_candidates(16, "all") == pytest.approx(31)  # a crop meets itself not
+    assert mean_candidates(128) == pytest.approx(64)  # two chunks

@@ -1,6 +1,7 @@
 """Training that begins with a trunk, in whatever strategy, with parts of it frozen or slower."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -83,6 +84,27 @@ def test_a_slower_trunk_moves_by_its_factor_of_a_whole_step(trunk, tone_recipe, 
         moved[rate] = state["shared.weights"][: first.size] - first
     assert np.abs(moved[1.0]).max() > 1e-5
     np.testing.assert_allclose(moved[0.1], 0.1 * moved[1.0], rtol=0.02, atol=1e-7)
+
+
+def test_a_run_goes_on_where_the_trunk_that_it_began_with_is_gone(
+    make_run, tone_recipe, prepared_tones, tmp_path
+):
+    own = make_run("ms-sr@fc", ("year", "tag"), model={"width": 0.0625})
+    gone = own.run.root.rename(tmp_path / "gone")
+    sections = {"model": {"width": 0.0625, "start": str(gone), "freeze": ["conv1"]}}
+    training = {"epochs": 1, "trunk_rate": 0.5, "tensorboard": "scalars"}
+    recipe = tone_recipe("ms-cr@2", training=training, **sections)  # all that is shared is frozen
+    run = RunDirectory(tmp_path / "run")
+    train(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
+    first = json.loads(run.card.read_text())["start"]
+    shutil.rmtree(gone)
+    sections["model"]["start"] = "elsewhere"
+    longer = tone_recipe("ms-cr@2", training=training | {"epochs": 2}, **sections)
+    train(longer, prepared_tones, run, resume=True, show_progress=False, say=lambda line: None)
+    assert json.loads(run.card.read_text())["start"] == first
+    np.testing.assert_array_equal(
+        read_arrays(run.best)["shared_conv1/kernel"], weight_arrays(own.network)["shared_conv1/kernel"]
+    )
 
 
 def test_the_standardisation_comes_along(trunk, tone_recipe):

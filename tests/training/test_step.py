@@ -106,6 +106,18 @@ def test_a_joint_step_leaves_a_branch_alone_whose_source_no_track_has():
     assert not np.array_equal(before["tag"]["tag.weights"], after["tag"]["tag.weights"])
 
 
+@pytest.mark.parametrize("source", [1, JOINT])
+def test_a_step_in_which_no_crop_has_a_label_moves_nothing(source):
+    tables = {"tag": {"path": "tag.csv", "target": "classes"}, "bpm": {"path": "bpm.csv", "target": "number"}}
+    values = make_recipe("ms-cr@4").as_dict() | {"corpus": {"name": "folder", "root": ".", "tables": tables}}
+    batch = make_batch(source)
+    batch = batch._replace(weights=tuple(tf.zeros_like(weight) for weight in batch.weights))
+    _, before, after, _ = run_step(Recipe.model_validate(values), source, batch)
+    for group, vectors in before.items():
+        for name, value in vectors.items():
+            np.testing.assert_array_equal(value, after[group][name], err_msg=name)
+
+
 @pytest.mark.parametrize("name", ["tag", "bpm"])
 def test_the_gradient_is_that_of_the_loss_with_l2_inside(name):
     recipe, source = make_recipe("mss-cr", l2=0.01), list(SIZES).index(name)

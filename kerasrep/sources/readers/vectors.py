@@ -65,12 +65,15 @@ def read_vectors(
                 if name not in names:
                     raise DataError(f"{path}: lacks the column '{name}'; it has {', '.join(names)}")
             table = file.read(columns=wanted)
+            keys = table.column(track).cast(pa.string()).to_pylist()
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:100]
         raise DataError(f"{path}: cannot be read as Parquet ({reason}); write it again") from error
+    if None in keys:
+        raise DataError(f"{path}: row {keys.index(None) + 1}: column '{track}' is empty; name the track")
     vectors = _vectors(path, vector, table.column(vector))
     if start is None:
-        return VectorTable(table.column(track).cast(pa.string()).to_pylist(), vectors, None)
+        return VectorTable(keys, vectors, None)
     starts = _seconds(path, start, table)
     ends = starts + _segment_seconds(path, metadata, key) if end is None else _seconds(path, end, table)
     odd = np.flatnonzero((ends <= starts) | (starts < 0))
@@ -79,7 +82,7 @@ def read_vectors(
         raise DataError(
             f"{path}, row {row + 1}: lasts from {starts[row]:g} to {ends[row]:g} s; correct its times"
         )
-    return VectorTable(table.column(track).cast(pa.string()).to_pylist(), vectors, np.stack([starts, ends]))
+    return VectorTable(keys, vectors, np.stack([starts, ends]))
 
 
 def _vectors(path: Path, name: str, column: Any) -> NDArray[np.float32]:
