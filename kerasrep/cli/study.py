@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     from kerasrep.experiments.worker import tasks_of
     from kerasrep.runtime.extras import require
 
-    require("study", ("statsmodels",), "kerasrep-study")  # its report comes after hours of runs
+    require("study", ("statsmodels",), "the report of a study")  # which comes after hours of runs
     study = read_study(arguments.recipe, arguments.overrides)
     tasks_of(study.recipe.evaluation, study.own_tasks)
     design = make_design(study.recipe.design)
