@@ -51,11 +51,13 @@ class Summary:
         rows: One a source.
         epochs: Epochs trained.
         seconds: Time in training steps.
+        kept: Which state: `best` or `last`.
     """
 
     rows: Sequence[SummaryRow]
     epochs: int
     seconds: float
+    kept: str = "best"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for the card."""
@@ -66,7 +68,7 @@ class Summary:
         """Text for the terminal."""
         width = max(8, *(len(row.source) for row in self.rows))
         lines = [
-            f"validation loss (best of {self.epochs} epochs)",
+            f"validation loss ({self.kept} of {self.epochs} epochs)",
             f"{'source':<{width}} {'before':>8} {'after':>8} {'baseline':>12} {'after/base':>11} "
             f"{'top-1':>7} {'mean':>6} {'epoch':>6}",
         ]

@@ -372,7 +372,8 @@ class Trainer:
                 best_epoch=int(best["epoch"]),
             )
             rows.append(row)
-        return Summary(rows, self.recipe.training.epochs, self.progress.seconds)
+        training = self.recipe.training
+        return Summary(rows, training.epochs, self.progress.seconds, training.keep)
 
 
 def _say_nothing(line: str) -> None:

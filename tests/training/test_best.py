@@ -8,6 +8,7 @@ from kerasrep.model.restore import weight_arrays
 from kerasrep.model.strategies import build_network
 from kerasrep.storage.run_directory import read_arrays
 from kerasrep.training.best import ALL, Best, choice_of, choices, improved, keep
+from kerasrep.training.summary import Summary, SummaryRow
 
 SOURCES = ("tag", "bpm")
 
@@ -65,3 +66,9 @@ def test_the_last_state_is_kept_where_the_recipe_says_so_even_if_it_is_worse(mak
     losses = dict.fromkeys(network.sources, 5.0)
     assert improved(network, losses, before, 2) == {}
     assert improved(network, losses, before, 2, last=True) == {"all": Best(5.0, 2)}
+
+
+def test_the_table_says_which_state_it_is_about():
+    row = SummaryRow("tag", 2.0, 1.0, 1.5, 0.5, 0.2, 7)
+    assert Summary([row], 7, 1.0, "last").table().startswith("validation loss (last of 7 epochs)\n")
+    assert Summary([row], 7, 1.0).table().startswith("validation loss (best of 7 epochs)\n")
