@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -75,8 +77,11 @@ def _too_short(samples: int, audio: AudioSettings) -> str:
     return f"{samples / audio.sample_rate_hz:.3g} s is shorter than a segment of {audio.segment_seconds:g} s"
 
 
-def _decoded(item: AudioItem, audio: AudioSettings) -> tuple[NDArray[np.int16], bool] | str:
-    """Samples and whether they were shortened, or why there are none."""
+#: Samples and whether they were shortened, or why there are none.
+_Decoded = tuple[NDArray[np.int16], bool] | str
+
+
+def _decoded(item: AudioItem, audio: AudioSettings) -> _Decoded:
     try:
         shortened = read_header(item.path).seconds > MAX_TRACK_SECONDS
         samples = decode(item.path, audio.sample_rate_hz, audio.decoder, MAX_TRACK_SECONDS)
@@ -121,24 +126,36 @@ class _HashingWriter:
         self.n_bytes += len(data)
 
 
-def write_shard(
-    task: ShardTask, audio: AudioSettings, n_threads: int, advance: Callable[[], object]
-) -> dict[str, Any]:
-    """Write one shard, then its part file; return what the part file says.
+def write_decoded(
+    tasks: Sequence[ShardTask], audio: AudioSettings, n_threads: int, advance: Callable[[], object]
+) -> Iterator[dict[str, Any]]:
+    """Write shards and their part files, one after the other; decoding does not wait at the end of a shard.
 
     Args:
-        task: The shard.
+        tasks: The shards.
         audio: Rate, segment length and decoder.
         n_threads: Decoding threads.
         advance: Called once a track.
+
+    Yields:
+        What each part file says.
     """
+    tracks = chain.from_iterable(task.tracks for task in tasks)
+    with closing(in_order(lambda item: _decoded(item, audio), tracks, n_threads)) as decoded:
+        for task in tasks:
+            yield _write_shard(task, audio, decoded, advance)
+
+
+def _write_shard(
+    task: ShardTask, audio: AudioSettings, decoded: Iterator[_Decoded], advance: Callable[[], object]
+) -> dict[str, Any]:
     records: list[tuple[str, str, int, int]] = []
     skipped: dict[str, str] = {}
     n_shortened = 0
     with atomic_file(task.path) as temporary, temporary.open("wb") as file:
         writer = _HashingWriter(file)
-        results = in_order(lambda item: _decoded(item, audio), task.tracks, n_threads)
-        for item, result in zip(task.tracks, results, strict=True):
+        for item in task.tracks:
+            result = next(decoded)
             advance()
             if isinstance(result, str):
                 skipped[item.track_id] = result

@@ -17,7 +17,13 @@ import numpy as np
 
 from kerasrep import constants
 from kerasrep.data.native_messages import silenced
-from kerasrep.data.shard_decoding import AudioItem, ShardTask, expected_samples, finished_part, write_shard
+from kerasrep.data.shard_decoding import (
+    AudioItem,
+    ShardTask,
+    expected_samples,
+    finished_part,
+    write_decoded,
+)
 from kerasrep.data.shards import FRAME_BYTES, ShardIndex
 from kerasrep.errors import RunError
 from kerasrep.recipe.schema import AudioSettings
@@ -85,8 +91,9 @@ def write_shards(
                 remove_temporary(directory)  # of workers that were lost
                 parts = [finished_part(task, audio) for task in tasks]
                 left = [number for number, part in enumerate(parts) if part is None]
-            for number in left:
-                parts[number] = write_shard(tasks[number], audio, n_threads, bar.update)
+            written = write_decoded([tasks[number] for number in left], audio, n_threads, bar.update)
+            for number, part in zip(left, written, strict=True):
+                parts[number] = part
     done = [part for part in parts if part is not None]
     return _written(directory, items, done, skipped, audio)
 
@@ -98,7 +105,7 @@ def build_writer(place: Place, audio: AudioSettings) -> Callable[[ShardTask], An
         missing = tuple(item.path for item in task.tracks if not os.path.lexists(item.path))
         if missing:
             return Answer(missing=missing)
-        write_shard(task, audio, place.threads, lambda: None)
+        list(write_decoded([task], audio, place.threads, lambda: None))
         return Answer(written=(task.path,))
 
     return write

@@ -17,18 +17,18 @@ from files import read_table, write_table
 PATH_COLUMNS = ("path", "track")
 
 
-def make_fold(folder: Path, part: str, out: Path) -> int:
-    """Links the audio of a part and writes its rows of every table; what is there stays.
+def make_fold(folder: Path, parts: str, out: Path) -> int:
+    """Links the audio of some parts and writes their rows of every table; what is there stays.
 
     Args:
         folder: As collect.py wrote it.
-        part: A, B or C.
+        parts: Their letters: A, or AB.
         out: On the same disk.
 
     Returns:
-        How many audio files the part has.
+        How many audio files they have.
     """
-    own = {row["path"] for row in read_table(folder / "tracks.tsv") if row["part"] == part}
+    own = {row["path"] for row in read_table(folder / "tracks.tsv") if row["part"] in parts}
     for path in sorted(own):
         link = out / path
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -48,11 +48,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("part", choices=["A", "B", "C"])
+    parser.add_argument("parts", choices=["A", "B", "C", "AB", "AC", "BC"])
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
-    count = make_fold(arguments.folder, arguments.part, arguments.out)
-    print(f"{arguments.out}: {count} audio files of part {arguments.part}")
+    count = make_fold(arguments.folder, arguments.parts, arguments.out)
+    print(f"{arguments.out}: {count} audio files of {arguments.parts}")
 
 
 if __name__ == "__main__":
