@@ -3,11 +3,13 @@
     python benchmarks/embed.py                        # 24 files of 3 minutes: mp3, ogg, flac; needs torch
     python benchmarks/embed.py --audio my_music       # a folder of one's own
     python benchmarks/embed.py --memory               # peak memory by number and length of files; 5 minutes
+    python benchmarks/embed.py --audio my_music --model exported/starter --peers decoding shards
 
-The peers, in the same run and in turn: `librosa`, which loads one file after another, makes its mels and runs
-the same network in PyTorch, as the paper's authors extract; and `musicnn`, the published tagger's features
-through our own reader. Every measurement is a process of its own. Its clock starts when models are loaded
-and have run once.
+The peers, in the same run and in turn: `librosa`, which loads one file after another, makes its mels and
+runs the same network in PyTorch, as the paper's authors extract; `musicnn`, the published tagger's features
+through our own reader; `decoding`, which decodes and resamples alone, a thread a processor; and `shards`,
+which writes what training reads (`kerasrep-prepare`). Every measurement is a process of its own. Its clock
+starts when models are loaded and have run once.
 """
 
 from __future__ import annotations
@@ -76,7 +78,9 @@ def untrained_export(folder: Path) -> Path:
     return export_run(TrainedRun(run, recipe, network), folder / "exported", "untrained")
 
 
-def measure_kerasrep(audio: str, model: str) -> dict[str, Any]:
+def measure_kerasrep(
+    audio: str, model: str, hop_seconds: float | None = None, layers: str = "last"
+) -> dict[str, Any]:
     """The whole catalogue, table written."""
     from kerasrep.embedding.catalogue.job import Settings, embed_catalogue
 
@@ -86,7 +90,8 @@ def measure_kerasrep(audio: str, model: str) -> dict[str, Any]:
         find = _preloaded(Path(model), warm)
         loaded_mib = peak_mib()
         start = time.perf_counter()
-        summary = embed_catalogue(find, [Path(audio)], Path(folder) / "x.parquet", Settings())
+        settings = Settings(hop_seconds=hop_seconds, layers=layers)
+        summary = embed_catalogue(find, [Path(audio)], Path(folder) / "x.parquet", settings)
         seconds = time.perf_counter() - start
     return {
         "seconds": seconds,
@@ -150,6 +155,41 @@ def measure_musicnn(audio: str, model: str) -> dict[str, Any]:
     return {"seconds": seconds, "audio_seconds": sum(_durations(audio)), "files": len(results)}
 
 
+def measure_decoding(audio: str, model: str) -> dict[str, Any]:
+    """Decoding by libsndfile and resampling by soxr, whole files, a thread a processor."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import soundfile
+    import soxr
+
+    def decode(path: Path) -> int:
+        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+        return len(soxr.resample(samples, rate_hz, 22_050))
+
+    paths = sorted(Path(audio).iterdir(), key=lambda path: -path.stat().st_size)
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        start = time.perf_counter()
+        lengths = list(pool.map(decode, paths))
+        seconds = time.perf_counter() - start
+    return {"seconds": seconds, "audio_seconds": sum(lengths) / 22_050, "files": len(paths)}
+
+
+def measure_shards(audio: str, model: str) -> dict[str, Any]:
+    """What `kerasrep-prepare` does with the audio."""
+    from kerasrep.data.shard_decoding import AudioItem
+    from kerasrep.data.shard_writer import write_shards
+    from kerasrep.recipe.schema import AudioSettings
+    from kerasrep.storage.run_directory import PreparedDirectory
+
+    items = [AudioItem(path.name, path, "train") for path in sorted(Path(audio).iterdir())]
+    with tempfile.TemporaryDirectory(dir=Path(audio).parent) as folder:
+        start = time.perf_counter()
+        written = write_shards(PreparedDirectory(Path(folder)), items, AudioSettings(), progress=False)
+        seconds = time.perf_counter() - start
+    audio_seconds = float(written.index.samples.sum()) / written.index.sample_rate_hz
+    return {"seconds": seconds, "audio_seconds": audio_seconds, "files": len(written.index.track_ids)}
+
+
 def peak_mib() -> float:
     """Highest resident memory of this process so far; what `getrusage` says counts the parent's."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
@@ -166,6 +206,8 @@ MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
     "kerasrep": measure_kerasrep,
     "librosa": measure_librosa,
     "musicnn": measure_musicnn,
+    "decoding": measure_decoding,
+    "shards": measure_shards,
 }
 
 
@@ -179,12 +221,13 @@ def alone(what: str, note: dict[str, Any] | None = None, **given: Any) -> dict[s
     return found
 
 
-def compare(audio: Path, model: Path, peers: list[str], rounds: int) -> None:
+def compare(audio: Path, model: Path, peers: list[str], rounds: int, **of_ours: Any) -> None:
     """Ours and the peers in turn; the ratios of the medians last."""
     speeds: dict[str, list[float]] = {what: [] for what in ("kerasrep", *peers)}
     for _ in range(rounds):
         for what, found in speeds.items():
-            found.append(alone(what, audio=str(audio), model=str(model))["times_real_time"])
+            settings = of_ours if what == "kerasrep" else {}
+            found.append(alone(what, audio=str(audio), model=str(model), **settings)["times_real_time"])
     medians = {what: statistics.median(found) for what, found in speeds.items()}
     ratios = {f"kerasrep to {peer}": round(medians["kerasrep"] / medians[peer], 2) for peer in peers}
     print(json.dumps({"medians": medians, "ratios": ratios}), flush=True)
@@ -214,7 +257,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--peers", nargs="*", choices=("librosa", "musicnn"), default=["librosa", "musicnn"])
+    parser.add_argument("--peers", nargs="*", choices=[*MEASUREMENTS][1:], default=["librosa", "musicnn"])
+    parser.add_argument("--hop-seconds", type=float, help="of ours")
+    parser.add_argument("--layers", default="last", help="of ours")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -236,7 +281,8 @@ def main() -> None:
             audio = folder / "audio"
             audio.mkdir()
             write_folder(audio, options.files, options.seconds)
-        compare(audio, model, options.peers, options.rounds)
+        of_ours = {"hop_seconds": options.hop_seconds, "layers": options.layers}
+        compare(audio, model, options.peers, options.rounds, **of_ours)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from kerasrep.embedding.segments import BATCH_SEGMENTS, segment_batches
 from kerasrep.errors import DataError
 
 #: More decoders than this outrun any model.
-MAX_WORKERS = 8
+MAX_WORKERS = 32
 #: Parts that may wait beside the one that each decoder has in hand; one is 7 MB at most.
 WAITING_PARTS = 4
 #: Files that are handed out ahead, so that short ones do not leave decoders idle.

@@ -17,7 +17,7 @@ from kerasrep.errors import DataError
 from kerasrep.runtime.ordered_threads import in_order
 
 #: More threads than this wait for each other's memory.
-MAX_WORKERS = 4
+MAX_WORKERS = 16
 
 
 class RecordingRepresentation(ABC):

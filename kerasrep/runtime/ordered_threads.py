@@ -11,7 +11,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_order(work: Callable[[Item], Result], items: Iterable[Item], n_threads: int) -> Generator[Result, None, None]:
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], n_threads: int
+) -> Generator[Result, None, None]:
     """Call a function for each item in threads; a few results wait for the consumer at most.
 
     Yields:

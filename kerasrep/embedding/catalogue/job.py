@@ -42,7 +42,7 @@ class Settings:
         hop_seconds: From the beginning of a segment to that of the next one; by default its length.
         sources: Branches to keep; by default all.
         decoder: `soundfile`, or `tensorflow-io`.
-        workers: Threads that decode; by default one a processor, eight at most.
+        workers: Threads that decode; by default one a processor, 32 at most.
         shard_rows: Rows a Parquet shard, where the output is a folder; 0: one file.
         layers: `last`, `all`, or some of them (see `segment_vector.parse_layers`).
     """

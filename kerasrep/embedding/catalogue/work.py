@@ -30,7 +30,7 @@ def embed_into(
         model: Loaded, with the branches of the layout.
         layout: Of the rows.
         decoder: `soundfile`, or `tensorflow-io`.
-        workers: Threads that decode; by default one a processor, eight at most.
+        workers: Threads that decode; by default one a processor, 32 at most.
         ended: Told the seconds of audio of each file, or None for one that cannot be used.
     """
     cutting = Cutting(layout.sample_rate_hz, layout.segment_samples, layout.hop_samples, decoder)
