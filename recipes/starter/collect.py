@@ -43,7 +43,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--work", type=Path, help="intermediate files (default: OUT-work beside OUT)")
     parser.add_argument("--download", action="store_true", help="let apt-get download what is missing")
     parser.add_argument(
-        "--most-megabytes", type=float, default=1600, help="of packages, smallest first (%(default)s)"
+        "--most-megabytes", type=float, default=6000, help="of packages, smallest first (%(default)s)"
     )
     parser.add_argument("--renderings", type=int, default=1500, help="of scores, 30 s each (%(default)s)")
     parser.add_argument("--notes", type=int, default=3000, help="single notes and drum hits (%(default)s)")

@@ -3,6 +3,7 @@ import random
 import struct
 import zipfile
 import zlib
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from files import CollectError, need_programs, read_table, write_table, written_
 from hypothesis import given
 from hypothesis import strategies as st
 from real_music import Piece
-from rendered import Made, write_made_tables
-from rendering import draw_note
+from rendered import Made, note_groups, write_made_tables
+from rendering import all_voices, draw_note, voice
 from scores import TONICS, Groove, song_text
 from soundfont import SoundFont
 from synthesis import as_int16, in_a_room
@@ -100,12 +101,34 @@ def test_the_demo_bank_has_samples_for_its_notes():
     assert bank.samples_of(5, 5, 60, 90) == []
 
 
-def made_note(number, item, group, drum):
+def test_parts_share_the_voices_of_every_class_and_no_sample():
+    pretty_midi = pytest.importorskip("pretty_midi")
+    font = str(Path(pretty_midi.__file__).parent / "TimGM6mb.sf2")
+    group_of, part_of = note_groups([font])
+    groups, parts = defaultdict(set), defaultdict(set)
+    for name, item, samples in all_voices(font):
+        for sample in samples:
+            groups[item, part_of[group_of[name]]].add(group_of[name])
+            parts[sample].add(part_of[group_of[name]])
+    assert all(len(own) == 1 for own in parts.values())
+    for item in {item for item, _ in groups}:
+        counts = [len(groups[item, part]) for part in "ABC"]
+        assert max(counts) - min(counts) <= 2, item
+    assert {drawn_voice(n, font) for n in range(400)} <= set(group_of)
+
+
+def drawn_voice(number, font):
+    _, program, key, _, _, drum = draw_note(number, [font])
+    return voice(font, program, key, drum=drum)
+
+
+def made_note(number, item, group, drum, part):
     path = f"audio/notes/{number}.opus"
     return {
         "path": path,
         "item": item,
         "group": group,
+        "part": part,
         "drum": drum,
         "program": None if drum else 1,
         "seconds": 2.5,
@@ -120,9 +143,16 @@ def test_tables_of_the_benchmark_keep_classes_with_five_groups(tmp_path):
             "small", "s", "f", "n", "t", "a", "", "l", ("audio/small/1.1.opus", "audio/small/1.2.opus"), 200.0
         )
     ]
-    notes = Made([made_note(n, "piano", f"group {n}", False) for n in range(40)])
+    notes = Made([made_note(n, "piano", f"group {n}", False, "ABC"[n % 3]) for n in range(40)])
     spans = [["bass", 0.0, 1.5]]
-    rendering = {"path": "audio/mma/1.opus", "group": "g", "tempo": 100.0, "key": "C major", "groove": "rock"}
+    rendering = {
+        "path": "audio/mma/1.opus",
+        "group": "g",
+        "tempo": 100.0,
+        "key": "C major",
+        "groove": "rock",
+        "part": "A",
+    }
     renderings = Made([{**rendering, "sounding": spans}])
     write_benchmark(tmp_path, pieces, {"big": ("big", "A"), "small": ("small", "A")}, renderings, notes)
     write_made_tables(tmp_path, renderings, notes)
