@@ -125,12 +125,11 @@ def make_notes(packages: Sequence[Package], out: Path, work: Path, count: int, p
     folder = _labels_folder(work, fonts)
     group_of, part_of = note_groups(fonts)
     drawn = [draw_note(number, fonts) for number in range(count)]
-    jobs = [
-        NoteJob(
-            number, out, folder / f"note-{number:05d}.json", *note, group_of[voice(*note[:3], drum=note[-1])]
-        )
-        for number, note in enumerate(drawn)
-    ]
+    jobs = []
+    for number, note in enumerate(drawn):
+        font, program, key, _, _, drum = note
+        labels = folder / f"{'hit' if drum else 'note'}-{number:05d}.json"
+        jobs.append(NoteJob(number, out, labels, *note, group_of[voice(font, program, key, drum=drum)]))
     made = _run(jobs, render_note, processes, NOTE_LIMIT_SECONDS, "notes")
     groups = {job.number: job.group for job in jobs}
     numbered = ((groups[int(Path(labels["path"]).name[:5])], labels) for labels in made.labels)

@@ -15,7 +15,7 @@ from people import folded_words
 from scores import LENGTH_SECONDS, Groove, Song, add_melody, draw_programs, read_song, write_song
 from sound import SAMPLE_RATE_HZ, write_opus
 from soundfont import DRUM_BANK
-from synthesis import as_int16, drum_kits, in_a_room, play, play_with_fonts, read_font
+from synthesis import Audio, as_int16, drum_kits, in_a_room, play, play_hit, play_with_fonts, read_font
 
 KILOBITS = 40
 NOTE_SECONDS = 2.5
@@ -139,15 +139,23 @@ def draw_note(number: int, fonts: Sequence[str]) -> tuple[str, int, int, int, fl
     return font, program, draw.choice(_KEYS), velocity, seconds, False
 
 
-def render_note(job: NoteJob) -> None:
-    """Makes one note or drum hit with its labels, and keeps them."""
+def _play_note(job: NoteJob, length: int) -> Audio:
     import symusic
 
     score = symusic.Score(480).to("second")
-    track = symusic.Track("note", program=job.program, is_drum=job.drum, ttype="second")
+    track = symusic.Track("note", program=job.program, is_drum=False, ttype="second")
     track.notes.append(symusic.Note(0.0, job.seconds, job.key, job.velocity, "second"))
     score.tracks.append(track)
-    audio = play(score, job.font, int(NOTE_SECONDS * SAMPLE_RATE_HZ))
+    return play(score, job.font, length)
+
+
+def render_note(job: NoteJob) -> None:
+    """Makes one note or drum hit with its labels, and keeps them."""
+    length = int(NOTE_SECONDS * SAMPLE_RATE_HZ)
+    if job.drum:
+        audio = play_hit(job.font, job.program, job.key, job.velocity, length)
+    else:
+        audio = _play_note(job, length)
     bank = Path(job.font).stem.lower().replace("_", "-")
     kind = "drum" if job.drum else "note"
     path = f"audio/notes/{job.number:05d}-{bank}-{kind}-{job.program}-{job.key}.opus"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from archives import _PAK_ENTRY, unpack_archives
 from benchmark import write_benchmark
-from files import CollectError, need_programs, read_table, write_table, written_whole
+from files import CollectError, need_modules, need_programs, read_table, write_table, written_whole
 from hypothesis import given
 from hypothesis import strategies as st
 from real_music import Piece
@@ -18,7 +18,7 @@ from rendered import Made, note_groups, write_made_tables
 from rendering import all_voices, draw_note, voice
 from scores import TONICS, Groove, song_text
 from soundfont import SoundFont
-from synthesis import as_int16, in_a_room
+from synthesis import as_int16, in_a_room, play_hit
 
 
 def test_nothing_half_written_stays(tmp_path):
@@ -45,6 +45,8 @@ def test_a_row_with_another_number_of_cells_is_named(tmp_path):
 def test_missing_programs_are_named_with_their_packages():
     with pytest.raises(CollectError, match="no-such-program"):
         need_programs("no-such-program")
+    with pytest.raises(CollectError, match="pip install --no-deps no_such_module"):
+        need_modules("json", "no_such_module")
 
 
 def test_archives_are_unpacked_beside_themselves(tmp_path):
@@ -120,6 +122,18 @@ def test_parts_share_the_voices_of_every_class_and_no_sample():
 def drawn_voice(number, font):
     _, program, key, _, _, drum = draw_note(number, [font])
     return voice(font, program, key, drum=drum)
+
+
+def test_a_hit_sounds_and_leaves_nothing_for_the_next():
+    pytest.importorskip("tinysoundfont")
+    pretty_midi = pytest.importorskip("pretty_midi")
+    font = str(Path(pretty_midi.__file__).parent / "TimGM6mb.sf2")
+    alone = {key: play_hit(font, 0, key, 90, 48_000) for key in (36, 38, 42, 46, 49)}
+    for key, audio in alone.items():
+        assert audio.shape == (48_000, 2)
+        loud = np.flatnonzero(np.abs(audio).max(axis=1) > 0.01 * np.abs(audio).max())
+        assert loud[-1] - loud[0] > 0.03 * 48_000
+        assert np.abs(play_hit(font, 0, key, 90, 48_000) - audio).max() < 1e-3
 
 
 def made_note(number, item, group, drum, part):
