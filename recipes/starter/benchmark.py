@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from files import write_table
-from parts import PARTS, hash_order, part_by_hash
+from parts import PARTS, hash_order
 from people import folded_name
 from real_music import Piece
 from rendered import Made
@@ -54,7 +54,7 @@ def _real_rows(pieces: Sequence[Piece]) -> dict[str, list[Row]]:
 
 def _made_rows(renderings: Made, notes: Made, part: str) -> dict[str, list[Row]]:
     def mine(made: Made) -> list[Mapping[str, object]]:
-        return [row for row in made.labels if part_by_hash(str(row["group"])) == part]
+        return [row for row in made.labels if row["part"] == part]
 
     def rows(chosen: Iterable[Mapping[str, object]], label: str) -> list[Row]:
         return [(str(row["path"]), row[label], str(row["group"])) for row in chosen]

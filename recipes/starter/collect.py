@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmark import write_benchmark
-from files import CollectError, need_programs
+from files import CollectError, need_modules, need_programs
 from find_music import Credits
 from packages import Package, download, find_deb, private_apt, read_lock, unpack, unpacked_folder, within
 from people import LeaveOut
@@ -31,6 +31,7 @@ from tqdm import tqdm
 HERE = Path(__file__).parent
 LOG = logging.getLogger("collect")
 PROGRAMS = ("ffmpeg", "ffprobe", "openmpt123", "mma", "dpkg-deb")
+MODULES = ("symusic", "tinysoundfont")
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -43,7 +44,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--work", type=Path, help="intermediate files (default: OUT-work beside OUT)")
     parser.add_argument("--download", action="store_true", help="let apt-get download what is missing")
     parser.add_argument(
-        "--most-megabytes", type=float, default=1600, help="of packages, smallest first (%(default)s)"
+        "--most-megabytes", type=float, default=6000, help="of packages, smallest first (%(default)s)"
     )
     parser.add_argument("--renderings", type=int, default=1500, help="of scores, 30 s each (%(default)s)")
     parser.add_argument("--notes", type=int, default=3000, help="single notes and drum hits (%(default)s)")
@@ -154,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     try:
         need_programs(*PROGRAMS)
+        need_modules(*MODULES)
         remove_unfinished(options.out)
         packages, missing = get_packages(options)
         for line in missing:

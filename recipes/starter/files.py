@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,17 @@ def need_programs(*names: str) -> None:
     if missing:
         packages = " ".join(sorted({package_of.get(name, name) for name in missing}))
         raise CollectError(f"missing: {', '.join(missing)}; run: apt-get install {packages}")
+
+
+def need_modules(*names: str) -> None:
+    """Refuses to start without Python packages that later steps import.
+
+    Raises:
+        CollectError: Some are missing; all of them are named.
+    """
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise CollectError(f"missing: {', '.join(missing)}; run: pip install --no-deps {' '.join(missing)}")
 
 
 @contextmanager

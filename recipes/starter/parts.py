@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 PARTS = ("A", "B", "C")
 NOBODY = frozenset({"", "traditional", "various", "unknown", "anonymous"})
@@ -64,4 +64,24 @@ def assign_parts(hours: Mapping[str, float], fixed: Mapping[str, str]) -> dict[s
     for group in sorted(rest, key=lambda group: (-hours[group], hash_order(group))):
         parts[group] = min(PARTS, key=lambda part: (filled[part], part))
         filled[parts[group]] += hours[group]
+    return parts
+
+
+def deal_groups(classes: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """The part of each group of samples, so that every part has about a third of the groups of every class.
+
+    Groups of many classes come first, equals in the order of their hashes; each goes to the part that has the
+    fewest groups of its classes, then to the one with the fewest groups.
+
+    Args:
+        classes: For each group the classes that its samples are played in.
+    """
+    parts: dict[str, str] = {}
+    dealt: Counter[tuple[str, str]] = Counter()
+    for group in sorted(classes, key=lambda group: (-len(classes[group]), hash_order(group))):
+        own = classes[group]
+        parts[group] = part = min(
+            PARTS, key=lambda part: (sum(dealt[name, part] for name in own), dealt["", part], part)
+        )
+        dealt.update((name, part) for name in ("", *own))
     return parts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Any
 
 from files import CollectError, write_table, write_text
 from packages import Package, unpacked_folder
-from parts import hash_order, joined_groups, part_by_hash
+from parts import deal_groups, hash_order, joined_groups, part_by_hash
 from people import LeaveOut
-from rendering import NoteJob, RenderJob, draw_note, render, render_note, voices
+from rendering import NoteJob, RenderJob, all_voices, draw_note, render, render_note, voice
 from scores import list_grooves, list_midi
 from time_limit import TIME_LIMIT, run_limited
 from tqdm import tqdm
@@ -98,39 +98,54 @@ def make_renderings(
     midi, grooves = tuple(list_midi(scores, leave_out)), tuple(list_grooves())
     folder = _labels_folder(work, fonts)
     jobs = [RenderJob(n, out, folder / f"rendering-{n:05d}.json", fonts, grooves, midi) for n in range(count)]
-    return _run(jobs, render, processes, RENDER_LIMIT_SECONDS, "render")
+    made = _run(jobs, render, processes, RENDER_LIMIT_SECONDS, "render")
+    made.labels = [{**labels, "part": part_by_hash(labels["group"])} for labels in made.labels]
+    return made
+
+
+def note_groups(fonts: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """What the samples join: voices that share one, in one bank or two, are one group.
+
+    All voices of the fonts count, drawn or not, so that more notes change neither groups nor parts.
+
+    Returns:
+        The group of each voice, and the part of each group.
+    """
+    found = [row for font in fonts for row in all_voices(font)]
+    group_of = joined_groups([name, *samples] for name, _, samples in found)
+    classes: dict[str, set[str]] = defaultdict(set)
+    for name, item, samples in found:
+        classes[group_of[name]].update([item] if samples else [])
+    return group_of, deal_groups(classes)
 
 
 def make_notes(packages: Sequence[Package], out: Path, work: Path, count: int, processes: int) -> Made:
-    """Renders single notes and drum hits, `count` of them.
-
-    A note's group is what its samples join: presets that share a sample, in one bank or two, are one group.
-    """
+    """Renders single notes and drum hits, `count` of them."""
     fonts = find_fonts(packages, work)
     folder = _labels_folder(work, fonts)
+    group_of, part_of = note_groups(fonts)
     drawn = [draw_note(number, fonts) for number in range(count)]
-    names = [voices(font, program, drum, key) for font, program, key, _, _, drum in drawn]
-    group_of = joined_groups(names)
-    jobs = [
-        NoteJob(number, out, folder / f"note-{number:05d}.json", *note, group_of[name[0]])
-        for number, (note, name) in enumerate(zip(drawn, names, strict=True))
-    ]
+    jobs = []
+    for number, note in enumerate(drawn):
+        font, program, key, _, _, drum = note
+        labels = folder / f"{'hit' if drum else 'note'}-{number:05d}.json"
+        jobs.append(NoteJob(number, out, labels, *note, group_of[voice(font, program, key, drum=drum)]))
     made = _run(jobs, render_note, processes, NOTE_LIMIT_SECONDS, "notes")
-    groups = {job.labels.name: job.group for job in jobs}
-    numbered = {f"note-{Path(labels['path']).name[:5]}.json": labels for labels in made.labels}
-    made.labels = [{**labels, "group": groups[name]} for name, labels in numbered.items()]
+    groups = {job.number: job.group for job in jobs}
+    numbered = ((groups[int(Path(labels["path"]).name[:5])], labels) for labels in made.labels)
+    made.labels = [{**labels, "group": group, "part": part_of[group]} for group, labels in numbered]
     return made
 
 
 def track_rows(made: Made) -> list[tuple[object, ...]]:
-    """Rows of tracks.tsv: the part is that of the group's hash."""
+    """Rows of tracks.tsv."""
     return [
         (
             row["path"],
             row["kind"],
             row["package"],
             row["group"],
-            part_by_hash(row["group"]),
+            row["part"],
             row["path"],
             row["seconds"],
         )
@@ -156,7 +171,7 @@ def write_made_tables(out: Path, renderings: Made, notes: Made) -> None:
 def summary(made: Made) -> dict[str, object]:
     """Counts for the report."""
     hours = round(sum(row["seconds"] for row in made.labels) / 3600, 2)
-    parts = Counter(part_by_hash(row["group"]) for row in made.labels)
+    parts = Counter(row["part"] for row in made.labels)
     packages = Counter(row["package"] for row in made.labels)
     return {
         "files": len(made.labels),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,15 @@ from people import folded_words
 from scores import LENGTH_SECONDS, Groove, Song, add_melody, draw_programs, read_song, write_song
 from sound import SAMPLE_RATE_HZ, write_opus
 from soundfont import DRUM_BANK
-from synthesis import as_int16, drum_kits, in_a_room, play, play_with_fonts, read_font
+from synthesis import Audio, as_int16, drum_kits, in_a_room, play, play_hit, play_with_fonts, read_font
 
 KILOBITS = 40
 NOTE_SECONDS = 2.5
 _GAP_SECONDS = 0.1
 _DRUM_SECONDS = 0.2
+_VELOCITIES = (50, 70, 90, 110)
+_KEYS = range(36, 91)
+"""Velocities and keys of single notes."""
 _SCORE_SHARE = 0.15
 Span = tuple[str, float, float]
 """Item, start and end in seconds."""
@@ -128,23 +131,31 @@ def draw_note(number: int, fonts: Sequence[str]) -> tuple[str, int, int, int, fl
     """
     draw = random.Random(f"note {number}")
     font = draw.choice(list(fonts))
-    velocity, seconds = draw.choice((50, 70, 90, 110)), draw.choice((0.3, 0.8, 1.6, 2.2))
+    velocity, seconds = draw.choice(_VELOCITIES), draw.choice((0.3, 0.8, 1.6, 2.2))
     if number % 4 == 3:
         key = DRUM_KEYS[number // 4 % len(DRUM_KEYS)]
         return font, draw.choice(drum_kits(font) or [0]), key, velocity, seconds, True
     program = (number - number // 4) % 128
-    return font, program, draw.randrange(36, 91), velocity, seconds, False
+    return font, program, draw.choice(_KEYS), velocity, seconds, False
+
+
+def _play_note(job: NoteJob, length: int) -> Audio:
+    import symusic
+
+    score = symusic.Score(480).to("second")
+    track = symusic.Track("note", program=job.program, is_drum=False, ttype="second")
+    track.notes.append(symusic.Note(0.0, job.seconds, job.key, job.velocity, "second"))
+    score.tracks.append(track)
+    return play(score, job.font, length)
 
 
 def render_note(job: NoteJob) -> None:
     """Makes one note or drum hit with its labels, and keeps them."""
-    import symusic
-
-    score = symusic.Score(480).to("second")
-    track = symusic.Track("note", program=job.program, is_drum=job.drum, ttype="second")
-    track.notes.append(symusic.Note(0.0, job.seconds, job.key, job.velocity, "second"))
-    score.tracks.append(track)
-    audio = play(score, job.font, int(NOTE_SECONDS * SAMPLE_RATE_HZ))
+    length = int(NOTE_SECONDS * SAMPLE_RATE_HZ)
+    if job.drum:
+        audio = play_hit(job.font, job.program, job.key, job.velocity, length)
+    else:
+        audio = _play_note(job, length)
     bank = Path(job.font).stem.lower().replace("_", "-")
     kind = "drum" if job.drum else "note"
     path = f"audio/notes/{job.number:05d}-{bank}-{kind}-{job.program}-{job.key}.opus"
@@ -162,16 +173,22 @@ def render_note(job: NoteJob) -> None:
     write_text(job.labels, json.dumps(labels))
 
 
-def voices(font: str, program: int, drum: bool, key: int) -> list[str]:
-    """A preset (for drums: a key of a kit) and the hashes of all samples that it plays."""
-    bank = DRUM_BANK if drum else 0
-    keys = [key] if drum else range(24, 103, 2)
-    bank_font = read_font(font)
-    hashes = {
-        h
-        for k in keys
-        for velocity in (50, 90, 110)
-        for h in bank_font.samples_of(bank, program, k, velocity)
-    }
-    name = f"{Path(font).stem} {'drum' if drum else 'program'} {program}{f' {key}' if drum else ''}"
-    return [name, *sorted(f"sample {value}" for value in hashes)]
+def voice(font: str, program: int, key: int, *, drum: bool) -> str:
+    """The name of a preset, for drums of one key of a kit."""
+    return f"{Path(font).stem} {'drum' if drum else 'program'} {program}{f' {key}' if drum else ''}"
+
+
+def all_voices(font: str) -> Iterator[tuple[str, str, set[str]]]:
+    """Every preset and every key of the drum kits: name, class, hashes of the samples that it plays."""
+    programs = [(0, program, _KEYS, family(program)) for program in range(128)]
+    kits = drum_kits(font) or [0]
+    drums = [(DRUM_BANK, kit, [key], f"drum {drum_class(key)}") for kit in kits for key in DRUM_KEYS]
+    for bank, program, keys, item in [*programs, *drums]:
+        hashes = {
+            value
+            for key in keys
+            for velocity in _VELOCITIES
+            for value in read_font(font).samples_of(bank, program, key, velocity)
+        }
+        name = voice(font, program, keys[0], drum=bank == DRUM_BANK)
+        yield name, item, {f"sample {value}" for value in hashes}

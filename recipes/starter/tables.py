@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from files import read_table, write_table
+from files import CollectError, read_table, write_table
 from parts import NOBODY, assign_parts, joined_groups
 from people import folded_name
 from real_music import Piece
@@ -22,7 +22,11 @@ def _names(piece: Piece) -> list[str]:
 
 
 def parts_of_pieces(pieces: Sequence[Piece], fixed: Path) -> dict[str, tuple[str, str]]:
-    """Group and part of each package, by the rule of parts.py and the parts that parts.tsv keeps."""
+    """Group and part of each package, by the rule of parts.py and the parts that parts.tsv keeps.
+
+    Raises:
+        CollectError: A composer joins packages that were dealt to two parts.
+    """
     group_of = joined_groups(_names(piece) for piece in pieces)
     packages: dict[str, str] = {}
     hours: dict[str, float] = defaultdict(float)
@@ -30,11 +34,14 @@ def parts_of_pieces(pieces: Sequence[Piece], fixed: Path) -> dict[str, tuple[str
         group = group_of[f"package {piece.package}"]
         packages[piece.package] = group
         hours[group] += piece.seconds / 3600
-    kept = {
-        group_of[f"package {row['package']}"]: row["part"]
-        for row in (read_table(fixed) if fixed.is_file() else [])
-        if row["package"] in packages
-    }
+    kept: dict[str, str] = {}
+    for row in read_table(fixed) if fixed.is_file() else []:
+        group = packages.get(row["package"])
+        if group is not None and kept.setdefault(group, row["part"]) != row["part"]:
+            raise CollectError(
+                f"{fixed}: {row['package']} is in part {row['part']} and what shares a composer with it in "
+                f"{kept[group]}; leave one of the pieces out in credits.tsv"
+            )
     parts = assign_parts(hours, kept)
     return {package: (group, parts[group]) for package, group in packages.items()}
 

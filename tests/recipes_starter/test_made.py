@@ -3,21 +3,22 @@ import random
 import struct
 import zipfile
 import zlib
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from archives import _PAK_ENTRY, unpack_archives
 from benchmark import write_benchmark
-from files import CollectError, need_programs, read_table, write_table, written_whole
+from files import CollectError, need_modules, need_programs, read_table, write_table, written_whole
 from hypothesis import given
 from hypothesis import strategies as st
 from real_music import Piece
-from rendered import Made, write_made_tables
-from rendering import draw_note
+from rendered import Made, note_groups, write_made_tables
+from rendering import all_voices, draw_note, voice
 from scores import TONICS, Groove, song_text
 from soundfont import SoundFont
-from synthesis import as_int16, in_a_room
+from synthesis import as_int16, in_a_room, play_hit
 
 
 def test_nothing_half_written_stays(tmp_path):
@@ -44,6 +45,8 @@ def test_a_row_with_another_number_of_cells_is_named(tmp_path):
 def test_missing_programs_are_named_with_their_packages():
     with pytest.raises(CollectError, match="no-such-program"):
         need_programs("no-such-program")
+    with pytest.raises(CollectError, match="pip install --no-deps no_such_module"):
+        need_modules("json", "no_such_module")
 
 
 def test_archives_are_unpacked_beside_themselves(tmp_path):
@@ -100,12 +103,46 @@ def test_the_demo_bank_has_samples_for_its_notes():
     assert bank.samples_of(5, 5, 60, 90) == []
 
 
-def made_note(number, item, group, drum):
+def test_parts_share_the_voices_of_every_class_and_no_sample():
+    pretty_midi = pytest.importorskip("pretty_midi")
+    font = str(Path(pretty_midi.__file__).parent / "TimGM6mb.sf2")
+    group_of, part_of = note_groups([font])
+    groups, parts = defaultdict(set), defaultdict(set)
+    for name, item, samples in all_voices(font):
+        for sample in samples:
+            groups[item, part_of[group_of[name]]].add(group_of[name])
+            parts[sample].add(part_of[group_of[name]])
+    assert all(len(own) == 1 for own in parts.values())
+    for item in {item for item, _ in groups}:
+        counts = [len(groups[item, part]) for part in "ABC"]
+        assert max(counts) - min(counts) <= 2, item
+    assert {drawn_voice(n, font) for n in range(400)} <= set(group_of)
+
+
+def drawn_voice(number, font):
+    _, program, key, _, _, drum = draw_note(number, [font])
+    return voice(font, program, key, drum=drum)
+
+
+def test_a_hit_sounds_and_leaves_nothing_for_the_next():
+    pytest.importorskip("tinysoundfont")
+    pretty_midi = pytest.importorskip("pretty_midi")
+    font = str(Path(pretty_midi.__file__).parent / "TimGM6mb.sf2")
+    alone = {key: play_hit(font, 0, key, 90, 48_000) for key in (36, 38, 42, 46, 49)}
+    for key, audio in alone.items():
+        assert audio.shape == (48_000, 2)
+        loud = np.flatnonzero(np.abs(audio).max(axis=1) > 0.01 * np.abs(audio).max())
+        assert loud[-1] - loud[0] > 0.03 * 48_000
+        assert np.abs(play_hit(font, 0, key, 90, 48_000) - audio).max() < 1e-3
+
+
+def made_note(number, item, group, drum, part):
     path = f"audio/notes/{number}.opus"
     return {
         "path": path,
         "item": item,
         "group": group,
+        "part": part,
         "drum": drum,
         "program": None if drum else 1,
         "seconds": 2.5,
@@ -120,9 +157,16 @@ def test_tables_of_the_benchmark_keep_classes_with_five_groups(tmp_path):
             "small", "s", "f", "n", "t", "a", "", "l", ("audio/small/1.1.opus", "audio/small/1.2.opus"), 200.0
         )
     ]
-    notes = Made([made_note(n, "piano", f"group {n}", False) for n in range(40)])
+    notes = Made([made_note(n, "piano", f"group {n}", False, "ABC"[n % 3]) for n in range(40)])
     spans = [["bass", 0.0, 1.5]]
-    rendering = {"path": "audio/mma/1.opus", "group": "g", "tempo": 100.0, "key": "C major", "groove": "rock"}
+    rendering = {
+        "path": "audio/mma/1.opus",
+        "group": "g",
+        "tempo": 100.0,
+        "key": "C major",
+        "groove": "rock",
+        "part": "A",
+    }
     renderings = Made([{**rendering, "sounding": spans}])
     write_benchmark(tmp_path, pieces, {"big": ("big", "A"), "small": ("small", "A")}, renderings, notes)
     write_made_tables(tmp_path, renderings, notes)

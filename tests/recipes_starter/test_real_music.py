@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from copyright_file import Terms
+from files import CollectError
 from find_music import Credit, Credits, Found
 from hypothesis import given
 from hypothesis import strategies as st
@@ -132,3 +133,10 @@ def test_parts_given_once_stay_when_packages_come(tmp_path):
     parts = parts_of_pieces(pieces, tmp_path / "parts.tsv")
     assert parts["old"] == parts["another"] == ("package another", "C")
     assert parts["third"][1] == "A"
+
+
+def test_a_composer_of_packages_in_two_parts_is_an_error(tmp_path):
+    (tmp_path / "parts.tsv").write_text("package\tpart\nold\tC\nlater\tA\n")
+    pieces = [Piece(name, "s", "f", "n", "t", "a", "Ann", "l", seconds=10.0) for name in ("old", "later")]
+    with pytest.raises(CollectError, match="later is in part A"):
+        parts_of_pieces(pieces, tmp_path / "parts.tsv")
