@@ -15,7 +15,6 @@ from kerasrep.recipe.schema import Recipe
 from kerasrep.runtime.console import say
 from kerasrep.runtime.run_log import event, run_log
 from kerasrep.storage.run_directory import RUNS, PreparedDirectory, RunDirectory, home, latest_run, new_run
-from kerasrep.storage.segment_vector import LAST
 
 if TYPE_CHECKING:
     from kerasrep.embedding.files import BadFile
@@ -58,9 +57,9 @@ def train(
 
     workers = choose_execution(recipe).workers  # before the corpus is made: devices may refuse the batch
     if recipe.model.start and not resume:
-        from kerasrep.model.start import read_start
+        from kerasrep.model.start import check_start
 
-        read_start(recipe)  # likewise: it may not fit
+        check_start(recipe)  # likewise: it may not fit
     # The training gives the log the run's folder; the chief writes for all.
     with run_log("train") if workers.chief else contextlib.nullcontext():
         return _train(recipe, run_dir, resume, progress and workers.chief, workers)
@@ -138,7 +137,9 @@ class Embeddings:
     bad: tuple[BadFile, ...]
 
 
-def embed(model: str | Path, audio: Sequence[str | Path], layers: str | Sequence[str] = LAST) -> Embeddings:
+def embed(
+    model: str | Path, audio: Sequence[str | Path], layers: str | Sequence[str] | None = None
+) -> Embeddings:
     """Embed audio files, and folders at any depth.
 
     Args:

@@ -46,3 +46,6 @@ DOWNSTREAM_TASKS = (
 #: What `kerasrep-export` writes: for TF Serving, then for other runtimes.
 SAVED_MODEL = "savedmodel"
 EXPORT_FORMATS = (SAVED_MODEL, "keras", "tflite", "onnx", "frozen")
+#: Types that the kernels of an export may be stored in.
+FLOAT32, FLOAT16 = "float32", "float16"
+EXPORT_WEIGHTS = (FLOAT32, FLOAT16)

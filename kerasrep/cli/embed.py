@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from kerasrep.cli import command
 from kerasrep.errors import DataError, ExportError, RecipeError, one_line
 from kerasrep.runtime import console
-from kerasrep.storage.segment_vector import LAST
 
 if TYPE_CHECKING:
     from kerasrep.embedding.catalogue.job import Settings, Summary
@@ -55,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sources", metavar="A,B", help="keep only the branches of these sources, such as tag,artist"
     )
-    command.add_layers_argument(parser, "last")
+    command.add_layers_argument(parser, "the model's own, mostly last")
     parser.add_argument(
         "--shard-rows",
         type=int,
@@ -132,7 +131,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         arguments.decoder,
         arguments.workers,
         arguments.shard_rows,
-        command.layers_of(arguments) or LAST,
+        command.layers_of(arguments),
     )
 
 

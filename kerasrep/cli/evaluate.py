@@ -33,9 +33,9 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         help="an export, a run directory or a .keras file, with pooled layers behind a colon where they are "
         "wanted (exported/mss:all); or a baseline: random (the first model's network, "
-        "untrained; random:SEED for another draw), mfcc, musicnn, hear:MODULE[:WEIGHTS]",
+        "untrained; random:SEED for another draw), mfcc, musicnn, hear:MODULE[:WEIGHTS], vectors:TABLE",
     )
-    command.add_layers_argument(parser, "last; of models that name none")
+    command.add_layers_argument(parser, "the model's own, mostly last; of models that name none")
     parser.add_argument(
         "--tasks",
         metavar="TASK",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasrep.cli import command
-from kerasrep.constants import EXPORT_FORMATS, SAVED_MODEL
+from kerasrep.constants import EXPORT_FORMATS, EXPORT_WEIGHTS, SAVED_MODEL
 from kerasrep.errors import DataError, ExportError, RecipeError
 from kerasrep.runtime import console
 from kerasrep.storage.segment_vector import ALL
@@ -49,6 +49,25 @@ def build_parser() -> argparse.ArgumentParser:
         "the card",
     )
     command.add_layers_argument(parser, "all; the embedding is always there")
+    parser.add_argument(
+        "--default-layers",
+        metavar="last|all|conv3,conv5",
+        help="what a vector is made of in kerasrep's commands where nobody names layers (default: the "
+        "recipe's, 'last')",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=EXPORT_WEIGHTS,
+        help="type that kernels are stored in; float16 is half as large, and becomes float32 when a server "
+        "loads it (default: the recipe's, 'float32')",
+    )
+    parser.add_argument(
+        "--licences",
+        metavar="TABLE.tsv",
+        type=Path,
+        help="path, title, author, licence, package and source of each recording that was trained on: the "
+        "card sums it up, and the table is put beside it",
+    )
     command.add_common_arguments(parser)
     return parser
 
@@ -76,8 +95,17 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.scores is not None:
         places = {directory / name, Path(recipe.export.directory, recipe.export_name)}
         _check_scores(arguments.scores, trained.run, sorted(places))
-    layers = command.layers_of(arguments) or ALL
-    version = export_run(trained, directory, name, formats, downstream, layers)
+    version = export_run(
+        trained,
+        directory,
+        name,
+        formats,
+        downstream,
+        layers=command.layers_of(arguments) or ALL,
+        weights=arguments.weights,
+        default_layers=arguments.default_layers,
+        licences=arguments.licences,
+    )
     others = ServingFolder(directory / name).runtimes(int(version.name))
     written = sorted(path for path in others.glob("*") if path.suffix != ".json")
     if SAVED_MODEL in formats:

@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", type=Path, help="the model that made INDEX (default: where INDEX says that it is)"
     )
-    command.add_layers_argument(parser, "those of INDEX, or last where it does not say")
+    command.add_layers_argument(parser, "those of INDEX, or the model's own where it does not say")
     parser.add_argument("-n", "--neighbours", type=int, default=10, metavar="N", help="tracks a query (10)")
     parser.add_argument(
         "--picture", type=Path, metavar="OUT.png", help="draw a map of INDEX with queries and neighbours"

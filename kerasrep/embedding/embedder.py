@@ -20,7 +20,6 @@ from kerasrep.embedding.catalogue.layout import make_layout
 from kerasrep.embedding.models import SegmentModel, find_model
 from kerasrep.errors import DataError
 from kerasrep.storage import limits
-from kerasrep.storage.segment_vector import LAST
 
 #: Raised whenever the same weights and the same audio give another vector; part of every fingerprint.
 TRACK_EMBEDDING_VERSION = 1
@@ -29,14 +28,15 @@ MAX_CHANNELS = 256
 _FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 
 
-def load(path: str | Path, layers: str | Sequence[str] = LAST) -> Embedder:
+def load(path: str | Path, layers: str | Sequence[str] | None = None) -> Embedder:
     """Load a trained model for embedding.
 
     Args:
         path: An export (`exported/NAME` for its newest version, or one version), a run directory, or a
             run's `.keras` file.
         layers: What an embedding is made of: `last`, the network's embedding; `all`, and then the pooled
-            outputs of its convolution blocks (see `segment_vector.Piece`); or some of them: `conv3,conv5`.
+            outputs of its convolution blocks (see `segment_vector.Piece`); or some of them: `conv3,conv5`. By
+            default what the card says, which is `last` for most.
 
     Returns:
         The model, ready to embed.
@@ -63,9 +63,13 @@ class Embedder:
             layers `mean/BRANCH/conv3/mean/0` ..., then `sd/...`.
     """
 
-    def __init__(self, model: SegmentModel, layers: str | Sequence[str] = LAST) -> None:
+    def __init__(self, model: SegmentModel, layers: str | Sequence[str] | None = None) -> None:
         self.layout = make_layout(
-            model.branches, model.sample_rate_hz, model.segment_samples, layers=layers, pooled=model.layers
+            model.branches,
+            model.sample_rate_hz,
+            model.segment_samples,
+            layers=model.default_layers if layers is None else layers,
+            pooled=model.layers,
         )
         self._model = model.only(self.layout.pieces)
         self.sample_rate_hz = model.sample_rate_hz

@@ -59,7 +59,7 @@ def load_model(model_file_path: str = "", model_hash: str | None = None) -> Hear
 
     Args:
         model_file_path: An export, a run directory or a `.keras` file, and layers behind a colon where they
-            are not the last alone; by default the trunk that comes with kerasrep.
+            are not its own; by default the trunk that comes with kerasrep.
         model_hash: The fingerprint that the model must have (`representations.model_fingerprint`); by
             default any.
 

@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 
 from kerasrep import constants
 from kerasrep.errors import ExportError
+from kerasrep.recipe.file import read_recipe
 from kerasrep.storage.export_directory import SERVING_DEFAULT, find_version, read_card
-from kerasrep.storage.run_directory import RunDirectory
-from kerasrep.storage.segment_vector import LAST, SHARED, Piece, embedding_pieces
+from kerasrep.storage.run_directory import KERAS_SUFFIX, RunDirectory
+from kerasrep.storage.segment_vector import LAST, Piece, embedding_pieces
 
 if TYPE_CHECKING:
     import keras
 
-KERAS_SUFFIX = ".keras"
 WHAT_A_MODEL_IS = "an export (exported/NAME or a version in it), a run directory, or a .keras file"
-_SINGLE_PREFIX = "embedding_"
 
 
 #: float32 [segments, segment_samples, 2] -> float32 [segments, widths of all pieces].
@@ -42,6 +41,7 @@ class SegmentModel:
         embed_some: Makes `embed_segments` of some pieces, which computes no others; without it, all are
             computed.
         layers: Pooled layers that `embed_some` can give as well.
+        default_layers: What an embedding is made of where nobody names layers.
     """
 
     embed_segments: EmbedSegments
@@ -50,6 +50,7 @@ class SegmentModel:
     branches: tuple[str, ...]
     embed_some: Callable[[tuple[Piece, ...]], EmbedSegments] | None = None
     layers: tuple[Piece, ...] = ()
+    default_layers: str = LAST
 
     def only(self, pieces: tuple[Piece, ...]) -> SegmentModel:
         """The model whose `embed_segments` gives some pieces, in the order given."""
@@ -101,6 +102,21 @@ def find_model(path: Path) -> tuple[Callable[[Path], SegmentModel], Path]:
     raise ExportError(f"{path}: holds no model; give {WHAT_A_MODEL_IS}")
 
 
+def default_layers(path: Path) -> str:
+    """What an embedding of a model is made of where nobody names layers; the model is not loaded.
+
+    Raises:
+        ExportError: Where `path` is no model, or its card is damaged.
+        RecipeError: Where the recipe of a run is malformed.
+    """
+    load, found = find_model(path)
+    if load is load_export:
+        return read_card(found).default_layers
+    if load is load_run:
+        return read_recipe(RunDirectory(found).recipe).export.default_layers
+    return LAST
+
+
 def load_export(version: Path) -> SegmentModel:
     """Load a version of an export.
 
@@ -138,9 +154,15 @@ def load_export(version: Path) -> SegmentModel:
     def embed_some(pieces: tuple[Piece, ...] = ()) -> EmbedSegments:
         return _of_outputs(outputs, card.segment_samples, pieces)
 
-    samples = card.segment_samples
-    embed_segments = embed_some() if card.layers else embed_all  # layers are not computed for nothing
-    return SegmentModel(embed_segments, card.sample_rate_hz, samples, card.branches, embed_some, card.layers)
+    return SegmentModel(
+        embed_some() if card.layers else embed_all,  # layers are not computed for nothing
+        card.sample_rate_hz,
+        card.segment_samples,
+        card.branches,
+        embed_some,
+        card.layers,
+        card.default_layers,
+    )
 
 
 def load_run(root: Path) -> SegmentModel:
@@ -155,7 +177,8 @@ def load_run(root: Path) -> SegmentModel:
 
     trained = restore_run(root)
     audio, network = trained.recipe.audio, trained.network
-    return model_of_keras(network.embedder, audio.sample_rate_hz, audio.segment_samples, network.branches)
+    model = model_of_keras(network.embedder, audio.sample_rate_hz, audio.segment_samples, network.branches)
+    return replace(model, default_layers=trained.recipe.export.default_layers)
 
 
 def load_keras_file(path: Path) -> SegmentModel:
@@ -164,24 +187,9 @@ def load_keras_file(path: Path) -> SegmentModel:
     Raises:
         ExportError: Where it cannot be loaded, or holds another kind of model.
     """
+    from kerasrep.model.keras_file import read_keras_file
+
     return segment_model_of(path, read_keras_file(path))
-
-
-def read_keras_file(path: Path) -> keras.Model:
-    """Load whatever model a `.keras` file holds; nothing in the file is executed.
-
-    Raises:
-        ExportError: Where it cannot be loaded.
-    """
-    # First, because it chooses Keras's backend; and their layers must be registered before a file names them.
-    from kerasrep.model import blocks, frontend, layers  # noqa: F401, I001
-    import keras
-
-    try:
-        return keras.models.load_model(path, compile=False)
-    # Damaged files raise anything: BadZipFile, KeyError, ValueError, TypeError...
-    except Exception as error:
-        raise ExportError(f"{path}: is no usable .keras file ({_short(error)}); save it again") from error
 
 
 def segment_model_of(path: Path, model: keras.Model) -> SegmentModel:
@@ -194,32 +202,9 @@ def segment_model_of(path: Path, model: keras.Model) -> SegmentModel:
     Raises:
         ExportError: Where it is not the model of a run.
     """
+    from kerasrep.model.keras_file import describe_model
+
     return model_of_keras(model, *describe_model(path, model))
-
-
-def describe_model(path: Path, model: keras.Model) -> tuple[int, int, tuple[str, ...]]:
-    """Rate in Hz, samples of a segment and branches of the model of a `.keras` file.
-
-    Raises:
-        ExportError: Where it is not the model of a run.
-    """
-    try:
-        sample_rate_hz = _sample_rate_hz(model)
-        outputs, segment_samples = list(model.output), int(model.input.shape[1])
-        model.get_layer("trunk")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ExportError(
-            f"{path}: is not the model of a kerasrep run; give {RunDirectory(path.parent).model.name} of a "
-            "run directory"
-        ) from error
-    singles = tuple(name.removeprefix(_SINGLE_PREFIX) for name in outputs if name.startswith(_SINGLE_PREFIX))
-    return sample_rate_hz, segment_samples, singles or (SHARED,)
-
-
-def _sample_rate_hz(model: keras.Model) -> int:
-    """The rate that the mel filters of the front end were made for."""
-    mel = model.get_layer("features").get_layer("frontend").get_layer("mel")
-    return int(mel.get_config()["filterbank_kwargs"]["sample_rate"])
 
 
 def model_of_keras(

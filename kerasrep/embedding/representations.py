@@ -20,7 +20,7 @@ from kerasrep import constants
 from kerasrep.embedding.baselines import untrained
 from kerasrep.embedding.embedder import TRACK_EMBEDDING_VERSION, Embedder
 from kerasrep.embedding.files import BadFile, FileEmbedding
-from kerasrep.embedding.models import WHAT_A_MODEL_IS, find_model, load_export, load_run
+from kerasrep.embedding.models import WHAT_A_MODEL_IS, default_layers, find_model, load_export, load_run
 from kerasrep.embedding.stream import embed_files
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.recipe.faults import nearest
@@ -30,9 +30,9 @@ from kerasrep.storage.export_directory import SAVED_MODEL_FILE, read_card
 from kerasrep.storage.run_directory import RunDirectory
 from kerasrep.storage.segment_vector import LAST, layers_text, parse_layers
 
-RANDOM, MFCC, MUSICNN, HEAR = "random", "mfcc", "musicnn", "hear"
+RANDOM, MFCC, MUSICNN, HEAR, VECTORS = "random", "mfcc", "musicnn", "hear", "vectors"
 #: What `open_representation` takes beside paths.
-FORMS = ("random", "random:SEED", "mfcc", "musicnn", "hear:MODULE", "hear:MODULE:WEIGHTS")
+FORMS = ("random", "random:SEED", "mfcc", "musicnn", "hear:MODULE", "hear:MODULE:WEIGHTS", "vectors:TABLE")
 SEED_LIMIT = 2**31
 
 
@@ -75,15 +75,16 @@ class ModelRepresentation:
         RecipeError: Where there is no such layer.
     """
 
-    def __init__(self, path: Path, name: str | None = None, layers: str = LAST) -> None:
+    def __init__(self, path: Path, name: str | None = None, layers: str | None = None) -> None:
         self._load, self.path = find_model(path)
-        self.layers = layers_text(parse_layers(layers))
+        self._default_layers = default_layers(path)
+        self.layers = layers_text(parse_layers(layers or self._default_layers))
         self.name = name or self.named(path_names([self.path])[0])
         self.fingerprint = self._of_layers(model_fingerprint(path))
 
     def named(self, name: str) -> str:
-        """A name that tells the layers, where they are others than the last."""
-        return name if self.layers == LAST else f"{name}:{self.layers}"
+        """A name that tells the layers, where they are others than the model's own."""
+        return name if self.layers == self._default_layers else f"{name}:{self.layers}"
 
     def _of_layers(self, of_model: str) -> str:
         """The fingerprint of a model, with that of the layers behind it."""
@@ -125,9 +126,10 @@ class UntrainedRepresentation(ModelRepresentation):
         layers: See `kerasrep.load`.
     """
 
-    def __init__(self, reference: Path, seed: int, layers: str = LAST) -> None:
+    def __init__(self, reference: Path, seed: int, layers: str | None = None) -> None:
         self._load, self.path = find_model(reference)
-        self.layers = layers_text(parse_layers(layers))
+        self._default_layers = default_layers(reference)
+        self.layers = layers_text(parse_layers(layers or self._default_layers))
         self.name = self.named(RANDOM if seed == 0 else f"{RANDOM}:{seed}")
         self._reference, self._seed = reference, seed
         of_model = fingerprint([RANDOM, untrained.VERSION, seed, _reference_fingerprint(reference)])
@@ -143,8 +145,8 @@ def open_representation(spec: str, *, reference: Path | None = None) -> Represen
     """Open one representation.
 
     Args:
-        spec: Path of an export, a run or a `.keras` file, with layers behind a colon where they are not the
-            last alone (`exported/mss:all`); or one of `FORMS`. A path that is spelt like a form needs `./`
+        spec: Path of an export, a run or a `.keras` file, with layers behind a colon where they are not
+            its own (`exported/mss:all`); or one of `FORMS`. A path that is spelt like a form needs `./`
             in front.
         reference: Model whose network `random` takes, and likewise its layers.
 
@@ -170,6 +172,10 @@ def open_representation(spec: str, *, reference: Path | None = None) -> Represen
         return Musicnn()
     if form == HEAR:
         return _open_hear(spec, rest)
+    if form == VECTORS:
+        from kerasrep.embedding.baselines.vectors import Vectors
+
+        return Vectors(Path(rest))
     if not is_path(spec):
         raise RecipeError(_unknown(spec))
     path, layers = path_and_layers(spec)
@@ -213,13 +219,13 @@ def _name_apart(opened: Sequence[Representation]) -> None:
 
 def is_path(spec: str) -> bool:
     """Whether `spec` names something on disk, maybe with layers behind it, and not a baseline."""
-    if spec.partition(":")[0] in {RANDOM, HEAR} or spec in {MFCC, MUSICNN}:
+    if spec.partition(":")[0] in {RANDOM, HEAR, VECTORS} or spec in {MFCC, MUSICNN}:
         return False
     return _exists(spec) or _exists(spec.rpartition(":")[0])
 
 
-def path_and_layers(spec: str) -> tuple[Path, str]:
-    """A path, and the layers that stand behind it after a colon; without them the last.
+def path_and_layers(spec: str) -> tuple[Path, str | None]:
+    """A path, and the layers that stand behind it after a colon; `None` stands for the model's own.
 
     What exists under its whole name is a path, whatever is in it.
 
@@ -228,7 +234,7 @@ def path_and_layers(spec: str) -> tuple[Path, str]:
     """
     path, colon, layers = spec.rpartition(":")
     if not colon or _exists(spec) or not _exists(path):
-        return Path(spec), LAST
+        return Path(spec), None
     return Path(path), layers_text(parse_layers(layers))
 
 
@@ -323,6 +329,6 @@ def _open_hear(spec: str, rest: str) -> Representation:
 
 
 def _unknown(spec: str) -> str:
-    meant = nearest(spec.partition(":")[0], (RANDOM, MFCC, MUSICNN, HEAR))
+    meant = nearest(spec.partition(":")[0], (RANDOM, MFCC, MUSICNN, HEAR, VECTORS))
     hint = f"did you mean '{meant}'? " if meant else ""
     return f"{spec}: no such model or baseline; {hint}Give {WHAT_A_MODEL_IS}, or one of {', '.join(FORMS)}"

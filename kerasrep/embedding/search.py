@@ -19,7 +19,6 @@ from kerasrep.embedding.catalogue.writing import path_text
 from kerasrep.embedding.models import SegmentModel, find_model
 from kerasrep.embedding.representations import model_fingerprint
 from kerasrep.errors import DataError, ExportError, RecipeError
-from kerasrep.storage.segment_vector import LAST
 
 #: Neighbours of a segment that are asked for, for each track that shall be found: several are of one track.
 _SEGMENTS_A_TRACK = 8
@@ -65,7 +64,7 @@ def open_model(
     Args:
         table: See `read_embeddings`.
         model_path: Where it is; by default where the table says.
-        layers: That the rows were made of; by default what the table says, or `last`.
+        layers: That the rows were made of; by default what the table says, or the model's own.
 
     Returns:
         The model, and how a query becomes a row: as the rows of the table, or their mean where these are
@@ -99,7 +98,7 @@ def open_model(
         model.segment_samples,
         hop_seconds=hop_seconds,
         sources=branches,
-        layers=layers or (LAST if about is None else about.layers),
+        layers=layers or (model.default_layers if about is None else about.layers),
         pooled=model.layers,
     )
     of_segments = pool == NONE or (pool is None and table.start_seconds is not None)

@@ -19,7 +19,6 @@ from kerasrep.embedding.embedder import waveform_blocks
 from kerasrep.embedding.models import WHAT_A_MODEL_IS, SegmentModel, find_model
 from kerasrep.embedding.starter import default_model
 from kerasrep.errors import DataError, ExportError, RecipeError
-from kerasrep.storage.segment_vector import LAST
 
 #: Models that stay loaded, so that the copies that a grid search makes do not load them again.
 _KEPT_MODELS = 2
@@ -37,7 +36,7 @@ class AudioEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         hop_seconds: From the beginning of a segment to that of the next one; by default its length.
         sources: Names of the branches to keep; by default all.
         sample_rate_hz: Of waveforms, in hertz; by default the model's. Files say theirs.
-        layers: `last`, `all`, or some of them (see `kerasrep.load`).
+        layers: `last`, `all`, or some of them (see `kerasrep.load`); by default the model's own.
 
     Attributes:
         columns_: Name of each column of the matrix.
@@ -52,7 +51,7 @@ class AudioEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         hop_seconds: float | None = None,
         sources: Sequence[str] | None = None,
         sample_rate_hz: float | None = None,
-        layers: str | Sequence[str] = LAST,
+        layers: str | Sequence[str] | None = None,
     ) -> None:
         self.model = model
         self.pool = pool
@@ -131,7 +130,7 @@ class AudioEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             self.pool,
             self.hop_seconds,
             self.sources,
-            self.layers,
+            model.default_layers if self.layers is None else self.layers,
             model.layers,
         )
         return model.only(layout.pieces), layout

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-Kind = Literal["classification", "regression", "recommendation"]
+Kind = Literal["classification", "regression", "recommendation", "neighbours"]
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
@@ -24,6 +24,7 @@ METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "balanced_accuracy", "macro_f1"),
     "regression": ("r2", "rmse"),
     "recommendation": ("ap", "recall", "ndcg"),
+    "neighbours": ("first_neighbour", "first_five"),
 }
 
 
@@ -110,7 +111,7 @@ class Task:
 
     Attributes:
         name: On the command line and in tables.
-        kind: `classification`, `regression` or `recommendation`.
+        kind: `classification`, `regression`, `recommendation` or `neighbours`.
         folder: Where its data is looked for, under the data root.
         described_at: Address of the page that describes the data set and how to get it.
         read: Folder -> data. Raises `DataError` where something is missing or malformed.
@@ -201,7 +202,7 @@ class Evaluation:
         representation: Its name, as in tables.
         dimension: Values of one of its embeddings.
         task: Name of the task.
-        kind: `classification`, `regression` or `recommendation`.
+        kind: `classification`, `regression`, `recommendation` or `neighbours`.
         metric: The task's score.
         n_items: Items that were used.
         left_out: Item -> reason, for items whose audio cannot be used.

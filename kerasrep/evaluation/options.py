@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 import kerasrep
 from kerasrep.errors import RecipeError
 from kerasrep.evaluation.base import Kind, LabelledData, Task, TaskData
+from kerasrep.evaluation.neighbours import PROBE as NEIGHBOURS
 from kerasrep.evaluation.probing.probes import CHANCE, PROBES
 from kerasrep.recipe.schema import fingerprint
 
 FORMAT_VERSION = 1  # raise it whenever the same embeddings and labels give other scores
 FITTED_BY = ("numpy", "scipy", "scikit-learn")  # whose versions may change scores
-RECOMMENDER = ("wmf_features",)
+#: Kinds that nothing of `PROBES` is for -> what judges them.
+OTHERS: dict[str, tuple[str, ...]] = {"recommendation": ("wmf_features",), "neighbours": (NEIGHBOURS,)}
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def check_probes(probes: Sequence[str] | None, option: str = "--probes") -> None
     Raises:
         RecipeError: Naming it.
     """
-    known = [*dict.fromkeys(probe.name for probes in PROBES.values() for probe in probes), *RECOMMENDER]
+    known = [*dict.fromkeys(probe.name for probes in PROBES.values() for probe in probes)]
+    known += [name for names in OTHERS.values() for name in names]
     known.remove(CHANCE)  # is always added
     for name in probes or ():
         if name not in known:
@@ -64,7 +67,7 @@ def check_probes(probes: Sequence[str] | None, option: str = "--probes") -> None
 
 def probes_of_kind(names: Sequence[str], kind: Kind) -> tuple[str, ...]:
     """The named probes that there are for a kind of task."""
-    known = RECOMMENDER if kind == "recommendation" else [probe.name for probe in PROBES[kind]]
+    known = OTHERS[kind] if kind in OTHERS else [probe.name for probe in PROBES[kind]]
     return tuple(name for name in names if name in known and name != CHANCE)
 
 

@@ -109,7 +109,7 @@ def table_task(name: str, kind: Kind, table: Path, audio: Path, items: Path | No
 
     Args:
         name: Lower-case letters, digits and underscores; not that of another task.
-        kind: `classification`, `regression` or `recommendation`.
+        kind: `classification`, `regression`, `recommendation` or `neighbours`.
         table: Columns `path, label[, split, group, item_id]`; for recommendation `user, item[, plays]`.
         audio: Folder that paths are relative to.
         items: For recommendation only: columns `item, path[, group]`.

@@ -31,6 +31,7 @@ from kerasrep.evaluation.base import (
     Task,
     TaskData,
 )
+from kerasrep.evaluation.neighbours import evaluate_neighbours
 from kerasrep.evaluation.options import FITTED_BY, Options, probes_of_kind, result_key
 from kerasrep.evaluation.probing.labelled import evaluate_labelled
 from kerasrep.evaluation.recommendation.evaluate import dense, evaluate_recommendation
@@ -244,6 +245,8 @@ class Suite:
             if options.shuffle_labels:  # which embedding belongs to which item is the label here
                 matrix = matrix[np.random.default_rng(options.seed).permutation(len(matrix))]
             return evaluate_recommendation(data, matrix, n_repeats=options.n_folds, seed=options.seed)
+        if task.kind == "neighbours":
+            return evaluate_neighbours(data, matrix, options.seed, options.shuffle_labels)
         return evaluate_labelled(
             data,
             matrix,

@@ -7,14 +7,14 @@ with scaled weights and a shifted bias gives the same numbers with one pass over
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
 Layer = Any  # keras.layers.Layer, or a model
+Values = Any  # float64 array or tensor
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
@@ -27,9 +27,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     Returns:
         A model with the same inputs, outputs and names for inference. Its weights are its own.
     """
-    pairs = list(_pairs(model))
-    folded_into = {layer.name: norm for norm, layer in pairs}
-    gone = {norm.name for norm, _ in pairs}
+    gone = {norm.name for norm, _ in _pairs(model)}
 
     def copy(layer: Layer) -> Layer:
         return layer.__class__.from_config(layer.get_config())
@@ -38,13 +36,33 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         return inputs[0] if layer.name in gone else layer(*inputs, **options)
 
     folded = keras.models.clone_model(model, clone_function=copy, call_function=call, recursive=True)
-    originals = {layer.name: layer for layer in _layers(model)}
-    for layer in _layers(folded):
-        if layer.name in folded_into:
-            layer.set_weights(_folded_weights(originals[layer.name], folded_into[layer.name]))
-        elif layer.variables:
-            layer.set_weights(originals[layer.name].get_weights())
+    values = folded_weights(model, {v.path: np.asarray(v.numpy(), np.float64) for v in model.variables})
+    for variable in folded.variables:
+        variable.assign(values[variable.path].astype(variable.dtype))
     return folded
+
+
+def folded_weights(model: keras.Model, values: Mapping[str, Values]) -> dict[str, Values]:
+    """What `fold_batch_norm` makes of weights.
+
+    Args:
+        model: As `fold_batch_norm` takes it.
+        values: Path of each of its variables -> float64 array or tensor.
+
+    Returns:
+        Path of each variable of the folded model -> values of the same kind.
+    """
+    found = dict(values)
+    for norm, layer in _pairs(model):
+        gamma, beta, mean, variance = (
+            found.pop(variable.path)
+            for variable in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
+        )
+        scale = gamma / (variance + norm.epsilon) ** 0.5
+        kernel, bias = layer.kernel.path, layer.bias.path
+        # The last axis of a kernel counts the filters.
+        found[kernel], found[bias] = found[kernel] * scale, (found[bias] - mean) * scale + beta
+    return found
 
 
 def _models(model: Layer) -> Iterator[Layer]:
@@ -83,16 +101,3 @@ def _foldable(layer: Layer, norm: Layer) -> bool:
         and norm.scale
         and norm.center
     )
-
-
-def _folded_weights(layer: Layer, norm: Layer) -> list[NDArray[np.float32]]:
-    """Kernel, whose last axis counts the filters, and bias."""
-    kernel, bias, gamma, beta, mean, variance = (
-        np.asarray(variable.numpy(), np.float64)
-        for variable in (
-            *(layer.kernel, layer.bias, norm.gamma, norm.beta),
-            *(norm.moving_mean, norm.moving_variance),
-        )
-    )
-    scale = gamma / np.sqrt(variance + norm.epsilon)
-    return [(kernel * scale).astype(np.float32), ((bias - mean) * scale + beta).astype(np.float32)]

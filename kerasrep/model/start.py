@@ -16,11 +16,14 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.errors import RecipeError, RunError
+from kerasrep.errors import DataError, ExportError, RecipeError, RunError
+from kerasrep.model.export_trunk import read_export_scaler, read_export_weights, recipe_of_export
+from kerasrep.model.keras_file import audio_settings, describe_model, read_keras_file, scaler_of
 from kerasrep.model.restore import restore_run, weight_arrays
-from kerasrep.model.strategies import SHARED, Network, Scaler
+from kerasrep.model.strategies import SHARED, Network, Scaler, network_of
 from kerasrep.recipe.schema import Recipe
-from kerasrep.storage.run_directory import read_json
+from kerasrep.storage.export_directory import find_version, read_card
+from kerasrep.storage.run_directory import KERAS_SUFFIX, RunDirectory, read_json
 
 #: A layer of a trunk: the part that owns it, then its block.
 _LAYER = re.compile(r"^(?P<owner>.+?)_(?P<rest>(?P<block>conv\d|fc)[a-z]*(_bn)?(/.*)?)$")
@@ -31,15 +34,19 @@ class Start:
     """A trunk to begin with.
 
     Attributes:
-        path: The run directory that it comes from.
+        path: The run directory, version of an export or `.keras` file that it comes from.
+        settings: What is known of the recipe that it was trained by, such as `audio.n_mels` -> 128.
         weights: Branch (`shared` for what branches have in common) and name within it, such as
             `conv3/kernel` -> values.
         scaler: What its log-mels were standardised by.
+        origin: For the card: corpus or licence, and the trunk that it began with itself.
     """
 
     path: Path
+    settings: dict[str, Any]
     weights: dict[str, dict[str, NDArray[np.float32]]]
     scaler: Scaler
+    origin: dict[str, Any]
 
     @property
     def descent(self) -> dict[str, Any]:
@@ -49,39 +56,94 @@ class Start:
             for name, values in sorted(weights.items()):
                 digest.update(f"{owner}/{name}".encode())
                 digest.update(np.ascontiguousarray(values).tobytes())
-        card = self.path / "card.json"
-        earlier = read_json(card).get("start") if card.is_file() else None
-        return {"path": str(self.path), "weights_sha256": digest.hexdigest()[:16], "start": earlier}
+        return {"path": str(self.path), "weights_sha256": digest.hexdigest()[:16], **self.origin}
+
+
+def check_start(recipe: Recipe) -> None:
+    """Try whether the trunk that a recipe begins with fits its network; nothing else is needed for that.
+
+    Raises:
+        RecipeError: Where it does not.
+    """
+    start = read_start(recipe)
+    # The size of heads makes no difference to the trunk.
+    fill_from_start(network_of(recipe, dict.fromkeys(recipe.sources, 2), start.scaler), start)
 
 
 def read_start(recipe: Recipe) -> Start:
     """Read the trunk that a recipe begins with.
 
     Raises:
-        RecipeError: Where `model.start` is no run, or one of another front end or trunk.
+        RecipeError: Where `model.start` is no model, or one of another front end or trunk.
     """
     path = Path(str(recipe.model.start)).expanduser()
     try:
-        trained = restore_run(path)
-    except RunError as error:
+        start = _read(path)
+    except (RunError, ExportError, DataError) as error:
         raise RecipeError(f"model.start: {error}") from error
-    theirs, ours = trained.recipe, recipe
-    for section, keys in (
-        ("audio", ("sample_rate_hz", "fft_samples", "hop_samples", "n_mels")),
-        ("model", ("trunk", "width")),
-    ):
-        for key in keys:
-            there, here = getattr(getattr(theirs, section), key), getattr(getattr(ours, section), key)
-            if there != here:
-                raise RecipeError(
-                    f"model.start: {path} was trained with {section}.{key} {there}, this recipe has {here}; "
-                    f"set {section}.{key}={there}, or begin with another trunk"
-                )
+    ours = _settings(recipe)
+    for key, there in start.settings.items():
+        if there != ours[key]:
+            raise RecipeError(
+                f"model.start: {path} was trained with {key} {there}, this recipe has {ours[key]}; "
+                f"set {key}={there}, or begin with another trunk"
+            )
+    return start
+
+
+def _read(path: Path) -> Start:
+    if path.suffix == KERAS_SUFFIX and path.is_file():
+        return _of_keras_file(path)
+    if (version := find_version(path)) is not None:
+        return _of_export(version)
+    if not RunDirectory(path).recipe.is_file():
+        raise RunError(f"{path}: is no run directory, export or .keras file")
+    trained = restore_run(path)
+    weights = _by_owner(weight_arrays(trained.network))
+    origin = {"corpus": trained.recipe.corpus.name, "start": _earlier(trained.run.card)}
+    return Start(path, _settings(trained.recipe), weights, trained.network.scaler, origin)
+
+
+def _of_export(version: Path) -> Start:
+    card, recipe = read_card(version), recipe_of_export(version)
+    weights, scaler = read_export_weights(version), read_export_scaler(version, recipe.audio.n_mels)
+    origin = {"export": card.name, "licence": list(card.licence), "start": (card.run or {}).get("start")}
+    return Start(version, _settings(recipe), _by_owner(weights), scaler, origin)
+
+
+def _of_keras_file(path: Path) -> Start:
+    model = read_keras_file(path)
+    describe_model(path, model)
+    weights = {variable.path: variable.numpy() for variable in model.get_layer("trunk").variables}
+    residual = any(name.endswith("_conv2a/kernel") for name in weights)
+    settings: dict[str, Any] = {f"audio.{key}": value for key, value in audio_settings(model).items()}
+    settings["model.trunk"] = "residual" if residual else "published"
+    origin = {"start": _earlier(RunDirectory(path.parent).card)}
+    return Start(path, settings, _by_owner(weights), scaler_of(model), origin)
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """What must be the same in the recipe of a trunk and in one that begins with it."""
+    audio = {
+        key: getattr(recipe.audio, key) for key in ("sample_rate_hz", "fft_samples", "hop_samples", "n_mels")
+    }
+    model = {key: getattr(recipe.model, key) for key in ("trunk", "width")}
+    return {f"audio.{key}": value for key, value in audio.items()} | {
+        f"model.{key}": value for key, value in model.items()
+    }
+
+
+def _by_owner(arrays: dict[str, NDArray[np.float32]]) -> dict[str, dict[str, NDArray[np.float32]]]:
     weights: dict[str, dict[str, NDArray[np.float32]]] = {}
-    for name, values in weight_arrays(trained.network).items():
+    for name, values in arrays.items():
         if found := _LAYER.match(name):
             weights.setdefault(found["owner"], {})[found["rest"]] = values
-    return Start(path, weights, trained.network.scaler)
+    return weights
+
+
+def _earlier(card: Path) -> Any:
+    """The trunk that a run began with, as its card says."""
+    return read_json(card).get("start") if card.is_file() else None
 
 
 def fill_from_start(network: Network, start: Start) -> None:

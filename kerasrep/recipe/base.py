@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from kerasrep import constants
+from kerasrep.errors import RecipeError
+from kerasrep.storage.segment_vector import layers_text, parse_layers
 
 #: One of the paper's eight, or a source of one's own.
 SourceName = Annotated[
@@ -43,6 +45,16 @@ FileName = Annotated[
 ]
 PathText = Annotated[str, Field(pattern=r"^[^\x00\r\n]+$", description="a path")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _known_layers(value: str) -> str:
+    try:
+        return layers_text(parse_layers(value))
+    except RecipeError as error:
+        raise ValueError(str(error)) from error
+
+
+LayersText = Annotated[str, AfterValidator(_known_layers)]
 
 
 class ImpossibleSetting(ValueError):  # noqa: N818 (a finding that pydantic collects, not an error to catch)

@@ -21,6 +21,7 @@ from kerasrep.recipe.base import (
     FileName,
     Fraction,
     ImpossibleSetting,
+    LayersText,
     LossName,
     PathText,
     Settings,
@@ -33,6 +34,7 @@ from kerasrep.recipe.base import (
 )
 from kerasrep.recipe.corpora import CorpusSettings, DemoCorpus, FolderCorpus
 from kerasrep.recipe.tasks import TableTasks
+from kerasrep.storage.segment_vector import LAST
 
 
 class TargetSettings(Settings):
@@ -115,7 +117,8 @@ class ModelSettings(Settings):
     """The network.
 
     Attributes:
-        start: Run directory whose trunk training begins with; without it, with random weights.
+        start: Run directory, export or `.keras` file whose trunk training begins with; without it, with
+            random weights.
         freeze: Blocks of that trunk that stay as they are, such as `[conv1, conv2]`.
         trunk: `published` has seven convolutions (Kim et al. 2018); `residual` has one and six blocks of two
             with a skip connection (compare Won et al. 2020, short-chunk CNN), and learns more from more data.
@@ -243,10 +246,16 @@ class ExportSettings(Settings):
     Attributes:
         directory: Relative to the current folder.
         name: By default the recipe's name.
+        weights: Type that kernels are stored in. `float16` is half as large; the network is the same in
+            float32 when it is loaded, its values differ by less than 1e-3.
+        default_layers: What an embedding is made of where nobody says otherwise: `last`, `all`, or some
+            layers, as `--layers` takes them.
     """
 
     directory: PathText = "exported"
     name: FileName | None = None
+    weights: Literal["float32", "float16"] = "float32"
+    default_layers: LayersText = LAST
 
 
 class Recipe(Settings):

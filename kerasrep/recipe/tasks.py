@@ -14,7 +14,8 @@ class TableTask(Settings):
 
     Attributes:
         name: On the command line and in reports.
-        kind: What is predicted: classes, values, or who plays what.
+        kind: What is predicted: classes, values, or who plays what; `neighbours` asks how often what lies
+            nearest has the same label, and nothing is learnt.
         table: CSV or TSV with columns `path`, `label` and optionally `split`, `group`; for recommendation
             `user`, `item` and optionally `plays`.
         audio: Folder that paths are relative to; by default the table's. Relative paths of tables and
@@ -29,7 +30,7 @@ class TableTask(Settings):
             description="up to 64 lower-case letters, digits and '_', the first a letter",
         ),
     ]
-    kind: Literal["classification", "regression", "recommendation"]
+    kind: Literal["classification", "regression", "recommendation", "neighbours"]
     table: PathText
     audio: PathText | None = None
     items: PathText | None = None

@@ -16,6 +16,8 @@ _METRICS = {
     "rmse": "RMSE",
     "ap": "AP",
     "ndcg": "NDCG",
+    "first_neighbour": "first neighbour",
+    "first_five": "first five",
 }
 
 

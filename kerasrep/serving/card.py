@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import kerasrep
@@ -13,11 +14,12 @@ from kerasrep.model.layers import layer_pieces
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import Network
 from kerasrep.recipe.schema import AudioSettings, Recipe
-from kerasrep.serving.check import TOLERANCE
+from kerasrep.serving.check import TOLERANCES
+from kerasrep.serving.licences import licence_lines
 from kerasrep.serving.warmup_audio import prepared_directory
 from kerasrep.storage.export_directory import EMBED_TRACK, SERVING_DEFAULT, ExportCard
 from kerasrep.storage.run_directory import RunDirectory, read_object
-from kerasrep.storage.segment_vector import whole_outputs
+from kerasrep.storage.segment_vector import LAST, embedding_pieces, layers_text, parse_layers, whole_outputs
 
 CODE_LICENCE = "The graph is made by kerasrep, under the MIT licence."
 IMPORTED_LICENCE = (
@@ -76,7 +78,10 @@ class Described:
 
 
 def run_origin(
-    trained: TrainedRun, run_card: dict[str, Any] | None, downstream: dict[str, Any] | None
+    trained: TrainedRun,
+    run_card: dict[str, Any] | None,
+    downstream: dict[str, Any] | None,
+    licences: Path | None = None,
 ) -> Origin:
     """Describe a run.
 
@@ -84,8 +89,10 @@ def run_origin(
         trained: The run.
         run_card: `None` where it has none.
         downstream: Scores on downstream tasks, where they were measured.
+        licences: Table of the licences of the training data (see `licence_lines`), where there is one.
     """
     recipe = trained.recipe
+    terms = LICENCES[recipe.corpus.name] if licences is None else licence_lines(licences)
     scores = {}
     if run_card is not None and "scores" in run_card:
         scores["validation"] = run_card["scores"]
@@ -96,8 +103,18 @@ def run_origin(
         run=run_card,
         training_data=_training_data(trained.run, recipe),
         scores=scores,
-        licence=(*LICENCES[recipe.corpus.name], CODE_LICENCE),
+        licence=(*terms, *_start_licence(run_card or {}), CODE_LICENCE),
     )
+
+
+def _start_licence(run_card: dict[str, Any]) -> Iterator[str]:
+    """Terms of the trunks that training began with, the latest first."""
+    start = run_card.get("start")
+    while start:
+        terms = start.get("licence") or LICENCES.get(start.get("corpus"), ("Its terms are unknown.",))
+        told = " ".join(line for line in terms if line != CODE_LICENCE)
+        yield f"Training began with the weights of {start.get('export') or start['path']}. {told}"
+        start = start.get("start")
 
 
 def imported_origin(network: Network, name: str, imported: dict[str, Any]) -> Origin:
@@ -138,7 +155,13 @@ def _training_data(run: RunDirectory, recipe: Recipe) -> dict[str, Any] | None:
 
 
 def make_card(
-    network: Network, audio: AudioSettings, name: str, origin: Origin, described: Described
+    network: Network,
+    audio: AudioSettings,
+    name: str,
+    origin: Origin,
+    described: Described,
+    weights: str = constants.FLOAT32,
+    default_layers: str = LAST,
 ) -> ExportCard:
     """Describe an export.
 
@@ -148,8 +171,13 @@ def make_card(
         name: Of the export.
         origin: Where the network comes from.
         described: What was found when it was written.
+        weights: Type that kernels are stored in.
+        default_layers: What an embedding is made of where nobody names layers.
     """
     widths = {name: output.shape[-1] for name, output in network.embedder.output.items()}
+    layers = tuple(p for p in layer_pieces(network.embedder, network.branches) if p.output in widths)
+    pieces = (*embedding_pieces(network.branches), *layers)
+    chosen = parse_layers(default_layers)
     return ExportCard(
         name=name,
         strategy=network.strategy,
@@ -157,15 +185,18 @@ def make_card(
         branches=network.branches,
         sample_rate_hz=audio.sample_rate_hz,
         segment_samples=audio.segment_samples,
-        layers=tuple(p for p in layer_pieces(network.embedder, network.branches) if p.output in widths),
+        layers=layers,
         segment_dimension=widths["embedding"],
         track_dimension=2 * widths["embedding"],
+        default_layers=layers_text(chosen),
+        default_dimension=2 * sum(piece.width for piece in pieces if piece.layer in chosen),
+        weights=weights,
         signatures=_signatures(widths, audio.segment_samples),
         how_to_call=_how_to_call(name, audio.sample_rate_hz),
         front_end=_front_end(audio),
         versions={"kerasrep": kerasrep.__version__}
         | {library: metadata.version(library) for library in ("tensorflow", "keras", "kapre")},
-        check={"largest_difference": described.difference, "tolerance": TOLERANCE},
+        check={"largest_difference": described.difference, "tolerance": TOLERANCES[weights]},
         warmup=described.warmup,
         **vars(origin),
     )

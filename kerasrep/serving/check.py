@@ -17,27 +17,31 @@ from kerasrep.model.strategies import Network
 from kerasrep.storage.export_directory import EMBED_TRACK, SERVING_DEFAULT
 from kerasrep.storage.segment_vector import whole_outputs
 
-#: Largest allowed difference; relative to the reference where that is above 1. Folding batch norm rounds
-#: otherwise: differences of 1e-5 were seen.
-TOLERANCE = 1e-4
+#: Type of the stored kernels -> largest allowed difference. Of float32 that of a single value, relative to
+#: the reference where that is above 1: folding batch norm rounds otherwise, differences of 1e-5 were seen.
+#: Of float16 that of the whole vector, by its length: single values are rounded more.
+TOLERANCES = {constants.FLOAT32: 1e-4, constants.FLOAT16: 1e-3}
 BATCHES = (1, 3)
 #: Lengths of the tracks that are compared, in segments: empty, shorter than one, whole, broken.
 TRACK_SEGMENTS = (0.0, 0.4, 1.0, 2.3)
 
 
-def largest_difference(saved: Path, network: Network, segment_samples: int) -> float:
+def largest_difference(
+    saved: Path, network: Network, segment_samples: int, weights: str = constants.FLOAT32
+) -> float:
     """Compare both signatures of a SavedModel with the network.
 
     Args:
         saved: Folder of the SavedModel.
         network: What it was made of.
         segment_samples: Samples a channel in one segment.
+        weights: Type that kernels are stored in.
 
     Returns:
         The largest difference found, relative where the reference is above 1.
 
     Raises:
-        ExportError: Where outputs are missing, of another shape, or differ by more than `TOLERANCE`.
+        ExportError: Where outputs are missing, of another shape, or differ by more than `TOLERANCES` allow.
     """
     rng = np.random.default_rng(0)
     differences = [0.0]
@@ -47,7 +51,9 @@ def largest_difference(saved: Path, network: Network, segment_samples: int) -> f
             waveform = _test_audio(rng, batch, segment_samples)
             expected = _segment_embeddings(network, waveform)
             found = signatures[SERVING_DEFAULT](waveform=tf.constant(waveform))
-            differences.append(compare(f"export: {SERVING_DEFAULT}", batch, expected, _arrays(found)))
+            differences.append(
+                compare(f"export: {SERVING_DEFAULT}", batch, expected, _arrays(found), weights)
+            )
         tracks = _test_audio(rng, len(TRACK_SEGMENTS), int(max(TRACK_SEGMENTS) * segment_samples))
         lengths = np.array([int(n * segment_samples) for n in TRACK_SEGMENTS], np.int32)
         for chosen in (slice(0, 1), slice(1, None)):
@@ -56,7 +62,7 @@ def largest_difference(saved: Path, network: Network, segment_samples: int) -> f
                 waveform=tf.constant(tracks[chosen]), length_samples=tf.constant(lengths[chosen])
             )
             differences.append(
-                compare(f"export: {EMBED_TRACK}", len(lengths[chosen]), expected, _arrays(found))
+                compare(f"export: {EMBED_TRACK}", len(lengths[chosen]), expected, _arrays(found), weights)
             )
     return max(differences)
 
@@ -111,7 +117,11 @@ def _arrays(outputs: dict[str, Any]) -> dict[str, NDArray[Any]]:
 
 
 def compare(
-    what: str, batch: int, expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]
+    what: str,
+    batch: int,
+    expected: Mapping[str, NDArray[Any]],
+    found: Mapping[str, NDArray[Any]],
+    weights: str = constants.FLOAT32,
 ) -> float:
     """Compare what an export gives with what the trained model gives.
 
@@ -120,13 +130,14 @@ def compare(
         batch: Examples in both.
         expected: Output name -> values of the trained model.
         found: Output name -> values of the export.
+        weights: Type that kernels are stored in.
 
     Returns:
         The largest difference, relative where the reference is above 1.
 
     Raises:
         ExportError: Where outputs are missing or too many, of another shape, not finite, or differ by more
-            than `TOLERANCE`.
+            than `TOLERANCES` allow.
     """
     if set(expected) != set(found):
         raise ExportError(f"{what} gives {sorted(found)}, the trained model {sorted(expected)}")
@@ -140,10 +151,14 @@ def compare(
             )
         if not np.isfinite(reference).all():
             raise ExportError(f"{where}: the trained model gives NaN or infinite values; train it again")
-        difference = float(np.max(np.abs(value - reference) / np.maximum(np.abs(reference), 1.0)))
-        if not difference <= TOLERANCE:  # NaN fails too
+        if weights == constants.FLOAT16:
+            differences, sizes = (np.linalg.norm(v, axis=-1) for v in (value - reference, reference))
+        else:
+            differences, sizes = np.abs(value - reference), np.abs(reference)
+        difference, allowed = float(np.max(differences / np.maximum(sizes, 1.0))), TOLERANCES[weights]
+        if not difference <= allowed:  # NaN fails too
             raise ExportError(
-                f"{where} differs from the trained model by {difference:.1e}, allowed is {TOLERANCE:.0e}; "
+                f"{where} differs from the trained model by {difference:.1e}, allowed is {allowed:.0e}; "
                 "nothing was exported"
             )
         largest = max(largest, difference)

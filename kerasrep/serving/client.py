@@ -25,7 +25,7 @@ from kerasrep.errors import ServerError
 from kerasrep.runtime.extras import require
 from kerasrep.serving.transport import Patience, ServedModel, Transport
 from kerasrep.storage.export_directory import ExportCard, read_card_file
-from kerasrep.storage.segment_vector import LAST, SHARED, Piece
+from kerasrep.storage.segment_vector import SHARED, Piece
 
 
 class Client(Embedder):
@@ -51,7 +51,7 @@ class Client(Embedder):
         segments_per_request: int | None = None,
         credentials: Any = None,
         headers: dict[str, str] | None = None,
-        layers: str | Sequence[str] = LAST,
+        layers: str | Sequence[str] | None = None,
     ) -> None:
         """Connect, and ask the server what it serves.
 
@@ -67,7 +67,8 @@ class Client(Embedder):
                 REST, whose messages then stay under 4 MiB.
             credentials: `grpc.ChannelCredentials` for `grpcs`; by default the system's certificates.
             headers: Sent with each request, such as `Authorization`.
-            layers: What an embedding is made of (see `kerasrep.load`); others than the last need the card.
+            layers: What an embedding is made of (see `kerasrep.load`), by default what the card says; others
+                than the last need the card.
 
         Raises:
             ServerError: Where the address is none, the server cannot be reached, or serves something else
@@ -125,8 +126,8 @@ class Client(Embedder):
             return SegmentModel(self._embed_some(()), constants.SAMPLE_RATE_HZ, samples, branches)
         self._check_outputs(served, card)
         embed = self._embed_some(())
-        rate_hz, branches, layers = card.sample_rate_hz, card.branches, card.layers
-        return SegmentModel(embed, rate_hz, samples, branches, self._embed_some, layers)
+        own = card.sample_rate_hz, samples, card.branches, self._embed_some, card.layers, card.default_layers
+        return SegmentModel(embed, *own)
 
     def _check_outputs(self, served: ServedModel, card: ExportCard) -> None:
         """Refuse the card of a model of other sources or layers: it would name the values wrongly."""

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasrep import constants
-from kerasrep.errors import ExportError, storage_reason
-from kerasrep.model.folding import fold_batch_norm
+from kerasrep.errors import ExportError, RecipeError, storage_reason
 from kerasrep.model.layers import with_layers
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import Network
@@ -25,8 +24,9 @@ from kerasrep.serving.card import Described, Origin, imported_origin, make_card,
 from kerasrep.serving.check import largest_difference
 from kerasrep.serving.folder import check_folder, write_folder
 from kerasrep.serving.graph import check_operations
+from kerasrep.serving.licences import FILE as LICENCES_FILE
 from kerasrep.serving.runtimes import Source, require, write_formats
-from kerasrep.serving.signatures import segment_function, segment_signature, track_function, track_signature
+from kerasrep.serving.signatures import segment_function, track_function
 from kerasrep.storage.atomic import storage_faults
 from kerasrep.storage.export_directory import (
     EMBED_TRACK,
@@ -38,7 +38,7 @@ from kerasrep.storage.export_directory import (
 )
 from kerasrep.storage.folder_lock import held
 from kerasrep.storage.run_directory import RunDirectory, read_object, write_json
-from kerasrep.storage.segment_vector import ALL, parse_layers, whole_outputs
+from kerasrep.storage.segment_vector import ALL, LAST, parse_layers, whole_outputs
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,18 @@ class Job:
         audio: Rates and mel geometry.
         origin: Where the network comes from, for the card.
         run: Whose validation audio becomes warm-up requests; `None` where there is none.
+        weights: Type that kernels are stored in.
+        default_layers: What an embedding is made of where nobody names layers.
+        licences: Table of the licences of the training data.
     """
 
     network: Network
     audio: AudioSettings
     origin: Origin
     run: RunDirectory | None
+    weights: str = constants.FLOAT32
+    default_layers: str = LAST
+    licences: Path | None = None
 
 
 def export_run(
@@ -65,6 +71,9 @@ def export_run(
     formats: Sequence[str] = (constants.SAVED_MODEL,),
     downstream: dict[str, Any] | None = None,
     layers: str = ALL,
+    weights: str | None = None,
+    default_layers: str | None = None,
+    licences: Path | None = None,
 ) -> Path:
     """Write the next version of an export.
 
@@ -75,6 +84,10 @@ def export_run(
         formats: Of `constants.EXPORT_FORMATS`, at least one.
         downstream: Scores on downstream tasks, for the card.
         layers: Pooled layers that it shall give beside the embedding (see `segment_vector.parse_layers`).
+        weights: Of `constants.EXPORT_WEIGHTS`; by default what the recipe says.
+        default_layers: What an embedding is made of where nobody names layers, some of `layers`; by default
+            what the recipe says.
+        licences: Table of the licences of the training data, which is put beside the card.
 
     Returns:
         `directory/name/VERSION`; without `savedmodel` among the formats `directory/name/runtimes/VERSION`.
@@ -82,11 +95,20 @@ def export_run(
     Raises:
         ExportError: Where nothing can be written there, a format cannot be, or what was loaded back differs
             from the trained model; nothing is left behind.
-        DataError: Where the run's card is malformed.
+        DataError: Where the run's card or the table of licences is malformed.
+        RecipeError: Where an embedding shall be made of layers that the export does not give.
     """
+    settings = trained.recipe.export
+    default_layers = default_layers or settings.default_layers
+    if missing := set(parse_layers(default_layers)) - {LAST, *parse_layers(layers)}:
+        raise RecipeError(
+            f"default layers {','.join(sorted(missing))}: the export shall not give them; name them"
+        )
     run_card = read_object(trained.run.card) if trained.run.card.is_file() else None
     network = _with_layers(trained.network, layers)
-    job = Job(network, trained.recipe.audio, run_origin(trained, run_card, downstream), trained.run)
+    origin = run_origin(trained, run_card, downstream, licences)
+    weights = weights or settings.weights
+    job = Job(network, trained.recipe.audio, origin, trained.run, weights, default_layers, licences)
     return _export(job, directory / name, tuple(dict.fromkeys(formats)))
 
 
@@ -127,10 +149,11 @@ def _export(job: Job, export: Path, formats: tuple[str, ...]) -> Path:
         described = _write_version(saved, job, export.name)
         if others:
             runtimes.mkdir()
-            source = Source(job.network, _load(saved), job.audio.segment_samples)
+            source = Source(job.network, _load(saved), job.audio.segment_samples, job.weights)
             about = write_formats(runtimes, source, others, _segments(saved))
-            card = make_card(job.network, job.audio, export.name, job.origin, described)
-            write_json(runtimes / "card.json", _as_json(card) | {"formats": about})
+            write_json(
+                runtimes / "card.json", _as_json(_card(job, export.name, described)) | {"formats": about}
+            )
         version = _claim(
             folder, saved if constants.SAVED_MODEL in formats else None, runtimes if others else None
         )
@@ -145,17 +168,22 @@ def _write_version(saved: Path, job: Job, name: str) -> Described:
     from kerasrep.serving.warmup_audio import warmup_audio
 
     segment_samples = job.audio.segment_samples
-    write_saved_model(saved, job.network, segment_samples)
+    write_saved_model(saved, job.network, segment_samples, job.weights)
     check_operations(saved)
-    difference = largest_difference(saved, job.network, segment_samples)
+    difference = largest_difference(saved, job.network, segment_samples, job.weights)
     samples = warmup.samples_needed(segment_samples)
     audio, origin = warmup_audio(job.run, samples, job.audio.sample_rate_hz)
     warmup.write_requests(warmup_path(saved), name, warmup.make_requests(audio, segment_samples))
     counts = warmup.replay(warmup_path(saved), _load(saved).signatures)
     described = Described(difference, {"audio": origin, "requests": counts})
-    card = make_card(job.network, job.audio, name, job.origin, described)
-    write_json(card_path(saved), _as_json(card))
+    write_json(card_path(saved), _as_json(_card(job, name, described)))
+    if job.licences is not None:
+        shutil.copyfile(job.licences, card_path(saved).with_name(LICENCES_FILE))
     return described
+
+
+def _card(job: Job, name: str, described: Described) -> ExportCard:
+    return make_card(job.network, job.audio, name, job.origin, described, job.weights, job.default_layers)
 
 
 def _as_json(card: ExportCard) -> dict[str, Any]:
@@ -179,32 +207,31 @@ def _segments(saved: Path) -> Any:
     return max(waveforms, key=len)
 
 
-def write_saved_model(path: Path, network: Network, segment_samples: int) -> None:
-    """Write a SavedModel with `serving_default` and `embed_track`, batch norm folded into the convolutions.
-
-    The archive does not track the model: its endpoints capture the variables they use, and a tracked
-    model would store them a second time.
+def write_saved_model(
+    path: Path, network: Network, segment_samples: int, weights: str = constants.FLOAT32
+) -> None:
+    """Write a SavedModel with `serving_default` and `embed_track`.
 
     Args:
         path: A folder that does not exist yet.
         network: In float32.
         segment_samples: Samples a channel in one segment.
+        weights: Type that kernels are stored in; see `StoredWeights`.
 
     Raises:
         ExportError: Where the file system refuses.
     """
-    import keras
     import tensorflow as tf
 
-    archive = keras.export.ExportArchive()
-    folded = replace(network, embedder=fold_batch_norm(network.embedder))
-    embed_segments = segment_function(folded, segment_samples)
+    from kerasrep.serving.stored_weights import StoredWeights
+
+    model = StoredWeights(network.embedder, weights)
+    embed_segments = segment_function(model, segment_samples)
     outputs = {name: output.shape[-1] for name, output in network.embedder.output.items()}
     embed_track = track_function(embed_segments, segment_samples, whole_outputs(outputs))
-    archive.add_endpoint(SERVING_DEFAULT, embed_segments, segment_signature(segment_samples))
-    archive.add_endpoint(EMBED_TRACK, embed_track, track_signature())
+    signatures = {SERVING_DEFAULT: embed_segments, EMBED_TRACK: embed_track}
     try:
-        archive.write_out(str(path), verbose=False)
+        tf.saved_model.save(model, str(path), signatures=signatures)
     except (OSError, tf.errors.OpError) as error:
         reason = storage_reason(error) or " ".join(str(error).split())[:200]
         raise ExportError(f"{path.parent.parent}: the model cannot be written there ({reason})") from error

@@ -12,7 +12,6 @@ from typing import Any
 import tensorflow as tf
 
 from kerasrep import constants
-from kerasrep.model.strategies import Network
 
 #: Segments that `embed_track` runs at once, over all tracks of the batch: this bounds its memory.
 CHUNK_SEGMENTS = 16
@@ -20,17 +19,22 @@ CHUNK_SEGMENTS = 16
 Tensor = Any
 
 
-def segment_function(network: Network, segment_samples: int) -> Callable[[Tensor], dict[str, Tensor]]:
+def segment_function(
+    model: Callable[[Tensor], dict[str, Tensor]], segment_samples: int
+) -> Callable[[Tensor], dict[str, Tensor]]:
     """Make `serving_default`; `embed_track` calls it too, so that the network is traced and stored once.
 
+    Args:
+        model: Waveform -> outputs by name.
+        segment_samples: Samples a channel in one segment.
+
     Returns:
-        waveform float32 [batch, segment_samples, 2] -> the outputs of `network.embedder`.
+        waveform float32 [batch, segment_samples, 2] -> the outputs of the model.
     """
 
     @tf.function(input_signature=segment_signature(segment_samples), autograph=False)  # type: ignore[untyped-decorator]
     def embed_segments(waveform: Tensor) -> dict[str, Tensor]:
-        outputs: dict[str, Tensor] = network.embedder(waveform, training=False)
-        return outputs
+        return model(waveform)
 
     return embed_segments  # type: ignore[no-any-return]
 
@@ -69,6 +73,7 @@ def track_function(
         [batch, 2 x width]: all means over segments, then all standard deviations (ddof 0).
     """
 
+    @tf.function(input_signature=track_signature(), autograph=False)  # type: ignore[untyped-decorator]
     def embed_track(waveform: Tensor, length_samples: Tensor) -> dict[str, Tensor]:
         shape = tf.shape(waveform, out_type=tf.int64)
         lengths = tf.clip_by_value(tf.cast(length_samples, tf.int64), 0, shape[1])
@@ -101,7 +106,7 @@ def track_function(
             for name, means, deviations in zip(widths, *both, strict=True)
         }
 
-    return embed_track
+    return embed_track  # type: ignore[no-any-return]
 
 
 def _by_track(features: Tensor, tracks: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:

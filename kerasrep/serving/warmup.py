@@ -14,15 +14,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 
+from kerasrep import constants
 from kerasrep.errors import ExportError
-from kerasrep.serving.messages import message_class, set_tensor
+from kerasrep.serving.messages import message_class
 from kerasrep.storage.export_directory import EMBED_TRACK, SERVING_DEFAULT
 
 #: Lengths of the tracks in the requests for `embed_track`, in segments: shorter than one, and broken.
 TRACK_SEGMENTS = (0.5, 1.2)
 #: Batches of the requests for `serving_default`.
 BATCHES = (1, 2)
+#: Of the audio of a request; silence follows, which takes no room in the file.
+AUDIO_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,17 @@ def make_requests(audio: NDArray[np.float32], segment_samples: int) -> list[Requ
     """A few requests for each signature.
 
     Args:
-        audio: float32 [tracks, samples, 2], two tracks of one segment and a fifth at least.
+        audio: float32 [tracks, samples, 2], two tracks of one segment and a fifth at least; its first half
+            second is used.
         segment_samples: Samples a channel in one segment.
     """
-    requests = [Request(SERVING_DEFAULT, {"waveform": audio[:batch, :segment_samples]}) for batch in BATCHES]
+    audio = audio.copy()
+    audio[:, int(AUDIO_SECONDS / constants.SEGMENT_SECONDS * segment_samples) :] = 0
+    requests = []
+    for batch in BATCHES:
+        waveform = np.zeros((batch, segment_samples, constants.N_CHANNELS), np.float32)
+        waveform[0] = audio[0, :segment_samples]
+        requests.append(Request(SERVING_DEFAULT, {"waveform": waveform}))
     for number, segments in enumerate(TRACK_SEGMENTS):
         samples = int(segments * segment_samples)
         track = audio[number : number + 1, :samples]
@@ -76,8 +87,18 @@ def write_requests(path: Path, model: str, requests: list[Request]) -> None:
             message.model_spec.name = model
             message.model_spec.signature_name = request.signature
             for name, value in request.inputs.items():
-                set_tensor(message.inputs[name], value)
+                message.inputs[name].ParseFromString(_without_tail(value).SerializeToString())
             writer.write(log.SerializeToString())
+
+
+def _without_tail(value: NDArray[Any]) -> Any:
+    """A `TensorProto` without the values that repeat the last one: whoever reads it adds them."""
+    flat = value.ravel()
+    kept = np.flatnonzero(flat[:-1] != flat[-1])[-1:]
+    if value.dtype != np.float32 or not kept.size:
+        return tf.make_tensor_proto(value)
+    shape = tf.TensorShape(value.shape).as_proto()
+    return TensorProto(dtype=tf.float32.as_datatype_enum, tensor_shape=shape, float_val=flat[: kept[0] + 2])
 
 
 def read_requests(path: Path) -> Iterator[Request]:

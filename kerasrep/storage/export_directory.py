@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kerasrep.errors import DataError, ExportError
 from kerasrep.storage.run_directory import read_json
-from kerasrep.storage.segment_vector import Piece
+from kerasrep.storage.segment_vector import LAST, Piece
 
 SAVED_MODEL_FILE = "saved_model.pb"
 SERVING_DEFAULT = "serving_default"
@@ -32,8 +32,12 @@ class ExportCard(BaseModel):
         sample_rate_hz: Of the waveforms.
         segment_samples: Samples a channel in one segment.
         layers: Pooled layers that it gives beside the embedding, each an output (`segment_vector.Piece`).
-        segment_dimension: Values of the embedding of a segment.
-        track_dimension: Values of the embedding of a track.
+        segment_dimension: Values of the output `embedding` of a segment.
+        track_dimension: Values of the output `embedding` of a track.
+        default_layers: What an embedding is made of where nobody names layers: `last`, `all`, or some.
+        default_dimension: Values of the embedding of a track that is made of them; `None` in old cards,
+            where it is `track_dimension`.
+        weights: Type that kernels are stored in.
         signatures: Signature -> inputs, outputs with type and shape, and what it does.
         how_to_call: Lines for people.
         recipe: As it was run; of an imported network, what a recipe would say of it.
@@ -61,6 +65,9 @@ class ExportCard(BaseModel):
     segment_samples: _Count
     segment_dimension: _Count
     track_dimension: _Count
+    default_layers: str = LAST
+    default_dimension: _Count | None = None
+    weights: str = "float32"
     signatures: dict[str, Any]
     how_to_call: tuple[str, ...]
     recipe: dict[str, Any]

@@ -22,7 +22,8 @@ from kerasrep.storage.atomic import atomic_file as atomic_file  # noqa: PLC0414
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-
+#: Of the files that hold the model of a run.
+KERAS_SUFFIX = ".keras"
 #: JSON lines of what happened, in each folder that a job fills.
 LOG_NAME = "log.jsonl"
 #: Where runs go unless told otherwise, under the current folder.

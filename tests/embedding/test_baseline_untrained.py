@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from kerasrep.embedding.baselines.untrained import load_untrained
-from kerasrep.embedding.export_scaler import read_export_scaler
 from kerasrep.errors import ExportError
+from kerasrep.model.export_trunk import read_export_scaler
 from kerasrep.storage.export_directory import SAVED_MODEL_FILE
 
 

@@ -163,7 +163,7 @@ def test_representations_are_told_apart_by_their_layers(small_export):
 def test_a_colon_in_a_path_is_no_layer(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a:all").mkdir()
-    assert path_and_layers(str(tmp_path / "a:all")) == (tmp_path / "a:all", "last")
+    assert path_and_layers(str(tmp_path / "a:all")) == (tmp_path / "a:all", None)
     assert path_and_layers(str(tmp_path / "a:conv3,last")) == (tmp_path / "a", "last,conv3")
     with pytest.raises(RecipeError, match="layers 'al': give last, all, or some of"):
         path_and_layers(str(tmp_path / "a:al"))

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from kerasrep import constants
-from kerasrep.embedding.models import model_of_keras, read_keras_file
+from kerasrep.embedding.models import model_of_keras
 from kerasrep.model.blocks import BlockOptions
 from kerasrep.model.folding import fold_batch_norm
+from kerasrep.model.keras_file import read_keras_file
 from kerasrep.model.layers import layer_pieces, with_layers
 from kerasrep.model.strategies import build_network
 from kerasrep.storage.segment_vector import LAYERS, Piece, embedding_pieces

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
-STARTER = ROOT / "exported" / "starter" / "1"
+STARTER = ROOT / "exported" / "starter"
 REFERENCE = Path(__file__).with_name("starter.npz")
 
 

@@ -5,11 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kerasrep.errors import RecipeError
 from kerasrep.model.restore import restore_run, weight_arrays
-from kerasrep.model.start import fill_from_start, read_start
+from kerasrep.model.start import check_start, fill_from_start, read_start
 from kerasrep.model.strategies import network_of
+from kerasrep.serving.export import export_imported, export_run
 from kerasrep.storage.run_directory import RunDirectory, read_arrays
 from kerasrep.training.train import train
 
@@ -40,6 +42,79 @@ def test_a_trunk_goes_into_the_shared_part_and_into_every_branch(strategy, trunk
     for name in trunk_layers:
         part = name[name.index("_conv") :] if "_conv" in name else name[name.index("_fc") :]
         np.testing.assert_array_equal(found[name], expected[f"shared{part}"], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def forms(trunk, tmp_path_factory):
+    """The same trunk in every form that a training can begin with."""
+    folder = tmp_path_factory.mktemp("forms")
+    trunk.network.embedder.save(folder / "model.keras")
+    export_run(trunk, folder, "export")
+    version = export_run(trunk, folder, "half", weights="float16")
+    return {
+        "run": trunk.run.root,
+        "keras": folder / "model.keras",
+        "export": folder / "export",
+        "half": version,
+    }
+
+
+@pytest.mark.parametrize("form", ["run", "keras", "export", "half"])
+def test_a_trunk_comes_from_whatever_holds_it(form, forms, trunk, tone_recipe):
+    recipe = started(trunk, tone_recipe, "ms-cr@4", model={"start": str(forms[form])})
+    check_start(recipe)
+    start = read_start(recipe)
+    np.testing.assert_allclose(start.scaler.mean, trunk.network.scaler.mean, rtol=1e-6)
+    np.testing.assert_allclose(start.scaler.sd, trunk.network.scaler.sd, rtol=1e-6)
+    network = network_of(recipe, {"self": 2, "tag": 4, "bpm": 4}, start.scaler)
+    fill_from_start(network, start)
+    expected, found = weight_arrays(trunk.network), weight_arrays(network)
+    for ours, theirs in (
+        ("shared_conv2/kernel", "shared_conv2/kernel"),
+        ("tag_conv5_bn/moving_variance", "shared_conv5_bn/moving_variance"),
+        ("bpm_fc/kernel", "shared_fc/kernel"),
+    ):
+        rounded = expected[theirs].astype("float16" if form == "half" and "kernel" in theirs else "float32")
+        np.testing.assert_array_equal(found[ours], rounded, err_msg=ours)
+
+
+def test_an_export_tells_the_line_of_descent_and_the_terms(forms, trunk, tone_recipe, make_run):
+    from kerasrep.serving.card import LICENCES, run_origin
+
+    descent = read_start(started(trunk, tone_recipe, model={"start": str(forms["export"])})).descent
+    assert (descent["export"], descent["start"]) == ("export", None)
+    assert tuple(descent["licence"][:-1]) == LICENCES["demo"]
+    later = run_origin(trunk, {"start": {"path": "runs/x", "corpus": "million_song", "start": descent}}, None)
+    assert [line.split(".")[0] for line in later.licence[-3:-1]] == [
+        "Training began with the weights of runs/x",
+        "Training began with the weights of export",
+    ]
+    assert "Million Song" in later.licence[-3] and "TimGM6mb" in later.licence[-2]
+
+
+def test_an_imported_checkpoint_is_a_trunk_to_begin_with(trunk, tone_recipe, tmp_path):
+    version = export_imported(trunk.network, {"checkpoint": "theirs.pt"}, tmp_path, "imported")
+    recipe = started(trunk, tone_recipe, model={"start": str(version)})
+    with pytest.raises(RecipeError, match=r"model\.width 1\.0, this recipe has 0.0625"):
+        check_start(recipe)  # a checkpoint has the paper's width
+    full = started(trunk, tone_recipe, model={"start": str(version), "width": 1.0})
+    with pytest.raises(
+        RecipeError, match=r"'shared_conv1/kernel' is \[5, 5, 2, 16\] here and \[5, 5, 2, 1\]"
+    ):
+        check_start(full)
+
+
+def test_exports_of_folded_weights_alone_are_refused(trunk, tone_recipe, tmp_path):
+    version = export_run(trunk, tmp_path, "old")
+    folded = tf.Module()
+    embed = tf.function(
+        lambda waveform: {"embedding": waveform[:, :256, 0]},
+        input_signature=[tf.TensorSpec((None, 55_125, 2), name="waveform")],
+    )
+    tf.saved_model.save(folded, str(tmp_path / "graph"), signatures=embed)
+    (version / "saved_model.pb").write_bytes((tmp_path / "graph" / "saved_model.pb").read_bytes())
+    with pytest.raises(RecipeError, match=r"has folded weights alone.*them; export its run again"):
+        check_start(started(trunk, tone_recipe, model={"start": str(version)}))
 
 
 def test_frozen_blocks_and_their_statistics_stay_and_the_rest_learns(
@@ -119,7 +194,7 @@ def test_the_standardisation_comes_along(trunk, tone_recipe):
         ({"audio": {"n_mels": 64}}, "audio.n_mels 128, this recipe has 64; set audio.n_mels=128"),
         ({"model": {"width": 0.125}}, "model.width 0.0625, this recipe has 0.125"),
         ({"model": {"trunk": "residual"}}, "model.trunk published, this recipe has residual"),
-        ({"model": {"start": "nowhere"}}, "model.start: nowhere: is not a run directory"),
+        ({"model": {"start": "nowhere"}}, "model.start: nowhere: is no run directory, export or .keras file"),
     ],
 )
 def test_a_trunk_that_does_not_fit_is_refused_in_one_line(sections, message, trunk, tone_recipe):

@@ -9,25 +9,21 @@ does them no harm.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from kerasrep.embedding.models import (
     SegmentModel,
-    describe_model,
+    default_layers,
     find_model,
     load_export,
     load_run,
     model_of_keras,
-    read_keras_file,
     segment_model_of,
 )
-from kerasrep.errors import ExportError
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe
-from kerasrep.storage.export_directory import read_card
 from kerasrep.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -53,13 +49,17 @@ def load_untrained(reference: Path, seed: int) -> SegmentModel:
         DataError: Where a run's standardisation is malformed.
         RecipeError: Where a run's recipe is.
     """
+    return replace(_untrained(reference, seed), default_layers=default_layers(reference))
+
+
+def _untrained(reference: Path, seed: int) -> SegmentModel:
     from kerasrep.model.blocks import BlockOptions
 
     load, found = find_model(reference)
     if load is load_export:
-        from kerasrep.embedding.export_scaler import read_export_scaler
+        from kerasrep.model.export_trunk import read_export_scaler, recipe_of_export
 
-        recipe = _recipe_of_export(found)
+        recipe = recipe_of_export(found)
         return _build(recipe, read_export_scaler(found, recipe.audio.n_mels), seed)
     if load is load_run:
         from kerasrep.model.restore import load_scaler
@@ -67,22 +67,12 @@ def load_untrained(reference: Path, seed: int) -> SegmentModel:
         run = RunDirectory(found)
         recipe = read_recipe(run.recipe)
         return _build(recipe, load_scaler(run.scaler, recipe.audio.n_mels), seed)
+    from kerasrep.model.keras_file import describe_model, read_keras_file
+
     model = read_keras_file(found)
     describe_model(found, model)
     draw_initial_weights(model.get_layer("trunk"), BlockOptions(seed=seed))
     return segment_model_of(found, model)
-
-
-def _recipe_of_export(version: Path) -> Recipe:
-    try:
-        return Recipe.model_validate(read_card(version).recipe)
-    except ValidationError as error:
-        details = error.errors()[0]
-        key = ".".join(str(part) for part in details["loc"])
-        raise ExportError(
-            f"{version}: its card holds a recipe of another version ({key}: {details['msg']}); export the "
-            "run again"
-        ) from error
 
 
 def _build(recipe: Recipe, scaler: Scaler, seed: int) -> SegmentModel:

@@ -30,7 +30,6 @@ from kerasrep.runtime.run_log import event, run_log
 from kerasrep.storage.atomic import remove_temporaries
 from kerasrep.storage.folder_lock import exclusive
 from kerasrep.storage.run_directory import atomic_file
-from kerasrep.storage.segment_vector import LAST
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,8 @@ class Settings:
         decoder: `soundfile`, or `tensorflow-io`.
         workers: Threads that decode; by default one a processor, 32 at most.
         shard_rows: Rows a Parquet shard, where the output is a folder; 0: one file.
-        layers: `last`, `all`, or some of them (see `segment_vector.parse_layers`).
+        layers: `last`, `all`, or some of them (see `segment_vector.parse_layers`); by default the
+            model's own.
     """
 
     pool: str | None = None
@@ -53,7 +53,7 @@ class Settings:
     decoder: str = "soundfile"
     workers: int | None = None
     shard_rows: int = 0
-    layers: str = LAST
+    layers: str | None = None
 
 
 @dataclass
@@ -158,7 +158,7 @@ def embed_catalogue(
             settings.pool,
             settings.hop_seconds,
             settings.sources,
-            settings.layers,
+            settings.layers or model.default_layers,
             model.layers,
         )
         model = model.only(layout.pieces)

@@ -28,7 +28,7 @@ class LabelledItems:
     """Items of a classification or regression task, on their way into `LabelledData`.
 
     Args:
-        kind: `classification` or `regression`.
+        kind: `classification`, `regression` or `neighbours`.
         source: File or folder that errors about the whole name.
         keep_groups: Refuse a split with one group on both sides. Otherwise, which is for published splits,
             the groups are dropped and a notice says so.
@@ -80,7 +80,7 @@ class LabelledItems:
             )
         if self._places and bool(word) != bool(self._splits[0]):
             raise DataError(f"{place}: some items have a split and others have none; give all of them one")
-        self._labels.append(label if self._kind == "classification" else parse_number(label, place, "label"))
+        self._labels.append(parse_number(label, place, "label") if self._kind == "regression" else label)
         self._places[item_id] = self._paths[path] = place
         self._splits.append(SPLIT_WORDS[word] if word else "")
         self._groups.append(group)
@@ -100,7 +100,7 @@ class LabelledItems:
             raise DataError(f"{self._source}: has {len(self._places)} items; a task needs at least 2")
         labels = np.array(self._labels)
         if len(set(self._labels)) < 2:
-            what = "class" if self._kind == "classification" else "value"
+            what = "value" if self._kind == "regression" else "class"
             raise DataError(
                 f"{self._source}: all items have the {what} {self._labels[0]!r}; nothing to learn"
             )
@@ -110,7 +110,7 @@ class LabelledItems:
             alone = (f"item {item_id}" for item_id in self._places)
             groups = np.array([group or own for group, own in zip(self._groups, alone, strict=True)])
         found = [*notices]
-        if splits is not None:
+        if splits is not None and self._kind != "neighbours":
             self._check_splits(labels, splits)
             problem = "" if groups is None else self._group_on_both_sides(splits == TEST, groups)
             if problem and self._keep_groups:
@@ -118,7 +118,7 @@ class LabelledItems:
             if problem:
                 groups = None
                 found.append(f"{problem}; the published split is used as it is")
-        elif groups is not None:
+        elif groups is not None and self._kind != "neighbours":
             self._check_groups(labels, groups)
         return LabelledData(tuple(self._places), tuple(self._paths), labels, splits, groups, tuple(found))
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasrep.constants import FLOAT32
 from kerasrep.data.native_messages import silenced
 from kerasrep.errors import ExportError
 from kerasrep.model.strategies import Network
@@ -34,11 +35,13 @@ class Source:
         network: The trained network, in float32.
         loaded: Its SavedModel, loaded back.
         segment_samples: Samples a channel in one segment.
+        weights: Type that its kernels are stored in.
     """
 
     network: Network
     loaded: Any
     segment_samples: int
+    weights: str = FLOAT32
 
     @property
     def function(self) -> Any:
@@ -119,7 +122,7 @@ def _largest_difference(
             waveform = np.resize(audio, (batch, *audio.shape[1:]))
             outputs = source.network.embedder(waveform, training=False)
             expected = {output: tensor.numpy() for output, tensor in outputs.items()}
-            differences.append(compare(name, batch, expected, embed(waveform)))
+            differences.append(compare(name, batch, expected, embed(waveform), source.weights))
     return max(differences)
 
 

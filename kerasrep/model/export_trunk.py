@@ -1,4 +1,4 @@
-"""The mel standardisation of an export: constants of its graph, because no variable holds them."""
+"""What an export keeps of the network that it was made of: recipe, weights, mel standardisation."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from kerasrep.errors import ExportError
 from kerasrep.model.strategies import Scaler
-from kerasrep.storage.export_directory import SAVED_MODEL_FILE
+from kerasrep.recipe.schema import Recipe
+from kerasrep.storage.export_directory import SAVED_MODEL_FILE, read_card
 
 #: Arguments of the exported function that the layer `standardise` takes mean and variance from.
 _MEAN = re.compile(r"standardise.*_sub_y$")
@@ -23,8 +25,49 @@ Function = Any  # tensorflow.core.framework.function_pb2.FunctionDef
 Node = Any  # tensorflow.core.framework.node_def_pb2.NodeDef
 
 
+def recipe_of_export(version: Path) -> Recipe:
+    """The recipe in the card of an export.
+
+    Raises:
+        ExportError: Where the card is damaged, or another version of kerasrep wrote it.
+    """
+    try:
+        return Recipe.model_validate(read_card(version).recipe)
+    except ValidationError as error:
+        details = error.errors()[0]
+        key = ".".join(str(part) for part in details["loc"])
+        raise ExportError(
+            f"{version}: its card holds a recipe of another version ({key}: {details['msg']}); export the "
+            "run again"
+        ) from error
+
+
+def read_export_weights(version: Path) -> dict[str, NDArray[np.float32]]:
+    """Weights and statistics of the trunk of an export, not folded, by the path of their variable.
+
+    Raises:
+        ExportError: Where the SavedModel cannot be loaded, or has folded weights alone.
+    """
+    import tensorflow as tf
+
+    try:
+        stored = getattr(tf.saved_model.load(str(version)), "stored", None)
+    # Damaged files raise anything from OSError to protobuf's own kinds.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ExportError(f"{version}: cannot be loaded ({reason}); export the run again") from error
+    if stored is None:
+        raise ExportError(
+            f"{version}: has folded weights alone, as exports had before, and training cannot go on from "
+            "them; export its run again"
+        )
+    return {path: variable.numpy().astype(np.float32) for path, variable in stored.items()}
+
+
 def read_export_scaler(version: Path, n_mels: int) -> Scaler:
     """Read the standardisation that an export applies to its mel bands.
+
+    It is read from the constants of the graph, because no variable holds it.
 
     Args:
         version: Folder of the SavedModel.

@@ -1,0 +1,77 @@
+"""The model of a run in a `.keras` file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasrep.errors import ExportError
+
+# Their layers must be registered before a file names them; the first chooses Keras's backend.
+from kerasrep.model import blocks, frontend, layers  # noqa: F401
+from kerasrep.model.strategies import Scaler
+from kerasrep.storage.run_directory import RunDirectory
+from kerasrep.storage.segment_vector import SHARED
+
+_SINGLE_PREFIX = "embedding_"
+
+
+def read_keras_file(path: Path) -> keras.Model:
+    """Load whatever model a `.keras` file holds; nothing in the file is executed.
+
+    Raises:
+        ExportError: Where it cannot be loaded.
+    """
+    try:
+        return keras.models.load_model(path, compile=False)
+    # Damaged files raise anything: BadZipFile, KeyError, ValueError, TypeError...
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ExportError(f"{path}: is no usable .keras file ({reason}); save it again") from error
+
+
+def describe_model(path: Path, model: keras.Model) -> tuple[int, int, tuple[str, ...]]:
+    """Rate in Hz, samples of a segment and branches of the model of a `.keras` file.
+
+    Raises:
+        ExportError: Where it is not the model of a run.
+    """
+    try:
+        sample_rate_hz = _sample_rate_hz(model)
+        outputs, segment_samples = list(model.output), int(model.input.shape[1])
+        model.get_layer("trunk")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ExportError(
+            f"{path}: is not the model of a kerasrep run; give {RunDirectory(path.parent).model.name} of a "
+            "run directory"
+        ) from error
+    singles = tuple(name.removeprefix(_SINGLE_PREFIX) for name in outputs if name.startswith(_SINGLE_PREFIX))
+    return sample_rate_hz, segment_samples, singles or (SHARED,)
+
+
+def _sample_rate_hz(model: keras.Model) -> int:
+    """The rate that the mel filters of the front end were made for."""
+    mel = model.get_layer("features").get_layer("frontend").get_layer("mel")
+    return int(mel.get_config()["filterbank_kwargs"]["sample_rate"])
+
+
+def audio_settings(model: keras.Model) -> dict[str, int]:
+    """What the front end of such a model says of `audio` in a recipe."""
+    frontend_model = model.get_layer("features").get_layer("frontend")
+    stft = frontend_model.get_layer("stft").get_config()
+    return {
+        "sample_rate_hz": _sample_rate_hz(model),
+        "fft_samples": int(stft["n_fft"]),
+        "hop_samples": int(stft["hop_length"]),
+        "n_mels": int(model.get_layer("trunk").input.shape[2]),
+    }
+
+
+def scaler_of(model: keras.Model) -> Scaler:
+    """What such a model standardises its mel bands by."""
+    config: dict[str, Any] = model.get_layer("features").get_layer("standardise").get_config()
+    mean, variance = (np.asarray(config[key], np.float32).reshape(-1) for key in ("mean", "variance"))
+    return Scaler(mean, np.sqrt(variance))
