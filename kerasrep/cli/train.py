@@ -69,9 +69,10 @@ def _restarts(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = build_parser().parse_intermixed_args(argv)
+    from kerasrep.corpora.found_sources import with_found_sources
     from kerasrep.recipe.file import read_recipe
 
-    recipe = read_recipe(arguments.recipe, arguments.overrides)
+    recipe = with_found_sources(read_recipe(arguments.recipe, arguments.overrides), console.say)
     if arguments.ray is not None and not arguments.workers:
         raise RecipeError("--ray: add --workers N, how many processes of the cluster train together")
     if arguments.dry_run:

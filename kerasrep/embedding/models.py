@@ -20,6 +20,8 @@ from kerasrep.storage.segment_vector import LAST, SHARED, Piece, embedding_piece
 if TYPE_CHECKING:
     import keras
 
+    from kerasrep.embedding.files import BadFile, FileEmbedding
+
 KERAS_SUFFIX = ".keras"
 WHAT_A_MODEL_IS = "an export (exported/NAME or a version in it), a run directory, or a .keras file"
 _SINGLE_PREFIX = "embedding_"
@@ -42,6 +44,8 @@ class SegmentModel:
         embed_some: Makes `embed_segments` of some pieces, which computes no others; without it, all are
             computed.
         layers: Pooled layers that `embed_some` can give as well.
+        baseline_width: Values of a segment, where it is a baseline; they have one branch.
+        embed_file: A baseline's own embedding of a whole file.
     """
 
     embed_segments: EmbedSegments
@@ -50,10 +54,12 @@ class SegmentModel:
     branches: tuple[str, ...]
     embed_some: Callable[[tuple[Piece, ...]], EmbedSegments] | None = None
     layers: tuple[Piece, ...] = ()
+    baseline_width: int | None = None
+    embed_file: Callable[[Path], FileEmbedding | BadFile] | None = None
 
     def only(self, pieces: tuple[Piece, ...]) -> SegmentModel:
         """The model whose `embed_segments` gives some pieces, in the order given."""
-        if pieces == embedding_pieces(self.branches):
+        if self.baseline_width is not None or pieces == embedding_pieces(self.branches):
             return self
         make = self.embed_some or self._cut_out
         branches = tuple(dict.fromkeys(piece.branch for piece in pieces))

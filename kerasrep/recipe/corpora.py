@@ -60,6 +60,8 @@ class LabelTable(Settings):
         gaps: What is true of a crop that no row overlaps: it is `unknown`, or `negative`: has none of the
             labels.
         min_tracks: Training tracks that a class (by default 4) or label (1) needs, or is left out.
+        optional: With tags: the source is left out of the recipe, which is reported, where too few files have
+            them; one source alone is then learnt as `ss-r`.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -75,6 +77,7 @@ class LabelTable(Settings):
     end: PathText | None = None
     gaps: Literal["unknown", "negative"] = "unknown"
     min_tracks: Annotated[int, Field(ge=1)] | None = None
+    optional: bool = False
 
     def field_of(self, source: str) -> str:
         """Field of the tags that a source is read from."""
@@ -86,7 +89,8 @@ class TagGroups(Settings):
 
     Attributes:
         from_: In recipes `from: tags`.
-        by: A field, or several: the first one that a file has; `folder` is where it lies.
+        by: A field, or several: the first one that a file has; `folder` is the one that it lies in, below the
+            root. Files that have none are each by themselves.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -170,6 +174,8 @@ def _check_table(source: str, table: LabelTable) -> None:
         _check_tags(key, table.field_of(source), table)
     elif table.path is None:
         raise ImpossibleSetting("is missing; name a table, or say from: tags", f"{key}.path")
+    elif table.optional:
+        raise ImpossibleSetting("goes with tags, not with a table; remove it", f"{key}.optional")
     if table.start is None and table.end is not None:
         raise ImpossibleSetting("needs the column where rows start; add 'start'", f"{key}.end")
     if table.start is not None and table.target not in STRETCH_TARGETS:
