@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = preview(recipe)
         for notice in found.notices:
             print(f"note: {notice}")
-        print(describe_plan(recipe, found.prepared, found.training_tracks))
+        print(describe_plan(recipe, found))
         return 0
     run = _given_run(recipe, arguments.run_dir, arguments.resume)
     if run is not None and _is_complete(recipe, run):

@@ -37,8 +37,12 @@ AUDIO_EXTENSIONS = frozenset(
 )
 
 
-def open_folder(settings: FolderCorpus) -> Corpus:
+def open_folder(settings: FolderCorpus, progress: bool = False) -> Corpus:
     """Find the audio, read the tables, and split by groups.
+
+    Args:
+        settings: The folder and its tables.
+        progress: Show a bar where many files' tags are read.
 
     Raises:
         DataError: Where the folder or a table cannot be read, a table is malformed or names no track of
@@ -48,7 +52,7 @@ def open_folder(settings: FolderCorpus) -> Corpus:
     paths, skipped = _find_audio(root)
     keys = Keys.of(list(paths), root)
     notices: list[str] = []
-    tags = functools.cache(lambda: _read_tags(root, paths, notices))
+    tags = functools.cache(lambda: _read_tags(root, paths, notices, progress))
     groups = _read_groups(settings, root, keys, notices, tags)
     groups_of_all = {track: groups.get(track, f"track {track}") for track in paths}
     splits = split_groups(groups_of_all, settings.validation_fraction, settings.evaluation_fraction, root)
@@ -161,8 +165,8 @@ def _find_audio(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
     return dict(sorted(found.items())), skipped
 
 
-def _read_tags(root: Path, paths: Mapping[str, Path], notices: list[str]) -> TagTables:
-    tables = TagTables.of(root, paths)
+def _read_tags(root: Path, paths: Mapping[str, Path], notices: list[str], progress: bool) -> TagTables:
+    tables = TagTables.of(root, paths, progress)
     notices.append(f"{root}: {tables.tags.describe()}")
     return tables
 

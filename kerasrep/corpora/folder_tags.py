@@ -28,13 +28,13 @@ class TagTables:
     tags: Tags
 
     @classmethod
-    def of(cls, root: Path, paths: Mapping[str, Path]) -> TagTables:
+    def of(cls, root: Path, paths: Mapping[str, Path], progress: bool = False) -> TagTables:
         """Read the tags of all tracks, unless that is done and no file has changed since."""
         digits = fingerprint([FORMAT_VERSION, [[track, *file_state(path)] for track, path in paths.items()]])
         kept = home() / "tags" / f"{digits}.json"
         if kept.is_file():
             return cls(root, Tags(**read_json(kept)))
-        tags = read_tags(paths.items())
+        tags = read_tags(list(paths.items()), progress)
         write_json(kept, asdict(tags))
         return cls(root, tags)
 

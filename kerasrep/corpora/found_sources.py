@@ -11,6 +11,7 @@ from kerasrep.corpora.base import Corpus
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import FolderCorpus
 from kerasrep.recipe.schema import Recipe
+from kerasrep.runtime.console import is_quiet
 from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
 
 #: Training tracks that an optional source needs.
@@ -36,7 +37,7 @@ def with_found_sources(recipe: Recipe, say: Callable[[str], None]) -> Recipe:
     optional = [source for source in tables if recipe.corpus.table(source).optional]
     if not optional:
         return recipe
-    corpus = open_corpus(recipe.corpus, progress=False)
+    corpus = open_corpus(recipe.corpus, progress=not is_quiet())
     reasons = {source: reason for source in optional if (reason := _why_not(source, corpus))}
     found = _without(recipe, reasons)
     learnt = ", ".join(
@@ -100,8 +101,8 @@ def _without(recipe: Recipe, sources: Collection[str]) -> Recipe:
         )
     values = recipe.as_dict()
     corpus, training = values["corpus"], values["training"]
-    mappings = (corpus["tables"], values["targets"]["sizes"], training["source_weights"])
-    for by_source in (*mappings, values["augment"]["leave_out"]):
+    mappings = (corpus["tables"], values["targets"]["sizes"], values["augment"]["leave_out"])
+    for by_source in (*mappings, training["source_weights"], training["class_weights"]):
         for source in sources:
             by_source.pop(source, None)
     for table in corpus["tables"].values():

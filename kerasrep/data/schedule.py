@@ -46,6 +46,7 @@ class Examples:
         segment_samples: Length of a crop.
         sample_rate_hz: Of the crops.
         within_groups: Whether validation is on tracks of the groups that are trained on; see `held_out`.
+        class_weights: float32 [size], how much an example of each class counts; all alike by default.
     """
 
     rows: Int
@@ -56,6 +57,7 @@ class Examples:
     segment_samples: int = constants.SEGMENT_SAMPLES
     sample_rate_hz: int = constants.SAMPLE_RATE_HZ
     within_groups: bool = False
+    class_weights: Float | None = None
 
     def targets(self, members: Int, starts: Int | None = None) -> tuple[Float, NDArray[np.bool_]]:
         """Targets of some crops.
@@ -88,6 +90,27 @@ class Examples:
         room = track_samples[self.rows[members]] - self.segment_samples
         found = [self.targets(members, starts) for starts in spread_starts(room, crops)]
         return np.concatenate([target[known] for target, known in found])
+
+    def worth(self, target: Float, known: NDArray[np.bool_]) -> NDArray[Any]:
+        """How much some crops count: not at all where nothing is known; [crops].
+
+        Args:
+            target: float32 [crops, size].
+            known: bool [crops].
+        """
+        return known if self.class_weights is None else known * (target @ self.class_weights)
+
+    def labelled_share(self, track_samples: Int) -> float:
+        """Share of its tracks' time that any label is about, roughly.
+
+        Args:
+            track_samples: int64 [tracks of the index], length of each.
+        """
+        if self.stretches is None or self.stretches.times is None or self.stretches.gaps_negative:
+            return 1.0
+        seconds = track_samples[self.rows].sum() / self.sample_rate_hz
+        share = len(self.rows) / max(1, len(self.stretches.first) - 1)  # of the labelled tracks
+        return min(1.0, share * self.stretches.labelled_seconds() / max(seconds, 1e-9))
 
     @property
     def size(self) -> int:
@@ -237,9 +260,10 @@ class Schedule:
             target, known = known_targets(examples, members[local], starts[local])
         else:
             target, known = known_targets(examples, members, starts)
-            total = int(known.sum())
+            known = examples.worth(target, known)
+            total = known.sum()
             target, known = target[local], known[local]
-        return target, (known / max(1, total)).astype(np.float32)
+        return target, (known / (total or 1)).astype(np.float32)
 
     def _draw_pairs(self, stream: int, rows: Int, use: int, n_pairs: int) -> tuple[Int, Int]:
         """Rows of the left and right segments; even pairs are of one track, all of them for contrast."""
@@ -377,7 +401,7 @@ class ValidationPlans(Sequence[Plan]):
             return target, np.full(len(target), weight)
         position = self._positions[source][np.concatenate([chunk, chunk])]
         target, known = known_targets(example, position, starts)
-        return target, known.astype(np.float32)
+        return target, example.worth(target, known).astype(np.float32)
 
 
 def spread_starts(room: Int, crops: int) -> list[Int]:

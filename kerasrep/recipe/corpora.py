@@ -11,6 +11,7 @@ from kerasrep import constants
 from kerasrep.recipe.base import Fraction, ImpossibleSetting, PathText, Settings, SourceName
 
 TableTarget = Literal["topics", "mixture", "classes", "labels", "number", "vector"]
+VectorLoss = Literal["cosine", "squared", "sigmoid", "divergence"]
 GroupField = Literal["artist", "albumartist", "album", "composer", "label", "genre", "folder"]
 #: Fields of the files' own tags, and what they become unless `target` says otherwise.
 TAG_TARGETS: dict[str, TableTarget] = {
@@ -57,6 +58,9 @@ class LabelTable(Settings):
         start: Name of the column of seconds where a row begins; without it, rows are about whole tracks.
         end: Name of the column of seconds where it ends; for vectors by default `start` and the length of a
             segment, as the table itself says it.
+        loss: Of vectors: `cosine` distance, the default; `squared` error of standardised values; or, where
+            they are probabilities, cross-entropy: `sigmoid` of labels that are each there or not,
+            `divergence` of classes that sum to 1.
         gaps: What is true of a crop that no row overlaps: it is `unknown`, or `negative`: has none of the
             labels.
         min_tracks: Training tracks that a class (by default 4) or label (1) needs, or is left out.
@@ -75,6 +79,7 @@ class LabelTable(Settings):
     weight: PathText | None = None
     start: PathText | None = None
     end: PathText | None = None
+    loss: VectorLoss | None = None
     gaps: Literal["unknown", "negative"] = "unknown"
     min_tracks: Annotated[int, Field(ge=1)] | None = None
     optional: bool = False
@@ -183,6 +188,8 @@ def _check_table(source: str, table: LabelTable) -> None:
         raise ImpossibleSetting(f"goes with one of the targets {allowed}; add 'target'", f"{key}.start")
     if table.start is not None and table.end is None and table.target != "vector":
         raise ImpossibleSetting("needs the column where rows end; add 'end'", f"{key}.start")
+    if table.loss is not None and table.target != "vector":
+        raise ImpossibleSetting("goes with target: vector; others have one loss each", f"{key}.loss")
     if table.gaps == "negative" and (table.target != "labels" or table.start is None):
         raise ImpossibleSetting("'negative' goes with labels that have 'start' and 'end'", f"{key}.gaps")
 

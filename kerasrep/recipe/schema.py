@@ -176,6 +176,8 @@ class TrainingSettings(Settings):
         average: Weights are averaged over the steps with this decay, and the average is what is validated and
             exported, such as 0.999; 0 keeps the weights themselves.
         source_weights: Source -> what its loss is multiplied with in the gradient; 1 by default.
+        class_weights: Source of classes -> `balanced`: all classes count alike, in training and validation,
+            however many tracks they have.
         decay: `constant`, or `cosine` down to zero at the last step.
         schedule: `alternating` draws one source a step; `joint` uses all sources in each step.
         steps_per_call: Steps between two looks at their losses and at a wish to stop.
@@ -202,6 +204,7 @@ class TrainingSettings(Settings):
     trunk_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     source_weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(default_factory=dict)
+    class_weights: dict[str, Literal["balanced"]] = Field(default_factory=dict)
     decay: Literal["constant", "cosine"] = "constant"
     schedule: Literal["alternating", "joint"] = "alternating"
     steps_per_call: Literal["auto"] | Annotated[int, Field(ge=1, le=10_000)] = "auto"
@@ -305,6 +308,7 @@ class Recipe(Settings):
             )
         for key, named in (
             ("training.source_weights", self.training.source_weights),
+            ("training.class_weights", self.training.class_weights),
             ("augment.leave_out", self.augment.leave_out),
         ):
             for source in named:
@@ -314,6 +318,13 @@ class Recipe(Settings):
                         f"{key}.{source}",
                         "sources",
                     )
+        for source in self.training.class_weights:
+            if self.kind_of(source) != "classes":
+                raise ImpossibleSetting(
+                    f"'{source}' has no classes but {self.kind_of(source)}",
+                    f"training.class_weights.{source}",
+                    f"corpus.tables.{source}.target",
+                )
         if self.model.start is None:
             for key, wanted in (
                 ("model.freeze", self.model.freeze),
@@ -388,6 +399,8 @@ class Recipe(Settings):
             "vector": "cosine",
             "contrast": "contrast",
         }
+        if self.kind_of(source) == "vector" and isinstance(self.corpus, FolderCorpus):
+            return self.corpus.table(source).loss or "cosine"
         return losses.get(self.kind_of(source), "divergence")
 
     @property

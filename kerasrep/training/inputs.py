@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kerasrep.data.batches import SplitExamples, split_examples
 from kerasrep.data.pools import TrackPools
+from kerasrep.data.schedule import Examples
 from kerasrep.data.shard_check import sound_index
 from kerasrep.data.shards import ShardIndex
 from kerasrep.errors import DataError, RecipeError
@@ -16,6 +18,7 @@ from kerasrep.recipe.corpora import FolderCorpus
 from kerasrep.recipe.schema import Recipe
 from kerasrep.sources.target_files import load_targets
 from kerasrep.storage.run_directory import PreparedDirectory, read_arrays
+from kerasrep.training.validation import LEAST_TRACKS
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,9 @@ class TrainingData:
             split_examples(index, targets, split, recipe.sources, segment)
             for split in ("train", "validation")
         )
+        for source in recipe.training.class_weights:
+            weights = balanced(train.by_source[source])
+            train, validation = (_weighted(split, source, weights) for split in (train, validation))
         pools = _pools(recipe, prepared)
         return cls(index, train, validation, prepared.root.name, pools, damaged)
 
@@ -70,9 +76,47 @@ class TrainingData:
         return [source for source, examples in self.train.by_source.items() if examples.within_groups]
 
     @property
+    def undecided(self) -> list[str]:
+        """Sources that do not decide which state is kept: those, and those of few validation tracks."""
+        held = self.validation.by_source
+        few = [source for source, examples in held.items() if len(examples.rows) < LEAST_TRACKS]
+        return [*self.within_groups, *few]
+
+    @property
     def sizes(self) -> dict[str, int]:
         """Source -> dimension of its target."""
         return {source: examples.size for source, examples in self.train.by_source.items()}
+
+
+def balanced(examples: Examples) -> NDArray[np.float32]:
+    """Weights of classes by which all of them count alike, 1 on average over the tracks; float32 [size]."""
+    target, known = examples.targets(np.arange(len(examples.rows)))
+    share = target[known].mean(axis=0, dtype=np.float64)
+    weights = 1 / (np.count_nonzero(share) * np.where(share > 0, share, np.inf))
+    return weights.astype(np.float32)
+
+
+def _weighted(split: SplitExamples, source: str, weights: NDArray[np.float32]) -> SplitExamples:
+    examples = replace(split.by_source[source], class_weights=weights)
+    return replace(split, by_source={**split.by_source, source: examples})
+
+
+#: A source is rare where a joint batch has fewer of its labelled crops than this, on average; one without any
+#: comes less than once in a thousand batches otherwise.
+RARE_CROPS = 7
+
+
+def rare_sources(recipe: Recipe, data: TrainingData) -> frozenset[str]:
+    """Sources of which many joint batches have no label."""
+    if recipe.training.schedule != "joint":
+        return frozenset()
+    crops = {
+        source: recipe.batches.size * examples.labelled_share(data.index.samples) * len(examples.rows)
+        for source, examples in data.train.by_source.items()
+        if source != "self"
+    }
+    n_tracks = len(np.unique(np.concatenate([e.rows for e in data.train.by_source.values()])))
+    return frozenset(source for source, count in crops.items() if count < RARE_CROPS * n_tracks)
 
 
 def _pools(recipe: Recipe, prepared: PreparedDirectory) -> TrackPools | None:

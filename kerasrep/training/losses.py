@@ -57,11 +57,17 @@ def score(
         weight: float32 [examples]; 0 where an example has no label.
         contrast: Settings of contrast.
     """
-    if name == "contrast":
-        found = contrasted(predictions, target, contrast)
-    else:
-        found = LOSSES[name](predictions, target)
+    found = example_scores(name, predictions, target, contrast)
     return SourceScore(*(tf.reduce_sum(weight * values) for values in found))
+
+
+def example_scores(
+    name: LossName, predictions: tf.Tensor, target: tf.Tensor, contrast: ContrastSettings
+) -> ExampleScores:
+    """Compare predictions with targets, example by example; see `score`."""
+    if name == "contrast":
+        return contrasted(predictions, target, contrast)
+    return LOSSES[name](predictions, target)
 
 
 def divergence(logits: tf.Tensor, target: tf.Tensor) -> ExampleScores:

@@ -23,7 +23,7 @@ from kerasrep.training.augmentation import Draws, change_mel, change_waveform
 from kerasrep.training.formulas import adam, averaged, clipped, learning_rate, loss_scale
 from kerasrep.training.losses import score
 from kerasrep.training.totals import Tally, Totals
-from kerasrep.training.vectors import AVERAGES, PARTS, GroupState
+from kerasrep.training.vectors import AVERAGES, PARTS, UPDATES, GroupState
 
 #: Vectors by part, for each group of a step.
 _Values = tuple[dict[str, tf.Tensor], ...]
@@ -272,6 +272,8 @@ class Step:
             after = []
             for group, old, own, part in zip(groups, before, gradients, parts, strict=True):
                 count = step if group == SHARED or source < 0 else uses
+                if UPDATES in old:  # not every joint step has a label of this source
+                    count = tf.cast(old[UPDATES][0], tf.int64)
                 new = self._updated(group, old, own, part, rate, count + 1)
                 if self._may_lack_labels or (source < 0 and group != SHARED):
                     # No crop of the batch may have a label; momentum alone must not move anything.
@@ -313,6 +315,8 @@ class Step:
         if training.trunk_rate != 1.0:  # every part of the change is in proportion to the rate
             moved = weights + self._rate_factors(group) * (moved - weights)
         new = dict(zip(PARTS, (moved, first, second, statistics), strict=True))
+        if UPDATES in old:
+            new[UPDATES] = old[UPDATES] + 1.0
         for part, name in AVERAGES.items():
             if name in old:
                 new[name] = averaged(old[name], new[part], training.average, update)

@@ -7,6 +7,7 @@ import soundfile
 
 from kerasrep.corpora.folder import open_folder
 from kerasrep.corpora.found_sources import with_found_sources
+from kerasrep.corpora.prepare import preview
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import FolderCorpus
 from kerasrep.recipe.schema import Recipe
@@ -123,3 +124,13 @@ def test_only_tags_can_be_optional():
         FolderCorpus.model_validate(
             {"name": "folder", "root": "x", "tables": {"tag": {"path": "t.csv", "optional": True}}}
         )
+
+
+def test_a_preview_knows_the_number_of_classes_and_the_length_of_the_audio(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASREP_HOME", str(tmp_path / "home"))
+    root = write_folder(tmp_path / "music", lambda number: {"artist": f"band {number // 5}"})
+    recipe = with_found_sources(recipe_of(root), lambda line: None)
+    seen = preview(recipe)
+    n_tracks = sum(track.split != "evaluation" for track in open_folder(recipe.corpus).tracks)
+    assert (seen.prepared, seen.sizes) == (None, {"artist": 6})
+    assert seen.seconds == pytest.approx(n_tracks * 0.1)
