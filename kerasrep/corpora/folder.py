@@ -18,6 +18,7 @@ from typing import Any
 from kerasrep.corpora.base import Corpus, Track
 from kerasrep.corpora.folder_labels import read_labels
 from kerasrep.corpora.folder_tags import TagTables
+from kerasrep.corpora.stored_labels import file_state
 from kerasrep.corpora.track_keys import Keys, Tally
 from kerasrep.errors import DataError
 from kerasrep.recipe.base import in_order
@@ -25,6 +26,7 @@ from kerasrep.recipe.corpora import FolderCorpus, TagGroups
 from kerasrep.recipe.schema import fingerprint
 from kerasrep.report.wording import counted
 from kerasrep.sources.labels import RawLabels
+from kerasrep.sources.readers.jams import jams_path
 from kerasrep.sources.readers.table import read_table
 
 FORMAT_VERSION = 2
@@ -83,7 +85,7 @@ def open_folder(settings: FolderCorpus, progress: bool = False) -> Corpus:
     audio_fingerprint = _audio_fingerprint(root, tracks)
     return Corpus(
         name="folder",
-        fingerprint=fingerprint([audio_fingerprint, *_table_states(settings, root)]),
+        fingerprint=fingerprint([audio_fingerprint, *_table_states(settings, root, keys.tracks)]),
         tracks=tracks,
         labels=labels,
         notices=notices,
@@ -248,12 +250,14 @@ def _audio_fingerprint(root: Path, tracks: Sequence[Track]) -> str:
     return fingerprint([FORMAT_VERSION, str(root.resolve()), audio])
 
 
-def _table_states(settings: FolderCorpus, root: Path) -> list[Any]:
+def _table_states(settings: FolderCorpus, root: Path, tracks: Sequence[str]) -> list[Any]:
     """Change with a table's bytes and the names of its columns."""
     tables = {}
     for source in sorted(settings.tables):
         table = settings.table(source)
-        content = _sha256(root / table.path) if table.path else "tags"  # which change with their files
+        content: Any = _sha256(root / table.path) if table.path else "tags"  # which change with their files
+        if table.from_ == "jams":
+            content = [file_state(jams_path(root, track)) for track in tracks]
         tables[str(source)] = [content, table.model_dump(exclude={"path", "optional"})]
     states = [tables, _sha256(root / settings.groups) if isinstance(settings.groups, str) else None]
     pools = settings.pools  # whose shares change nothing that is prepared

@@ -46,6 +46,7 @@ class Examples:
         segment_samples: Length of a crop.
         sample_rate_hz: Of the crops.
         within_groups: Whether validation is on tracks of the groups that are trained on; see `held_out`.
+        groups: int64 [tracks of the index], of which tracks are no negatives of each other, for contrast.
         class_weights: float32 [size], how much an example of each class counts; all alike by default.
     """
 
@@ -58,6 +59,7 @@ class Examples:
     sample_rate_hz: int = constants.SAMPLE_RATE_HZ
     within_groups: bool = False
     class_weights: Float | None = None
+    groups: Int | None = None
 
     def targets(self, members: Int, starts: Int | None = None) -> tuple[Float, NDArray[np.bool_]]:
         """Targets of some crops.
@@ -223,7 +225,7 @@ class Schedule:
         part = self._part(size, replica)
         rows = np.concatenate([left[part], right[part]])
         starts = np.concatenate([starts[:size][part], starts[size:][part]])
-        target = _pair_targets(left[part], right[part], self._contrast)
+        target = self._pair_targets(source, left[part], right[part])
         weight = np.full(len(target), 1 / size, np.float32)
         return self._make(step, source, rows, starts, {source: (target, weight)})
 
@@ -246,11 +248,16 @@ class Schedule:
         filled = {}
         for number, source in enumerate(self.sources):
             if source == "self":
-                target = _pair_targets(left[pairs], right[pairs], self._contrast)
+                target = self._pair_targets(number, left[pairs], right[pairs])
                 filled[number] = target, np.full(len(target), 2 / size, np.float32)
             else:
                 filled[number] = self._weighted(number, self._position[number][rows], starts, local)
         return self._make(step, JOINT, rows[local], starts[local], filled)
+
+    def _pair_targets(self, source: int, left: Int, right: Int) -> Float:
+        if self._contrast:
+            return _contrast_targets(self._examples[source], left)
+        return _pair_targets(left, right)
 
     def _weighted(self, source: int, members: Int, starts: Int, local: Int) -> tuple[Float, Float]:
         """Targets of the crops `local` among all of a step; see `known_targets`."""
@@ -395,7 +402,7 @@ class ValidationPlans(Sequence[Plan]):
         example = self._examples[source]
         weight = np.float32(self._positions[source][chunk[0]] >= 0)
         if example.kind == "same" and self._contrast:
-            return _pair_targets(chunk, chunk, contrast=True), np.full(len(chunk), weight)
+            return _contrast_targets(example, chunk), np.full(len(chunk), weight)
         if example.kind == "same":  # pairs of the same track, then of different tracks
             target = np.concatenate([_pair_targets(chunk, chunk), _pair_targets(chunk, chunk + 1)])
             return target, np.full(len(target), weight)
@@ -419,11 +426,19 @@ def _chunks(rows: Int) -> list[Int]:
     return np.array_split(rows, -(-len(rows) // 64))
 
 
-def mean_candidates(n_tracks: int, views: str = "across") -> float:
-    """Among how many crops one is found, in the validation of contrast; the geometric mean."""
-    sizes = np.asarray([len(chunk) for chunk in _chunks(np.arange(n_tracks))])
-    candidates = sizes if views == "across" else 2 * sizes - 1
-    return float(np.exp((sizes * np.log(candidates)).sum() / sizes.sum()))
+def mean_candidates(examples: Examples, views: str = "across") -> float:
+    """Among how many crops one is found, in the validation of contrast; the geometric mean.
+
+    Args:
+        examples: Of `self`.
+        views: Which crops are candidates.
+    """
+    logs = []
+    for chunk in _chunks(examples.rows):
+        groups = _contrast_targets(examples, chunk)[:, 1]
+        others = (groups[:, None] != groups).sum(axis=1)
+        logs.append(np.log(1 + others * (1 if views == "across" else 2)))
+    return float(np.exp(np.concatenate(logs).mean()))
 
 
 def self_examples(rows: Int) -> Examples:
@@ -444,12 +459,16 @@ def known_targets(examples: Examples, members: Int, starts: Int) -> tuple[Float,
     return np.where(known[:, None], target, np.float32(1 / examples.size)).astype(np.float32), known
 
 
-def _pair_targets(left: Int, right: Int, contrast: bool = False) -> Float:
-    """One-hot [pairs, 2]; class 1 says same track. For contrast the numbers of track and group."""
-    if contrast:
-        return np.stack([left, left], axis=1).astype(np.float32)
+def _pair_targets(left: Int, right: Int) -> Float:
+    """One-hot [pairs, 2]; class 1 says same track."""
     target: Float = np.eye(constants.SELF_CLASSES, dtype=np.float32)[(left == right).astype(np.int64)]
     return target
+
+
+def _contrast_targets(examples: Examples, rows: Int) -> Float:
+    """Numbers of track and group, float32 [pairs, 2]; without groups each track is one by itself."""
+    groups = rows if examples.groups is None else examples.groups[rows]
+    return np.stack([rows, groups], axis=1).astype(np.float32)
 
 
 def _positions(rows: Int, n_tracks: int) -> NDArray[np.int32]:

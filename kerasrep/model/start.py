@@ -67,7 +67,7 @@ def read_start(recipe: Recipe) -> Start:
         raise RecipeError(f"model.start: {error}") from error
     theirs, ours = trained.recipe, recipe
     for section, keys in (
-        ("audio", ("sample_rate_hz", "fft_samples", "hop_samples", "n_mels")),
+        ("audio", ("sample_rate_hz", "fft_samples", "hop_samples", "n_mels", "reference")),
         ("model", ("trunk", "width")),
     ):
         for key in keys:

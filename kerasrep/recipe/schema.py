@@ -76,6 +76,8 @@ class AudioSettings(Settings):
         fft_samples: Length of an STFT frame; even.
         hop_samples: From one STFT frame to the next.
         n_mels: Mel bands.
+        reference: Of the decibels: `absolute`, full scale, as published; or `segment`, its loudest value, so
+            that level makes no difference.
         decoder: `soundfile`, or `tensorflow-io` for files whose header soundfile has accepted.
     """
 
@@ -84,6 +86,7 @@ class AudioSettings(Settings):
     fft_samples: Annotated[int, Field(ge=64, le=16_384)] = constants.FFT_SAMPLES
     hop_samples: Annotated[int, Field(ge=16, le=16_384)] = constants.HOP_SAMPLES
     n_mels: Annotated[int, Field(ge=32, le=512)] = constants.N_MELS
+    reference: Literal["absolute", "segment"] = "absolute"
     decoder: Literal["soundfile", "tensorflow-io"] = "soundfile"
 
     @model_validator(mode="after")
@@ -142,11 +145,17 @@ class ContrastSettings(Settings):
         temperature: Cosines are divided by it.
         views: A crop is told from the other crops of the batch: `across` from the second crops of all tracks,
             `all` from the first ones as well.
+        negatives: `replica`: the crops of a GPU's own part of the batch are told apart; `all`: those of the
+            whole batch, for which every step waits until all GPUs have their crops' values.
+        same_group: Whether tracks of one group of `corpus.groups`, such as those of an artist, are
+            `negatives` of each other, or `ignored`.
         projection: Values that crops are compared by, behind a hidden layer of twice the embedding.
     """
 
     temperature: Annotated[float, Field(gt=0, le=10)] = 0.1
     views: Literal["across", "all"] = "across"
+    negatives: Literal["replica", "all"] = "replica"
+    same_group: Literal["negatives", "ignored"] = "negatives"
     projection: Annotated[int, Field(ge=2, le=4096)] = 128
 
 
@@ -306,25 +315,7 @@ class Recipe(Settings):
                 "sources",
                 "strategy",
             )
-        for key, named in (
-            ("training.source_weights", self.training.source_weights),
-            ("training.class_weights", self.training.class_weights),
-            ("augment.leave_out", self.augment.leave_out),
-        ):
-            for source in named:
-                if source not in self.sources:
-                    raise ImpossibleSetting(
-                        f"'{source}' is no source of this recipe; it has {', '.join(self.sources)}",
-                        f"{key}.{source}",
-                        "sources",
-                    )
-        for source in self.training.class_weights:
-            if self.kind_of(source) != "classes":
-                raise ImpossibleSetting(
-                    f"'{source}' has no classes but {self.kind_of(source)}",
-                    f"training.class_weights.{source}",
-                    f"corpus.tables.{source}.target",
-                )
+        self._check_what_is_said_of_sources()
         if self.model.start is None:
             for key, wanted in (
                 ("model.freeze", self.model.freeze),
@@ -340,6 +331,29 @@ class Recipe(Settings):
             )
         self.check_replicas(self.distribution.devices)
         return self
+
+    def _check_what_is_said_of_sources(self) -> None:
+        for key, named in (
+            ("training.source_weights", self.training.source_weights),
+            ("training.class_weights", self.training.class_weights),
+            ("augment.leave_out", self.augment.leave_out),
+        ):
+            for source in named:
+                if source not in self.sources:
+                    raise ImpossibleSetting(
+                        f"'{source}' is no source of this recipe; it has {', '.join(self.sources)}",
+                        f"{key}.{source}",
+                        "sources",
+                    )
+        if self.contrast.same_group == "ignored" and not getattr(self.corpus, "groups", None):
+            raise ImpossibleSetting("needs groups of tracks, corpus.groups", "contrast.same_group", "corpus")
+        for source in self.training.class_weights:
+            if self.kind_of(source) != "classes":
+                raise ImpossibleSetting(
+                    f"'{source}' has no classes but {self.kind_of(source)}",
+                    f"training.class_weights.{source}",
+                    f"corpus.tables.{source}.target",
+                )
 
     def _check_names(self) -> None:
         tables = self.corpus.tables if isinstance(self.corpus, FolderCorpus) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,12 @@ class TrainingData:
         )
         for source in recipe.training.class_weights:
             weights = balanced(train.by_source[source])
-            train, validation = (_weighted(split, source, weights) for split in (train, validation))
+            train, validation = (
+                _changed(split, source, class_weights=weights) for split in (train, validation)
+            )
+        if recipe.contrast.same_group == "ignored" and "self" in recipe.sources:
+            groups = _groups(prepared, index)
+            train, validation = (_changed(split, "self", groups=groups) for split in (train, validation))
         pools = _pools(recipe, prepared)
         return cls(index, train, validation, prepared.root.name, pools, damaged)
 
@@ -96,9 +102,18 @@ def balanced(examples: Examples) -> NDArray[np.float32]:
     return weights.astype(np.float32)
 
 
-def _weighted(split: SplitExamples, source: str, weights: NDArray[np.float32]) -> SplitExamples:
-    examples = replace(split.by_source[source], class_weights=weights)
+def _changed(split: SplitExamples, source: str, **values: NDArray[Any]) -> SplitExamples:
+    examples = replace(split.by_source[source], **values)  # type: ignore[arg-type]
     return replace(split, by_source={**split.by_source, source: examples})
+
+
+def _groups(prepared: PreparedDirectory, index: ShardIndex) -> NDArray[np.int64]:
+    """Number of each track's group, int64 [tracks of the index]; those without one are each by themselves."""
+    lines = prepared.tracks.read_text(encoding="utf-8").splitlines()[1:]
+    fields = [line.split("\t") for line in lines]  # track_id, split, title, artist, label
+    groups = {track[0]: track[-1] for track in fields}
+    names = [groups.get(" ".join(track.split())) or f"\n{track}" for track in index.track_ids.tolist()]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 #: A source is rare where a joint batch has fewer of its labelled crops than this, on average; one without any

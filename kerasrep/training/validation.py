@@ -220,7 +220,7 @@ def mean_target_scores(
         if source == "self":
             candidates = float(constants.SELF_CLASSES)
             if loss == "contrast":
-                candidates = mean_candidates(len(examples.rows), views)
+                candidates = mean_candidates(examples, views)
             scores[source] = Baseline(float(np.log(candidates)), 1 / candidates)
             continue
         mean = _mean_target(source, train.by_source[source], track_samples, crops, loss == "cosine")

@@ -120,7 +120,7 @@ def test_a_group_that_has_most_tracks_is_trained_on_and_one_that_has_all_is_none
 
 
 def test_only_tags_can_be_optional():
-    with pytest.raises(ValueError, match=r"corpus\.tables\.tag\.optional: goes with tags"):
+    with pytest.raises(ValueError, match=r"corpus\.tables\.tag\.optional: goes with 'from'"):
         FolderCorpus.model_validate(
             {"name": "folder", "root": "x", "tables": {"tag": {"path": "t.csv", "optional": True}}}
         )

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -178,9 +180,15 @@ def test_large_validation_sets_are_cut_into_batches_of_two_tracks_or_more():
 
 
 def test_the_candidates_of_contrast_are_the_other_crops_of_a_chunk():
-    assert mean_candidates(16) == pytest.approx(16)
-    assert mean_candidates(16, "all") == pytest.approx(31)  # a crop meets itself not
-    assert mean_candidates(128) == pytest.approx(64)  # two chunks
+    def tracks(n, groups=None):
+        return replace(self_examples(np.arange(n)), groups=groups)
+
+    assert mean_candidates(tracks(16)) == pytest.approx(16)
+    assert mean_candidates(tracks(16), "all") == pytest.approx(31)  # a crop meets itself not
+    assert mean_candidates(tracks(128)) == pytest.approx(64)  # two chunks
+    groups = np.array([7, 7, 7, 8])
+    assert mean_candidates(tracks(4, groups)) == pytest.approx((2**3 * 4) ** 0.25)
+    assert mean_candidates(tracks(4, groups), "all") == pytest.approx((3**3 * 7) ** 0.25)
 
 
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])

@@ -125,6 +125,11 @@ WRONG = [
         3,
         ["training.class_weights.tag: 'tag' has no classes but topics"],
     ),
+    (
+        "contrast: {same_group: ignored}",
+        3,
+        ["contrast.same_group: needs groups of tracks, corpus.groups"],
+    ),
     ("zzz: 1", 3, ["zzz: unknown key", "allowed here: name, strategy"]),
     ("<<: {seed: 1}", 3, ["<<: unknown key"]),
     ("corpus: {name: demo, trakcs: 60}", 3, ["corpus.trakcs: unknown key", "'tracks'", "collections"]),

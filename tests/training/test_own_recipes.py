@@ -74,6 +74,7 @@ def test_a_folder_without_tables_trains_with_the_tags_that_it_has(music, tmp_pat
     assert recipe.kind_of("self") == "contrast" and recipe.strategy == "ms-sr@fc"
 
 
+@pytest.mark.slow
 def test_a_folder_without_tags_trains_by_contrast_alone(music, tmp_path):
     bare = tmp_path / "bare"
     bare.mkdir()

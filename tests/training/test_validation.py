@@ -3,10 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kerasrep.corpora.prepare import prepare
 from kerasrep.data.batches import SplitExamples
 from kerasrep.data.crops import read_crops
-from kerasrep.data.schedule import Examples, self_examples
+from kerasrep.data.schedule import Examples, Schedule, self_examples
 from kerasrep.model.strategies import Scaler, network_of
+from kerasrep.recipe.schema import Recipe
 from kerasrep.sources.stretches import Stretches
 from kerasrep.training.inputs import TrainingData, balanced
 from kerasrep.training.scaling import fit_scaler
@@ -96,3 +98,24 @@ def test_the_scaler_standardises_the_training_set(tone_recipe, prepared_tones):
     mel = network.features(crops).numpy()
     assert np.abs(mel.mean((0, 1, 3))).max() < 0.15
     np.testing.assert_allclose(mel.std((0, 1, 3)), 1.0, atol=0.15)
+
+
+def test_tracks_of_a_group_are_no_candidates_where_the_recipe_ignores_them(tone_values, tmp_path):
+    groups = "".join(f"t{number:02d}.wav,{'one' if number < 30 else number}\n" for number in range(40))
+    (tmp_path / "groups.csv").write_text("track,group\n" + groups)
+    values = tone_values(
+        corpus={"groups": str(tmp_path / "groups.csv"), "validation_fraction": 0.4},
+        sources=["self", "tag"],
+        targets={"kinds": {"self": "contrast"}},
+        contrast={"same_group": "ignored"},
+    )
+    recipe = Recipe.model_validate(values)
+    data = TrainingData.open(recipe, prepare(recipe, progress=False))
+    examples = data.train.by_source["self"]
+    assert len(np.unique(examples.groups)) == 11
+    schedule = Schedule(recipe, data.train.by_source, data.index.samples, 20)
+    plan = schedule.plan(int(np.flatnonzero(schedule.source_of_step == 0)[0]), 0)
+    names = data.index.track_ids[plan.targets[0][:, 0].astype(int)]
+    of_one = np.array([int(name[1:3]) < 30 for name in names])
+    numbers = plan.targets[0][:, 1]
+    assert len(np.unique(numbers[of_one])) == 1 and len(np.unique(numbers)) == 1 + len(set(names[~of_one]))
