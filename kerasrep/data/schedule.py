@@ -112,7 +112,7 @@ class Examples:
             return 1.0
         seconds = track_samples[self.rows].sum() / self.sample_rate_hz
         share = len(self.rows) / max(1, len(self.stretches.first) - 1)  # of the labelled tracks
-        return min(1.0, share * self.stretches.labelled_seconds() / max(seconds, 1e-9))
+        return float(min(1.0, share * self.stretches.labelled_seconds() / max(seconds, 1e-9)))
 
     @property
     def size(self) -> int:
@@ -468,7 +468,8 @@ def _pair_targets(left: Int, right: Int) -> Float:
 def _contrast_targets(examples: Examples, rows: Int) -> Float:
     """Numbers of track and group, float32 [pairs, 2]; without groups each track is one by itself."""
     groups = rows if examples.groups is None else examples.groups[rows]
-    return np.stack([rows, groups], axis=1).astype(np.float32)
+    targets: Float = np.stack([rows, groups], axis=1).astype(np.float32)
+    return targets
 
 
 def _positions(rows: Int, n_tracks: int) -> NDArray[np.int32]:

@@ -72,7 +72,10 @@ class TrainingData:
             )
         if recipe.contrast.same_group == "ignored" and "self" in recipe.sources:
             groups = _groups(prepared, index)
-            train, validation = (_changed(split, "self", groups=groups) for split in (train, validation))
+            train, validation = (
+                _ungrouped(split, groups, name)
+                for split, name in ((train, "training"), (validation, "validation"))
+            )
         pools = _pools(recipe, prepared)
         return cls(index, train, validation, prepared.root.name, pools, damaged)
 
@@ -105,6 +108,16 @@ def balanced(examples: Examples) -> NDArray[np.float32]:
 def _changed(split: SplitExamples, source: str, **values: NDArray[Any]) -> SplitExamples:
     examples = replace(split.by_source[source], **values)  # type: ignore[arg-type]
     return replace(split, by_source={**split.by_source, source: examples})
+
+
+def _ungrouped(split: SplitExamples, groups: NDArray[np.int64], name: str) -> SplitExamples:
+    """The split, whose tracks of a group are not told apart."""
+    if len(np.unique(groups[split.rows])) < 2:
+        raise DataError(
+            f"contrast.same_group: all {name} tracks are of one group, so that no crop can be told from "
+            "others; set it to negatives, or group by something else"
+        )
+    return _changed(split, "self", groups=groups)
 
 
 def _groups(prepared: PreparedDirectory, index: ShardIndex) -> NDArray[np.int64]:

@@ -231,7 +231,8 @@ def mean_target_scores(
             count += worth.sum()
         release(examples.target)
         _require_labels(source, count, "validation")
-        scores[source] = Baseline(*(total / count).tolist(), mean)
+        loss_of_mean, accuracy = (total / count).tolist()
+        scores[source] = Baseline(loss_of_mean, accuracy, mean)
     return scores
 
 

@@ -164,7 +164,7 @@ def test_the_front_end_has_no_weights_to_train(frontend):
     assert frontend.trainable_variables == []
 
 
-@pytest.mark.parametrize("name", ["tones", "noise", "impulses"])
+@pytest.mark.parametrize("name", ["tones", "noise"])
 def test_decibels_below_the_loudest_value_do_not_depend_on_the_level(name):
     frontend = build_frontend(AudioSettings(reference="segment"), SEGMENT)
     signal = signals()[name].astype(np.float32)

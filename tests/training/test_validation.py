@@ -7,6 +7,7 @@ from kerasrep.corpora.prepare import prepare
 from kerasrep.data.batches import SplitExamples
 from kerasrep.data.crops import read_crops
 from kerasrep.data.schedule import Examples, Schedule, self_examples
+from kerasrep.errors import DataError
 from kerasrep.model.strategies import Scaler, network_of
 from kerasrep.recipe.schema import Recipe
 from kerasrep.sources.stretches import Stretches
@@ -119,3 +120,18 @@ def test_tracks_of_a_group_are_no_candidates_where_the_recipe_ignores_them(tone_
     of_one = np.array([int(name[1:3]) < 30 for name in names])
     numbers = plan.targets[0][:, 1]
     assert len(np.unique(numbers[of_one])) == 1 and len(np.unique(numbers)) == 1 + len(set(names[~of_one]))
+
+
+def test_contrast_without_a_second_group_is_refused(tone_values, tmp_path):
+    groups = "".join(f"t{number:02d}.wav,{'one' if number < 36 else 'two'}\n" for number in range(40))
+    (tmp_path / "groups.csv").write_text("track,group\n" + groups)
+    values = tone_values(
+        corpus={"groups": str(tmp_path / "groups.csv")},
+        sources=["self", "tag"],
+        targets={"kinds": {"self": "contrast"}},
+        contrast={"same_group": "ignored"},
+    )
+    recipe = Recipe.model_validate(values)
+    prepared = prepare(recipe, progress=False)
+    with pytest.raises(DataError, match=r"contrast\.same_group: all training tracks are of one group"):
+        TrainingData.open(recipe, prepared)

@@ -181,9 +181,8 @@ def embed_catalogue(
             event("listed", waiting=listing.n_waiting, done_before=summary.kept)
 
             decoder, threads, said = settings.decoder, settings.workers, about.to_json()
-            path = None if named.path is None else named.path.absolute()
-            model_id = path or named.name, named.fingerprint
-            work = Work(*model_id, layout, decoder, threads, said, folder.absolute())
+            place = named.name if named.path is None else named.path.absolute()
+            work = Work(place, named.fingerprint, layout, decoder, threads, said, folder.absolute())
 
             def embed(ended: Callable[[float | None], object]) -> None:
                 if cluster is None:

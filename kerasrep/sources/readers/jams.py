@@ -88,13 +88,14 @@ def _observations(path: Path, annotation: dict[str, Any]) -> Iterator[tuple[floa
             )
         data = [dict(zip(_PARTS, row, strict=True)) for row in zip(*columns, strict=True)]  # type: ignore[arg-type]
     for observation in data if isinstance(data, list) else [None]:
-        times = [observation.get(part) if isinstance(observation, dict) else None for part in _PARTS[:2]]
+        about: dict[str, Any] = observation if isinstance(observation, dict) else {}
+        times = [about.get(part, -1) for part in _PARTS[:2]]
         if not all(_is_number(time) and time >= 0 for time in times):
             raise DataError(
                 f"{path}: an observation of '{annotation['namespace']}' has no time and duration in seconds; "
                 "write it again"
             )
-        yield float(times[0]), float(times[1]), observation.get("value")
+        yield float(times[0]), float(times[1]), about.get("value")
 
 
 def _text(path: Path, namespace: str, value: Any, numbers: bool, key: str) -> str:
