@@ -41,10 +41,12 @@ from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
 from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_shards
 from kerasrep.errors import DataError
 from kerasrep.recipe.base import in_order
+from kerasrep.recipe.corpora import FolderCorpus
 from kerasrep.recipe.schema import Recipe, fingerprint
 from kerasrep.report.topics import write_topics
 from kerasrep.runtime.pool.cluster import Cluster, connect
 from kerasrep.runtime.run_log import event, run_log
+from kerasrep.sources.labels import StretchLabels
 from kerasrep.sources.target_files import save_targets
 from kerasrep.sources.targets import build_targets
 from kerasrep.storage.folder_lock import in_turn
@@ -146,8 +148,10 @@ def preview(recipe: Recipe) -> Preview:
     if directory.manifest.exists():
         return Preview(directory, None, corpus.notices)
     training = sum(track.split == "train" for track in corpus.tracks)
-    stretches = [(source, getattr(corpus.labels.get(source), "stretches", None)) for source in recipe.sources]
-    sizes = {source: found.size for source, found in stretches if found is not None}
+    sizes = {}
+    if isinstance(corpus_settings, FolderCorpus):  # whose labels are read by now
+        labels = [(source, corpus.labels[source]) for source in recipe.sources if source != "self"]
+        sizes = {source: raw.stretches.size for source, raw in labels if isinstance(raw, StretchLabels)}
     return Preview(None, training, corpus.notices, _expected_seconds(corpus), sizes)
 
 
