@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from kerasrep import constants
 from kerasrep.data.batches import Batch, SplitExamples, plans_dataset, to_float
-from kerasrep.data.schedule import Examples, ValidationPlans, mean_candidates
+from kerasrep.data.schedule import Examples
 from kerasrep.data.shards import ShardIndex
+from kerasrep.data.validation_plans import ValidationPlans, mean_candidates
 from kerasrep.errors import DataError
 from kerasrep.model.frontend import in_chunks
 from kerasrep.model.strategies import SHARED, Network

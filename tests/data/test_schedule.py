@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasrep.data.schedule import JOINT, Examples, Schedule, ValidationPlans, mean_candidates, self_examples
+from kerasrep.data.schedule import JOINT, Examples, Schedule, self_examples
+from kerasrep.data.validation_plans import ValidationPlans, mean_candidates
 from kerasrep.recipe.schema import Recipe
 from kerasrep.sources.stretches import Stretches
 
