@@ -103,14 +103,15 @@ def measure_kerasrep(
 
 def _preloaded(model: Path, warm: Path) -> Path:
     """Load the model and run it once; the catalogue gets the loaded one."""
-    from kerasrep.embedding.catalogue import job
+    from kerasrep.embedding import named
+    from kerasrep.embedding.catalogue.layout import make_layout
     from kerasrep.embedding.catalogue.rows import rows_of_files
 
-    load, found = job.find_model(model)
+    load, found = named.find_model(model)
     loaded = load(found)
-    layout = job.make_layout(loaded.branches, loaded.sample_rate_hz, loaded.segment_samples)
+    layout = make_layout(loaded.branches, loaded.sample_rate_hz, loaded.segment_samples)
     list(rows_of_files([warm] * 2, loaded, layout))
-    job.find_model = lambda path: (lambda _: loaded, found)
+    named.find_model = lambda path: (lambda _: loaded, found)
     return found
 
 

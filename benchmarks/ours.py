@@ -200,7 +200,7 @@ def from_prepared(options: Mapping[str, Any]) -> Callable[[int], float]:
     execution = choose_execution(recipe)
     network = network_of(recipe, data.sizes, SCALER, execution.precision, execution.replicas, execution.xla)
     states = {g: GroupState(g, GroupLayout.of(network, g), execution.distribution) for g in network.groups}
-    mean_target_scores(data.train, data.validation)
+    mean_target_scores(data.train, data.validation, data.index.samples)
     validator = Validator(recipe, network, states, data.validation, data.index)
     validator.some_mels()
     n_steps = steps_per_epoch(recipe, data) * recipe.training.epochs

@@ -53,8 +53,10 @@ def train(
     Raises:
         KerasrepError: Where recipe, corpus, run or export cannot be used; one line says why.
     """
+    from kerasrep.corpora.found_sources import with_found_sources
     from kerasrep.training.devices import choose_execution
 
+    recipe = with_found_sources(recipe, say if progress else lambda line: None)
     workers = choose_execution(recipe).workers  # before the corpus is made: devices may refuse the batch
     if recipe.model.start and not resume:
         from kerasrep.model.start import check_start

@@ -83,9 +83,9 @@ def add_model_argument(parser: argparse.ArgumentParser) -> None:
     """Add `--model`."""
     parser.add_argument(
         "--model",
-        type=Path,
-        help="an export (exported/NAME is its newest version), a run directory, or a .keras file (default: "
-        "the small trunk that comes with kerasrep)",
+        help="an export (exported/NAME is its newest version), a run directory, or a .keras file; or "
+        "musicnn, mfcc, hear:MODULE[:WEIGHTS], which embed whole files unless --hop-seconds or --pool is "
+        "given (default: the small trunk that comes with kerasrep)",
     )
 
 
@@ -94,17 +94,23 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
 
     from kerasrep.embedding.catalogue import job, writing
-    from kerasrep.embedding.models import find_model
+    from kerasrep.embedding.named import named_model
 
     settings = _settings(arguments)
     job.check_output(arguments.output, settings.shard_rows)
     try:
-        _, model = find_model(arguments.model or _default_model())
+        named = named_model(arguments.model or _default_model())
     except ExportError as error:
         raise RecipeError(f"--model {error}" if arguments.model else str(error)) from error
     try:
         summary = job.embed_catalogue(
-            model, arguments.inputs, arguments.output, settings, arguments.restart, PROG, arguments.ray
+            named.path or named.name,
+            arguments.inputs,
+            arguments.output,
+            settings,
+            arguments.restart,
+            PROG,
+            arguments.ray,
         )
     except KeyboardInterrupt:
         print(f"{PROG}: what is done is kept; the same command goes on", file=sys.stderr, flush=True)
@@ -135,12 +141,12 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     )
 
 
-def _default_model() -> Path:
+def _default_model() -> str:
     from kerasrep.embedding.starter import default_model
 
     model = default_model()
     console.say(f"model: {one_line(str(model))}, the small trunk that comes with kerasrep")
-    return model
+    return str(model)
 
 
 def _summarise(summary: Summary, output: Path, skipped: Path) -> None:

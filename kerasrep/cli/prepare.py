@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from kerasrep.cli import command
+from kerasrep.runtime import console
 
 PROG = "kerasrep-prepare"
 
@@ -32,10 +33,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command: print a summary, or with `--quiet` the prepared folder alone."""
     arguments = build_parser().parse_intermixed_args(argv)
 
+    from kerasrep.corpora.found_sources import with_found_sources
     from kerasrep.corpora.prepare import prepare
     from kerasrep.recipe.file import read_recipe
 
-    recipe = read_recipe(arguments.recipe, arguments.overrides)
+    recipe = with_found_sources(read_recipe(arguments.recipe, arguments.overrides), console.say)
     prepared = prepare(recipe, not arguments.quiet, arguments.check, arguments.ray)
     if arguments.quiet:
         print(prepared.root)

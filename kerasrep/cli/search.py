@@ -26,9 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("index", metavar="INDEX", type=Path, help="what kerasrep-embed wrote: Parquet or NPZ")
     parser.add_argument("queries", metavar="AUDIO", type=Path, nargs="+", help="files, in INDEX or not")
-    parser.add_argument(
-        "--model", type=Path, help="the model that made INDEX (default: where INDEX says that it is)"
-    )
+    parser.add_argument("--model", help="the model that made INDEX (default: where INDEX says that it is)")
     command.add_layers_argument(parser, "those of INDEX, or the model's own where it does not say")
     parser.add_argument("-n", "--neighbours", type=int, default=10, metavar="N", help="tracks a query (10)")
     parser.add_argument(

@@ -69,9 +69,10 @@ def _restarts(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = build_parser().parse_intermixed_args(argv)
+    from kerasrep.corpora.found_sources import with_found_sources
     from kerasrep.recipe.file import read_recipe
 
-    recipe = read_recipe(arguments.recipe, arguments.overrides)
+    recipe = with_found_sources(read_recipe(arguments.recipe, arguments.overrides), console.say)
     if arguments.ray is not None and not arguments.workers:
         raise RecipeError("--ray: add --workers N, how many processes of the cluster train together")
     if arguments.dry_run:
@@ -81,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = preview(recipe)
         for notice in found.notices:
             print(f"note: {notice}")
-        print(describe_plan(recipe, found.prepared, found.training_tracks))
+        print(describe_plan(recipe, found))
         return 0
     run = _given_run(recipe, arguments.run_dir, arguments.resume)
     if run is not None and _is_complete(recipe, run):

@@ -22,7 +22,7 @@ def open_corpus(settings: CorpusSettings, progress: bool = True) -> Corpus:
     if settings.name == "folder":
         from kerasrep.corpora.folder import open_folder
 
-        return open_folder(settings)
+        return open_folder(settings, progress)
     from kerasrep.corpora.million_song import open_million_song
 
     return open_million_song(settings, progress)

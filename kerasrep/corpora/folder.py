@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,20 @@ from typing import Any
 from kerasrep.corpora.base import Corpus, Track
 from kerasrep.corpora.folder_labels import read_labels
 from kerasrep.corpora.folder_tags import TagTables
+from kerasrep.corpora.stored_labels import file_state
 from kerasrep.corpora.track_keys import Keys, Tally
 from kerasrep.errors import DataError
 from kerasrep.recipe.base import in_order
 from kerasrep.recipe.corpora import FolderCorpus, TagGroups
 from kerasrep.recipe.schema import fingerprint
+from kerasrep.report.wording import counted
+from kerasrep.sources.labels import RawLabels
+from kerasrep.sources.readers.jams import jams_path
 from kerasrep.sources.readers.table import read_table
 
 FORMAT_VERSION = 2
+#: Groups that a line names.
+SHOWN_GROUPS = 5
 #: What libsndfile may read; others in the folder are not taken for audio.
 AUDIO_EXTENSIONS = frozenset(
     {".wav", ".wave", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"}
@@ -32,8 +39,12 @@ AUDIO_EXTENSIONS = frozenset(
 )
 
 
-def open_folder(settings: FolderCorpus) -> Corpus:
+def open_folder(settings: FolderCorpus, progress: bool = False) -> Corpus:
     """Find the audio, read the tables, and split by groups.
+
+    Args:
+        settings: The folder and its tables.
+        progress: Show a bar where many files' tags are read.
 
     Raises:
         DataError: Where the folder or a table cannot be read, a table is malformed or names no track of
@@ -43,20 +54,23 @@ def open_folder(settings: FolderCorpus) -> Corpus:
     paths, skipped = _find_audio(root)
     keys = Keys.of(list(paths), root)
     notices: list[str] = []
-    tags = functools.cache(lambda: _read_tags(root, paths, notices))
+    tags = functools.cache(lambda: _read_tags(root, paths, notices, progress))
     groups = _read_groups(settings, root, keys, notices, tags)
-    splits = split_groups(
-        {track: groups.get(track, f"track {track}") for track in paths},
-        settings.validation_fraction,
-        settings.evaluation_fraction,
-        root,
-    )
+    groups_of_all = {track: groups.get(track, f"track {track}") for track in paths}
+    splits = split_groups(groups_of_all, settings.validation_fraction, settings.evaluation_fraction, root)
+    notices += _kept_apart(root, groups_of_all, splits)
     pools = _read_pools(settings, root, keys, splits, notices)
     training = frozenset(track for track, split in splits.items() if split == "train")
-    labels = {
-        source: read_labels(source, root, settings.table(source), keys, training, notices, tags)
-        for source in in_order(settings.tables)
-    }
+    labels: dict[str, RawLabels] = {}
+    missing: dict[str, str] = {}
+    for source in in_order(settings.tables):
+        table = settings.table(source)
+        try:
+            labels[source] = read_labels(source, root, table, keys, training, notices, tags)
+        except DataError as error:
+            if not table.optional:
+                raise
+            missing[source] = str(error).removeprefix(f"{root}: ").partition(";")[0]
     tracks = [
         Track(
             track_id=track,
@@ -71,12 +85,13 @@ def open_folder(settings: FolderCorpus) -> Corpus:
     audio_fingerprint = _audio_fingerprint(root, tracks)
     return Corpus(
         name="folder",
-        fingerprint=fingerprint([audio_fingerprint, *_table_states(settings, root)]),
+        fingerprint=fingerprint([audio_fingerprint, *_table_states(settings, root, keys.tracks)]),
         tracks=tracks,
         labels=labels,
         notices=notices,
         skipped=skipped,
         audio_fingerprint=audio_fingerprint,
+        missing=missing,
     )
 
 
@@ -85,9 +100,9 @@ def split_groups(
 ) -> dict[str, str]:
     """Split of each track, the same in every run and on every machine.
 
-    Groups stand in the order of their SHA-256; the first are kept for evaluation, the next for
-    validation, the rest for training. At least one group is in validation, and in evaluation where any
-    part of the groups is asked for.
+    Groups stand in the order of their SHA-256, one that has most of the tracks behind the others; the first
+    are kept for evaluation, the next for validation, the rest for training. At least one group is in
+    validation, and in evaluation where any part of the groups is asked for.
 
     Args:
         groups: Track id -> group.
@@ -98,7 +113,10 @@ def split_groups(
     Raises:
         DataError: Where no group is left for training.
     """
-    ordered = sorted(set(groups.values()), key=lambda group: hashlib.sha256(group.encode()).digest())
+    sizes = Counter(groups.values())
+    ordered = sorted(
+        sizes, key=lambda group: (2 * sizes[group] > len(groups), hashlib.sha256(group.encode()).digest())
+    )
     n_evaluation = max(1, round(evaluation_fraction * len(ordered))) if evaluation_fraction else 0
     n_validation = max(1, round(validation_fraction * len(ordered)))
     if n_evaluation + n_validation >= len(ordered):
@@ -110,6 +128,20 @@ def split_groups(
     split.update(dict.fromkeys(ordered[:n_evaluation], "evaluation"))
     split.update(dict.fromkeys(ordered[n_evaluation : n_evaluation + n_validation], "validation"))
     return {track: split[group] for track, group in groups.items()}
+
+
+def _kept_apart(root: Path, groups: Mapping[str, str], splits: Mapping[str, str]) -> list[str]:
+    """Which tracks nothing trains on, in a line for people, where there are any."""
+    kept = [track for track, split in splits.items() if split == "evaluation"]
+    if not kept:
+        return []
+    names = sorted({groups[track] for track in kept})
+    named = ", ".join(names[:SHOWN_GROUPS])
+    more = f" and {len(names) - SHOWN_GROUPS} more" if len(names) > SHOWN_GROUPS else ""
+    return [
+        f"{root}: {counted(len(kept), 'track')} of {counted(len(names), 'group')} kept apart for evaluation "
+        f"({named}{more}); tracks.tsv of the prepared folder lists them"
+    ]
 
 
 def _find_audio(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
@@ -135,8 +167,8 @@ def _find_audio(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
     return dict(sorted(found.items())), skipped
 
 
-def _read_tags(root: Path, paths: Mapping[str, Path], notices: list[str]) -> TagTables:
-    tables = TagTables.of(root, paths)
+def _read_tags(root: Path, paths: Mapping[str, Path], notices: list[str], progress: bool) -> TagTables:
+    tables = TagTables.of(root, paths, progress)
     notices.append(f"{root}: {tables.tags.describe()}")
     return tables
 
@@ -148,7 +180,14 @@ def _read_groups(
     if settings.groups is None:
         return {}
     if isinstance(settings.groups, TagGroups):
-        return tags().groups(settings.groups.fields, keys.tracks)
+        found = tags().groups(settings.groups.fields, keys.tracks)
+        if len(set(found.values())) == 1 and len(found) == len(keys.tracks):
+            notices.append(
+                f"{root}: all files are of one group ({next(iter(found.values()))}), so that single tracks "
+                "are held out; those of one album on both sides make validation look better than it is"
+            )
+            return {}
+        return found
     return _read_words(root / settings.groups, "track", "group", keys, notices)
 
 
@@ -211,13 +250,15 @@ def _audio_fingerprint(root: Path, tracks: Sequence[Track]) -> str:
     return fingerprint([FORMAT_VERSION, str(root.resolve()), audio])
 
 
-def _table_states(settings: FolderCorpus, root: Path) -> list[Any]:
+def _table_states(settings: FolderCorpus, root: Path, tracks: Sequence[str]) -> list[Any]:
     """Change with a table's bytes and the names of its columns."""
     tables = {}
     for source in sorted(settings.tables):
         table = settings.table(source)
-        content = _sha256(root / table.path) if table.path else "tags"  # which change with their files
-        tables[str(source)] = [content, table.model_dump(exclude={"path"})]
+        content: Any = _sha256(root / table.path) if table.path else "tags"  # which change with their files
+        if table.from_ == "jams":
+            content = [file_state(jams_path(root, track)) for track in tracks]
+        tables[str(source)] = [content, table.model_dump(exclude={"path", "optional"})]
     states = [tables, _sha256(root / settings.groups) if isinstance(settings.groups, str) else None]
     pools = settings.pools  # whose shares change nothing that is prepared
     return [*states, [_sha256(root / pools.path), pools.track, pools.column]] if pools else states

@@ -16,6 +16,7 @@ from kerasrep.corpora.track_keys import Keys, Read, Tally
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import LabelTable
 from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
+from kerasrep.sources.readers.jams import read_jams
 from kerasrep.sources.readers.table import read_table
 from kerasrep.storage.tables import parse_number
 
@@ -47,6 +48,15 @@ def read_labels(
     if source == "self":
         raise DataError(f"{path}: source 'self' needs no table; remove corpus.tables.self")
     read: Read = partial(read_table, path)
+    if table.from_ == "jams":
+        several, numbers = table.target == "labels", table.target == "number"
+        observations = partial(
+            read_jams, root, keys.tracks, table.item or "", f"corpus.tables.{source}", several, numbers
+        )
+        table = table.model_copy(update={"start": "time", "end": "time and duration"})
+        return read_stretches(
+            source, root, lambda columns, optional: observations(), table, keys, training, notices
+        )
     if table.path is None:
         read = partial(
             tags().rows,

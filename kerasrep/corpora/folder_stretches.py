@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from kerasrep.sources.stretches import Stretches, StretchKind, Times, reach_of
 from kerasrep.storage.tables import parse_number
 
 MIN_CLASS_TRACKS = 4
+#: Of probabilities that another program wrote.
+SUM_TOLERANCE = 1e-3
 #: Times that are written with few digits may seem to overlap by less than this.
 OVERLAP_SECONDS = 1e-3
 
@@ -94,6 +96,7 @@ def read_stretches(
         _check_times(rows, kind, keys)
     trained = np.fromiter((track in training for track in keys.tracks), bool, len(keys.tracks))
     left_out: dict[str, int] = {}
+    looked_at = np.unique(rows.track)
     if kind in ("classes", "labels"):
         least = table.min_tracks or (MIN_CLASS_TRACKS if kind == "classes" else 1)
         rows, left_out = _common(source, rows, kind, trained, least)
@@ -106,14 +109,23 @@ def read_stretches(
             )
     for what, count in left_out.items():
         notices.append(f"{path}: left out {count} {what.replace('_', ' ')}")
-    return _labels(rows, kind, table.gaps == "negative", keys, left_out)
+    negative = table.gaps == "negative"
+    # A track whose labels are all too rare has none of the others: it is known to be negative.
+    tracks = looked_at if negative else np.unique(rows.track)
+    labels = _labels(rows, kind, negative, tracks, keys, left_out)
+    return replace(labels, standardised=kind == "number" or table.loss == "squared")
 
 
 def _labels(
-    rows: _Rows, kind: StretchKind, negative: bool, keys: Keys, left_out: dict[str, int]
+    rows: _Rows,
+    kind: StretchKind,
+    negative: bool,
+    tracks: NDArray[np.int64],
+    keys: Keys,
+    left_out: dict[str, int],
 ) -> StretchLabels:
-    tracks, counts = np.unique(rows.track, return_counts=True)
-    first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    """Rows in order as labels of `tracks`, int64 [tracks], ascending."""
+    first = np.searchsorted(rows.track, [*tracks, len(keys.tracks)]).astype(np.int64)
     times = None
     if rows.times is not None:
         start, end = rows.times.copy()
@@ -195,8 +207,24 @@ def _read_vectors(source: str, path: Path, table: LabelTable, keys: Keys, tally:
             tally.odd[what] += int(odd.sum())
     kept = np.flatnonzero(~unnamed & ~zeros)
     tally.used = len(kept)
+    _check_probabilities(source, path, table, found.vectors)
     every = _Rows(path, tracks, found.vectors, found.times, np.arange(1, len(tracks) + 1), f"{path}, row")
     return every.take(kept)
+
+
+def _check_probabilities(source: str, path: Path, table: LabelTable, vectors: NDArray[np.float32]) -> None:
+    """Refuse vectors that are not what their loss is for."""
+    odd = np.zeros(len(vectors), bool)
+    if table.loss in ("sigmoid", "divergence"):
+        odd |= (vectors < 0).any(axis=1) | (vectors > 1).any(axis=1)
+    if table.loss == "divergence":
+        odd |= np.abs(vectors.sum(axis=1, dtype=np.float64) - 1) > SUM_TOLERANCE
+    if odd.any():
+        what = "are no probabilities" if table.loss == "sigmoid" else "are no probabilities that sum to 1"
+        raise DataError(
+            f"{path}, row {np.flatnonzero(odd)[0] + 1}: values {what}; for corpus.tables.{source}.loss take "
+            "cosine or squared"
+        )
 
 
 def _one_a_track(rows: _Rows, kind: StretchKind, keys: Keys, notices: list[str]) -> _Rows:

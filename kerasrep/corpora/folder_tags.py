@@ -28,13 +28,13 @@ class TagTables:
     tags: Tags
 
     @classmethod
-    def of(cls, root: Path, paths: Mapping[str, Path]) -> TagTables:
+    def of(cls, root: Path, paths: Mapping[str, Path], progress: bool = False) -> TagTables:
         """Read the tags of all tracks, unless that is done and no file has changed since."""
         digits = fingerprint([FORMAT_VERSION, [[track, *file_state(path)] for track, path in paths.items()]])
         kept = home() / "tags" / f"{digits}.json"
         if kept.is_file():
             return cls(root, Tags(**read_json(kept)))
-        tags = read_tags(paths.items())
+        tags = read_tags(list(paths.items()), progress)
         write_json(kept, asdict(tags))
         return cls(root, tags)
 
@@ -67,16 +67,16 @@ class TagTables:
         """Track -> group: the first of `fields` that it has; `folder` is the one that the file lies in.
 
         Raises:
-            DataError: Where no file has any of them.
+            DataError: Where no file has any of them, and `folder` is not among them.
         """
         found: dict[str, str] = {}
         for name in fields:
             values = self.tags.values.get(name, {})
             if name == "folder":
-                values = {track: [Path(track).parent.as_posix()] for track in tracks}
+                values = {track: [Path(track).parent.as_posix()] for track in tracks if "/" in track}
             for track, texts in values.items():
                 found.setdefault(track, f"{name} {texts[0]}")
-        if not found:
+        if not found and "folder" not in fields:
             self._field(fields[0], "corpus.groups")
         return found
 
@@ -84,7 +84,7 @@ class TagTables:
         by_track = self.tags.values.get(name)
         if not by_track:
             raise DataError(
-                f"{self.root}: no file has the tag '{name}' ({self.tags.describe()}); use a table, or remove "
-                f"{key}"
+                f"{self.root}: no file has the tag '{name}'; use a table, or remove {key} "
+                f"({self.tags.describe()})"
             )
         return by_track

@@ -16,7 +16,7 @@ import functools
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,18 @@ from kerasrep.corpora.report import (
 )
 from kerasrep.corpora.stored_labels import StoredLabels
 from kerasrep.corpora.target_parts import remove_target_parts, targets_by_source
-from kerasrep.data.shard_decoding import AudioItem
+from kerasrep.data.audio import read_header
+from kerasrep.data.shard_decoding import MAX_TRACK_SECONDS, AudioItem
 from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
 from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_shards
 from kerasrep.errors import DataError
 from kerasrep.recipe.base import in_order
+from kerasrep.recipe.corpora import FolderCorpus
 from kerasrep.recipe.schema import Recipe, fingerprint
 from kerasrep.report.topics import write_topics
 from kerasrep.runtime.pool.cluster import Cluster, connect
 from kerasrep.runtime.run_log import event, run_log
+from kerasrep.sources.labels import StretchLabels
 from kerasrep.sources.target_files import save_targets
 from kerasrep.sources.targets import build_targets
 from kerasrep.storage.folder_lock import in_turn
@@ -51,6 +54,8 @@ from kerasrep.storage.run_directory import PreparedDirectory, home, write_arrays
 from kerasrep.storage.tables import write_table
 
 FORMAT_VERSION = 4
+#: Files whose lengths stand for those of all, in a preview.
+SAMPLED_FILES = 30
 
 
 def prepare(
@@ -112,11 +117,15 @@ class Preview:
         prepared: The folder, where it is complete already.
         training_tracks: How many to expect otherwise; `None` where only reading the corpus could tell.
         notices: What people must know of the labels.
+        seconds: Of the audio that will be decoded, estimated from some of its files; `None` where none tells.
+        sizes: Source -> dimension of its target, where the labels say it by themselves.
     """
 
     prepared: PreparedDirectory | None
     training_tracks: int | None
     notices: Sequence[str] = ()
+    seconds: float | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 def preview(recipe: Recipe) -> Preview:
@@ -131,13 +140,29 @@ def preview(recipe: Recipe) -> Preview:
 
         if not demo_is_cached(corpus_settings):
             learning = corpus_settings.tracks * 2 / 3
-            return Preview(None, round(learning * (1 - corpus_settings.validation_fraction)))
+            training = round(learning * (1 - corpus_settings.validation_fraction))
+            return Preview(None, training, seconds=learning * corpus_settings.track_seconds)
     corpus = open_corpus(corpus_settings, progress=False)
     _check_labels(recipe, corpus)
     directory = _directory(corpus, _settings(recipe))
     if directory.manifest.exists():
         return Preview(directory, None, corpus.notices)
-    return Preview(None, sum(track.split == "train" for track in corpus.tracks), corpus.notices)
+    training = sum(track.split == "train" for track in corpus.tracks)
+    sizes = {}
+    if isinstance(corpus_settings, FolderCorpus):  # whose labels are read by now
+        labels = [(source, corpus.labels[source]) for source in recipe.sources if source != "self"]
+        sizes = {source: raw.stretches.size for source, raw in labels if isinstance(raw, StretchLabels)}
+    return Preview(None, training, corpus.notices, _expected_seconds(corpus), sizes)
+
+
+def _expected_seconds(corpus: Corpus) -> float | None:
+    """Length of all audio that will be decoded, as some of its files say."""
+    items = _items(corpus)
+    lengths = []
+    for item in items[:: max(1, len(items) // SAMPLED_FILES)]:
+        with contextlib.suppress(DataError, OSError):
+            lengths.append(min(read_header(item.path).seconds, MAX_TRACK_SECONDS))
+    return float(np.mean(lengths)) * len(items) if lengths else None
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:

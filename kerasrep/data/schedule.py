@@ -46,6 +46,8 @@ class Examples:
         segment_samples: Length of a crop.
         sample_rate_hz: Of the crops.
         within_groups: Whether validation is on tracks of the groups that are trained on; see `held_out`.
+        groups: int64 [tracks of the index], of which tracks are no negatives of each other, for contrast.
+        class_weights: float32 [size], how much an example of each class counts; all alike by default.
     """
 
     rows: Int
@@ -56,6 +58,8 @@ class Examples:
     segment_samples: int = constants.SEGMENT_SAMPLES
     sample_rate_hz: int = constants.SAMPLE_RATE_HZ
     within_groups: bool = False
+    class_weights: Float | None = None
+    groups: Int | None = None
 
     def targets(self, members: Int, starts: Int | None = None) -> tuple[Float, NDArray[np.bool_]]:
         """Targets of some crops.
@@ -88,6 +92,27 @@ class Examples:
         room = track_samples[self.rows[members]] - self.segment_samples
         found = [self.targets(members, starts) for starts in spread_starts(room, crops)]
         return np.concatenate([target[known] for target, known in found])
+
+    def worth(self, target: Float, known: NDArray[np.bool_]) -> NDArray[Any]:
+        """How much some crops count: not at all where nothing is known; [crops].
+
+        Args:
+            target: float32 [crops, size].
+            known: bool [crops].
+        """
+        return known if self.class_weights is None else known * (target @ self.class_weights)
+
+    def labelled_share(self, track_samples: Int) -> float:
+        """Share of its tracks' time that any label is about, roughly.
+
+        Args:
+            track_samples: int64 [tracks of the index], length of each.
+        """
+        if self.stretches is None or self.stretches.times is None or self.stretches.gaps_negative:
+            return 1.0
+        seconds = track_samples[self.rows].sum() / self.sample_rate_hz
+        share = len(self.rows) / max(1, len(self.stretches.first) - 1)  # of the labelled tracks
+        return float(min(1.0, share * self.stretches.labelled_seconds() / max(seconds, 1e-9)))
 
     @property
     def size(self) -> int:
@@ -152,7 +177,7 @@ class Schedule:
         self._track_samples = track_samples
         everything = np.unique(np.concatenate([e.rows for e in self._examples]))
         self._everything = everything
-        self._position = [_positions(e.rows, len(track_samples)) for e in self._examples]
+        self._position = [positions(e.rows, len(track_samples)) for e in self._examples]
         if self.joint:
             self.source_of_step = np.full(n_steps, JOINT, np.int8)
         else:
@@ -200,7 +225,7 @@ class Schedule:
         part = self._part(size, replica)
         rows = np.concatenate([left[part], right[part]])
         starts = np.concatenate([starts[:size][part], starts[size:][part]])
-        target = _pair_targets(left[part], right[part], self._contrast)
+        target = self._pair_targets(source, left[part], right[part])
         weight = np.full(len(target), 1 / size, np.float32)
         return self._make(step, source, rows, starts, {source: (target, weight)})
 
@@ -223,11 +248,16 @@ class Schedule:
         filled = {}
         for number, source in enumerate(self.sources):
             if source == "self":
-                target = _pair_targets(left[pairs], right[pairs], self._contrast)
+                target = self._pair_targets(number, left[pairs], right[pairs])
                 filled[number] = target, np.full(len(target), 2 / size, np.float32)
             else:
                 filled[number] = self._weighted(number, self._position[number][rows], starts, local)
         return self._make(step, JOINT, rows[local], starts[local], filled)
+
+    def _pair_targets(self, source: int, left: Int, right: Int) -> Float:
+        if self._contrast:
+            return contrast_targets(self._examples[source], left)
+        return pair_targets(left, right)
 
     def _weighted(self, source: int, members: Int, starts: Int, local: Int) -> tuple[Float, Float]:
         """Targets of the crops `local` among all of a step; see `known_targets`."""
@@ -237,9 +267,10 @@ class Schedule:
             target, known = known_targets(examples, members[local], starts[local])
         else:
             target, known = known_targets(examples, members, starts)
-            total = int(known.sum())
+            known = examples.worth(target, known)
+            total = known.sum()
             target, known = target[local], known[local]
-        return target, (known / max(1, total)).astype(np.float32)
+        return target, (known / (total or 1)).astype(np.float32)
 
     def _draw_pairs(self, stream: int, rows: Int, use: int, n_pairs: int) -> tuple[Int, Int]:
         """Rows of the left and right segments; even pairs are of one track, all of them for contrast."""
@@ -313,73 +344,6 @@ def make_plan(
     return Plan(step, source, rows, starts, tuple(t for t, _ in pairs), tuple(w for _, w in pairs))
 
 
-class ValidationPlans(Sequence[Plan]):
-    """Plans of the validation: fixed crops, spread evenly over each track, and all sources at once.
-
-    Plans of at most 64 tracks; crops 2j of all tracks are followed by crops 2j + 1, so that the halves are
-    pairs of the same track, and shifted by one track pairs of different tracks. Each is made when it is asked
-    for. Tracks that are held out of the training of one source alone come last, with no weight for `self`.
-    """
-
-    def __init__(
-        self,
-        examples: Sequence[Examples],
-        rows: Int,
-        track_samples: Int,
-        segment_samples: int,
-        crops: int,
-        contrast: bool = False,
-    ) -> None:
-        """Divide the tracks.
-
-        Args:
-            examples: One a source: validation tracks that have it.
-            rows: int64 [tracks], all validation tracks, at least two.
-            track_samples: int64 [tracks of the index].
-            segment_samples: Length of a crop.
-            crops: Crops a track, an even number.
-            contrast: Whether `self` is learnt by contrast.
-        """
-        self._contrast = contrast
-        self._examples, self._crops = examples, crops
-        self._track_samples, self._segment_samples = track_samples, segment_samples
-        others = np.setdiff1d(np.concatenate([example.rows for example in examples]), rows)
-        self._chunks = _chunks(rows) + (_chunks(others) if len(others) else [])
-        self._positions = [_positions(example.rows, len(track_samples)) for example in examples]
-
-    @property
-    def n_tracks(self) -> int:
-        """Tracks that any source is validated on."""
-        return sum(map(len, self._chunks))
-
-    def __len__(self) -> int:
-        return self._crops // 2 * len(self._chunks)
-
-    def __getitem__(self, number: Any) -> Any:
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        pair, place = divmod(number, len(self._chunks))
-        chunk = self._chunks[place]
-        both = np.concatenate([chunk, chunk])
-        room = self._track_samples[chunk] - self._segment_samples
-        starts = np.concatenate(spread_starts(room, self._crops)[2 * pair : 2 * pair + 2])
-        filled = {source: self._targets(source, chunk, starts) for source in range(len(self._examples))}
-        return make_plan(0, JOINT, both, starts, filled, [e.size for e in self._examples])
-
-    def _targets(self, source: int, chunk: Int, starts: Int) -> tuple[Float, Float]:
-        """Targets and weights of the crops of some tracks."""
-        example = self._examples[source]
-        weight = np.float32(self._positions[source][chunk[0]] >= 0)
-        if example.kind == "same" and self._contrast:
-            return _pair_targets(chunk, chunk, contrast=True), np.full(len(chunk), weight)
-        if example.kind == "same":  # pairs of the same track, then of different tracks
-            target = np.concatenate([_pair_targets(chunk, chunk), _pair_targets(chunk, chunk + 1)])
-            return target, np.full(len(target), weight)
-        position = self._positions[source][np.concatenate([chunk, chunk])]
-        target, known = known_targets(example, position, starts)
-        return target, known.astype(np.float32)
-
-
 def spread_starts(room: Int, crops: int) -> list[Int]:
     """First samples of crops that are spread evenly over each track.
 
@@ -388,18 +352,6 @@ def spread_starts(room: Int, crops: int) -> list[Int]:
         crops: Of a track.
     """
     return [(place / (crops + 1) * room).astype(np.int64) for place in range(1, crops + 1)]
-
-
-def _chunks(rows: Int) -> list[Int]:
-    """Validation tracks that are evaluated together."""
-    return np.array_split(rows, -(-len(rows) // 64))
-
-
-def mean_candidates(n_tracks: int, views: str = "across") -> float:
-    """Among how many crops one is found, in the validation of contrast; the geometric mean."""
-    sizes = np.asarray([len(chunk) for chunk in _chunks(np.arange(n_tracks))])
-    candidates = sizes if views == "across" else 2 * sizes - 1
-    return float(np.exp((sizes * np.log(candidates)).sum() / sizes.sum()))
 
 
 def self_examples(rows: Int) -> Examples:
@@ -420,15 +372,20 @@ def known_targets(examples: Examples, members: Int, starts: Int) -> tuple[Float,
     return np.where(known[:, None], target, np.float32(1 / examples.size)).astype(np.float32), known
 
 
-def _pair_targets(left: Int, right: Int, contrast: bool = False) -> Float:
-    """One-hot [pairs, 2]; class 1 says same track. For contrast the numbers of track and group."""
-    if contrast:
-        return np.stack([left, left], axis=1).astype(np.float32)
+def pair_targets(left: Int, right: Int) -> Float:
+    """One-hot [pairs, 2]; class 1 says same track."""
     target: Float = np.eye(constants.SELF_CLASSES, dtype=np.float32)[(left == right).astype(np.int64)]
     return target
 
 
-def _positions(rows: Int, n_tracks: int) -> NDArray[np.int32]:
+def contrast_targets(examples: Examples, rows: Int) -> Float:
+    """Numbers of track and group, float32 [pairs, 2]; without groups each track is one by itself."""
+    groups = rows if examples.groups is None else examples.groups[rows]
+    targets: Float = np.stack([rows, groups], axis=1).astype(np.float32)
+    return targets
+
+
+def positions(rows: Int, n_tracks: int) -> NDArray[np.int32]:
     """Where each row of the index stands in `rows`; -1 where it does not."""
     position = np.full(n_tracks, -1, np.int32)
     position[rows] = np.arange(len(rows))

@@ -21,6 +21,8 @@ from kerasrep.storage.segment_vector import LAST, Piece, embedding_pieces
 if TYPE_CHECKING:
     import keras
 
+    from kerasrep.embedding.files import BadFile, FileEmbedding
+
 WHAT_A_MODEL_IS = "an export (exported/NAME or a version in it), a run directory, or a .keras file"
 
 
@@ -42,6 +44,8 @@ class SegmentModel:
             computed.
         layers: Pooled layers that `embed_some` can give as well.
         default_layers: What an embedding is made of where nobody names layers.
+        baseline_width: Values of a segment, where it is a baseline; they have one branch.
+        embed_file: A baseline's own embedding of a whole file.
     """
 
     embed_segments: EmbedSegments
@@ -51,10 +55,12 @@ class SegmentModel:
     embed_some: Callable[[tuple[Piece, ...]], EmbedSegments] | None = None
     layers: tuple[Piece, ...] = ()
     default_layers: str = LAST
+    baseline_width: int | None = None
+    embed_file: Callable[[Path], FileEmbedding | BadFile] | None = None
 
     def only(self, pieces: tuple[Piece, ...]) -> SegmentModel:
         """The model whose `embed_segments` gives some pieces, in the order given."""
-        if pieces == embedding_pieces(self.branches):
+        if self.baseline_width is not None or pieces == embedding_pieces(self.branches):
             return self
         make = self.embed_some or self._cut_out
         branches = tuple(dict.fromkeys(piece.branch for piece in pieces))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kerasrep import constants
 from kerasrep.data.audio import decode_blocks
 from kerasrep.embedding.embedder import waveform_blocks
 from kerasrep.embedding.files import BadFile, CountedBlocks, FileEmbedding
@@ -26,9 +27,11 @@ class RecordingRepresentation(ABC):
     Attributes:
         name: In tables.
         workers: Files embedded side by side.
+        segment_seconds: Length of what is embedded at once where vectors over time are wanted.
     """
 
     name: str
+    segment_seconds: float = constants.SEGMENT_SECONDS
     workers: int = max(1, min(MAX_WORKERS, os.cpu_count() or 1))
 
     @property
@@ -80,12 +83,24 @@ class RecordingRepresentation(ABC):
         """
         if paths:
             self.prepare()
-        return in_order(self._embed_file, paths, self.workers)
+        return in_order(self.embed_file, paths, self.workers)
+
+    def embed_segments(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embed segments, each by itself.
+
+        Args:
+            segments: float32 [segments, samples, 2] at `sample_rate_hz`.
+
+        Returns:
+            float32 [segments, dimension].
+        """
+        return np.stack([self.embed_blocks([segment]) for segment in segments])
 
     def prepare(self) -> None:  # noqa: B027 (most have nothing to load)
         """Load what is needed, before threads ask for it at once."""
 
-    def _embed_file(self, path: Path) -> FileEmbedding | BadFile:
+    def embed_file(self, path: Path) -> FileEmbedding | BadFile:
+        """Embed one file."""
         try:
             blocks = CountedBlocks(decode_blocks(path, self.sample_rate_hz))
             embedding = self.embed_blocks(blocks)

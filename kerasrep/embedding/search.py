@@ -16,8 +16,8 @@ from kerasrep.embedding.catalogue.layout import MEAN, NONE, Layout, make_layout
 from kerasrep.embedding.catalogue.reading import Table
 from kerasrep.embedding.catalogue.rows import rows_of_files
 from kerasrep.embedding.catalogue.writing import path_text
-from kerasrep.embedding.models import SegmentModel, find_model
-from kerasrep.embedding.representations import model_fingerprint
+from kerasrep.embedding.models import SegmentModel
+from kerasrep.embedding.named import named_model
 from kerasrep.errors import DataError, ExportError, RecipeError
 
 #: Neighbours of a segment that are asked for, for each track that shall be found: several are of one track.
@@ -57,13 +57,13 @@ class Query:
 
 
 def open_model(
-    table: Table, model_path: Path | None, layers: str | None = None
+    table: Table, model_name: str | Path | None, layers: str | None = None
 ) -> tuple[SegmentModel, Layout]:
     """Load the model that made a table.
 
     Args:
         table: See `read_embeddings`.
-        model_path: Where it is; by default where the table says.
+        model_name: Where it is, or which baseline; by default what the table says.
         layers: That the rows were made of; by default what the table says, or the model's own.
 
     Returns:
@@ -74,21 +74,21 @@ def open_model(
         RecipeError: Where the model is missing or another one.
     """
     about = table.about
-    if about is None and model_path is None:
+    if about is None and model_name is None:
         raise RecipeError("the index does not say what made it; name the model with --model")
-    path = Path(about.model) if about is not None and model_path is None else Path(str(model_path))
+    name = about.model if about is not None and model_name is None else str(model_name)
     try:
-        load_model, found = find_model(path)
+        named = named_model(name)
     except ExportError as error:
-        where = "the index was made with a model that is gone: " if model_path is None else "--model "
-        hint = "; give --model" if model_path is None else ""
+        where = "the index was made with a model that is gone: " if model_name is None else "--model "
+        hint = "; give --model" if model_name is None else ""
         raise RecipeError(f"{where}{error}{hint}") from error
-    if about is not None and (own := model_fingerprint(found)) != about.model_fingerprint:
+    if about is not None and named.fingerprint != about.model_fingerprint:
         raise RecipeError(
-            f"{path}: is not the model that made the index (fingerprint {own}, the index has "
+            f"{name}: is not the model that made the index (fingerprint {named.fingerprint}, the index has "
             f"{about.model_fingerprint}); give that one, or embed the index again"
         )
-    model = load_model(found)
+    model = named.load()
     settings = (None, None, None) if about is None else (about.pool, about.hop_seconds, about.branches)
     pool, hop_seconds, branches = settings
     make = functools.partial(
@@ -100,6 +100,7 @@ def open_model(
         sources=branches,
         layers=layers or (model.default_layers if about is None else about.layers),
         pooled=model.layers,
+        baseline_width=model.baseline_width,
     )
     of_segments = pool == NONE or (pool is None and table.start_seconds is not None)
     layout = make(pool=MEAN if of_segments else pool)
@@ -108,7 +109,7 @@ def open_model(
         layout = make(pool=MEAN)
     if layout.dimension != table.embeddings.shape[1]:
         raise RecipeError(
-            f"{path}: gives {layout.dimension} values, the index has {table.embeddings.shape[1]}; give the "
+            f"{name}: gives {layout.dimension} values, the index has {table.embeddings.shape[1]}; give the "
             "model that made it"
         )
     return model.only(layout.pieces), layout

@@ -35,7 +35,11 @@ def chunks(n_rows: int, n_columns: int) -> Iterator[int]:
 
 
 def mean_interval(
-    values: NDArray[np.float64], blocks: NDArray[np.intp], seed: int = 0, n_resamples: int = N_RESAMPLES
+    values: NDArray[np.float64],
+    blocks: NDArray[np.intp],
+    seed: int = 0,
+    n_resamples: int = N_RESAMPLES,
+    weights: NDArray[np.float64] | None = None,
 ) -> tuple[float, float]:
     """Percentile interval of the mean of `values` (Efron and Tibshirani 1993, chapters 8 and 13).
 
@@ -48,12 +52,13 @@ def mean_interval(
         blocks: intp [units] of `blocks_of`.
         seed: Of the resampling.
         n_resamples: How often is drawn.
+        weights: float64 [units], above 0; of all units the same by default.
 
     Returns:
         Lower and upper end.
     """
-    sums = np.bincount(blocks, weights=values)
-    sizes = np.bincount(blocks).astype(np.float64)
+    sums = np.bincount(blocks, weights=values if weights is None else values * weights)
+    sizes = np.bincount(blocks, weights).astype(np.float64)
     equal = bool((sizes == sizes[0]).all())
     rng = np.random.default_rng(seed)
     means = []

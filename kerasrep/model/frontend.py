@@ -69,6 +69,15 @@ class BandedFilterbank(kapre.ApplyFilterbank):
         return tf.transpose(found, (0, 1, 3, 2)) if last else found
 
 
+@keras.saving.register_keras_serializable(package="kerasrep")
+class BelowLoudest(keras.layers.Layer):
+    """Decibels below the loudest value of each example, so that its level makes no difference."""
+
+    def call(self, inputs: Any) -> Any:
+        """float32 [batch, frames, mels, channels], the loudest value becomes 0."""
+        return inputs - tf.reduce_max(inputs, axis=(1, 2, 3), keepdims=True)
+
+
 def build_frontend(
     audio: AudioSettings | None = None, samples: int | None = None, compiled: bool = False
 ) -> keras.Model:
@@ -84,8 +93,8 @@ def build_frontend(
 
     Returns:
         A model from `waveform`, float32 [batch, samples, 2] in [-1, 1], to `log_mel_db`, float32
-        [batch, 1 + samples // hop, mels, 2] in decibels re 1, at most 80 below the loudest value of the
-        example, both channels together.
+        [batch, 1 + samples // hop, mels, 2] in decibels re 1 or re the loudest value of the example, at most
+        80 below that value, both channels together.
 
     Raises:
         RunError: Where Keras runs on another backend than TensorFlow.
@@ -134,6 +143,8 @@ def build_frontend(
         name="decibel",
         dtype="float32",
     )(x)
+    if audio.reference == "segment":
+        x = BelowLoudest(name="below_loudest", dtype="float32")(x)
     return keras.Model(waveform, x, name="frontend")
 
 

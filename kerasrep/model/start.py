@@ -124,9 +124,8 @@ def _of_keras_file(path: Path) -> Start:
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
     """What must be the same in the recipe of a trunk and in one that begins with it."""
-    audio = {
-        key: getattr(recipe.audio, key) for key in ("sample_rate_hz", "fft_samples", "hop_samples", "n_mels")
-    }
+    keys = ("sample_rate_hz", "fft_samples", "hop_samples", "n_mels", "reference")
+    audio = {key: getattr(recipe.audio, key) for key in keys}
     model = {key: getattr(recipe.model, key) for key in ("trunk", "width")}
     return {f"audio.{key}": value for key, value in audio.items()} | {
         f"model.{key}": value for key, value in model.items()

@@ -11,6 +11,7 @@ from kerasrep import constants
 from kerasrep.recipe.base import Fraction, ImpossibleSetting, PathText, Settings, SourceName
 
 TableTarget = Literal["topics", "mixture", "classes", "labels", "number", "vector"]
+VectorLoss = Literal["cosine", "squared", "sigmoid", "divergence"]
 GroupField = Literal["artist", "albumartist", "album", "composer", "label", "genre", "folder"]
 #: Fields of the files' own tags, and what they become unless `target` says otherwise.
 TAG_TARGETS: dict[str, TableTarget] = {
@@ -46,7 +47,8 @@ class LabelTable(Settings):
     Attributes:
         path: CSV, TSV or Parquet file, relative to the corpus's root unless absolute.
         from_: In recipes `from: tags`: the files' own tags in place of a table; `item` names the field, by
-            default that of the source's name (`genre` for tag).
+            default that of the source's name (`genre` for tag). `from: jams`: annotations in `song.jams`
+            beside `song.flac`; `item` names the namespace, such as `tag_open` or `chord`.
         target: What the labels become; by default a mixture for bpm and year, topics for others, and for
             tags classes or labels.
         track: Name of the column of tracks; by default `track`, for vectors `path`.
@@ -57,15 +59,20 @@ class LabelTable(Settings):
         start: Name of the column of seconds where a row begins; without it, rows are about whole tracks.
         end: Name of the column of seconds where it ends; for vectors by default `start` and the length of a
             segment, as the table itself says it.
+        loss: Of vectors: `cosine` distance, the default; `squared` error of standardised values; or, where
+            they are probabilities, cross-entropy: `sigmoid` of labels that are each there or not,
+            `divergence` of classes that sum to 1.
         gaps: What is true of a crop that no row overlaps: it is `unknown`, or `negative`: has none of the
             labels.
         min_tracks: Training tracks that a class (by default 4) or label (1) needs, or is left out.
+        optional: With `from`: where too few files have labels, the source is left out, which is reported; one
+            source alone is then learnt as `ss-r`.
     """
 
     model_config = ConfigDict(populate_by_name=True)
 
     path: PathText | None = None
-    from_: Literal["tags"] | None = Field(default=None, alias="from")
+    from_: Literal["tags", "jams"] | None = Field(default=None, alias="from")
     target: TableTarget | None = None
     track: PathText | None = None
     value: PathText | None = None
@@ -73,8 +80,10 @@ class LabelTable(Settings):
     weight: PathText | None = None
     start: PathText | None = None
     end: PathText | None = None
+    loss: VectorLoss | None = None
     gaps: Literal["unknown", "negative"] = "unknown"
     min_tracks: Annotated[int, Field(ge=1)] | None = None
+    optional: bool = False
 
     def field_of(self, source: str) -> str:
         """Field of the tags that a source is read from."""
@@ -86,7 +95,8 @@ class TagGroups(Settings):
 
     Attributes:
         from_: In recipes `from: tags`.
-        by: A field, or several: the first one that a file has; `folder` is where it lies.
+        by: A field, or several: the first one that a file has; `folder` is the one that it lies in, below the
+            root. Files that have none are each by themselves.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -158,7 +168,9 @@ class FolderCorpus(Settings):
         stated = self.tables[source]
         table = stated if isinstance(stated, LabelTable) else LabelTable(path=stated)
         default: TableTarget = "mixture" if source in constants.VALUE_SOURCES else "topics"
-        if table.from_ is not None:
+        if table.from_ == "jams":
+            default = "labels"
+        elif table.from_ is not None:
             default = TAG_TARGETS.get(table.field_of(source), "labels")
         return table if table.target else table.model_copy(update={"target": default})
 
@@ -167,9 +179,16 @@ def _check_table(source: str, table: LabelTable) -> None:
     """Raise ImpossibleSetting where the keys of a table contradict each other."""
     key = f"corpus.tables.{source}"
     if table.from_ is not None:
-        _check_tags(key, table.field_of(source), table)
+        for name in ("path", "track", "weight", "start", "end"):
+            if getattr(table, name) is not None:
+                raise ImpossibleSetting(
+                    f"goes with a table, not with {table.from_}; remove it", f"{key}.{name}"
+                )
+        _check_jams(key, table) if table.from_ == "jams" else _check_tags(key, table.field_of(source), table)
     elif table.path is None:
-        raise ImpossibleSetting("is missing; name a table, or say from: tags", f"{key}.path")
+        raise ImpossibleSetting("is missing; name a table, or say from: tags or from: jams", f"{key}.path")
+    elif table.optional:
+        raise ImpossibleSetting("goes with 'from', not with a table; remove it", f"{key}.optional")
     if table.start is None and table.end is not None:
         raise ImpossibleSetting("needs the column where rows start; add 'start'", f"{key}.end")
     if table.start is not None and table.target not in STRETCH_TARGETS:
@@ -177,14 +196,21 @@ def _check_table(source: str, table: LabelTable) -> None:
         raise ImpossibleSetting(f"goes with one of the targets {allowed}; add 'target'", f"{key}.start")
     if table.start is not None and table.end is None and table.target != "vector":
         raise ImpossibleSetting("needs the column where rows end; add 'end'", f"{key}.start")
-    if table.gaps == "negative" and (table.target != "labels" or table.start is None):
+    if table.loss is not None and table.target != "vector":
+        raise ImpossibleSetting("goes with target: vector; others have one loss each", f"{key}.loss")
+    timed = table.start is not None or table.from_ == "jams"
+    if table.gaps == "negative" and (table.target != "labels" or not timed):
         raise ImpossibleSetting("'negative' goes with labels that have 'start' and 'end'", f"{key}.gaps")
 
 
+def _check_jams(key: str, table: LabelTable) -> None:
+    if table.item is None:
+        raise ImpossibleSetting("is missing; name a namespace such as tag_open", f"{key}.item")
+    if table.target not in ("labels", "classes", "number"):
+        raise ImpossibleSetting(f"'{table.target}' cannot be made of observations", f"{key}.target")
+
+
 def _check_tags(key: str, field: str, table: LabelTable) -> None:
-    for name in ("path", "track", "weight", "start", "end"):
-        if getattr(table, name) is not None:
-            raise ImpossibleSetting("goes with a table, not with tags; remove it", f"{key}.{name}")
     if field not in TAG_TARGETS:
         fields = ", ".join(TAG_TARGETS)
         raise ImpossibleSetting(f"tags have no field '{field}'; name one as item: {fields}", f"{key}.item")

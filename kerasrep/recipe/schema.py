@@ -78,6 +78,8 @@ class AudioSettings(Settings):
         fft_samples: Length of an STFT frame; even.
         hop_samples: From one STFT frame to the next.
         n_mels: Mel bands.
+        reference: Of the decibels: `absolute`, full scale, as published; or `segment`, its loudest value, so
+            that level makes no difference.
         decoder: `soundfile`, or `tensorflow-io` for files whose header soundfile has accepted.
     """
 
@@ -86,6 +88,7 @@ class AudioSettings(Settings):
     fft_samples: Annotated[int, Field(ge=64, le=16_384)] = constants.FFT_SAMPLES
     hop_samples: Annotated[int, Field(ge=16, le=16_384)] = constants.HOP_SAMPLES
     n_mels: Annotated[int, Field(ge=32, le=512)] = constants.N_MELS
+    reference: Literal["absolute", "segment"] = "absolute"
     decoder: Literal["soundfile", "tensorflow-io"] = "soundfile"
 
     @model_validator(mode="after")
@@ -145,11 +148,17 @@ class ContrastSettings(Settings):
         temperature: Cosines are divided by it.
         views: A crop is told from the other crops of the batch: `across` from the second crops of all tracks,
             `all` from the first ones as well.
+        negatives: `replica`: the crops of a GPU's own part of the batch are told apart; `all`: those of the
+            whole batch, for which every step waits until all GPUs have their crops' values.
+        same_group: Whether tracks of one group of `corpus.groups`, such as those of an artist, are
+            `negatives` of each other, or `ignored`.
         projection: Values that crops are compared by, behind a hidden layer of twice the embedding.
     """
 
     temperature: Annotated[float, Field(gt=0, le=10)] = 0.1
     views: Literal["across", "all"] = "across"
+    negatives: Literal["replica", "all"] = "replica"
+    same_group: Literal["negatives", "ignored"] = "negatives"
     projection: Annotated[int, Field(ge=2, le=4096)] = 128
 
 
@@ -179,6 +188,8 @@ class TrainingSettings(Settings):
         average: Weights are averaged over the steps with this decay, and the average is what is validated and
             exported, such as 0.999; 0 keeps the weights themselves.
         source_weights: Source -> what its loss is multiplied with in the gradient; 1 by default.
+        class_weights: Source of classes -> `balanced`: all classes count alike, in training and validation,
+            however many tracks they have.
         decay: `constant`, or `cosine` down to zero at the last step.
         schedule: `alternating` draws one source a step; `joint` uses all sources in each step.
         steps_per_call: Steps between two looks at their losses and at a wish to stop.
@@ -205,6 +216,7 @@ class TrainingSettings(Settings):
     trunk_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     source_weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(default_factory=dict)
+    class_weights: dict[str, Literal["balanced"]] = Field(default_factory=dict)
     decay: Literal["constant", "cosine"] = "constant"
     schedule: Literal["alternating", "joint"] = "alternating"
     steps_per_call: Literal["auto"] | Annotated[int, Field(ge=1, le=10_000)] = "auto"
@@ -312,17 +324,7 @@ class Recipe(Settings):
                 "sources",
                 "strategy",
             )
-        for key, named in (
-            ("training.source_weights", self.training.source_weights),
-            ("augment.leave_out", self.augment.leave_out),
-        ):
-            for source in named:
-                if source not in self.sources:
-                    raise ImpossibleSetting(
-                        f"'{source}' is no source of this recipe; it has {', '.join(self.sources)}",
-                        f"{key}.{source}",
-                        "sources",
-                    )
+        self._check_what_is_said_of_sources()
         if self.model.start is None:
             for key, wanted in (
                 ("model.freeze", self.model.freeze),
@@ -338,6 +340,29 @@ class Recipe(Settings):
             )
         self.check_replicas(self.distribution.devices)
         return self
+
+    def _check_what_is_said_of_sources(self) -> None:
+        for key, named in (
+            ("training.source_weights", self.training.source_weights),
+            ("training.class_weights", self.training.class_weights),
+            ("augment.leave_out", self.augment.leave_out),
+        ):
+            for source in named:
+                if source not in self.sources:
+                    raise ImpossibleSetting(
+                        f"'{source}' is no source of this recipe; it has {', '.join(self.sources)}",
+                        f"{key}.{source}",
+                        "sources",
+                    )
+        if self.contrast.same_group == "ignored" and not getattr(self.corpus, "groups", None):
+            raise ImpossibleSetting("needs groups of tracks, corpus.groups", "contrast.same_group", "corpus")
+        for source in self.training.class_weights:
+            if self.kind_of(source) != "classes":
+                raise ImpossibleSetting(
+                    f"'{source}' has no classes but {self.kind_of(source)}",
+                    f"training.class_weights.{source}",
+                    f"corpus.tables.{source}.target",
+                )
 
     def _check_names(self) -> None:
         tables = self.corpus.tables if isinstance(self.corpus, FolderCorpus) else {}
@@ -397,6 +422,8 @@ class Recipe(Settings):
             "vector": "cosine",
             "contrast": "contrast",
         }
+        if self.kind_of(source) == "vector" and isinstance(self.corpus, FolderCorpus):
+            return self.corpus.table(source).loss or "cosine"
         return losses.get(self.kind_of(source), "divergence")
 
     @property

@@ -228,7 +228,7 @@ def _front_end(audio: AudioSettings) -> dict[str, Any]:
         "mel_scale": "slaney",
         "decibels": {
             "of": "power",
-            "reference": constants.DB_REFERENCE,
+            "reference": constants.DB_REFERENCE if audio.reference == "absolute" else audio.reference,
             "amin": constants.DB_AMIN,
             "top_db": constants.DB_TOP,
         },

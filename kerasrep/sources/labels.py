@@ -54,12 +54,14 @@ class StretchLabels:
         stretches: Their rows; numbers as they are read.
         terms: Names of the classes or labels; none for numbers and vectors.
         left_out: What was left out -> how much of it, for the report.
+        standardised: Whether targets are the values in standard deviations from their mean.
     """
 
     track_ids: Sequence[str]
     stretches: Stretches
     terms: Sequence[str] = ()
     left_out: Mapping[str, Any] = field(default_factory=dict)
+    standardised: bool = False
 
 
 RawLabels = ValueLabels | CountLabels | StretchLabels

@@ -71,7 +71,7 @@ class Stretches:
         Returns:
             float32 [crops, size], and bool [crops]: whether anything is known; zeros where not.
         """
-        n_crops, filled = len(tracks), self.first[tracks] < self.first[tracks + 1]
+        n_crops = len(tracks)
         rows, crops, share = self._overlaps(tracks, begin, end)
         time = np.bincount(crops, share, n_crops)
         present = time > 0
@@ -86,8 +86,8 @@ class Stretches:
             cells = crops * self.size + self.values[rows]
             target = np.bincount(cells, share, n_crops * self.size).reshape(n_crops, self.size)
             target = target > 0 if self.kind == "labels" else target / each
-        if self.gaps_negative:
-            present = present | filled
+        if self.gaps_negative:  # of a track without any row as well: its labels were too rare
+            present = np.ones_like(present)
         return target.astype(np.float32), present
 
     def _overlaps(

@@ -145,7 +145,7 @@ def _number(source: str) -> int:
 
 
 def _stretch_targets(raw: StretchLabels, in_fit: NDArray[np.bool_]) -> tuple[SourceTargets, dict[str, Any]]:
-    """Targets and their report; numbers standardised by those of the training tracks, weighted by time."""
+    """Targets and their report; standardised by the values of the training tracks, weighted by time."""
     stretches = raw.stretches
     about: dict[str, Any] = {
         "model": stretches.kind,
@@ -156,14 +156,15 @@ def _stretch_targets(raw: StretchLabels, in_fit: NDArray[np.bool_]) -> tuple[Sou
     }
     if raw.terms:
         about["terms"] = list(raw.terms)
-    if stretches.kind == "number":
+    if raw.standardised:
         training = stretches.take(np.flatnonzero(in_fit))
-        values, seconds = training.values[:, 0], training.durations()
-        mean = float(np.average(values, weights=seconds))
-        deviation = float(np.sqrt(np.average((values - mean) ** 2, weights=seconds)))
-        standardised = (stretches.values - mean) / (deviation or 1.0)
+        values, seconds = training.values.astype(np.float64), training.durations()
+        mean = np.average(values, axis=0, weights=seconds)
+        deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=seconds))
+        standardised = (stretches.values - mean) / np.where(deviation > 0, deviation, 1.0)
         stretches = replace(stretches, values=standardised.astype(np.float32))
-        about |= {"mean": mean, "deviation": deviation}
+        if stretches.kind == "number":
+            about |= {"mean": float(mean[0]), "deviation": float(deviation[0])}
     return SourceTargets.of_stretches(raw.track_ids, stretches), about
 
 

@@ -52,9 +52,9 @@ class Piece:
         )
 
 
-def embedding_pieces(branches: Sequence[str]) -> tuple[Piece, ...]:
-    """The embeddings of branches, which every model gives."""
-    return tuple(Piece(LAST, branch, constants.EMBEDDING_SIZE) for branch in branches)
+def embedding_pieces(branches: Sequence[str], width: int = constants.EMBEDDING_SIZE) -> tuple[Piece, ...]:
+    """The embeddings of branches, which every model gives; those of baselines have widths of their own."""
+    return tuple(Piece(LAST, branch, width) for branch in branches)
 
 
 def whole_outputs(widths: Mapping[str, int]) -> dict[str, int]:

@@ -104,11 +104,11 @@ def choose_execution(recipe: Recipe) -> Execution:
             "XLA; set training.xla=false"
         )
     deterministic = not xla if training.deterministic == "auto" else training.deterministic
-    if xla and recipe.distribution.batch_norm == "synchronised" and replicas > 1:
+    waits = _waits(recipe)
+    if xla and waits and replicas > 1:
         if training.xla is True:
             raise RecipeError(
-                "training.xla: true cannot be compiled with distribution.batch_norm 'synchronised'; "
-                "use 'averaged' or training.xla=false"
+                f"training.xla: true cannot be compiled with {waits} on several replicas; change either"
             )
         xla = False
     if deterministic:
@@ -130,6 +130,14 @@ def choose_execution(recipe: Recipe) -> Execution:
         steps_per_call=calls if training.steps_per_call == "auto" else training.steps_per_call,
         workers=workers,
     )
+
+
+def _waits(recipe: Recipe) -> str | None:
+    """What lets replicas wait for each other in the middle of a step, if anything."""
+    if recipe.distribution.batch_norm == "synchronised":
+        return "distribution.batch_norm 'synchronised'"
+    everywhere = recipe.contrast.negatives == "all" and recipe.kind_of("self") == "contrast"
+    return "contrast.negatives 'all'" if everywhere and "self" in recipe.sources else None
 
 
 @lru_cache

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kerasrep.data.batches import SplitExamples, split_examples
 from kerasrep.data.pools import TrackPools
+from kerasrep.data.schedule import Examples
 from kerasrep.data.shard_check import sound_index
 from kerasrep.data.shards import ShardIndex
 from kerasrep.errors import DataError, RecipeError
@@ -16,6 +19,7 @@ from kerasrep.recipe.corpora import FolderCorpus
 from kerasrep.recipe.schema import Recipe
 from kerasrep.sources.target_files import load_targets
 from kerasrep.storage.run_directory import PreparedDirectory, read_arrays
+from kerasrep.training.validation import LEAST_TRACKS
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,17 @@ class TrainingData:
             split_examples(index, targets, split, recipe.sources, segment)
             for split in ("train", "validation")
         )
+        for source in recipe.training.class_weights:
+            weights = balanced(train.by_source[source])
+            train, validation = (
+                _changed(split, source, class_weights=weights) for split in (train, validation)
+            )
+        if recipe.contrast.same_group == "ignored" and "self" in recipe.sources:
+            groups = _groups(prepared, index)
+            train, validation = (
+                _ungrouped(split, groups, name)
+                for split, name in ((train, "training"), (validation, "validation"))
+            )
         pools = _pools(recipe, prepared)
         return cls(index, train, validation, prepared.root.name, pools, damaged)
 
@@ -70,9 +85,66 @@ class TrainingData:
         return [source for source, examples in self.train.by_source.items() if examples.within_groups]
 
     @property
+    def undecided(self) -> list[str]:
+        """Sources that do not decide which state is kept: those, and those of few validation tracks."""
+        held = self.validation.by_source
+        few = [source for source, examples in held.items() if len(examples.rows) < LEAST_TRACKS]
+        return [*self.within_groups, *few]
+
+    @property
     def sizes(self) -> dict[str, int]:
         """Source -> dimension of its target."""
         return {source: examples.size for source, examples in self.train.by_source.items()}
+
+
+def balanced(examples: Examples) -> NDArray[np.float32]:
+    """Weights of classes by which all of them count alike, 1 on average over the tracks; float32 [size]."""
+    target, known = examples.targets(np.arange(len(examples.rows)))
+    share = target[known].mean(axis=0, dtype=np.float64)
+    weights = 1 / (np.count_nonzero(share) * np.where(share > 0, share, np.inf))
+    return weights.astype(np.float32)
+
+
+def _changed(split: SplitExamples, source: str, **values: NDArray[Any]) -> SplitExamples:
+    examples = replace(split.by_source[source], **values)  # type: ignore[arg-type]
+    return replace(split, by_source={**split.by_source, source: examples})
+
+
+def _ungrouped(split: SplitExamples, groups: NDArray[np.int64], name: str) -> SplitExamples:
+    """The split, whose tracks of a group are not told apart."""
+    if len(np.unique(groups[split.rows])) < 2:
+        raise DataError(
+            f"contrast.same_group: all {name} tracks are of one group, so that no crop can be told from "
+            "others; set it to negatives, or group by something else"
+        )
+    return _changed(split, "self", groups=groups)
+
+
+def _groups(prepared: PreparedDirectory, index: ShardIndex) -> NDArray[np.int64]:
+    """Number of each track's group, int64 [tracks of the index]; those without one are each by themselves."""
+    lines = prepared.tracks.read_text(encoding="utf-8").splitlines()[1:]
+    fields = [line.split("\t") for line in lines]  # track_id, split, title, artist, label
+    groups = {track[0]: track[-1] for track in fields}
+    names = [groups.get(" ".join(track.split())) or f"\n{track}" for track in index.track_ids.tolist()]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+#: A source is rare where a joint batch has fewer of its labelled crops than this, on average; one without any
+#: comes less than once in a thousand batches otherwise.
+RARE_CROPS = 7
+
+
+def rare_sources(recipe: Recipe, data: TrainingData) -> frozenset[str]:
+    """Sources of which many joint batches have no label."""
+    if recipe.training.schedule != "joint":
+        return frozenset()
+    crops = {
+        source: recipe.batches.size * examples.labelled_share(data.index.samples) * len(examples.rows)
+        for source, examples in data.train.by_source.items()
+        if source != "self"
+    }
+    n_tracks = len(np.unique(np.concatenate([e.rows for e in data.train.by_source.values()])))
+    return frozenset(source for source, count in crops.items() if count < RARE_CROPS * n_tracks)
 
 
 def _pools(recipe: Recipe, prepared: PreparedDirectory) -> TrackPools | None:

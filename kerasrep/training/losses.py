@@ -6,6 +6,7 @@ Beside it stands a second figure for people, the larger the better (see `accurac
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -16,6 +17,8 @@ from kerasrep.recipe.schema import ContrastSettings
 #: A standardised number counts as right within half a standard deviation.
 NEAR_DEVIATIONS = 0.5
 _NEVER = -1e9  # logit of what is no candidate
+#: Rows of this replica -> rows of all replicas, and where its own begin among them.
+Gather = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 class ExampleScores(NamedTuple):
@@ -45,7 +48,12 @@ class SourceScore(NamedTuple):
 
 
 def score(
-    name: LossName, predictions: tf.Tensor, target: tf.Tensor, weight: tf.Tensor, contrast: ContrastSettings
+    name: LossName,
+    predictions: tf.Tensor,
+    target: tf.Tensor,
+    weight: tf.Tensor,
+    contrast: ContrastSettings,
+    gather: Gather | None = None,
 ) -> SourceScore:
     """Compare predictions with targets.
 
@@ -56,12 +64,23 @@ def score(
         target: float32 [examples, size]; for contrast [examples, 2], numbers of track and group.
         weight: float32 [examples]; 0 where an example has no label.
         contrast: Settings of contrast.
+        gather: For contrast with the crops of all replicas.
     """
-    if name == "contrast":
-        found = contrasted(predictions, target, contrast)
-    else:
-        found = LOSSES[name](predictions, target)
+    found = example_scores(name, predictions, target, contrast, gather)
     return SourceScore(*(tf.reduce_sum(weight * values) for values in found))
+
+
+def example_scores(
+    name: LossName,
+    predictions: tf.Tensor,
+    target: tf.Tensor,
+    contrast: ContrastSettings,
+    gather: Gather | None = None,
+) -> ExampleScores:
+    """Compare predictions with targets, example by example; see `score`."""
+    if name == "contrast":
+        return contrasted(predictions, target, contrast, gather)
+    return LOSSES[name](predictions, target)
 
 
 def divergence(logits: tf.Tensor, target: tf.Tensor) -> ExampleScores:
@@ -111,30 +130,41 @@ def cosine(vectors: tf.Tensor, target: tf.Tensor) -> ExampleScores:
     return ExampleScores(1.0 - cosines, cosines)
 
 
-def contrasted(projections: tf.Tensor, places: tf.Tensor, settings: ContrastSettings) -> ExampleScores:
+def contrasted(
+    projections: tf.Tensor, places: tf.Tensor, settings: ContrastSettings, gather: Gather | None = None
+) -> ExampleScores:
     """Normalised temperature-scaled cross-entropy, NT-Xent (Chen et al. 2020, arXiv 2002.05709, equation 1).
 
-    Each crop has to find the other crop of its track among those of this replica. Other crops of the same
-    group, thus of the same track, are no candidates.
+    Each crop has to find the other crop of its track among those of this replica, or of all. Other crops of
+    the same group, thus of the same track, are no candidates.
 
     Args:
         projections: float32 [2 n, size], the first crops of n tracks, then their second ones.
         places: float32 [n, 2], numbers of their track and group.
         settings: Temperature; whether the first crops of other tracks are candidates for first ones too.
+        gather: Gives the rows of all replicas, where these are candidates.
     """
     left, right = tf.split(_unit(projections), 2)
-    n = tf.shape(left)[0]
-    itself = tf.eye(n, dtype=tf.bool)
-    groups = places[:, 1:]
-    never = tf.where((groups == tf.transpose(groups)) & ~itself, _NEVER, 0.0)  # [n, n]
-    across = tf.matmul(left, right, transpose_b=True) / settings.temperature + never
+    groups, first = places[:, 1:], 0
+    lefts, rights, all_groups = left, right, groups
+    if gather is not None:
+        lefts, first = gather(left)
+        rights, all_groups = gather(right)[0], gather(groups)[0]
+    own_place = first + tf.range(tf.shape(left)[0])
+    itself = own_place[:, None] == tf.range(tf.shape(lefts)[0])[None]
+    never = tf.where((groups == tf.transpose(all_groups)) & ~itself, _NEVER, 0.0)  # [n, candidates]
+    across = tf.matmul(left, rights, transpose_b=True) / settings.temperature + never
+    if gather is None:
+        back = tf.transpose(across)
+    else:
+        back = tf.matmul(right, lefts, transpose_b=True) / settings.temperature + never
     scores = []
-    for own, logits in ((left, across), (right, tf.transpose(across))):
+    for own, beside_own, logits in ((left, lefts, across), (right, rights, back)):
         candidates = logits
         if settings.views == "all":
-            beside = tf.matmul(own, own, transpose_b=True) / settings.temperature
+            beside = tf.matmul(own, beside_own, transpose_b=True) / settings.temperature
             candidates = tf.concat([logits, beside + tf.where(itself, _NEVER, never)], 1)
-        found = tf.linalg.diag_part(logits)
+        found = tf.reduce_sum(tf.where(itself, logits, 0.0), 1)
         loss = tf.reduce_logsumexp(candidates, 1) - found
         scores.append((loss, _as_float(found >= tf.reduce_max(candidates, 1))))
     (loss, right_one), (other_loss, other_right_one) = scores

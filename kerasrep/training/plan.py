@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 
 import numpy as np
 import tensorflow as tf
 
 from kerasrep import constants
+from kerasrep.corpora.prepare import Preview
 from kerasrep.data.batches import Batch
 from kerasrep.data.schedule import JOINT
 from kerasrep.model.picture import describe_network
 from kerasrep.model.start import fill_from_start, freeze, read_start
 from kerasrep.model.strategies import Network, Scaler, network_of
 from kerasrep.recipe.schema import Recipe
-from kerasrep.storage.run_directory import PreparedDirectory
+from kerasrep.storage.run_directory import home
 from kerasrep.training.devices import Execution, choose_execution
 from kerasrep.training.inputs import TrainingData, steps_of_tracks, steps_per_epoch
 from kerasrep.training.step import Step
 from kerasrep.training.vectors import GroupLayout, GroupState
 
 TIMED_STEPS = 3
+BYTES_PER_SAMPLE = 2  # int16
 
 
-def describe_plan(recipe: Recipe, prepared: PreparedDirectory | None, expected_tracks: int | None) -> str:
+def describe_plan(recipe: Recipe, found: Preview) -> str:
     """Describe a recipe without training it.
 
     Args:
         recipe: What would be trained.
-        prepared: Its shards and targets, where they exist already.
-        expected_tracks: Training tracks to expect otherwise, where that is known.
+        found: Its shards and targets, where they exist already; what to expect otherwise.
 
     Returns:
         Lines for people. The time is measured: a few steps on noise, on the devices in question.
@@ -38,14 +40,16 @@ def describe_plan(recipe: Recipe, prepared: PreparedDirectory | None, expected_t
         KerasrepError: Where training would be refused.
     """
     sizes: dict[str, int] = {source: recipe.targets.size_of(source) for source in recipe.sources}
-    epoch_steps = None
-    if prepared is not None:
-        data = TrainingData.open(recipe, prepared, check=False)
+    sizes |= found.sizes
+    epoch_steps, n_tracks, disk = None, found.training_tracks, _disk(recipe, found.seconds)
+    if found.prepared is not None:
+        data = TrainingData.open(recipe, found.prepared, check=False)
         sizes, epoch_steps = data.sizes, steps_per_epoch(recipe, data)
-        tracks = f"{len(data.train.rows)} to train on, {len(data.validation.rows)} for validation"
-    elif expected_tracks is not None:
-        epoch_steps = steps_of_tracks(recipe, expected_tracks)
-        tracks = f"about {expected_tracks} to train on (the corpus is not prepared yet)"
+        n_tracks, disk = len(data.train.rows), _size(int(data.index.shard_bytes.sum()))
+        tracks = f"{n_tracks} to train on, {len(data.validation.rows)} for validation"
+    elif n_tracks is not None:
+        epoch_steps = steps_of_tracks(recipe, n_tracks)
+        tracks = f"about {n_tracks} to train on (the corpus is not prepared yet)"
     else:
         tracks = "unknown until the corpus is prepared"
     several = recipe.distribution.name == "multi_worker"
@@ -62,6 +66,7 @@ def describe_plan(recipe: Recipe, prepared: PreparedDirectory | None, expected_t
     lines = [
         f"recipe:  {recipe.name}, strategy {recipe.strategy}, sources {_sources(recipe)}",
         f"tracks:  {tracks}",
+        f"shards:  {disk}",
         f"devices: {', '.join(execution.devices)}{' a worker, if it were alone' if several else ''}, "
         f"{execution.precision}, "
         f"XLA {'on' if execution.xla else 'off'}, determinism {'on' if execution.deterministic else 'off'}",
@@ -72,11 +77,38 @@ def describe_plan(recipe: Recipe, prepared: PreparedDirectory | None, expected_t
     else:
         steps = epoch_steps * recipe.training.epochs
         lines.append(f"steps:   {epoch_steps} an epoch, {steps} in all, {recipe.batches.size} segments each")
+        crops = _segments(recipe) * epoch_steps / max(1, n_tracks or 0)
+        lines.append(
+            f"crops:   {crops:.1f} of {recipe.audio.segment_seconds:g} s per track and epoch, "
+            f"{crops * recipe.training.epochs:.0f} in all"
+        )
         lines.append(
             f"time:    about {_clock(seconds * steps)} in steps ({seconds:.3f} s each, measured), "
             "validation and export not counted"
         )
     return "\n".join(lines)
+
+
+def _segments(recipe: Recipe) -> float:
+    """Segments of a step, on average."""
+    pairs = "self" in recipe.sources and recipe.training.schedule == "alternating"
+    return recipe.batches.size * (1 + 1 / len(recipe.sources) if pairs else 1)
+
+
+def _disk(recipe: Recipe, seconds: float | None) -> str:
+    """What decoded audio will take on the disk, and what is free there."""
+    if seconds is None:
+        return "unknown until the corpus is prepared"
+    n_bytes = round(seconds * recipe.audio.sample_rate_hz) * constants.N_CHANNELS * BYTES_PER_SAMPLE
+    place = home()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    free = _size(shutil.disk_usage(place).free)
+    return f"about {_size(n_bytes)} for {seconds / 3600:.1f} hours of audio in {home()} ({free} free)"
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def _sources(recipe: Recipe) -> str:

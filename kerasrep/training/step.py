@@ -23,7 +23,7 @@ from kerasrep.training.augmentation import Draws, change_mel, change_waveform
 from kerasrep.training.formulas import adam, averaged, clipped, learning_rate, loss_scale
 from kerasrep.training.losses import score
 from kerasrep.training.totals import Tally, Totals
-from kerasrep.training.vectors import AVERAGES, PARTS, GroupState
+from kerasrep.training.vectors import AVERAGES, PARTS, UPDATES, GroupState
 
 #: Vectors by part, for each group of a step.
 _Values = tuple[dict[str, tf.Tensor], ...]
@@ -54,7 +54,8 @@ class Step:
         self._xla = xla
         self._frontend = in_chunks(lambda waveform: network.features(to_float(waveform)))
         self._may_lack_labels = any(recipe.kind_of(source) in STRETCH_KINDS for source in recipe.sources)
-        self._synchronised = recipe.distribution.batch_norm == "synchronised"
+        self._gather = _gathered if recipe.contrast.negatives == "all" and self._replicas > 1 else None
+        self._waits = recipe.distribution.batch_norm == "synchronised" or self._gather is not None
 
     @property
     def branches(self) -> int:
@@ -238,9 +239,9 @@ class Step:
         return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
 
     def _gradient(self, source: int) -> Callable[..., Any]:
-        # The collectives of synchronised batch norm must stand in the replica's own graph.
+        # Collectives, as those of synchronised batch norm, must stand in the replica's own graph.
         function = self._plain_gradient(source)
-        return function if self._synchronised else self._once("gradient", source, function)
+        return function if self._waits else self._once("gradient", source, function)
 
     def _update(self, source: int) -> Callable[..., Any]:
         return self._once("update", source, self._plain_update(source))
@@ -272,6 +273,8 @@ class Step:
             after = []
             for group, old, own, part in zip(groups, before, gradients, parts, strict=True):
                 count = step if group == SHARED or source < 0 else uses
+                if UPDATES in old:  # not every joint step has a label of this source
+                    count = tf.cast(old[UPDATES][0], tf.int64)
                 new = self._updated(group, old, own, part, rate, count + 1)
                 if self._may_lack_labels or (source < 0 and group != SHARED):
                     # No crop of the batch may have a label; momentum alone must not move anything.
@@ -313,6 +316,8 @@ class Step:
         if training.trunk_rate != 1.0:  # every part of the change is in proportion to the rate
             moved = weights + self._rate_factors(group) * (moved - weights)
         new = dict(zip(PARTS, (moved, first, second, statistics), strict=True))
+        if UPDATES in old:
+            new[UPDATES] = old[UPDATES] + 1.0
         for part, name in AVERAGES.items():
             if name in old:
                 new[name] = averaged(old[name], new[part], training.average, update)
@@ -419,7 +424,7 @@ class Step:
         loss, figures = tf.constant(0.0), []
         for name, target, weight in zip(names, targets, weights, strict=True):
             kind = self._network.loss_of(name)
-            result = score(kind, logits[name], target, weight, self._recipe.contrast)
+            result = score(kind, logits[name], target, weight, self._recipe.contrast, self._gather)
             loss += loss_scale(self._recipe, name, target.shape[-1]) * result.loss
             figures.append([result.loss, result.accuracy, tf.reduce_sum(weight)])
         return loss, tf.reshape(tf.transpose(tf.convert_to_tensor(figures)), (-1,))
@@ -429,6 +434,13 @@ def _fault(*vectors: tf.Tensor) -> tf.Tensor:
     """0 where all values are finite, else NaN; float32 []."""
     total = tf.add_n([tf.reduce_sum(vector) for vector in vectors])
     return tf.where(tf.math.is_finite(total), 0.0, float("nan"))
+
+
+def _gathered(values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rows of all replicas, in their order, and where this replica's begin; gradients go back to each."""
+    context = tf.distribute.get_replica_context()
+    first = tf.cast(context.replica_id_in_sync_group, tf.int32) * tf.shape(values)[0]
+    return context.all_gather(values, 0), first
 
 
 def _seeds(states: Sequence[keras.Variable], step: tf.Tensor, first: tf.Tensor) -> list[tf.Tensor]:

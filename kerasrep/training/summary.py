@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import numpy as np
+
+from kerasrep.evaluation.bootstrap import blocks_of, mean_interval
+from kerasrep.report.wording import counted
+from kerasrep.training.validation import LEAST_TRACKS, Outcomes
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,9 @@ class SummaryRow:
         mean_target_accuracy: Its accuracy.
         best_epoch: Epoch of the state that is kept: of the lowest mean validation loss of all sources, or of
             this one's where the sources share nothing.
+        tracks: Validation tracks of the source; `None` where they were not looked at one by one.
+        interval: 95% interval of `after`, by bootstrap over tracks.
+        gain: Likewise of how much it is better than the baseline; `self` by accuracy, the others by loss.
     """
 
     source: str
@@ -29,6 +38,9 @@ class SummaryRow:
     accuracy: float
     mean_target_accuracy: float
     best_epoch: int
+    tracks: int | None = None
+    interval: tuple[float, float] | None = None
+    gain: tuple[float, float] | None = None
 
     @property
     def per_cent(self) -> float:
@@ -36,11 +48,28 @@ class SummaryRow:
         return 100.0 * self.after / max(self.mean_target, 1e-9)
 
     @property
-    def learnt(self) -> bool:
-        """Whether it is better than the baseline; `self` by accuracy, the others by loss."""
+    def learnt(self) -> bool | None:
+        """Whether it is better than the baseline, beyond the interval; `None` where that cannot be said."""
+        if self.tracks is not None and self.tracks < LEAST_TRACKS:
+            return None
+        if self.gain is not None:
+            return self.gain[0] > 0
         if self.source == "self":
             return self.accuracy > self.mean_target_accuracy
         return self.after < self.mean_target
+
+    def with_intervals(self, outcomes: Outcomes) -> SummaryRow:
+        """The row with the number of tracks, and what they say of chance."""
+        known = outcomes.weights > 0
+        blocks = blocks_of(outcomes.tracks[known].astype(np.str_), None)
+        tracks = len(np.unique(blocks))
+        if tracks < LEAST_TRACKS:
+            return replace(self, tracks=tracks)
+        weights, gain = outcomes.weights[known], outcomes.gains[int(self.source == "self")]
+        interval, gains = (
+            mean_interval(values[known], blocks, weights=weights) for values in (outcomes.scores[0], gain)
+        )
+        return replace(self, tracks=tracks, interval=interval, gain=gains)
 
 
 @dataclass(frozen=True)
@@ -70,23 +99,39 @@ class Summary:
         lines = [
             f"validation loss ({self.kept} of {self.epochs} epochs)",
             f"{'source':<{width}} {'before':>8} {'after':>8} {'baseline':>12} {'after/base':>11} "
-            f"{'top-1':>7} {'mean':>6} {'epoch':>6}",
+            f"{'top-1':>7} {'mean':>6} {'epoch':>6} {'tracks':>7}  95% of after",
         ]
         for row in self.rows:
             lines.append(
                 f"{row.source:<{width}} {row.before:8.3f} {row.after:8.3f} {row.mean_target:12.3f} "
                 f"{row.per_cent:10.1f}% {row.accuracy:7.3f} {row.mean_target_accuracy:6.3f} "
-                f"{row.best_epoch:6d}"
+                f"{row.best_epoch:6d} {'' if row.tracks is None else row.tracks:>7}{_interval(row)}"
             )
-        behind = [row.source for row in self.rows if not row.learnt]
-        beaten = f"{len(self.rows) - len(behind)} of {len(self.rows)} sources beat the baseline"
-        lines.append(
-            f"{beaten}, the best constant prediction" + (f"; not {', '.join(behind)}" if behind else "")
-        )
-        return "\n".join(lines)
+        return "\n".join([*lines, self._verdict()])
+
+    def _verdict(self) -> str:
+        """Which sources are better than the baseline, in a sentence."""
+        learnt = [row for row in self.rows if row.learnt]
+        behind = [row.source for row in self.rows if row.learnt is False]
+        said = f"{len(learnt)} of {len(self.rows)} sources beat the baseline, the best constant prediction"
+        if any(row.gain for row in self.rows):
+            said += ", by more than the 95% interval over validation tracks"
+        if behind:
+            said += f"; not {', '.join(behind)}"
+        for row in self.rows:
+            if row.learnt is None:
+                said += f"; {row.source}: {counted(row.tracks or 0, 'validation track')}, no statement"
+        return said
 
 
-def _without_name(row: SummaryRow) -> dict[str, float]:
+def _interval(row: SummaryRow) -> str:
+    if row.interval is None:
+        return ""
+    low, high = row.interval
+    return f"  [{low:.3f}, {high:.3f}]"
+
+
+def _without_name(row: SummaryRow) -> dict[str, Any]:
     values = asdict(row)
     del values["source"]
     return values

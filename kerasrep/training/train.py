@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from kerasrep.data.schedule import Schedule
@@ -19,6 +21,7 @@ from kerasrep.model.start import fill_from_start, freeze, read_start
 from kerasrep.model.strategies import Network, network_of
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe
+from kerasrep.report.wording import counted
 from kerasrep.runtime.run_log import event, how_it_ended, run_log
 from kerasrep.storage.atomic import remove_all_temporaries
 from kerasrep.storage.folder_lock import exclusive
@@ -29,16 +32,18 @@ from kerasrep.training.card import RunCard
 from kerasrep.training.checkpoint import Progress, restore_state, save_state
 from kerasrep.training.devices import Execution, choose_execution
 from kerasrep.training.formulas import learning_rate
-from kerasrep.training.inputs import TrainingData, steps_per_epoch
+from kerasrep.training.inputs import TrainingData, rare_sources, steps_per_epoch
 from kerasrep.training.loop import Loop, data_faults, mean_scores
 from kerasrep.training.scaling import fit_scaler
 from kerasrep.training.step import Step
 from kerasrep.training.summary import Summary, SummaryRow
 from kerasrep.training.tensorboard import Board
-from kerasrep.training.validation import Score, Validator, mean_target_scores
+from kerasrep.training.validation import Outcomes, Score, Validator, mean_target_scores
 from kerasrep.training.vectors import GroupLayout, GroupState
 from kerasrep.training.workers import Workers
 
+#: From one writing of the history to the next, at least; states are saved with a whole one.
+HISTORY_SECONDS = 5.0
 #: What the chief says when the last state is written.
 _TRAINED = "training has ended"
 
@@ -149,14 +154,15 @@ class Trainer:
         self.epoch_steps = steps_per_epoch(recipe, data)
         self.n_steps = recipe.training.epochs * self.epoch_steps
         self.progress = Progress(0, np.zeros((3, len(recipe.sources))))
+        average, rare = recipe.training.average > 0, rare_sources(recipe, data)
         self.states = {
             group: GroupState(
-                group, GroupLayout.of(network, group), execution.distribution, recipe.training.average > 0
+                group, GroupLayout.of(network, group), execution.distribution, average, group in rare
             )
             for group in network.groups
         }
         self.validator = Validator(recipe, network, self.states, data.validation, data.index)
-        self.mean_target = mean_target_scores(
+        self.baselines = mean_target_scores(
             data.train,
             data.validation,
             data.index.samples,
@@ -168,6 +174,7 @@ class Trainer:
         self._show = show_progress and self._chief
         self._say = say if self._chief else _say_nothing
         self._full_board = recipe.training.tensorboard == "full"
+        self._history_written = -HISTORY_SECONDS
 
     def restore(self) -> None:
         """Go on from the last state, where there is one.
@@ -226,6 +233,7 @@ class Trainer:
             return summary
         except BaseException as error:
             with contextlib.suppress(OSError, KerasrepError):  # a full disk may be why
+                self._write_history()
                 card.write(path, self.progress, how_it_ended(error))
             raise
         finally:
@@ -242,6 +250,10 @@ class Trainer:
                 f"validated on held-out tracks of the groups that are trained on: "
                 f"{', '.join(self.data.within_groups)}; they do not decide which state is kept"
             )
+        for source in self.data.undecided:
+            if source not in self.data.within_groups:
+                tracks = counted(len(self.data.validation.by_source[source].rows), "validation track")
+                self._say(f"{source}: {tracks}, too few to decide which state is kept")
         event(
             "training",
             training_tracks=len(self.data.train.rows),
@@ -270,6 +282,7 @@ class Trainer:
     def save(self) -> None:
         """Write the whole state."""
         if self._chief:
+            self._write_history()
             save_state(self.run_directory.last, self.states, self.progress)
             event("state_saved", step=self.progress.step)
 
@@ -300,8 +313,8 @@ class Trainer:
         if not scores:
             return
         losses = {source: score.loss for source, score in scores.items()}
-        last, within = self.recipe.training.keep == "last", self.data.within_groups
-        better = improved(self.network, losses, self.progress.best, epoch, within, last)
+        last, undecided = self.recipe.training.keep == "last", self.data.undecided
+        better = improved(self.network, losses, self.progress.best, epoch, undecided, last)
         if better:
             keep(self.run_directory.best, self.network, self._fill_network, better)
             self.progress.best |= better
@@ -327,13 +340,19 @@ class Trainer:
                 f"validation_accuracy/{source}": score.accuracy,
             }
         if scores:
-            within = self.data.within_groups
-            losses = [score.loss for source, score in scores.items() if source not in within]
+            undecided = self.data.undecided
+            losses = [score.loss for source, score in scores.items() if source not in undecided]
             row["validation_loss/mean"] = float(np.mean(losses or [s.loss for s in scores.values()]))
         self.progress.history.append(row)
         event("epoch", **row)
         self.board.scalars({k: v for k, v in row.items() if k not in ("step", "seconds")}, step)
+        if time.monotonic() - self._history_written > HISTORY_SECONDS:
+            self._write_history()
+
+    def _write_history(self) -> None:
+        """All epochs so far; not after each, as thousands of short ones would write the file as often."""
         write_text(self.run_directory.history, _csv(self.progress.history))
+        self._history_written = time.monotonic()
 
     def _fill_network(self) -> None:
         for state in self.states.values():
@@ -344,7 +363,7 @@ class Trainer:
         network = self.network if self.execution.plain else self._plain_network()
         load_weights(self.run_directory.best, network)
         _save_keras(self.run_directory.model, network)
-        summary = self.summary()
+        summary = self.summary(self._outcomes())
         board = Board(self.run_directory.tensorboard, suffix=".final")
         board.hparams(self.recipe, summary)
         if self._full_board:
@@ -352,13 +371,27 @@ class Trainer:
         board.close()
         return summary
 
+    def _outcomes(self) -> Mapping[str, Outcomes]:
+        """Validation of the state that is kept, example by example."""
+        load_weights(self.run_directory.best, self.network)
+        layouts = {group: state.layout for group, state in self.states.items()}
+        vectors = {
+            group: (tf.constant(layout.weights.get()), tf.constant(layout.statistics.get()))
+            for group, layout in layouts.items()
+        }
+        return self.validator.outcomes(vectors, self.baselines)
+
     def _plain_network(self) -> Network:
         """The network as others use it: in float32, for one device, of ordinary layers."""
         scaler = load_scaler(self.run_directory.scaler, self.recipe.audio.n_mels)
         return network_of(self.recipe, self.data.sizes, scaler)
 
-    def summary(self) -> Summary:
-        """Scores before training and of the state that is kept, beside the best constant prediction's."""
+    def summary(self, outcomes: Mapping[str, Outcomes] | None = None) -> Summary:
+        """Scores before training and of the state that is kept, beside the best constant prediction's.
+
+        Args:
+            outcomes: Of the state that is kept, for intervals; without them there are none.
+        """
         history, rows = self.progress.history, []
         for source in self.recipe.sources:
             best = history[choice_of(source, self.progress.best).epoch]
@@ -366,12 +399,12 @@ class Trainer:
                 source=source,
                 before=history[0][f"validation_loss/{source}"],
                 after=best[f"validation_loss/{source}"],
-                mean_target=self.mean_target[source].loss,
+                mean_target=self.baselines[source].loss,
                 accuracy=best[f"validation_accuracy/{source}"],
-                mean_target_accuracy=self.mean_target[source].accuracy,
+                mean_target_accuracy=self.baselines[source].accuracy,
                 best_epoch=int(best["epoch"]),
             )
-            rows.append(row)
+            rows.append(row.with_intervals(outcomes[source]) if outcomes else row)
         training = self.recipe.training
         return Summary(rows, training.epochs, self.progress.seconds, training.keep)
 

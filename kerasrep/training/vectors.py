@@ -89,6 +89,8 @@ class GroupLayout:
 
 #: The vectors of a group, in the order in which they are saved.
 PARTS = ("weights", "first_moment", "second_moment", "statistics")
+#: Updates so far, float32 [1], of a group that many joint steps leave as it is.
+UPDATES = "updates"
 #: What is averaged over the steps where the recipe says so.
 AVERAGES = {"weights": "average_weights", "statistics": "average_statistics"}
 
@@ -102,7 +104,12 @@ class GroupState:
     """
 
     def __init__(
-        self, name: str, layout: GroupLayout, distribution: tf.distribute.Strategy, average: bool = False
+        self,
+        name: str,
+        layout: GroupLayout,
+        distribution: tf.distribute.Strategy,
+        average: bool = False,
+        counted: bool = False,
     ) -> None:
         """Make the variables and fill them from the network.
 
@@ -111,9 +118,10 @@ class GroupState:
             layout: Where its variables lie.
             distribution: Over all replicas.
             average: Whether averages of weights and statistics are kept beside them.
+            counted: Whether its updates are counted, as not every step is one.
         """
         self.name, self.layout = name, layout
-        self.parts = (*PARTS, *AVERAGES.values()) if average else PARTS
+        self.parts = (*PARTS, *(AVERAGES.values() if average else ()), *((UPDATES,) if counted else ()))
         initial = {
             "weights": layout.weights.get(),
             "first_moment": np.zeros(layout.weights.total, np.float32),
@@ -121,6 +129,7 @@ class GroupState:
             "statistics": layout.statistics.get(),
         }
         initial |= {name: initial[part] for part, name in AVERAGES.items()}
+        initial[UPDATES] = np.zeros(1, np.float32)
         with distribution.scope():
             self.variables = {
                 part: tf.Variable(

@@ -179,6 +179,10 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(schedule, recipe_path, pre
     assert (outcome.code, outcome.err) == (0, "")
     assert "32 to train on, 8 for validation" in outcome.out
     assert re.search(r"steps: +4 an epoch, 40 in all", outcome.out)
+    crops = {"joint": "1.0", "alternating": "1.5"}[schedule]  # a step of `self` has pairs
+    assert re.search(
+        rf"crops: +{crops} of 2.5 s per track and epoch, {float(crops) * 10:.0f} in all", outcome.out
+    )
     assert re.search(r"devices: +CPU:0, float32", outcome.out)
     # Published counts, but for heads of 4 topics: conv1 shared, 563,632 - 848 in a branch.
     assert re.search(r"shared\D+848\b", outcome.out)
@@ -193,6 +197,11 @@ def test_a_dry_run_before_the_corpus_is_prepared_prepares_nothing(recipe_path, t
     outcome = run_train(tmp_path, recipe_path, "--dry-run", "strategy=ss-r", "sources=[tag]")
     assert (outcome.code, outcome.err) == (0, "")
     assert "about 32 to train on (the corpus is not prepared yet)" in outcome.out
+    megabytes = 40 * 3.5 * 22_050 * 4 / 1e6  # tracks of 3 to 4 s
+    found = re.search(
+        r"shards: +about (\d+\.\d) MB for 0\.0 hours of audio in \S+ \(\d+\.\d GB free\)", outcome.out
+    )
+    assert float(found.group(1)) == pytest.approx(megabytes, rel=0.01)
     assert list(tmp_path.iterdir()) == []
     outcome = run_train(tmp_path, recipe_path, "--dry-run", "batches.size=64")
     outcome.assert_refused(2, "batches.size: 64 is more than the 32 training tracks")

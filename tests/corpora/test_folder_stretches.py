@@ -96,6 +96,20 @@ def test_timed_rows_are_put_in_order(root):
     np.testing.assert_allclose(found, [[0.2, 0.8]])
 
 
+def test_a_track_whose_labels_are_all_too_rare_has_none_of_the_others_where_gaps_are_negative(root):
+    times = [(track, 0, 1, "a") for track in TRACKS[:9]] + [(TRACKS[9], 0, 1, "rare")]
+    table = {"target": "labels", "start": "start", "end": "end", "min_tracks": 3}
+    for gaps, known in (("negative", True), ("unknown", False)):
+        corpus = corpus_of(root, rows("track,start,end,item", times), gaps=gaps, **table)
+        labels = corpus.labels["own"]
+        assert (TRACKS[9] in labels.track_ids) == known and labels.terms == ("a",)
+        assert TRACKS[10] not in labels.track_ids  # nothing says that it was looked at
+    targets, _ = targets_of(corpus_of(root, gaps="negative", path="table.csv", **table))
+    place = targets.track_ids.tolist().index(TRACKS[9])
+    found, known = targets.stretches.targets(np.array([place, 0]), np.zeros(2), np.ones(2))
+    assert found.tolist() == [[0.0], [1.0]] and known.all()
+
+
 def write_vectors(root, vectors, tracks=TRACKS, metadata=True, **columns):
     about = {"kerasrep": json.dumps({"segment_seconds": 2.5})} if metadata else None
     kinds = [
@@ -120,6 +134,36 @@ def test_vectors_are_read_as_kerasrep_embed_writes_them(root):
     corpus = corpus_of(root, path="v.parquet", target="vector")
     assert len(corpus.labels["own"].track_ids) == 11
     assert corpus.notices[-1].endswith("of 11 rows 1 are zeros, which is unknown")
+
+
+def test_vectors_are_standardised_by_the_training_tracks_where_the_error_is_squared(root):
+    vectors = np.random.default_rng(0).normal([3, -1, 5], [2, 0.1, 0], (12, 3)).astype(np.float32)
+    write_vectors(root, vectors.tolist())
+    corpus = corpus_of(root, path="v.parquet", target="vector", loss="squared")
+    targets, _ = targets_of(corpus)
+    training = {track.track_id for track in corpus.tracks if track.split == "train"}
+    chosen = [number for number, track in enumerate(targets.track_ids) if track in training]
+    of_all = vectors[[TRACKS.index(track) for track in targets.track_ids]].astype(np.float64)
+    scale = of_all[chosen].std(0)
+    expected = (of_all - of_all[chosen].mean(0)) / np.where(scale > 0, scale, 1)
+    found, _ = targets.stretches.targets(np.arange(12))
+    np.testing.assert_allclose(found[:, :2], expected[:, :2], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[:, 2], 0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "odd", "message"),
+    [
+        ("sigmoid", [0.2, 1.4], "row 12: values are no probabilities; for corpus.tables.own.loss"),
+        ("divergence", [0.2, 0.2], "row 12: values are no probabilities that sum to 1"),
+    ],
+)
+def test_vectors_that_are_no_probabilities_are_refused_where_they_have_to_be(root, loss, odd, message):
+    write_vectors(root, [[0.5, 0.5]] * 11 + [odd])
+    with pytest.raises(DataError, match=message):
+        corpus_of(root, path="v.parquet", target="vector", loss=loss)
+    write_vectors(root, [[0.5, 0.5]] * 12)
+    assert corpus_of(root, path="v.parquet", target="vector", loss=loss).labels["own"].stretches.size == 2
 
 
 TIMED = {"start": "start", "end": "end"}
@@ -226,7 +270,7 @@ def test_tags_of_the_files_are_labels_and_groups(root):
 
 def test_tags_that_no_file_has_are_refused_before_anything_is_decoded(root):
     with pytest.raises(
-        DataError, match=r"no file has the tag 'artist' \(tags of 12 files: none; 12 files could"
+        DataError, match=r"no file has the tag 'artist'; use.*\(tags of 12 files: none; 12 files could"
     ):
         corpus_of(root, item="artist", **{"from": "tags"})
     with pytest.raises(DataError, match=r"no file has the tag 'album'.*or remove corpus\.groups"):

@@ -11,8 +11,9 @@ from kerasrep.data.batches import (
     training_dataset,
 )
 from kerasrep.data.crops import ALIGNMENT_BYTES, Buffers, OpenFiles, _open, read_crops
-from kerasrep.data.schedule import Schedule, ValidationPlans
+from kerasrep.data.schedule import Schedule
 from kerasrep.data.shards import FRAME_BYTES, ShardIndex
+from kerasrep.data.validation_plans import ValidationPlans
 from kerasrep.errors import DataError
 from kerasrep.recipe.schema import Recipe
 from kerasrep.sources.stretches import Stretches

@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasrep.data.schedule import JOINT, Examples, Schedule, ValidationPlans, mean_candidates, self_examples
+from kerasrep.data.schedule import JOINT, Examples, Schedule, self_examples
+from kerasrep.data.validation_plans import ValidationPlans, mean_candidates
 from kerasrep.recipe.schema import Recipe
+from kerasrep.sources.stretches import Stretches
 
 SEGMENT = 55_125
 
@@ -177,6 +181,35 @@ def test_large_validation_sets_are_cut_into_batches_of_two_tracks_or_more():
 
 
 def test_the_candidates_of_contrast_are_the_other_crops_of_a_chunk():
-    assert mean_candidates(16) == pytest.approx(16)
-    assert mean_candidates(16, "all") == pytest.approx(31)  # a crop meets itself not
-    assert mean_candidates(128) == pytest.approx(64)  # two chunks
+    def tracks(n, groups=None):
+        return replace(self_examples(np.arange(n)), groups=groups)
+
+    assert mean_candidates(tracks(16)) == pytest.approx(16)
+    assert mean_candidates(tracks(16), "all") == pytest.approx(31)  # a crop meets itself not
+    assert mean_candidates(tracks(128)) == pytest.approx(64)  # two chunks
+    groups = np.array([7, 7, 7, 8])
+    assert mean_candidates(tracks(4, groups)) == pytest.approx((2**3 * 4) ** 0.25)
+    assert mean_candidates(tracks(4, groups), "all") == pytest.approx((3**3 * 7) ** 0.25)
+
+
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+def test_class_weights_make_rare_classes_count_more_and_weights_still_sum_to_one(schedule):
+    classes = (np.arange(20) >= 15).astype(np.int32)
+    stretches = Stretches("classes", 2, np.arange(21), classes)
+    weighted = Examples(
+        np.arange(20),
+        np.zeros((0, 2), np.float32),
+        np.arange(20, dtype=np.int32),
+        "classes",
+        stretches,
+        class_weights=np.array([2 / 3, 2], np.float32),
+    )
+    recipe = make_recipe(sources=("self", "tag"), schedule=schedule)
+    plans = Schedule(recipe, make_examples() | {"tag": weighted}, lengths(), 40, replicas=2)
+    for step in range(40):
+        parts = [plans.plan(step, replica) for replica in (0, 1)]
+        target = np.concatenate([part.targets[1] for part in parts])
+        weight = np.concatenate([part.weights[1] for part in parts])
+        if len(target):
+            expected = np.where(target[:, 1] == 1, 2, 2 / 3)
+            np.testing.assert_allclose(weight, expected / expected.sum(), rtol=1e-5)

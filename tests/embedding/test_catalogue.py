@@ -7,6 +7,7 @@ import soundfile
 from pyarrow import parquet
 
 from kerasrep.data.audio import decode
+from kerasrep.embedding import named
 from kerasrep.embedding.catalogue import job, parts, writing
 from kerasrep.embedding.catalogue.job import Settings, embed_catalogue
 from kerasrep.embedding.catalogue.layout import About
@@ -37,7 +38,7 @@ def quick(monkeypatch, small_export):
         return features(segments)
 
     model = SegmentModel(embed_segments, RATE_HZ, SEGMENT, ("year", "tag"))
-    monkeypatch.setattr(job, "find_model", lambda path: (lambda found: model, small_export))
+    monkeypatch.setattr(named, "find_model", lambda path: (lambda found: model, small_export))
     return seen
 
 
@@ -143,7 +144,7 @@ def test_kept_sources_stand_in_the_order_of_the_model(folder, tmp_path, quick):
 
 def test_sources_of_a_model_that_shares_everything_are_refused(folder, tmp_path, monkeypatch, small_export):
     model = SegmentModel(features, RATE_HZ, SEGMENT, ("shared",))
-    monkeypatch.setattr(job, "find_model", lambda path: (lambda found: model, small_export))
+    monkeypatch.setattr(named, "find_model", lambda path: (lambda found: model, small_export))
     with pytest.raises(RecipeError, match="shares everything"):
         embed(folder, tmp_path / "x.npz", sources=("tag",))
 
@@ -195,7 +196,7 @@ def killed_after(n_batches, monkeypatch, small_export):
         return features(segments)
 
     model = SegmentModel(embed_segments, RATE_HZ, SEGMENT, ("year", "tag"))
-    monkeypatch.setattr(job, "find_model", lambda path: (lambda found: model, small_export))
+    monkeypatch.setattr(named, "find_model", lambda path: (lambda found: model, small_export))
 
 
 @pytest.mark.parametrize("hop_seconds", [None, 0.7])
@@ -284,8 +285,8 @@ def test_a_restart_with_a_model_that_is_none_keeps_what_was_done(folder, begun, 
         raise ExportError("damaged")
 
     with monkeypatch.context() as patch:
-        patch.setattr(job, "find_model", lambda path: (damaged, begun))
-        patch.setattr(job, "model_fingerprint", lambda path: "0")
+        patch.setattr(named, "find_model", lambda path: (damaged, begun))
+        patch.setattr(named, "model_fingerprint", lambda path: "0")
         with pytest.raises(ExportError, match="damaged"):
             embed(folder, begun, restart=True)
     assert embed(folder, begun).kept == 7

@@ -21,6 +21,7 @@ CHILD = """
 import sys, time
 from pathlib import Path
 import numpy as np
+from kerasrep.embedding import named
 from kerasrep.embedding.catalogue import job, parts
 from kerasrep.embedding.models import SegmentModel
 
@@ -34,7 +35,7 @@ def embed_segments(segments):
     return (level[:, None] * np.arange(1, 257) + segments[:, 7, :1]).astype(np.float32)
 
 model = SegmentModel(embed_segments, 22_050, 55_125, ("shared",))
-job.find_model = lambda path: (lambda found: model, path)
+named.find_model = lambda path: (lambda found: model, path)
 settings = job.Settings(hop_seconds=float(hop) or None)
 summary = job.embed_catalogue(Path(model_path), [Path(folder)], Path(output), settings)
 print("kept", summary.kept, "of", summary.files, flush=True)

@@ -162,3 +162,13 @@ def test_in_chunks_each_example_gives_what_it_gives_alone(frontend, batch, stati
 
 def test_the_front_end_has_no_weights_to_train(frontend):
     assert frontend.trainable_variables == []
+
+
+@pytest.mark.parametrize("name", ["tones", "noise"])
+def test_decibels_below_the_loudest_value_do_not_depend_on_the_level(name):
+    frontend = build_frontend(AudioSettings(reference="segment"), SEGMENT)
+    signal = signals()[name].astype(np.float32)
+    found = frontend(np.stack([signal, 0.1 * signal])).numpy()
+    expected = librosa_log_mel(signal)
+    np.testing.assert_allclose(found[0], expected - expected.max(), atol=5e-3)
+    np.testing.assert_allclose(found[1], found[0], atol=5e-3)

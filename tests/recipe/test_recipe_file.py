@@ -120,6 +120,16 @@ WRONG = [
     # text after BASE, line, what the message must say
     ("trainin: {epochs: 2}", 3, ["trainin: unknown key", "did you mean 'training'?", "batches"]),
     ("training:\n  epoch: 2", 4, ["training.epoch: unknown key", "did you mean 'epochs'?", "learning_rate"]),
+    (
+        "training: {class_weights: {tag: balanced}}",
+        3,
+        ["training.class_weights.tag: 'tag' has no classes but topics"],
+    ),
+    (
+        "contrast: {same_group: ignored}",
+        3,
+        ["contrast.same_group: needs groups of tracks, corpus.groups"],
+    ),
     ("zzz: 1", 3, ["zzz: unknown key", "allowed here: name, strategy"]),
     ("<<: {seed: 1}", 3, ["<<: unknown key"]),
     ("corpus: {name: demo, trakcs: 60}", 3, ["corpus.trakcs: unknown key", "'tracks'", "collections"]),

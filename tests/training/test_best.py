@@ -1,5 +1,7 @@
 """The best state: all sources' together where they share something, each network's own where they do not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from kerasrep.model.strategies import build_network
 from kerasrep.storage.run_directory import read_arrays
 from kerasrep.training.best import ALL, Best, choice_of, choices, improved, keep
 from kerasrep.training.summary import Summary, SummaryRow
+from kerasrep.training.validation import Outcomes
 
 SOURCES = ("tag", "bpm")
 
@@ -72,3 +75,39 @@ def test_the_table_says_which_state_it_is_about():
     row = SummaryRow("tag", 2.0, 1.0, 1.5, 0.5, 0.2, 7)
     assert Summary([row], 7, 1.0, "last").table().startswith("validation loss (last of 7 epochs)\n")
     assert Summary([row], 7, 1.0).table().startswith("validation loss (best of 7 epochs)\n")
+
+
+def outcomes_of(gains, weights=None, losses=None):
+    n = len(gains)
+    gains = np.array([gains, np.zeros(n)])
+    scores = np.array([np.ones(n) if losses is None else losses, np.zeros(n)])
+    weights = np.ones(n) if weights is None else np.asarray(weights, float)
+    return Outcomes(np.arange(n) // 2, weights, scores, gains)
+
+
+ROW = SummaryRow("tag", 2.0, 1.0, 1.5, 0.5, 0.2, 7)
+
+
+def test_a_source_beats_the_baseline_only_beyond_the_interval_over_tracks():
+    sure = ROW.with_intervals(outcomes_of(0.5 + 0.1 * np.sin(np.arange(40))))
+    lucky = ROW.with_intervals(outcomes_of([*np.full(30, -1.0), *np.full(10, 3.1)]))
+    assert (sure.tracks, sure.learnt, lucky.learnt) == (20, True, False)
+    assert lucky.gain[0] < 0 < lucky.gain[1]
+    table = Summary([sure, replace(lucky, source="year")], 7, 1.0).table()
+    assert "1 of 2 sources beat the baseline" in table and "; not year" in table
+
+
+def test_crops_of_a_track_are_drawn_together_and_unknown_ones_not_at_all():
+    means = np.random.default_rng(0).normal(size=30)
+    row = ROW.with_intervals(outcomes_of(np.repeat(means, 2), losses=np.repeat(means, 2)))
+    margin = 1.96 * means.std() / np.sqrt(30)
+    assert row.interval == pytest.approx((means.mean() - margin, means.mean() + margin), abs=0.1 * margin)
+    masked = outcomes_of(np.repeat(means, 2), np.repeat(np.arange(30) % 2, 2), np.repeat(means, 2))
+    assert ROW.with_intervals(masked).tracks == 15
+
+
+def test_few_validation_tracks_allow_no_statement():
+    row = ROW.with_intervals(outcomes_of([1.0, 1.0]))
+    assert (row.tracks, row.learnt, row.interval) == (1, None, None)
+    said = Summary([row], 7, 1.0).table().splitlines()[-1]
+    assert said.startswith("0 of 1 sources beat") and said.endswith("tag: 1 validation track, no statement")

@@ -85,6 +85,28 @@ def test_contrast_equals_the_formula_computed_by_loops(views, groups):
     np.testing.assert_allclose(found.loss, nt_xent_by_loops(z, groups, 0.3, views), rtol=1e-4)
 
 
+@pytest.mark.parametrize("views", ["across", "all"])
+def test_contrast_with_the_crops_of_all_replicas_is_that_of_the_whole_batch(views):
+    z = np.random.default_rng(5).normal(size=(12, 7))
+    groups = np.array([0, 1, 0, 3, 3, 5])
+    settings = ContrastSettings(temperature=0.3, views=views, negatives="all")
+    expected = nt_xent_by_loops(z, groups, 0.3, views)
+    unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+    for replica in range(2):
+        own = np.arange(3) + 3 * replica
+        parts = iter([unit[:6], unit[6:], groups[:, None]])
+
+        def gather(values, parts=parts, first=3 * replica):
+            whole = next(parts)
+            np.testing.assert_allclose(values, whole[first : first + 3], rtol=1e-5)
+            return tf.constant(whole, tf.float32), first
+
+        places = tf.constant(np.stack([own, groups[own]], 1), tf.float32)
+        projections = tf.constant(np.concatenate([z[own], z[6 + own]]), tf.float32)
+        found = contrasted(projections, places, settings, gather)
+        np.testing.assert_allclose(found.loss, expected[own], rtol=1e-4)
+
+
 def test_contrast_of_equal_projections_is_the_logarithm_of_the_candidates():
     places = tf.constant(np.stack([np.arange(6)] * 2, 1), tf.float32)
     found = contrasted(tf.ones((12, 3)), places, ContrastSettings())

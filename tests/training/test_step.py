@@ -106,6 +106,34 @@ def test_a_joint_step_leaves_a_branch_alone_whose_source_no_track_has():
     assert not np.array_equal(before["tag"]["tag.weights"], after["tag"]["tag.weights"])
 
 
+def test_a_branch_that_is_rarely_present_counts_its_own_updates():
+    """Its first update is Adam's first, of the length of the rate; its average forgets the random start."""
+    values = make_recipe("ms-cr@2").model_dump(by_alias=True)
+    training = {**values["training"], "schedule": "joint", "average": 0.999, "learning_rate": 1e-3}
+    recipe = Recipe.model_validate({**values, "training": training, "model": {"width": 0.125, "l2": 0.0}})
+    network = network_of(recipe, SIZES, Scaler.identity(128))
+    distribution = tf.distribute.MirroredStrategy(["CPU:0"])
+    states = {
+        group: GroupState(group, GroupLayout.of(network, group), distribution, True, group == "tag")
+        for group in network.groups
+    }
+    step = Step(recipe, network, states, tuple(SIZES.values()), 10_000, False)
+    before = states["tag"].arrays()
+    full = make_batch(JOINT)._replace(step=tf.constant(5000, tf.int64))
+    self_weight, tag_weight, bpm_weight = full.weights
+    absent = full._replace(weights=(self_weight, tf.zeros_like(tag_weight), bpm_weight))
+    run = tf.function(lambda batch: distribution.run(step.run, args=(JOINT, batch)))
+    run(absent)
+    assert states["tag"].arrays()["tag.updates"] == 0
+    run(full)
+    after = states["tag"].arrays()
+    assert after["tag.updates"] == 1
+    moved = after["tag.weights"] - before["tag.weights"]
+    assert np.abs(moved).max() == pytest.approx(1e-3, rel=1e-3)
+    expected = before["tag.weights"] / 11 + after["tag.weights"] * 10 / 11
+    np.testing.assert_allclose(after["tag.average_weights"], expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("source", [1, JOINT])
 def test_a_step_in_which_no_crop_has_a_label_moves_nothing(source):
     tables = {"tag": {"path": "tag.csv", "target": "classes"}, "bpm": {"path": "bpm.csv", "target": "number"}}

@@ -327,12 +327,20 @@ def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_reci
     assert json.loads(run.card.read_text())["ended"] == "stopped by SIGINT"
 
 
-@pytest.mark.parametrize("schedule", [pytest.param("alternating", marks=pytest.mark.slow), "joint"])
-def test_two_replicas_equal_one_with_synchronised_batch_norm_and_dropout(
-    schedule, tiny_recipe, prepared_tones, tmp_path
+@pytest.mark.parametrize(
+    ("schedule", "sections"),
+    [
+        pytest.param("alternating", {}, marks=pytest.mark.slow),
+        ("joint", {}),
+        ("joint", {"targets": {"size": 4, "kinds": {"self": "contrast"}}, "contrast": {"negatives": "all"}}),
+    ],
+)
+def test_two_replicas_equal_one_where_they_wait_for_each_other(
+    schedule, sections, tiny_recipe, prepared_tones, tmp_path
 ):
     def recipe(devices):
         return tiny_recipe(
+            **sections,
             model={"width": 0.0625, "dropout": 0.5},
             # A rate at which rounding cannot grow: Adam makes full steps of even the smallest gradients.
             training={

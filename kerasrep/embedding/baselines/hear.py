@@ -77,9 +77,13 @@ class Hear(RecordingRepresentation):
         """float32 [samples, 2] blocks -> float32 [scene_embedding_size]."""
         total, n_samples = np.zeros(self.dimension), 0
         for part in _mono_parts(blocks, PART_SECONDS * self.sample_rate_hz):
-            total += len(part) * self._scene_embedding(part).astype(np.float64)
+            total += len(part) * self._scene_embeddings(part[np.newaxis])[0].astype(np.float64)
             n_samples += len(part)
         return (total / n_samples).astype(np.float32)
+
+    def embed_segments(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 [segments, samples, 2] -> float32 [segments, scene_embedding_size], in one call."""
+        return self._scene_embeddings(segments.mean(axis=2))
 
     def prepare(self) -> None:
         """Import the module and load its model."""
@@ -119,19 +123,18 @@ class Hear(RecordingRepresentation):
             )
         return number
 
-    def _scene_embedding(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 [samples] -> float32 [scene_embedding_size]."""
+    def _scene_embeddings(self, sounds: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 [sounds, samples] -> float32 [sounds, scene_embedding_size]."""
         try:
-            embedding = self._call(samples[np.newaxis])
+            embeddings = self._call(sounds)
         except Exception as error:
             raise DataError(f"{self._place}: get_scene_embeddings failed ({_short(error)})") from error
-        if embedding.shape != (1, self.dimension):
+        if embeddings.shape != (len(sounds), self.dimension):
             raise DataError(
-                f"{self._place}: get_scene_embeddings gives {list(embedding.shape)}, "
-                f"{[1, self.dimension]} was expected"
+                f"{self._place}: get_scene_embeddings gives {list(embeddings.shape)}, "
+                f"{[len(sounds), self.dimension]} was expected"
             )
-        row: NDArray[np.float32] = embedding[0]
-        return row
+        return embeddings
 
     def _call(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
         if _uses_torch(self._module, self._model):

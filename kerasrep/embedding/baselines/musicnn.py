@@ -60,6 +60,7 @@ class Musicnn(RecordingRepresentation):
     name = "musicnn"
     sample_rate_hz = GEOMETRY.sample_rate_hz
     dimension = 2 * N_LIVE
+    segment_seconds = PATCH_FRAMES * GEOMETRY.hop_samples / GEOMETRY.sample_rate_hz
     workers = 2  # TensorFlow spreads each call over the cores itself
 
     def __init__(self) -> None:

@@ -15,14 +15,13 @@ from pathlib import Path
 import kerasrep
 from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue import writing
-from kerasrep.embedding.catalogue.layout import About, Layout, make_layout
+from kerasrep.embedding.catalogue.layout import WHOLE, About, Layout, make_layout
 from kerasrep.embedding.catalogue.listing import Listing
 from kerasrep.embedding.catalogue.on_ray import Work, embed_on
 from kerasrep.embedding.catalogue.parts import DamagedPartError, PartWriter, parts_folder
 from kerasrep.embedding.catalogue.work import embed_into
 from kerasrep.embedding.files import iterate_audio
-from kerasrep.embedding.models import find_model
-from kerasrep.embedding.representations import model_fingerprint
+from kerasrep.embedding.named import named_model
 from kerasrep.errors import DataError, RecipeError, RunError, StorageError, one_line, storage_reason
 from kerasrep.runtime.console import Progress
 from kerasrep.runtime.pool.cluster import connect
@@ -111,7 +110,7 @@ def _check_place(output: Path, shard_rows: int) -> None:
 
 
 def embed_catalogue(
-    model_path: Path,
+    model_name: str | Path,
     inputs: Sequence[Path],
     output: Path,
     settings: Settings,
@@ -125,7 +124,7 @@ def embed_catalogue(
     some 250 bytes a file, and not with their length.
 
     Args:
-        model_path: An export, a run directory or a `.keras` file.
+        model_name: An export, a run directory or a `.keras` file; or a baseline (see `named_model`).
         inputs: Files and folders.
         output: `.npz`, `.parquet`, or a new folder for shards.
         settings: What shall be in it.
@@ -148,9 +147,8 @@ def embed_catalogue(
         cluster = None if ray is None else joined.enter_context(connect(ray))
         if cluster is not None:
             _leave_gpus()
-        load_model, found = find_model(model_path)
-        fingerprint = model_fingerprint(found)
-        model = load_model(found)
+        named = named_model(str(model_name))
+        model = named.load()
         layout = make_layout(
             model.branches,
             model.sample_rate_hz,
@@ -160,9 +158,14 @@ def embed_catalogue(
             settings.sources,
             settings.layers or model.default_layers,
             model.layers,
+            model.baseline_width,
         )
+        if layout.pool == WHOLE and settings.decoder != "soundfile":
+            raise RecipeError(
+                f"--decoder {settings.decoder}: {named.name} takes whole files by soundfile alone"
+            )
         model = model.only(layout.pieces)
-        about = _about(layout, found.absolute(), fingerprint, settings.decoder)
+        about = _about(layout, named.name, named.fingerprint, settings.decoder)
         summary = Summary(dimension=layout.dimension)
         log = writing.log_path(output)
         folder = parts_folder(output)
@@ -178,7 +181,8 @@ def embed_catalogue(
             event("listed", waiting=listing.n_waiting, done_before=summary.kept)
 
             decoder, threads, said = settings.decoder, settings.workers, about.to_json()
-            work = Work(found.absolute(), fingerprint, layout, decoder, threads, said, folder.absolute())
+            place = named.name if named.path is None else named.path.absolute()
+            work = Work(place, named.fingerprint, layout, decoder, threads, said, folder.absolute())
 
             def embed(ended: Callable[[float | None], object]) -> None:
                 if cluster is None:
@@ -214,9 +218,9 @@ def read_skipped(output: Path) -> list[tuple[str, str]]:
         return [(row["path"], row["reason"]) for row in csv.DictReader(file)]
 
 
-def _about(layout: Layout, model: Path, fingerprint: str, decoder: str) -> About:
+def _about(layout: Layout, model: str, fingerprint: str, decoder: str) -> About:
     return About(
-        model=writing.path_text(model),
+        model=model,
         model_fingerprint=fingerprint,
         branches=layout.branches,
         model_branches=layout.model_branches,

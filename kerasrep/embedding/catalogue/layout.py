@@ -28,8 +28,10 @@ from kerasrep.storage.segment_vector import (
 
 MEAN_STD, MEAN, NONE = "mean-std", "mean", "none"
 POOLS = (MEAN_STD, MEAN, NONE)
+#: Whole recordings are embedded at once, as only baselines can.
+WHOLE = "whole"
 #: Statistic of a pool -> the first part of its column names.
-_STATISTICS = {MEAN_STD: ("mean/", "sd/"), MEAN: ("mean/",), NONE: ("",)}
+_STATISTICS = {MEAN_STD: ("mean/", "sd/"), MEAN: ("mean/",), NONE: ("",), WHOLE: ("",)}
 MIN_HOP_SECONDS, MAX_HOP_SECONDS = 0.01, 3600.0
 FORMAT = 1
 
@@ -42,7 +44,7 @@ class Layout:
         model_branches: All branches that the model gives, side by side.
         branches: Those that are kept, in the order of the model.
         pieces: Values of a segment: the embeddings of these branches, then pooled layers.
-        pool: `mean-std`, `mean`, or `none` for a row a segment.
+        pool: `mean-std`, `mean`, or `none` for a row a segment; `whole` where nothing is cut.
         hop_samples: From the beginning of a segment to that of the next one.
         segment_samples: Samples a channel in one segment.
         sample_rate_hz: Of the model.
@@ -119,6 +121,7 @@ def make_layout(
     sources: Sequence[str] | None = None,
     layers: str | Sequence[str] = LAST,
     pooled: Sequence[Piece] = (),
+    baseline_width: int | None = None,
 ) -> Layout:
     """Check what shall be in a table.
 
@@ -126,23 +129,26 @@ def make_layout(
         branches: Of the model.
         sample_rate_hz: Of the model.
         segment_samples: Of the model.
-        pool: One of `POOLS`; by default `none` where a hop is given, else `mean-std`.
+        pool: One of `POOLS`; by default `none` where a hop is given, else `mean-std`, of baselines `whole`.
         hop_seconds: From the beginning of a segment to that of the next one; by default its length.
         sources: Branches to keep; by default all.
         layers: `last`, `all`, or some of them; see `parse_layers`.
         pooled: Layers that the model can give beside the embedding.
+        baseline_width: Values of a segment, where the model is a baseline.
 
     Raises:
         RecipeError: Where one of them cannot be.
         ExportError: Where the model cannot give a layer.
     """
     if pool is None:
-        pool = MEAN_STD if hop_seconds is None else NONE
-    if not isinstance(pool, str) or pool not in POOLS:
+        pool = NONE if hop_seconds is not None else MEAN_STD if baseline_width is None else WHOLE
+    if not isinstance(pool, str) or pool not in (POOLS if baseline_width is None else (*POOLS, WHOLE)):
         raise RecipeError(f"pool {pool!r}: give one of {', '.join(POOLS)}")
     hop_samples = segment_samples if hop_seconds is None else _hop_samples(hop_seconds, sample_rate_hz)
     kept = tuple(branches) if sources is None else _kept(branches, sources)
     pieces = _pieces(kept, parse_layers(layers), pooled)
+    if baseline_width is not None:
+        pieces = embedding_pieces(kept, baseline_width)
     return Layout(tuple(branches), kept, pieces, pool, hop_samples, segment_samples, sample_rate_hz)
 
 

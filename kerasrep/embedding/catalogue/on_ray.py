@@ -13,8 +13,7 @@ from kerasrep.embedding.catalogue.layout import Layout
 from kerasrep.embedding.catalogue.listing import Listing
 from kerasrep.embedding.catalogue.parts import Listed, PartWriter
 from kerasrep.embedding.catalogue.work import embed_into
-from kerasrep.embedding.models import find_model
-from kerasrep.embedding.representations import model_fingerprint
+from kerasrep.embedding.named import named_model
 from kerasrep.errors import ExportError, RunError, StorageError
 from kerasrep.runtime.pool.base import Answer
 from kerasrep.runtime.pool.cluster import Cluster
@@ -33,7 +32,7 @@ class Work:
     """What all workers do.
 
     Attributes:
-        model: Path of it, absolute.
+        model: Path of it, absolute; or the name of a baseline.
         fingerprint: Of the model.
         layout: Of the rows.
         decoder: `soundfile`, or `tensorflow-io`.
@@ -42,7 +41,7 @@ class Work:
         folder: Where parts go, absolute.
     """
 
-    model: Path
+    model: Path | str
     fingerprint: str
     layout: Layout
     decoder: str
@@ -58,10 +57,10 @@ def build_worker(place: Place, work: Work) -> Callable[[Sequence[Listed]], Answe
         ExportError: Where it cannot be loaded, or is another one than where the work was begun.
     """
     host = platform.node()
-    load_model, found = find_model(work.model)
-    if model_fingerprint(found) != work.fingerprint:
+    named = named_model(str(work.model))
+    if named.fingerprint != work.fingerprint:
         raise ExportError(f"--ray: {work.model} on node {host} is another model than here; copy it there")
-    model = load_model(found).only(work.layout.pieces)
+    model = named.load().only(work.layout.pieces)
 
     def make_part(files: Sequence[Listed]) -> Answer:
         parts: list[Path] = []
@@ -99,7 +98,8 @@ def embed_on(
     if not listing.n_waiting:
         return
     with contextlib.ExitStack() as stack:
-        shared = stack.enter_context(shared_with([work.folder], [*inputs, work.model]))
+        seen = [*inputs, work.model] if isinstance(work.model, Path) else inputs
+        shared = stack.enter_context(shared_with([work.folder], seen))
         plan = Plan(build_worker, (work,), shared)
         pool = stack.enter_context(RayPool[tuple[Listed, ...]](cluster, plan))
         most = max(MIN_PART_FILES, listing.n_waiting // (PARTS_A_WORKER * max(1, pool.size)))

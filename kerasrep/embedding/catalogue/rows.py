@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.embedding.catalogue.layout import Layout
-from kerasrep.embedding.files import BadFile
+from kerasrep.embedding.catalogue.layout import WHOLE, Layout
+from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.embedding.stream import embed_in_order
 from kerasrep.errors import DataError
@@ -33,8 +33,14 @@ def rows_of_files(
     Raises:
         DataError: At the first file that cannot be used.
     """
+    if model.embed_file is not None and layout.pool == WHOLE:
+        yield from map(_row, map(model.embed_file, paths))
+        return
     with contextlib.closing(embed_in_order(paths, model.embed_segments, layout, decoder)) as results:
-        for result in results:
-            if isinstance(result, BadFile):
-                raise DataError(result.reason)
-            yield result.embedding
+        yield from map(_row, results)
+
+
+def _row(result: FileEmbedding | BadFile) -> NDArray[np.float32]:
+    if isinstance(result, BadFile):
+        raise DataError(result.reason)
+    return result.embedding

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from kerasrep.embedding.catalogue.layout import NONE, Layout
+from kerasrep.embedding.catalogue.layout import NONE, WHOLE, Layout
 from kerasrep.embedding.catalogue.parts import Listed, PartWriter
 from kerasrep.embedding.decoding import Cutting, Failure, decode_parts
+from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.embedding.segments import SegmentStatistics
 from kerasrep.embedding.stream import Rows, embed_parts
@@ -33,6 +34,9 @@ def embed_into(
         workers: Threads that decode; by default one a processor, 32 at most.
         ended: Told the seconds of audio of each file, or None for one that cannot be used.
     """
+    if model.embed_file is not None and layout.pool == WHOLE:
+        _embed_whole(writer, files, model.embed_file, ended)
+        return
     cutting = Cutting(layout.sample_rate_hz, layout.segment_samples, layout.hop_samples, decoder)
     drawn: dict[int, Listed] = {}  # by the number that decoders know them by, until they end
     statistics: dict[int, SegmentStatistics] = {}
@@ -63,4 +67,25 @@ def embed_into(
             ended(seconds)
     finally:
         parts.close()
+        writer.publish()
+
+
+def _embed_whole(
+    writer: PartWriter,
+    files: Iterable[Listed],
+    embed_file: Callable[[Path], FileEmbedding | BadFile],
+    ended: Callable[[float | None], object],
+) -> None:
+    """A row a file, one after the other: what embeds it may not be called by several threads."""
+    try:
+        for file in files:
+            result = embed_file(file.path)
+            if isinstance(result, BadFile):
+                writer.end(file, None, result.reason)
+                ended(None)
+                continue
+            writer.add(file, result.embedding[None])
+            writer.end(file, result.seconds)
+            ended(result.seconds)
+    finally:
         writer.publish()

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from kerasrep.runtime.console import Progress
+from kerasrep.runtime.ordered_threads import in_order
 
 #: Field -> names that it has in tags of any format, in small letters.
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -39,6 +42,10 @@ _JUNK = re.compile(
 _YEAR = re.compile(r"(?<!\d)(1[5-9]|20)\d\d(?!\d)")
 _NUMBER = re.compile(r"\d+([.,]\d+)?")
 LONGEST_CHARACTERS = 200
+#: That read files.
+THREADS = 8
+#: From so many files on a bar is shown.
+SHOWN_FILES = 1000
 
 
 @dataclass
@@ -60,7 +67,7 @@ class Tags:
     def describe(self) -> str:
         """What was found, and how often, in one line."""
         parts = []
-        for name, by_file in sorted(self.values.items(), key=lambda item: -len(item[1])):
+        for name, by_file in sorted(self.values.items(), key=lambda item: (-len(item[1]), item[0])):
             different = len({text for texts in by_file.values() for text in texts})
             parts.append(f"{name} {len(by_file)} ({different} different)")
         found = ", ".join(parts) or "none"
@@ -72,37 +79,45 @@ class Tags:
         return f"tags of {self.files} files: {found}{junk}{bad}"
 
 
-def read_tags(files: Iterable[tuple[str, Path]]) -> Tags:
-    """Read the tags of some files.
+def read_tags(files: Sequence[tuple[str, Path]], progress: bool = False) -> Tags:
+    """Read the tags of some files, several at once: on a cold disk or over a network that is mostly waiting.
 
     Args:
         files: Name of each in the result, and where it lies.
+        progress: Show a bar where it takes long.
     """
-    tags, dropped = Tags(), Counter[str]()
-    for name, path in files:
-        tags.files += 1
-        try:
-            raw = _raw_tags(path)
-        except Exception:  # of damaged files mutagen raises whatever its parsing meets
-            tags.unreadable.append(name)
-            continue
-        for field_name, texts in raw.items():
-            values = _values(field_name, texts)
-            dropped[field_name] += sum(value is None for value in values)
-            kept = list(dict.fromkeys(value for value in values if value is not None))
-            if kept:
-                tags.values.setdefault(field_name, {})[name] = kept
+    tags, dropped = Tags(files=len(files)), Counter[str]()
+    shown = progress and len(files) >= SHOWN_FILES
+    with Progress(len(files), "tags", "file", shown) as bar:
+        for (name, _), raw in zip(
+            files, in_order(_raw_tags, [path for _, path in files], THREADS), strict=True
+        ):
+            bar.update()
+            if raw is None:
+                tags.unreadable.append(name)
+                continue
+            for field_name, texts in raw.items():
+                values = _values(field_name, texts)
+                dropped[field_name] += sum(value is None for value in values)
+                kept = list(dict.fromkeys(value for value in values if value is not None))
+                if kept:
+                    tags.values.setdefault(field_name, {})[name] = kept
     tags.dropped = {name: count for name, count in sorted(dropped.items()) if count}
     return tags
 
 
-def _raw_tags(path: Path) -> dict[str, list[str]]:
-    """Field -> texts, as they stand in one file."""
+def _raw_tags(path: Path) -> dict[str, list[str]] | None:
+    """Field -> texts, as they stand in one file; `None` where it cannot be read."""
     import mutagen
 
-    file = mutagen.File(path)
-    if file is None:
-        raise ValueError("no format that mutagen knows")
+    try:
+        file = mutagen.File(path)
+        return None if file is None else _texts_by_field(file)
+    except Exception:  # of damaged files mutagen raises whatever its parsing meets
+        return None
+
+
+def _texts_by_field(file: Any) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for key, value in (file.tags or {}).items():
         name = str(key).lower()

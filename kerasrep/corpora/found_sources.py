@@ -1,0 +1,114 @@
+"""Recipes that learn from whatever tags the files of a folder have: which sources those are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+import numpy as np
+
+from kerasrep.corpora import open_corpus
+from kerasrep.corpora.base import Corpus
+from kerasrep.errors import DataError
+from kerasrep.recipe.corpora import FolderCorpus
+from kerasrep.recipe.schema import Recipe
+from kerasrep.runtime.console import is_quiet
+from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
+
+#: Training tracks that an optional source needs.
+LEAST_TRACKS = 8
+
+
+def with_found_sources(recipe: Recipe, say: Callable[[str], None]) -> Recipe:
+    """The recipe without those of its optional sources that the corpus has too few labels of.
+
+    Args:
+        recipe: One without optional sources is given back as it is.
+        say: Told what will be learnt, what not, and why.
+
+    Returns:
+        A recipe none of whose sources is optional.
+
+    Raises:
+        DataError: Where the corpus cannot be used, or no source is left.
+    """
+    if not isinstance(recipe.corpus, FolderCorpus):
+        return recipe
+    tables = recipe.corpus.tables
+    optional = [source for source in tables if recipe.corpus.table(source).optional]
+    if not optional:
+        return recipe
+    corpus = open_corpus(recipe.corpus, progress=not is_quiet())
+    reasons = {source: reason for source in optional if (reason := _why_not(source, corpus))}
+    found = _without(recipe, reasons)
+    learnt = ", ".join(
+        f"{source} ({found.kind_of(source)}{_extent(source, corpus)})" for source in found.sources
+    )
+    say(f"learns: {learnt}")
+    if reasons:
+        say("left out: " + ", ".join(f"{source} ({reason})" for source, reason in reasons.items()))
+    return found
+
+
+def _why_not(source: str, corpus: Corpus) -> str | None:
+    """Why a source cannot be learnt, if so."""
+    if source in corpus.missing:
+        return corpus.missing[source]
+    labels = corpus.labels[source]
+    counts = _tracks(labels, corpus)
+    if counts["train"] < LEAST_TRACKS:
+        return f"{counts['train']} training tracks have it, {LEAST_TRACKS} are needed"
+    if not counts["validation"] and getattr(getattr(labels, "stretches", None), "kind", "") != "classes":
+        return "no validation track has it"
+    if isinstance(labels, ValueLabels):
+        alike = len(np.unique(labels.values)) < 2
+    elif isinstance(labels, CountLabels):
+        alike = len(labels.terms) < 2
+    else:
+        alike = labels.stretches.size < 2 and labels.stretches.kind != "number"
+    return "all tracks that have it say the same" if alike else None
+
+
+def _tracks(labels: RawLabels, corpus: Corpus) -> Mapping[str, int]:
+    """Split -> labelled tracks."""
+    labelled = frozenset(labels.track_ids)
+    counts = dict.fromkeys(("train", "validation", "evaluation"), 0)
+    for track in corpus.tracks:
+        counts[track.split] += track.track_id in labelled
+    return counts
+
+
+def _extent(source: str, corpus: Corpus) -> str:
+    """On how much a source is learnt, for people."""
+    if source not in corpus.labels:
+        return ""
+    labels = corpus.labels[source]
+    terms = getattr(labels, "terms", ())
+    different = f", {len(terms)} different" if terms else ""
+    return f"{different}, {_tracks(labels, corpus)['train']} training tracks"
+
+
+def _without(recipe: Recipe, sources: Collection[str]) -> Recipe:
+    """The recipe without some sources, and without what it says of them.
+
+    Raises:
+        DataError: Where none is left.
+    """
+    kept = [source for source in recipe.sources if source not in sources]
+    if not kept:
+        raise DataError(
+            f"sources: none of {', '.join(recipe.sources)} can be learnt from the tags; add 'self', which "
+            "needs none"
+        )
+    values = recipe.as_dict()
+    corpus, training = values["corpus"], values["training"]
+    mappings = (corpus["tables"], values["targets"]["sizes"], values["augment"]["leave_out"])
+    for by_source in (*mappings, training["source_weights"], training["class_weights"]):
+        for source in sources:
+            by_source.pop(source, None)
+    for table in corpus["tables"].values():
+        if isinstance(table, dict):
+            table["optional"] = False
+    values["sources"] = kept
+    if len(kept) == 1:
+        values["strategy"] = "ss-r"
+    return Recipe.model_validate(values)

@@ -1,0 +1,136 @@
+"""Recipes that learn from whatever tags there are, on folders with some, none, and useless ones."""
+
+import mutagen
+import numpy as np
+import pytest
+import soundfile
+
+from kerasrep.corpora.folder import open_folder
+from kerasrep.corpora.found_sources import with_found_sources
+from kerasrep.corpora.prepare import preview
+from kerasrep.errors import DataError
+from kerasrep.recipe.corpora import FolderCorpus
+from kerasrep.recipe.schema import Recipe
+
+N_FILES = 40
+
+
+def write_folder(root, tags=lambda number: {}, folder=lambda number: ""):
+    for number in range(N_FILES):
+        path = root / folder(number) / f"{number:02d}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.zeros(800), 8000)
+        file = mutagen.File(path)
+        file.update(tags(number))
+        file.save()
+    return root
+
+
+def recipe_of(root, sources=("self", "year", "tag", "artist", "composer"), **corpus):
+    optional = {"from": "tags", "optional": True}
+    return Recipe.model_validate(
+        {
+            "name": "own",
+            "strategy": "ms-sr@fc",
+            "sources": sources,
+            "corpus": {
+                "name": "folder",
+                "root": str(root),
+                "tables": {source: dict(optional) for source in sources if source != "self"},
+                "groups": {"from": "tags", "by": ["artist", "album", "folder"]},
+                "evaluation_fraction": 0.1,
+                **corpus,
+            },
+            "training": {"source_weights": {sources[-1]: 0.5}},
+            "augment": {"leave_out": {sources[-1]: ["gain"]}},
+        }
+    )
+
+
+def test_without_any_tag_the_audio_alone_is_learnt_and_the_reasons_are_said(tmp_path):
+    lines = []
+    found = with_found_sources(recipe_of(write_folder(tmp_path)), lines.append)
+    assert (found.sources, found.strategy, found.corpus.tables) == (("self",), "ss-r", {})
+    assert (found.training.source_weights, found.augment.leave_out) == ({}, {})
+    assert lines[0] == "learns: self (same)"
+    assert lines[1].startswith(
+        "left out: year (no file has the tag 'date'), tag (no file has the tag 'genre'),"
+    )
+
+
+def test_tags_that_tell_tracks_apart_are_learnt_and_others_left_out(tmp_path):
+    def tags(number):
+        about = {"artist": f"band {number // 5}", "genre": "rock", "date": str(1970 + number)}
+        return about | ({"composer": f"one {number}"} if number < 6 else {})
+
+    recipe, lines = recipe_of(write_folder(tmp_path, tags)), []
+    found = with_found_sources(recipe, lines.append)
+    assert (found.sources, found.strategy) == (("self", "year", "artist"), "ms-sr@fc")
+    assert set(found.corpus.tables) == {"year", "artist"}
+    assert "artist (classes, 6 different, 30 training tracks)" in lines[0]
+    assert "tag (all tracks that have it say the same)" in lines[1]
+    assert "composer (0 of 6 classes have 4 training tracks or more" in lines[1]
+    assert with_found_sources(found, lines.append) is found and len(lines) == 2
+
+
+def test_what_no_validation_track_has_is_left_out(tmp_path):
+    root = write_folder(tmp_path, lambda number: {"artist": f"band {number // 5}"})
+    splits = {t.track_id: t.split for t in open_folder(recipe_of(root).corpus).tracks}
+    for track, split in splits.items():
+        if split == "train":
+            file = mutagen.File(root / track)
+            file.update({"date": str(1950 + int(track[:2]))})
+            file.save()
+    lines = []
+    assert with_found_sources(recipe_of(root), lines.append).sources == ("self", "artist")
+    assert "year (no validation track has it)" in lines[1]
+
+
+def test_nothing_that_can_be_learnt_is_an_error(tmp_path):
+    recipe = recipe_of(write_folder(tmp_path), ("year", "artist"))
+    with pytest.raises(DataError, match="none of year, artist can be learnt from the tags; add 'self'"):
+        with_found_sources(recipe, print)
+
+
+def corpus_of(root):
+    return open_folder(recipe_of(root).corpus)
+
+
+def test_groups_are_artists_else_albums_else_folders_and_those_kept_apart_are_named(tmp_path):
+    def tags(number):
+        return {"artist": f"a{number // 4}"} if number < 20 else {"album": "b"} if number < 30 else {}
+
+    corpus = corpus_of(write_folder(tmp_path, tags, lambda number: f"f{number % 2}" if number > 34 else ""))
+    by_group = {}
+    for track in corpus.tracks:
+        by_group.setdefault(track.label, set()).add(track.split)
+    assert set(by_group) == {*(f"artist a{n}" for n in range(5)), "album b", "folder f0", "folder f1", ""}
+    assert all(len(splits) == 1 for group, splits in by_group.items() if group)
+    kept = [track for track in corpus.tracks if track.split == "evaluation"]
+    (line,) = [notice for notice in corpus.notices if "kept apart for evaluation" in notice]
+    assert f"{len(kept)} track" in line and all(track.label in line for track in kept)
+
+
+def test_a_group_that_has_most_tracks_is_trained_on_and_one_that_has_all_is_none(tmp_path):
+    most = write_folder(tmp_path / "most", lambda number: {"artist": "a" if number > 9 else f"b{number}"})
+    assert {t.split for t in corpus_of(most).tracks if t.label == "artist a"} == {"train"}
+    corpus = corpus_of(write_folder(tmp_path / "all", folder=lambda number: "music"))
+    assert {track.split for track in corpus.tracks} == {"train", "validation", "evaluation"}
+    assert any("all files are of one group (folder music)" in notice for notice in corpus.notices)
+
+
+def test_only_tags_can_be_optional():
+    with pytest.raises(ValueError, match=r"corpus\.tables\.tag\.optional: goes with 'from'"):
+        FolderCorpus.model_validate(
+            {"name": "folder", "root": "x", "tables": {"tag": {"path": "t.csv", "optional": True}}}
+        )
+
+
+def test_a_preview_knows_the_number_of_classes_and_the_length_of_the_audio(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASREP_HOME", str(tmp_path / "home"))
+    root = write_folder(tmp_path / "music", lambda number: {"artist": f"band {number // 5}"})
+    recipe = with_found_sources(recipe_of(root), lambda line: None)
+    seen = preview(recipe)
+    n_tracks = sum(track.split != "evaluation" for track in open_folder(recipe.corpus).tracks)
+    assert (seen.prepared, seen.sizes) == (None, {"artist": 6})
+    assert seen.seconds == pytest.approx(n_tracks * 0.1)
