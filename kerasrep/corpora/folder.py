@@ -23,6 +23,7 @@ from kerasrep.recipe.base import in_order
 from kerasrep.recipe.corpora import FolderCorpus, TagGroups
 from kerasrep.recipe.schema import fingerprint
 from kerasrep.sources.readers.table import read_table
+from kerasrep.storage.run_directory import user_path
 
 FORMAT_VERSION = 2
 #: What libsndfile may read; others in the folder are not taken for audio.
@@ -39,7 +40,7 @@ def open_folder(settings: FolderCorpus) -> Corpus:
         DataError: Where the folder or a table cannot be read, a table is malformed or names no track of
             the folder, or there are too few groups for training and validation.
     """
-    root = Path(settings.root).expanduser()
+    root = user_path(settings.root)
     paths, skipped = _find_audio(root)
     keys = Keys.of(list(paths), root)
     notices: list[str] = []

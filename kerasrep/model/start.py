@@ -20,7 +20,7 @@ from kerasrep.errors import RecipeError, RunError
 from kerasrep.model.restore import restore_run, weight_arrays
 from kerasrep.model.strategies import SHARED, Network, Scaler
 from kerasrep.recipe.schema import Recipe
-from kerasrep.storage.run_directory import read_json
+from kerasrep.storage.run_directory import read_json, user_path
 
 #: A layer of a trunk: the part that owns it, then its block.
 _LAYER = re.compile(r"^(?P<owner>.+?)_(?P<rest>(?P<block>conv\d|fc)[a-z]*(_bn)?(/.*)?)$")
@@ -60,7 +60,7 @@ def read_start(recipe: Recipe) -> Start:
     Raises:
         RecipeError: Where `model.start` is no run, or one of another front end or trunk.
     """
-    path = Path(str(recipe.model.start)).expanduser()
+    path = user_path(str(recipe.model.start))
     try:
         trained = restore_run(path)
     except RunError as error:
