@@ -26,7 +26,6 @@ from kerasrep.runtime.surroundings import check_variables, give_libraries_a_home
 from kerasrep.storage.segment_vector import layers_text, parse_layers
 
 EXIT_FAILURE = 1
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
 
 
 def add_common_arguments(
@@ -135,11 +134,11 @@ def _run(main: Callable[[list[str]], int], prog: str, arguments: list[str]) -> i
         complain(prog, str(error))
         return error.exit_code
     except KeyboardInterrupt as error:
-        if not isinstance(error, Terminated):
-            complain(prog, "interrupted")
-            return EXIT_INTERRUPTED
-        complain(prog, f"stopped by {signal.Signals(error.number).name}")
-        return 128 + error.number  # as shells do
+        number = error.number if isinstance(error, Terminated) else signal.SIGINT
+        complain(
+            prog, f"stopped by {signal.Signals(number).name}" if number != signal.SIGINT else "interrupted"
+        )
+        return 128 + number  # as shells do
     except SystemExit as error:  # argparse ends so: 0 after --help, 2 after a usage error
         if error.code is None or isinstance(error.code, int):
             return error.code or 0

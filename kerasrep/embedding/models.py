@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kerasrep import constants
 from kerasrep.errors import ExportError
+from kerasrep.runtime.forked import check_not_forked
 from kerasrep.storage.export_directory import SERVING_DEFAULT, find_version, read_card
 from kerasrep.storage.run_directory import RunDirectory
 from kerasrep.storage.segment_vector import LAST, SHARED, Piece, embedding_pieces
@@ -107,6 +108,7 @@ def load_export(version: Path) -> SegmentModel:
     Raises:
         ExportError: Where its card or its SavedModel is damaged.
     """
+    check_not_forked()
     import tensorflow as tf
 
     card = read_card(version)
@@ -131,6 +133,7 @@ def load_export(version: Path) -> SegmentModel:
         return function(waveform=segments)
 
     def embed_all(segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        check_not_forked()
         embeddings: NDArray[np.float32] = outputs(tf.constant(segments))["embedding"].numpy()
         return embeddings
 
@@ -151,6 +154,7 @@ def load_run(root: Path) -> SegmentModel:
         RecipeError: Where its recipe is malformed.
         DataError: Where its weights are.
     """
+    check_not_forked()
     from kerasrep.model.restore import restore_run
 
     trained = restore_run(root)
@@ -173,6 +177,7 @@ def read_keras_file(path: Path) -> keras.Model:
     Raises:
         ExportError: Where it cannot be loaded.
     """
+    check_not_forked()
     # First, because it chooses Keras's backend; and their layers must be registered before a file names them.
     from kerasrep.model import blocks, frontend, layers  # noqa: F401, I001
     import keras
@@ -257,6 +262,7 @@ def _of_outputs(
         return tf.concat([found[name] for name in names], -1)
 
     def embed_segments(segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        check_not_forked()
         embeddings: NDArray[np.float32] = forward(tf.constant(segments)).numpy()
         return embeddings
 

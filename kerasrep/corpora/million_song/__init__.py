@@ -18,8 +18,6 @@ gigabytes at each start would take minutes.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from kerasrep.corpora.base import Corpus, Track
 from kerasrep.corpora.folder import split_groups
 from kerasrep.corpora.million_song.files import find_files
