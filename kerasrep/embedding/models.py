@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep import constants
-from kerasrep.errors import ExportError
+from kerasrep.errors import DataError, ExportError
 from kerasrep.runtime.forked import check_not_forked
-from kerasrep.storage.export_directory import SERVING_DEFAULT, find_version, read_card
-from kerasrep.storage.run_directory import RunDirectory
+from kerasrep.storage import limits
+from kerasrep.storage.export_directory import SERVING_DEFAULT, check_files, find_version, read_card
+from kerasrep.storage.run_directory import MAX_UNPACKED_RATIO, RunDirectory, check_unpacked_size
 from kerasrep.storage.segment_vector import LAST, SHARED, Piece, embedding_pieces
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 KERAS_SUFFIX = ".keras"
 WHAT_A_MODEL_IS = "an export (exported/NAME or a version in it), a run directory, or a .keras file"
+_WEIGHTS = "model.weights.h5"  # as Keras calls it
 _SINGLE_PREFIX = "embedding_"
 
 
@@ -112,6 +115,7 @@ def load_export(version: Path) -> SegmentModel:
     import tensorflow as tf
 
     card = read_card(version)
+    check_files(version, card)
     try:
         loaded = tf.saved_model.load(str(version))
         function = loaded.signatures[SERVING_DEFAULT]
@@ -183,10 +187,40 @@ def read_keras_file(path: Path) -> keras.Model:
     import keras
 
     try:
+        check_unpacked_size(path)
+        _check_weights(path)
         return keras.models.load_model(path, compile=False)
+    except DataError as error:
+        raise ExportError(str(error)) from error
     # Damaged files raise anything: BadZipFile, KeyError, ValueError, TypeError...
     except Exception as error:
         raise ExportError(f"{path}: is no usable .keras file ({_short(error)}); save it again") from error
+
+
+def _check_weights(path: Path) -> None:
+    """Refuse arrays that are far larger than the file, which compression and fill values allow.
+
+    Raises:
+        DataError: Where they are, or lie in other files.
+    """
+    import h5py
+
+    sizes: list[int] = []
+
+    def look(name: str, found: Any) -> None:
+        if isinstance(found, h5py.Dataset):
+            if found.external or found.is_virtual:
+                raise DataError(f"{path}: its array '{name}' lies in another file; not read")
+            sizes.append(found.size * found.dtype.itemsize)
+
+    with zipfile.ZipFile(path) as archive, archive.open(_WEIGHTS) as file, h5py.File(file, "r") as weights:
+        weights.visititems(look)
+    most = max(limits.NPZ_BYTES.value, MAX_UNPACKED_RATIO * path.stat().st_size)
+    if sum(sizes) > most:
+        raise DataError(
+            f"{path}: its arrays take {sum(sizes)} bytes, which a file of its size must not; "
+            f"{limits.NPZ_BYTES.advice}"
+        )
 
 
 def segment_model_of(path: Path, model: keras.Model) -> SegmentModel:

@@ -34,6 +34,7 @@ from kerasrep.storage.export_directory import (
     ExportCard,
     ServingFolder,
     card_path,
+    file_digests,
     warmup_path,
 )
 from kerasrep.storage.folder_lock import held
@@ -154,7 +155,7 @@ def _write_version(saved: Path, job: Job, name: str) -> Described:
     counts = warmup.replay(warmup_path(saved), _load(saved).signatures)
     described = Described(difference, {"audio": origin, "requests": counts})
     card = make_card(job.network, job.audio, name, job.origin, described)
-    write_json(card_path(saved), _as_json(card))
+    write_json(card_path(saved), _as_json(card) | {"files": file_digests(saved)})
     return described
 
 

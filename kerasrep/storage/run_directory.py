@@ -124,8 +124,8 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
                 npy.write_array(file, np.asanyarray(array), allow_pickle=False)  # type: ignore[no-untyped-call]
 
 
-def _check_unpacked_size(path: Path) -> None:
-    """Refuse an archive that unpacks to far more than it takes on disk; our own are not compressed.
+def check_unpacked_size(path: Path) -> None:
+    """Refuse an NPZ or `.keras` archive that unpacks to far more than it takes; our own are not compressed.
 
     Raises:
         DataError: Where it does; `zipfile` reads no more of a member than it says.
@@ -169,7 +169,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     import numpy as np
 
     with npz_faults(path):
-        _check_unpacked_size(path)
+        check_unpacked_size(path)
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             raise ValueError("one array without a name")
