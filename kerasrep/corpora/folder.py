@@ -17,13 +17,14 @@ from typing import Any
 from kerasrep.corpora.base import Corpus, Track
 from kerasrep.corpora.folder_labels import read_labels
 from kerasrep.corpora.folder_tags import TagTables
-from kerasrep.corpora.track_keys import Keys, Tally
+from kerasrep.corpora.track_keys import Tally
 from kerasrep.errors import DataError
 from kerasrep.recipe.base import in_order
 from kerasrep.recipe.corpora import FolderCorpus, TagGroups
 from kerasrep.recipe.schema import fingerprint
-from kerasrep.sources.readers.table import read_table
 from kerasrep.storage.run_directory import user_path
+from kerasrep.storage.table_reader import read_table
+from kerasrep.storage.track_names import Keys
 
 FORMAT_VERSION = 2
 #: What libsndfile may read; others in the folder are not taken for audio.
@@ -42,7 +43,7 @@ def open_folder(settings: FolderCorpus) -> Corpus:
     """
     root = user_path(settings.root)
     paths, skipped = _find_audio(root)
-    keys = Keys.of(list(paths), root)
+    keys = Keys(list(paths), root)
     notices: list[str] = []
     tags = functools.cache(lambda: _read_tags(root, paths, notices))
     groups = _read_groups(settings, root, keys, notices, tags)
@@ -149,8 +150,16 @@ def _read_groups(
     if settings.groups is None:
         return {}
     if isinstance(settings.groups, TagGroups):
-        return tags().groups(settings.groups.fields, keys.tracks)
-    return _read_words(root / settings.groups, "track", "group", keys, notices)
+        where, groups = root, tags().groups(settings.groups.fields, keys.tracks)
+    else:
+        where = root / settings.groups
+        groups = _read_words(where, "track", "group", keys, notices)
+    alone = len(keys.tracks) - len(groups)
+    if alone:
+        notices.append(
+            f"{where}: {alone} of {len(keys.tracks)} tracks have no group: each is split by itself"
+        )
+    return groups
 
 
 def _read_words(path: Path, column: str, word: str, keys: Keys, notices: list[str]) -> dict[str, str]:
@@ -159,11 +168,9 @@ def _read_words(path: Path, column: str, word: str, keys: Keys, notices: list[st
     tally = Tally(path)
     for place, (key, text) in read_table(path, (column, word)):
         row = tally.row_of(key, place, keys, column)
-        if row is None:
+        if row is None or tally.is_unknown(text):
             continue
         track = keys.tracks[row]
-        if not text:
-            raise DataError(f"{place}: column '{word}' is empty")
         if words.setdefault(track, text) != text:
             raise DataError(
                 f"{place}: '{track}' is in {word} '{words[track]}' already; a track has one {word}"

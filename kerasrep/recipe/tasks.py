@@ -15,11 +15,11 @@ class TableTask(Settings):
     Attributes:
         name: On the command line and in reports.
         kind: What is predicted: classes, values, or who plays what.
-        table: CSV or TSV with columns `path`, `label` and optionally `split`, `group`; for recommendation
+        table: CSV, TSV or Parquet with columns `path`, `label` and optionally `split`, `group`; for recommendation
             `user`, `item` and optionally `plays`.
         audio: Folder that paths are relative to; by default the table's. Relative paths of tables and
             folders start in the current folder, as everywhere in a recipe.
-        items: For recommendation: CSV or TSV with columns `item`, `path` and optionally `group`.
+        items: For recommendation: CSV, TSV or Parquet with columns `item`, `path` and optionally `group`.
     """
 
     name: Annotated[
