@@ -31,6 +31,8 @@ REQUIREMENTS = [
     "soundfile>=0.12",
     "soxr>=0.3.7",
     "google-crc32c>=1.5",
+    # Sizes of the arrays in .keras files, before Keras reads them.
+    "h5py>=3.10",
     "joblib>=1.3",
     "tqdm>=4.66",
     "matplotlib>=3.8",

@@ -82,12 +82,17 @@ def machine_message(error: Exception) -> str | None:
     reason = storage_reason(error)
     if reason is not None:
         file = getattr(error, "filename", None)
-        return f"{file}: {reason}" if file else f"{reason}: free some space, or write elsewhere"
+        return f"{file}: {reason}" if file else f"{reason}: {room_advice(reason)}"
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return "out of memory: lower batches.size, or close other programs"
     if isinstance(error, OSError) and error.errno in _MACHINE_ERRNOS:
         return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
     return None
+
+
+def room_advice(reason: str) -> str:
+    """What to do about a `storage_reason`: room helps where something is full."""
+    return "make room or write elsewhere" if "full" in reason or "used up" in reason else "write elsewhere"
 
 
 def storage_reason(error: BaseException) -> str | None:

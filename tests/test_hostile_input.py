@@ -17,7 +17,7 @@ from kerasrep.errors import DataError, KerasrepError, RecipeError
 from kerasrep.evaluation.readers.split_list import read_split_list
 from kerasrep.recipe.file import read_recipe
 from kerasrep.storage.run_directory import read_arrays, write_arrays
-from kerasrep.storage.tables import read_rows
+from kerasrep.storage.table_reader import read_table
 
 ROOT = Path(__file__).parents[1]
 FUZZ = settings(
@@ -76,7 +76,7 @@ def check_tables(folder, content):
         path = folder / name
         path.write_bytes(content)
         for read in (
-            lambda path: list(read_rows(path, ["path", "label"], ["split"])),
+            lambda path: list(read_table(path, ["path", "label"], ["split"])),
             lambda path: read_split_list(path, folder / "audio", "classification"),
         ):
             try:

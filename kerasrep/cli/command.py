@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -21,11 +22,10 @@ import kerasrep
 from kerasrep.errors import KerasrepError, machine_message, one_line
 from kerasrep.runtime import console
 from kerasrep.runtime.stop_requests import Terminated, termination_unwinds
+from kerasrep.runtime.surroundings import check_variables, give_libraries_a_home, open_closed_streams
 from kerasrep.storage.segment_vector import layers_text, parse_layers
 
 EXIT_FAILURE = 1
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
-EXIT_TERMINATED = 143  # 128 + SIGTERM
 
 
 def add_common_arguments(
@@ -83,12 +83,13 @@ def layers_of(arguments: argparse.Namespace) -> str | None:
 
 
 def prepare_environment(verbose: bool) -> None:
-    """Set what TensorFlow and Keras read when they are imported.
+    """Set what TensorFlow, Keras and Matplotlib read when they are imported.
 
     Args:
         verbose: Leave TensorFlow's log level as it is.
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
+    give_libraries_a_home()
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # CUDA's factories complain at level 2
 
@@ -102,12 +103,18 @@ def run(main: Callable[[list[str]], int], prog: str, argv: Sequence[str] | None 
         argv: Arguments; by default those of the process.
 
     Returns:
-        0: done; 1: failed; 2: wrong command line or recipe; 130: interrupted; 143: terminated; or what
-        `main` returns.
+        0: done; 1: failed; 2: wrong command line or recipe; 130: interrupted; 143 or 129: ended by
+        SIGTERM or SIGHUP; or what `main` returns.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in arguments
+    open_closed_streams()
     prepare_environment(verbose)
+    try:
+        check_variables()
+    except KerasrepError as error:
+        complain(prog, str(error))
+        return error.exit_code
     try:
         with console.verbosity("--quiet" in arguments, verbose), termination_unwinds():
             code = _run(main, prog, arguments)
@@ -124,16 +131,18 @@ def _run(main: Callable[[list[str]], int], prog: str, arguments: list[str]) -> i
     try:
         return main(arguments)
     except KerasrepError as error:
-        _complain(prog, str(error))
+        complain(prog, str(error))
         return error.exit_code
     except KeyboardInterrupt as error:
-        terminated = isinstance(error, Terminated)
-        _complain(prog, "stopped by SIGTERM" if terminated else "interrupted")
-        return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
+        number = error.number if isinstance(error, Terminated) else signal.SIGINT
+        complain(
+            prog, f"stopped by {signal.Signals(number).name}" if number != signal.SIGINT else "interrupted"
+        )
+        return 128 + number  # as shells do
     except SystemExit as error:  # argparse ends so: 0 after --help, 2 after a usage error
         if error.code is None or isinstance(error.code, int):
             return error.code or 0
-        _complain(prog, str(error.code))
+        complain(prog, str(error.code))
         return EXIT_FAILURE
     except BrokenPipeError:
         raise
@@ -144,11 +153,11 @@ def _run(main: Callable[[list[str]], int], prog: str, arguments: list[str]) -> i
             message = (
                 f"this is a fault in kerasrep {kerasrep.__version__}: please report it with the lines above"
             )
-        _complain(prog, message)
+        complain(prog, message)
         return EXIT_FAILURE
 
 
-def _complain(prog: str, message: str) -> None:
+def complain(prog: str, message: str) -> None:
     """Print `message` on standard error as exactly one line."""
     with contextlib.suppress(OSError, ValueError):  # standard error may be closed
         print(f"{prog}: error: {one_line(message)}", file=sys.stderr, flush=True)

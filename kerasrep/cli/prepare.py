@@ -16,13 +16,13 @@ def build_parser() -> argparse.ArgumentParser:
         prog=PROG,
         description="Read the labels of a recipe's corpus, decode its audio into shards, make the soft "
         "targets of all its sources, and report tracks, overlaps and topics. Does nothing where that "
-        "is done; continues where it was interrupted.",
+        "is done; continues where it was interrupted, and makes again what is missing or damaged.",
     )
     command.add_recipe_arguments(parser)
     parser.add_argument(
         "--check",
         action="store_true",
-        help="compare every shard with its checksum, and decode damaged ones again",
+        help="compare every shard and large file with its checksum, and make damaged ones again",
     )
     command.add_ray_argument(parser)
     command.add_common_arguments(parser)

@@ -19,7 +19,7 @@ from kerasrep.corpora.base import Corpus, Track
 from kerasrep.corpora.folder_labels import read_labels
 from kerasrep.corpora.folder_tags import TagTables
 from kerasrep.corpora.stored_labels import file_state
-from kerasrep.corpora.track_keys import Keys, Tally
+from kerasrep.corpora.track_keys import Tally
 from kerasrep.errors import DataError
 from kerasrep.recipe.base import in_order
 from kerasrep.recipe.corpora import FolderCorpus, TagGroups
@@ -27,7 +27,9 @@ from kerasrep.recipe.schema import fingerprint
 from kerasrep.report.wording import counted
 from kerasrep.sources.labels import RawLabels
 from kerasrep.sources.readers.jams import jams_path
-from kerasrep.sources.readers.table import read_table
+from kerasrep.storage.run_directory import user_path
+from kerasrep.storage.table_reader import read_table
+from kerasrep.storage.track_names import Keys
 
 FORMAT_VERSION = 2
 #: Groups that a line names.
@@ -50,9 +52,9 @@ def open_folder(settings: FolderCorpus, progress: bool = False) -> Corpus:
         DataError: Where the folder or a table cannot be read, a table is malformed or names no track of
             the folder, or there are too few groups for training and validation.
     """
-    root = Path(settings.root).expanduser()
+    root = user_path(settings.root)
     paths, skipped = _find_audio(root)
-    keys = Keys.of(list(paths), root)
+    keys = Keys(list(paths), root)
     notices: list[str] = []
     tags = functools.cache(lambda: _read_tags(root, paths, notices, progress))
     groups = _read_groups(settings, root, keys, notices, tags)
@@ -180,15 +182,22 @@ def _read_groups(
     if settings.groups is None:
         return {}
     if isinstance(settings.groups, TagGroups):
-        found = tags().groups(settings.groups.fields, keys.tracks)
-        if len(set(found.values())) == 1 and len(found) == len(keys.tracks):
+        where, groups = root, tags().groups(settings.groups.fields, keys.tracks)
+        if len(set(groups.values())) == 1 and len(groups) == len(keys.tracks):
             notices.append(
-                f"{root}: all files are of one group ({next(iter(found.values()))}), so that single tracks "
+                f"{root}: all files are of one group ({next(iter(groups.values()))}), so that single tracks "
                 "are held out; those of one album on both sides make validation look better than it is"
             )
             return {}
-        return found
-    return _read_words(root / settings.groups, "track", "group", keys, notices)
+    else:
+        where = root / settings.groups
+        groups = _read_words(where, "track", "group", keys, notices)
+    alone = len(keys.tracks) - len(groups)
+    if alone:
+        notices.append(
+            f"{where}: {alone} of {len(keys.tracks)} tracks have no group: each is split by itself"
+        )
+    return groups
 
 
 def _read_words(path: Path, column: str, word: str, keys: Keys, notices: list[str]) -> dict[str, str]:
@@ -197,11 +206,9 @@ def _read_words(path: Path, column: str, word: str, keys: Keys, notices: list[st
     tally = Tally(path)
     for place, (key, text) in read_table(path, (column, word)):
         row = tally.row_of(key, place, keys, column)
-        if row is None:
+        if row is None or tally.is_unknown(text):
             continue
         track = keys.tracks[row]
-        if not text:
-            raise DataError(f"{place}: column '{word}' is empty")
         if words.setdefault(track, text) != text:
             raise DataError(
                 f"{place}: '{track}' is in {word} '{words[track]}' already; a track has one {word}"

@@ -12,13 +12,14 @@ from scipy import sparse
 
 from kerasrep.corpora.folder_stretches import read_stretches
 from kerasrep.corpora.folder_tags import TagTables
-from kerasrep.corpora.track_keys import Keys, Read, Tally
+from kerasrep.corpora.track_keys import Read, Tally
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import LabelTable
 from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
 from kerasrep.sources.readers.jams import read_jams
-from kerasrep.sources.readers.table import read_table
-from kerasrep.storage.tables import parse_number
+from kerasrep.storage.table_reader import read_table
+from kerasrep.storage.tables import is_unknown, parse_number
+from kerasrep.storage.track_names import Keys
 
 
 def read_labels(
@@ -76,10 +77,10 @@ def _read_values(path: Path, read: Read, table: LabelTable, keys: Keys, notices:
     tally = Tally(path)
     track, column = table.track or "track", table.value or "value"
     for place, (key, value) in read((track, column), ()):
-        number = parse_number(value, place, column)
         row = tally.row_of(key, place, keys, track)
-        if row is None:
+        if row is None or tally.is_unknown(value):
             continue
+        number = parse_number(value, place, column)
         if row in values:
             tally.odd["repeat a track (the first one counts)"] += 1
         values.setdefault(row, number)
@@ -91,20 +92,24 @@ def _read_values(path: Path, read: Read, table: LabelTable, keys: Keys, notices:
 def _read_counts(path: Path, read: Read, table: LabelTable, keys: Keys, notices: list[str]) -> CountLabels:
     terms: dict[str, int] = {}
     rows, columns, weights = array("q"), array("q"), array("d")
-    tally = Tally(path)
+    tally, weightless = Tally(path), 0
     track = table.track or "track"
     column = table.item or "item"
     required = (track, column, *((table.weight,) if table.weight else ()))
     for place, (key, item, weight) in read(required, () if table.weight else ("weight",)):
-        if not item:
-            raise DataError(f"{place}: column '{column}' is empty")
-        number = parse_number(weight, place, table.weight or "weight", minimum=0) if weight else 1.0
         row = tally.row_of(key, place, keys, track)
-        if row is None:
+        if row is None or tally.is_unknown(item):
             continue
+        number = 1.0
+        if not is_unknown(weight):
+            number = parse_number(weight, place, table.weight or "weight", minimum=0)
+        else:
+            weightless += 1
         rows.append(row)
         columns.append(terms.setdefault(item, len(terms)))
         weights.append(number)
+    if weightless < len(rows):  # of a table that has weights at all
+        tally.odd["have no weight (1 is taken)"] = weightless
     tally.close(keys, notices)
     documents, positions = np.unique(np.array(rows, dtype=np.int64), return_inverse=True)
     counts = sparse.csr_matrix(

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep import constants
-from kerasrep.corpora.track_keys import Keys, Read, Tally
+from kerasrep.corpora.track_keys import Read, Tally
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import LabelTable
 from kerasrep.sources.labels import StretchLabels
 from kerasrep.sources.readers.vectors import read_vectors
 from kerasrep.sources.stretches import Stretches, StretchKind, Times, reach_of
 from kerasrep.storage.tables import parse_number
+from kerasrep.storage.track_names import Keys
 
 MIN_CLASS_TRACKS = 4
 #: Of probabilities that another program wrote.
@@ -147,16 +148,16 @@ def _read_rows(source: str, path: Path, read: Read, table: LabelTable, keys: Key
     tracks, numbers, values, times = array("q"), array("q"), array("d"), array("d")
     place = f"{path}, line 0"
     for place, (key, text, *span) in read(columns, ()):
-        value = _number(source, text, place, column) if number else _item(text, place, column, terms)
+        row = tally.row_of(key, place, keys, track)
+        if row is None or tally.is_unknown(text):
+            continue
+        value = _number(source, text, place, column) if number else terms.setdefault(text, len(terms))
         span_seconds = [parse_number(t, place, c, minimum=0) for t, c in zip(span, columns[2:], strict=True)]
         if span_seconds and span_seconds[1] < span_seconds[0] + (0 if table.target == "labels" else 1e-9):
             raise DataError(
                 f"{place}: ends at {span_seconds[1]:g} s and starts at {span_seconds[0]:g} s; correct the "
                 f"columns '{table.start}' and '{table.end}'"
             )
-        row = tally.row_of(key, place, keys, track)
-        if row is None:
-            continue
         if number and value <= 0 and source in constants.VALUE_SOURCES:
             tally.odd["say 0 or less, which is unknown"] += 1
             continue
@@ -176,12 +177,6 @@ def _read_rows(source: str, path: Path, read: Read, table: LabelTable, keys: Key
     )
 
 
-def _item(text: str, place: str, column: str, terms: dict[str, int]) -> int:
-    if not text:
-        raise DataError(f"{place}: column '{column}' is empty")
-    return terms.setdefault(text, len(terms))
-
-
 def _number(source: str, text: str, place: str, column: str) -> float:
     try:
         return parse_number(text, place, column)
@@ -198,7 +193,7 @@ def _read_vectors(source: str, path: Path, table: LabelTable, keys: Keys, tally:
     known: dict[str, int] = {}
     for number, key in enumerate(found.keys):
         if key not in known:
-            row = keys.row(key)
+            row = tally.unnamed.look(keys, key)
             known[key] = -1 if row is None else row
         tracks[number] = known[key]
     unnamed, zeros = tracks < 0, ~found.vectors.any(axis=1)

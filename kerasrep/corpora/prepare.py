@@ -24,6 +24,7 @@ import numpy as np
 
 from kerasrep.corpora import open_corpus
 from kerasrep.corpora.base import Corpus
+from kerasrep.corpora.prepared_files import describe_files, find_fault
 from kerasrep.corpora.repair import Join, repair
 from kerasrep.corpora.report import (
     LabelsInUse,
@@ -66,7 +67,7 @@ def prepare(
     Args:
         recipe: Its `corpus`, `audio`, `targets` and `seed` decide what is made.
         progress: Show bars, notices and a summary.
-        check: Compare the shards with their checksums, and decode damaged ones again.
+        check: Compare all files with their checksums, and make damaged ones again.
         ray: Address of a Ray cluster that decodes the audio (see `pool.cluster.connect`); nothing is
             asked of it where that is done.
 
@@ -92,9 +93,9 @@ def _prepare(recipe: Recipe, progress: bool, check: bool, join: Join) -> Prepare
     if progress:
         for notice in corpus.notices:
             print(f"note: {notice}")
-    if not directory.manifest.exists():
+    if not _is_whole(directory, check):
         with _lock(directory.root, progress):
-            if not directory.manifest.exists():  # another process may have made it meanwhile
+            if not _is_whole(directory, check, progress):  # another process may have made it meanwhile
                 remove_temporary(directory)
                 with run_log("prepare", directory.log, corpus=corpus.name, tracks=len(corpus.tracks)):
                     _build(recipe, corpus, directory, settings, progress, join)
@@ -107,6 +108,16 @@ def _prepare(recipe: Recipe, progress: bool, check: bool, join: Join) -> Prepare
         print(describe(directory), flush=True)
     _check_sources(recipe, directory)
     return directory
+
+
+def _is_whole(directory: PreparedDirectory, thorough: bool, tell: bool = False) -> bool:
+    """Whether nothing of the folder is to be made, or made again, shards excepted."""
+    if not directory.manifest.exists():
+        return False
+    fault = find_fault(directory, thorough)
+    if fault is not None and tell:
+        print(f"damaged: {fault}; made again", flush=True)
+    return fault is None
 
 
 @dataclass(frozen=True)
@@ -233,6 +244,7 @@ def _build(
         **_about_shards(corpus, shards),
         "sources": source_numbers(shards.index, targets, labels.n_labelled),
         "overlaps": overlaps(shards.index, targets),
+        "files": describe_files(directory),
     }
     write_text(directory.report, "\n".join(report_lines(manifest)) + "\n")
     write_json(directory.manifest, manifest)

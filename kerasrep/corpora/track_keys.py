@@ -1,52 +1,19 @@
-"""The names under which tables speak of a folder's tracks, and what became of a table's rows."""
+"""What became of the rows of a table about a folder's tracks."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kerasrep.errors import DataError
+from kerasrep.storage.tables import is_unknown
+from kerasrep.storage.track_names import Keys, Unnamed
 
 #: Names of columns, required and optional -> where each row stands, and its fields: `read_table` of a file.
 Read = Callable[[Sequence[str], Sequence[str]], Iterator[tuple[str, list[str]]]]
-
-
-@dataclass(frozen=True)
-class Keys:
-    """The names under which tables may speak of tracks.
-
-    Attributes:
-        tracks: All track ids, in order.
-        rows: Track id, or stem where only one track has it -> position in `tracks`.
-        ambiguous: Stems of several tracks.
-        root: The folder, absolute, as tables may name files by it.
-    """
-
-    tracks: Sequence[str]
-    rows: Mapping[str, int]
-    ambiguous: frozenset[str]
-    root: str
-
-    @classmethod
-    def of(cls, tracks: Sequence[str], root: Path) -> Keys:
-        """Find out which stems name a track."""
-        stems = Counter(Path(track).stem for track in tracks)
-        rows = {Path(track).stem: row for row, track in enumerate(tracks)}
-        ambiguous = frozenset(stem for stem, count in stems.items() if count > 1)
-        for stem in ambiguous:
-            del rows[stem]
-        rows.update({track: row for row, track in enumerate(tracks)})
-        return cls(tracks, rows, ambiguous - rows.keys(), f"{root.absolute().as_posix()}/")
-
-    def row(self, key: str) -> int | None:
-        """Position of the track that `key` names, if any."""
-        for name in (key, key.replace("\\", "/").removeprefix("./")):
-            if name in self.rows:
-                return self.rows[name]
-        return self.rows.get(os.path.abspath(key).removeprefix(self.root)) if "/" in key else None  # noqa: PTH100 (as text)
+_UNKNOWN = "say nothing (unknown)"
 
 
 @dataclass
@@ -56,17 +23,25 @@ class Tally:
     path: Path
     used: int = 0
     odd: Counter[str] = field(default_factory=Counter)
+    unnamed: Unnamed = field(default_factory=Unnamed)
 
     def row_of(self, key: str, place: str, keys: Keys, column: str = "track") -> int | None:
         """Position of the track that `key` names; otherwise None, counted."""
         if not key:
             raise DataError(f"{place}: column '{column}' is empty")
-        row = keys.row(key)
+        row = self.unnamed.look(keys, key)
         if row is None:
-            self.odd["name a stem of several tracks" if key in keys.ambiguous else "name no track"] += 1
+            self.odd["name several tracks" if keys.is_ambiguous(key) else "name no track"] += 1
         else:
             self.used += 1
         return row
+
+    def is_unknown(self, text: str) -> bool:
+        """Whether the row of a known track says nothing of it; counted."""
+        if not is_unknown(text):
+            return False
+        self.odd[_UNKNOWN] += 1
+        return True
 
     def close(self, keys: Keys, notices: list[str]) -> None:
         """Add a notice where rows were odd.
@@ -75,13 +50,17 @@ class Tally:
             DataError: Where no row was used.
         """
         if not self.used:
-            raise DataError(
-                f"{self.path}: no row names a track of the folder; expected paths such as {keys.tracks[0]!r}"
-            )
-        if self.odd:
-            parts = ", ".join(f"{count} {what}" for what, count in sorted(self.odd.items()))
-            notices.append(f"{self.path}: of {self.used + self._unused} rows {parts}")
+            sides = self.unnamed.compared(keys) if self.unnamed.names else f"files such as {keys.examples()}"
+            raise DataError(f"{self.path}: no row names a track of the folder ({sides})")
+        if self.used == self.odd[_UNKNOWN]:
+            raise DataError(f"{self.path}: no row says anything of a track: all values are unknown")
+        for overlooked, count in self.unnamed.guessed.items():
+            self.odd[f"name a track only without {overlooked}"] = count
+        if any(self.odd.values()):
+            parts = ", ".join(f"{count} {what}" for what, count in sorted(self.odd.items()) if count)
+            sides = f" ({self.unnamed.compared(keys)})" if self.unnamed.names else ""
+            notices.append(f"{self.path}: of {self.used + self._unused} rows {parts}{sides}")
 
     @property
     def _unused(self) -> int:
-        return sum(count for what, count in self.odd.items() if what.startswith("name "))
+        return self.odd["name several tracks"] + self.odd["name no track"]

@@ -19,10 +19,14 @@ def silenced() -> Iterator[TextIO]:
     The whole process is concerned, so enter it once around threads, not in each of them. Exceptions
     raised inside are reported after it, as usual.
     """
+    if sys.stderr is None:  # the process was started without one; its number may be that of another file
+        with open(os.devnull, "w", encoding="utf-8") as nothing:  # noqa: PTH123
+            yield nothing
+        return
     sys.stderr.flush()
     try:
         kept = os.dup(2)
-    except OSError:  # the process was started without a standard error
+    except OSError:  # it was closed later
         yield sys.stderr
         return
     null = os.open(os.devnull, os.O_WRONLY)

@@ -47,11 +47,11 @@ def load(path: str | Path, layers: str | Sequence[str] | None = None) -> Embedde
         RunError: Where the run has no trained weights yet.
     """
     load_model, found = find_model(Path(path))
-    return Embedder(load_model(found), layers)
+    return Embedder(load_model(found), layers, found.absolute())
 
 
 class Embedder:
-    """A trained model that embeds recordings.
+    """A trained model that embeds recordings. Pickled, it is its path, and is loaded again.
 
     Attributes:
         sample_rate_hz: Rate that recordings are converted to.
@@ -63,7 +63,10 @@ class Embedder:
             layers `mean/BRANCH/conv3/mean/0` ..., then `sd/...`.
     """
 
-    def __init__(self, model: SegmentModel, layers: str | Sequence[str] | None = None) -> None:
+    def __init__(
+        self, model: SegmentModel, layers: str | Sequence[str] | None = None, path: Path | None = None
+    ) -> None:
+        self._origin = path, layers
         self.layout = make_layout(
             model.branches,
             model.sample_rate_hz,
@@ -77,6 +80,12 @@ class Embedder:
         self.branches = model.branches
         self.columns = self.layout.columns
         self.dimension = self.layout.dimension
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path of the model; one that `load` has not read cannot be pickled."""
+        if self._origin[0] is None:
+            raise TypeError("this model was not loaded from a path; load it in each process")
+        return load, self._origin
 
     def embed(self, waveform: ArrayLike, sample_rate_hz: float) -> NDArray[np.float32]:
         """Embed one recording.

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from kerasrep import constants
 from kerasrep.errors import ExportError
 from kerasrep.recipe.file import read_recipe
-from kerasrep.storage.export_directory import SERVING_DEFAULT, find_version, read_card
+from kerasrep.runtime.forked import check_not_forked
+from kerasrep.storage.export_directory import SERVING_DEFAULT, check_files, find_version, read_card
 from kerasrep.storage.run_directory import KERAS_SUFFIX, RunDirectory
 from kerasrep.storage.segment_vector import LAST, Piece, embedding_pieces
 
@@ -129,9 +130,11 @@ def load_export(version: Path) -> SegmentModel:
     Raises:
         ExportError: Where its card or its SavedModel is damaged.
     """
+    check_not_forked()
     import tensorflow as tf
 
     card = read_card(version)
+    check_files(version, card)
     try:
         loaded = tf.saved_model.load(str(version))
         function = loaded.signatures[SERVING_DEFAULT]
@@ -153,6 +156,7 @@ def load_export(version: Path) -> SegmentModel:
         return function(waveform=segments)
 
     def embed_all(segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        check_not_forked()
         embeddings: NDArray[np.float32] = outputs(tf.constant(segments))["embedding"].numpy()
         return embeddings
 
@@ -179,6 +183,7 @@ def load_run(root: Path) -> SegmentModel:
         RecipeError: Where its recipe is malformed.
         DataError: Where its weights are.
     """
+    check_not_forked()
     from kerasrep.model.restore import restore_run
 
     trained = restore_run(root)
@@ -248,6 +253,7 @@ def _of_outputs(
         return tf.concat([found[name] for name in names], -1)
 
     def embed_segments(segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        check_not_forked()
         embeddings: NDArray[np.float32] = forward(tf.constant(segments)).numpy()
         return embeddings
 

@@ -98,10 +98,8 @@ class Database:
                 return self._begin(work)
         except (sqlite3.Error, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise DataError(
-                f"{self.path}: embeddings cannot be kept there ({reason}); free space, or set KERASREP_HOME "
-                "to a folder that can be written"
-            ) from error
+            advice = "set KERASREP_HOME to a folder that can be written"
+            raise DataError(f"{self.path}: embeddings cannot be kept there ({reason}); {advice}") from error
 
     def _begin(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
         try:

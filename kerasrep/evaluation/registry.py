@@ -14,6 +14,7 @@ import numpy as np
 from kerasrep.errors import DataError, RecipeError
 from kerasrep.evaluation.base import Kind, PlayData, Task, TaskData
 from kerasrep.evaluation.datasets import demo, emotion, ext_ballroom, fma, gtzan, irmas, jam, lastfm1k
+from kerasrep.evaluation.readers.items import is_file
 from kerasrep.evaluation.readers.play_list import read_play_list
 from kerasrep.evaluation.readers.split_list import read_split_list
 from kerasrep.recipe.faults import nearest
@@ -168,12 +169,4 @@ def counts(task: Task, data: TaskData) -> dict[str, Any]:
 
 def missing_audio(data: TaskData) -> list[tuple[str, Path]]:
     """Items whose audio is no file, and the path that was looked for, in the order of the items."""
-    return [(item, path) for item, path in zip(data.item_ids, data.paths, strict=True) if not _is_file(path)]
-
-
-def _is_file(path: Path) -> bool:
-    """Whether there is a file; a name that cannot be, such as one that is too long, has none."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+    return [(item, path) for item, path in zip(data.item_ids, data.paths, strict=True) if not is_file(path)]

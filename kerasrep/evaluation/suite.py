@@ -126,13 +126,13 @@ class Suite:
         try:
             data = open_task(task, root)
             found_counts = counts(task, data)
+            for notice in data.notices:
+                say(f"note: {task.name}: {one_line(notice)}")
             missing = {item: f"{path}: is missing" for item, path in missing_audio(data)}
             _check_missing(missing, len(data.item_ids), self._options.max_missing)  # before hours of work
         except Exception as error:
             self._note(task.name, error)
             return
-        for notice in data.notices:
-            say(f"note: {task.name}: {one_line(notice)}")
         embedded = self._embed_all(task, data)
         common = _common_rows(embedded)
         done = []

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 
-from kerasrep.errors import ExportError
+from kerasrep.errors import DataError, ExportError
 
 # Their layers must be registered before a file names them; the first chooses Keras's backend.
 from kerasrep.model import blocks, frontend, layers  # noqa: F401
 from kerasrep.model.strategies import Scaler
-from kerasrep.storage.run_directory import RunDirectory
+from kerasrep.runtime.forked import check_not_forked
+from kerasrep.storage import limits
+from kerasrep.storage.run_directory import MAX_UNPACKED_RATIO, RunDirectory, check_unpacked_size
 from kerasrep.storage.segment_vector import SHARED
 
+_WEIGHTS = "model.weights.h5"  # as Keras calls it
 _SINGLE_PREFIX = "embedding_"
 
 
@@ -25,12 +30,41 @@ def read_keras_file(path: Path) -> keras.Model:
     Raises:
         ExportError: Where it cannot be loaded.
     """
+    check_not_forked()
     try:
+        check_unpacked_size(path)
+        _check_weights(path)
         return keras.models.load_model(path, compile=False)
+    except DataError as error:
+        raise ExportError(str(error)) from error
     # Damaged files raise anything: BadZipFile, KeyError, ValueError, TypeError...
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ExportError(f"{path}: is no usable .keras file ({reason}); save it again") from error
+
+
+def _check_weights(path: Path) -> None:
+    """Refuse arrays that are far larger than the file, which compression and fill values allow.
+
+    Raises:
+        DataError: Where they are, or lie in other files.
+    """
+    sizes: list[int] = []
+
+    def look(name: str, found: Any) -> None:
+        if isinstance(found, h5py.Dataset):
+            if found.external or found.is_virtual:
+                raise DataError(f"{path}: its array '{name}' lies in another file; not read")
+            sizes.append(found.size * found.dtype.itemsize)
+
+    with zipfile.ZipFile(path) as archive, archive.open(_WEIGHTS) as file, h5py.File(file, "r") as weights:
+        weights.visititems(look)
+    most = max(limits.NPZ_BYTES.value, MAX_UNPACKED_RATIO * path.stat().st_size)
+    if sum(sizes) > most:
+        raise DataError(
+            f"{path}: its arrays take {sum(sizes)} bytes, which a file of its size must not; "
+            f"{limits.NPZ_BYTES.advice}"
+        )
 
 
 def describe_model(path: Path, model: keras.Model) -> tuple[int, int, tuple[str, ...]]:

@@ -16,11 +16,11 @@ class TableTask(Settings):
         name: On the command line and in reports.
         kind: What is predicted: classes, values, or who plays what; `neighbours` asks how often what lies
             nearest has the same label, and nothing is learnt.
-        table: CSV or TSV with columns `path`, `label` and optionally `split`, `group`; for recommendation
-            `user`, `item` and optionally `plays`.
+        table: CSV, TSV or Parquet with columns `path`, `label` and optionally `split`, `group`; for
+            recommendation `user`, `item` and optionally `plays`.
         audio: Folder that paths are relative to; by default the table's. Relative paths of tables and
             folders start in the current folder, as everywhere in a recipe.
-        items: For recommendation: CSV or TSV with columns `item`, `path` and optionally `group`.
+        items: For recommendation: CSV, TSV or Parquet with columns `item`, `path` and optionally `group`.
     """
 
     name: Annotated[

@@ -34,6 +34,7 @@ from kerasrep.storage.export_directory import (
     ExportCard,
     ServingFolder,
     card_path,
+    file_digests,
     warmup_path,
 )
 from kerasrep.storage.folder_lock import held
@@ -176,9 +177,9 @@ def _write_version(saved: Path, job: Job, name: str) -> Described:
     warmup.write_requests(warmup_path(saved), name, warmup.make_requests(audio, segment_samples))
     counts = warmup.replay(warmup_path(saved), _load(saved).signatures)
     described = Described(difference, {"audio": origin, "requests": counts})
-    write_json(card_path(saved), _as_json(_card(job, name, described)))
     if job.licences is not None:
         shutil.copyfile(job.licences, card_path(saved).with_name(LICENCES_FILE))
+    write_json(card_path(saved), _as_json(_card(job, name, described)) | {"files": file_digests(saved)})
     return described
 
 

@@ -11,10 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from kerasrep.errors import RunError, StorageError, storage_reason
-
-#: What to do where the disk is full.
-STORAGE_ADVICE = "make room or write elsewhere, then go on"
+from kerasrep.errors import RunError, StorageError, room_advice, storage_reason
 
 
 @contextlib.contextmanager
@@ -101,7 +98,9 @@ def _beginning(folder: Path) -> Iterator[None]:
         if full is None:
             message = f"{folder}: cannot write there ({error.strerror}); choose another folder"
             raise RunError(message) from error
-        raise StorageError(f"{folder}: cannot write there: {full}; {STORAGE_ADVICE}") from error
+        raise StorageError(
+            f"{folder}: cannot write there: {full}; {room_advice(full)}, then go on"
+        ) from error
 
 
 def _open_up(path: Path, mode: int) -> None:
@@ -124,4 +123,6 @@ def storage_faults(path: Path) -> Iterator[None]:
         reason = storage_reason(error)
         if reason is None:
             raise
-        raise StorageError(f"{path}: cannot be written: {reason}; {STORAGE_ADVICE}") from error
+        raise StorageError(
+            f"{path}: cannot be written: {reason}; {room_advice(reason)}, then go on"
+        ) from error

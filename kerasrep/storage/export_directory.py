@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,6 +51,7 @@ class ExportCard(BaseModel):
         warmup: Where the audio of the warm-up requests is from, and how many each signature has.
         versions: Library -> version that wrote the export.
         check: Largest difference from the trained model when the export was loaded back.
+        files: File of the version, relative to it -> its SHA-256; empty in cards of older versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -80,6 +82,7 @@ class ExportCard(BaseModel):
     warmup: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, str]
     check: dict[str, float]
+    files: dict[str, str] = Field(default_factory=dict)
 
 
 def card_path(version: Path) -> Path:
@@ -99,6 +102,36 @@ def read_card(version: Path) -> ExportCard:
         ExportError: Where it is missing or malformed.
     """
     return _read_card(card_path(version), "this is no complete kerasrep export, export the run again")
+
+
+def file_digests(version: Path) -> dict[str, str]:
+    """SHA-256 of every file of a version but its card, by the path relative to the version."""
+    digests = {}
+    for path in sorted(version.rglob("*")):
+        if path.is_file() and path != card_path(version):
+            with path.open("rb") as file:
+                digests[path.relative_to(version).as_posix()] = hashlib.file_digest(
+                    file, "sha256"
+                ).hexdigest()
+    return digests
+
+
+def check_files(version: Path, card: ExportCard) -> None:
+    """Compare the files of a version with its card: one bit of the graph can change every vector.
+
+    Raises:
+        ExportError: Where one is missing, is another, or cannot be read.
+    """
+    try:
+        found = file_digests(version) if card.files else {}
+    except OSError as error:
+        raise ExportError(
+            f"{error.filename}: cannot be read ({error.strerror}); check permissions"
+        ) from error
+    for name, digest in card.files.items():
+        if found.get(name) != digest:
+            what = "is not the one that its card describes (SHA-256)" if name in found else "is missing"
+            raise ExportError(f"{version / name}: {what}; copy the export again, or export the run again")
 
 
 def read_card_file(path: Path) -> ExportCard:

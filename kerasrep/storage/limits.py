@@ -63,7 +63,7 @@ RECIPE_NUMBER_CHARACTERS = Limit("RECIPE_NUMBER_CHARACTERS", 100, "a number in a
 LINE_CHARACTERS = Limit("LINE_CHARACTERS", 1_000_000, "a line of a table, list or text; a value of Parquet")
 XML_BYTES = Limit("XML_BYTES", 32 << 20, "an XML file of a downstream data set")
 JSON_BYTES = Limit("JSON_BYTES", 256 << 20, "a card, a manifest or another JSON file")
-NPZ_BYTES = Limit("NPZ_BYTES", 256 << 20, "an NPZ unpacked, or 4 times the file")
+NPZ_BYTES = Limit("NPZ_BYTES", 256 << 20, "an NPZ or .keras file unpacked, or 4 times the file")
 ZIP_BYTES = Limit("ZIP_BYTES", 64_000_000, "a zipped list unpacked, or 100 times its packed size")
 CHECKPOINT_BYTES = Limit("CHECKPOINT_BYTES", 256 << 20, "a checkpoint to import")
 DATABASE_VALUE_BYTES = Limit("DATABASE_VALUE_BYTES", 1_000_000, "a value in a label database", most=10**9)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasrep.errors import DataError, RunError
+from kerasrep.errors import DataError, RecipeError, RunError
 from kerasrep.storage import limits
 from kerasrep.storage.atomic import atomic_directory as atomic_directory  # noqa: PLC0414 (for others to import)
 from kerasrep.storage.atomic import atomic_file as atomic_file  # noqa: PLC0414
@@ -37,12 +37,28 @@ _STAMP = r"\d{8}-\d{6}"
 
 
 def home() -> Path:
-    """Where corpora and prepared data are kept: `KERASREP_HOME`, or `kerasrep` in the user's cache."""
+    """Where corpora and prepared data are kept: `KERASREP_HOME`, or `kerasrep` in the user's cache.
+
+    Raises:
+        RecipeError: Where neither is known.
+    """
     named = os.environ.get("KERASREP_HOME")
     if named:
-        return Path(named).expanduser()
+        return user_path(named)
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "kerasrep"
+    return user_path(cache, "set KERASREP_HOME to a folder that can be written") / "kerasrep"
+
+
+def user_path(text: str, advice: str = "write the path in full") -> Path:
+    """A path that a user has written, with `~` or `~NAME` replaced.
+
+    Raises:
+        RecipeError: Where that home folder is not known.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise RecipeError(f"{text}: the home folder is not known; {advice}") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -109,8 +125,8 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
                 npy.write_array(file, np.asanyarray(array), allow_pickle=False)  # type: ignore[no-untyped-call]
 
 
-def _check_unpacked_size(path: Path) -> None:
-    """Refuse an archive that unpacks to far more than it takes on disk; our own are not compressed.
+def check_unpacked_size(path: Path) -> None:
+    """Refuse an NPZ or `.keras` archive that unpacks to far more than it takes; our own are not compressed.
 
     Raises:
         DataError: Where it does; `zipfile` reads no more of a member than it says.
@@ -154,7 +170,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     import numpy as np
 
     with npz_faults(path):
-        _check_unpacked_size(path)
+        check_unpacked_size(path)
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             raise ValueError("one array without a name")

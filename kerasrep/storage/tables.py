@@ -1,7 +1,8 @@
-"""CSV and TSV tables of labels, read line by line; the first wrong line ends it with file and line."""
+"""Tables of any kind, read row by row; the first wrong line ends it with file and line."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import io
@@ -17,6 +18,11 @@ from kerasrep.storage.atomic import atomic_file
 
 #: Endings of tables whose fields are separated by tabs; `.info` is that of published lists of splits.
 TAB_ENDINGS = frozenset({".tsv", ".txt", ".info"})
+PARQUET_ENDINGS = frozenset({".parquet", ".pq"})
+#: What fields say in lower case where nothing is known.
+UNKNOWN = frozenset({"", "nan", "none", "na", "n/a", "null", "?", "-"})
+#: A quoted field of more lines is a quote that was never closed.
+MAX_ROW_LINES = 10_000
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -32,50 +38,150 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]
 def read_rows(
     path: Path, required: Sequence[str], optional: Sequence[str] = ()
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield where each row stands and its fields, in the order `required` + `optional`.
-
-    The first line names the columns; others than those asked for are ignored. Fields are as in
-    `read_fields`. Blank lines are skipped. An optional column that the file lacks gives empty fields.
-
-    Yields:
-        `FILE, line N` and the fields, surrounding blanks removed.
-
-    Raises:
-        DataError: Where the file cannot be read, is not UTF-8, lacks a column, or has a malformed line.
-    """
+    """Rows of a table of text by the names in its first line; see `table_reader.read_table`."""
     rows = read_fields(path)
-    header = [name.strip() for name in next(rows, ("", []))[1]]
-    positions = _positions(path, header, required, optional)
+    header = next(rows, ("", []))[1]
+    positions = column_positions(f"{path}, line 1", header, required, optional)
     for place, fields in rows:
         if len(fields) != len(header):
             raise DataError(f"{place}: has {len(fields)} fields, the first line names {len(header)}")
         yield place, [fields[i].strip() if i is not None else "" for i in positions]
 
 
+def column_positions(
+    place: str, header: Sequence[str], required: Sequence[str], optional: Sequence[str]
+) -> list[int | None]:
+    """Where the columns are that are asked for; None for an optional one that is not there.
+
+    Raises:
+        DataError: Where a required one is missing, or a name stands for several columns.
+    """
+    names = [name.strip() for name in header]
+    positions: list[int | None] = []
+    for wanted in (*required, *optional):
+        found = [i for i, name in enumerate(names) if name == wanted]
+        found = found or [i for i, name in enumerate(names) if name.lower() == wanted.lower()]
+        if len(found) > 1:
+            raise DataError(f"{place}: has {len(found)} columns '{wanted}'; rename all but one")
+        if not found and wanted in required:
+            expected = ", ".join(required) + "".join(f" [, {name}]" for name in optional)
+            raise DataError(f"{place}: lacks the column '{wanted}'; columns expected: {expected}")
+        positions.append(found[0] if found else None)
+    return positions
+
+
+def is_unknown(text: str) -> bool:
+    """Whether a field means that nothing is known: empty, NaN, None, NA, N/A, null, ? or -."""
+    return text.lower() in UNKNOWN
+
+
 def read_fields(path: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield where each row stands and all its fields; the first line is a row like any other.
 
-    Fields are separated by tabs in files whose names end in one of `TAB_ENDINGS`, by commas otherwise,
-    and may be quoted as RFC 4180 says. Blank lines are skipped, the first one excepted.
+    Text is UTF-8, or UTF-16 with a byte order mark. Fields are separated by tabs in files whose names end in
+    one of `TAB_ENDINGS`, by commas otherwise; where the first line has none, by whichever of tab, semicolon
+    and comma it has. Fields may be quoted as RFC 4180 says. Between tabs, where quotes are often part of the
+    text, they are so in a line that only then has as many fields as the first. Blank lines are skipped, the
+    first one excepted.
 
     Yields:
-        `FILE, line N` and the fields as they stand.
+        `FILE, line N`, of the row's first line, and the fields as they stand.
 
     Raises:
-        DataError: Where the file cannot be read, is not UTF-8, or has a malformed line.
+        DataError: Where the file cannot be read, is in another encoding, or has a malformed line.
     """
     with _opened(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-        delimiter = "\t" if path.suffix.lower() in TAB_ENDINGS else ","
-        reader = csv.reader(_lines(path, text), delimiter=delimiter, strict=True)
-        first = True
+        mark = file.read(2)
+        file.seek(0)
+        encoding = "utf-16" if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+        yield from _Rows(path, io.TextIOWrapper(file, encoding=encoding, newline=""))
+
+
+class _Rows:
+    """Lines become rows.
+
+    Args:
+        path: The file.
+        file: Its text.
+    """
+
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self._path = path
+        self._lines = _lines(path, file)
+        self._next = next(self._lines, None)
+        self._number = 0
+        self._delimiter = _delimiter(path, self._next or "")
+        self._columns = 0  # of the first row
+
+    def __iter__(self) -> Iterator[tuple[str, list[str]]]:
+        while self._next is not None:
+            line = self._advance()
+            place = f"{self._path}, line {self._number}"
+            fields = self._row(place, line) if line.strip() or not self._columns else []
+            if not self._columns or any(field.strip() for field in fields):
+                yield place, fields
+            self._columns = self._columns or max(1, len(fields))
+
+    def _advance(self) -> str:
+        assert self._next is not None
+        line, self._next = self._next, next(self._lines, None)
+        self._number += 1
+        return line
+
+    def _split(self, line: str) -> list[str]:
+        """Fields of a line whose quotes are text."""
+        return line.rstrip("\r\n").split(self._delimiter)
+
+    def _row(self, place: str, line: str) -> list[str]:
+        fields, fault = [], ""
         try:
-            for fields in reader:
-                if first or any(field.strip() for field in fields):
-                    yield f"{path}, line {reader.line_num}", fields
-                first = False
+            fields = next(self._reader([line]), [])
         except csv.Error as error:
-            raise DataError(f"{path}, line {reader.line_num}: is no valid table row ({error})") from error
+            fault = str(error)
+        several = "unexpected end of data" in fault  # a quote stays open
+        raw = self._split(line)
+        as_text = self._delimiter == "\t" and len(raw) == self._columns != len(fields)
+        if as_text and not (several and self._goes_on()):
+            return raw
+        if several:
+            return self._over_several_lines(place, line)
+        if fault:
+            raise DataError(f"{place}: is no valid table row ({fault})")
+        return fields
+
+    def _goes_on(self) -> bool:
+        """Whether the next line is no row by itself."""
+        return self._next is not None and len(self._split(self._next)) != self._columns
+
+    def _over_several_lines(self, place: str, line: str) -> list[str]:
+        """A row with a quoted field that holds ends of lines."""
+        read = [line]
+
+        def lines() -> Iterator[str]:
+            yield line
+            while self._next is not None and len(read) < MAX_ROW_LINES:
+                read.append(self._advance())
+                yield read[-1]
+
+        try:
+            fields = next(self._reader(lines()))
+        except csv.Error as error:
+            advice = "double the quotes inside fields, and put quotes around those"
+            raise DataError(f"{place}: has a quote that is not closed ({error}); {advice}") from error
+        if self._columns and all(len(self._split(each)) == self._columns for each in read):
+            raise DataError(
+                f"{place}: has a quote that is closed in line {self._number}, and the lines between are rows "
+                "by themselves; double the quotes inside fields, and put quotes around those"
+            )
+        return fields
+
+    def _reader(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        return csv.reader(lines, delimiter=self._delimiter, strict=True)
+
+
+def _delimiter(path: Path, line: str) -> str:
+    usual = "\t" if path.suffix.lower() in TAB_ENDINGS else ","
+    return usual if usual in line else max((usual, "\t", ";", ","), key=line.count)
 
 
 def read_unquoted(path: Path) -> Iterator[tuple[int, list[bytes]]]:
@@ -110,7 +216,8 @@ def parse_number(field: str, place: str, column: str, minimum: float = -math.inf
         number = math.nan
     if not math.isfinite(number) or number < minimum or "_" in field:
         what = "a number" if minimum == -math.inf else f"a number of at least {minimum:g}"
-        raise DataError(f"{place}: column '{column}' has {field[:40]!r}, {what} was expected")
+        hint = " (with a decimal point)" if "," in field else ""
+        raise DataError(f"{place}: column '{column}' has {field[:40]!r}, {what} was expected{hint}")
     return number
 
 
@@ -130,27 +237,36 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             yield file
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check path and permissions") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text ({error.reason}); save the table as UTF-8") from error
-
-
-def _positions(
-    path: Path, header: list[str], required: Sequence[str], optional: Sequence[str]
-) -> list[int | None]:
-    missing = [name for name in required if name not in header]
-    if missing:
-        expected = ", ".join(required) + "".join(f" [, {name}]" for name in optional)
-        raise DataError(f"{path}, line 1: lacks the column '{missing[0]}'; columns expected: {expected}")
-    return [header.index(name) if name in header else None for name in (*required, *optional)]
 
 
 def _lines(path: Path, file: TextIO) -> Iterator[str]:
     """Lines of bounded length, without NUL characters."""
     number, most = 0, limits.LINE_CHARACTERS.value
-    while line := file.readline(most + 1):
+    while True:
         number += 1
+        try:
+            line = file.readline(most + 1)
+        except UnicodeDecodeError as error:
+            what = "UTF-16" if error.encoding.startswith("utf-16") else "UTF-8"
+            number = _undecodable(path) if what == "UTF-8" else number
+            raise DataError(
+                f"{path}, line {number}: is not {what} text ({error.reason}); save the table as UTF-8"
+            ) from error
+        if not line:
+            return
         if len(line) > most:
             raise too_long(f"{path}, line {number}")
         if "\0" in line:
-            raise DataError(f"{path}, line {number}: has a NUL character; this is no text table")
+            raise DataError(f"{path}, line {number}: has a NUL character; save the table as UTF-8 text")
         yield line
+
+
+def _undecodable(path: Path) -> int:
+    """The first line that is not UTF-8; text is decoded some lines ahead."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1

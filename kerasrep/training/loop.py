@@ -173,7 +173,7 @@ class Loop:
 
         Raises:
             RunError: Where a loss or its gradient is not finite; names step, source and tracks.
-            Interrupted: On SIGINT or SIGTERM, after saving.
+            Interrupted: On SIGINT, SIGTERM or SIGHUP, after saving.
             DataError: Where a shard cannot be read.
         """
         schedule = self._schedule

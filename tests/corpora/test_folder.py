@@ -16,7 +16,7 @@ from kerasrep.corpora.folder import open_folder, split_groups
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import FolderCorpus, LabelTable
 from kerasrep.storage import limits
-from kerasrep.storage.tables import read_rows
+from kerasrep.storage.table_reader import read_table
 
 TRACKS = ["a/one.wav", "a/two.flac", "b/deep/three.MP3", "b/two.wav", "four.ogg"]
 
@@ -64,7 +64,10 @@ def test_counts_add_up_and_default_to_one(root):
     assert list(labels.track_ids) == ["a/one.wav", "four.ogg"]
     assert list(labels.terms) == ["jazz", "rock"]
     np.testing.assert_array_equal(labels.counts.toarray()[labels.documents], [[0, 1], [3.5, 0]])
-    assert corpus.notices == [f"{root / 't.tsv'}: 1 rows repeat a track and item (weights are added)"]
+    assert corpus.notices == [
+        f"{root / 't.tsv'}: of 3 rows 1 have no weight (1 is taken)",
+        f"{root / 't.tsv'}: 1 rows repeat a track and item (weights are added)",
+    ]
 
 
 def test_quoted_fields_blank_lines_extra_columns_and_a_byte_order_mark_are_read(root):
@@ -79,8 +82,11 @@ def test_unknown_ambiguous_and_repeated_tracks_are_counted(root):
     assert corpus.labels["bpm"].values.tolist() == [1]
     (notice,) = corpus.notices
     assert "of 5 rows" in notice
-    assert "2 name no track" in notice and "1 name a stem of several tracks" in notice
+    assert "2 name no track" in notice and "1 name several tracks" in notice
     assert "1 repeat a track (the first one counts)" in notice
+    assert notice.endswith(
+        "('nine', 'ten' against files such as 'a/one.wav', 'a/two.flac', 'b/deep/three.MP3')"
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,21 +94,29 @@ def test_unknown_ambiguous_and_repeated_tracks_are_counted(root):
     [
         ("", "tag", "line 1: lacks the column 'track'; columns expected: track, item [, weight]"),
         ("track,tag\n", "tag", "line 1: lacks the column 'item'"),
-        ("track,item\n", "tag", "no row names a track of the folder; expected paths such as 'a/one.wav'"),
+        (
+            "track,item\n",
+            "tag",
+            "no row names a track of the folder (files such as 'a/one.wav', 'a/two.flac',",
+        ),
         ("track,item\nnine,x\n", "tag", "no row names a track"),
         ("track,item\nfour,x\nfour\n", "tag", "line 3: has 1 fields, the first line names 2"),
         ("track,item\nfour,x,y\n", "tag", "line 2: has 3 fields"),
         ("track,item\n,x\n", "tag", "line 2: column 'track' is empty"),
-        ("track,item\nfour,\n", "tag", "line 2: column 'item' is empty"),
+        ("track,item\nfour,\n", "tag", "no row says anything of a track: all values are unknown"),
+        ("track,item,item\nfour,x,y\n", "tag", "line 1: has 2 columns 'item'; rename all but one"),
         ("track,item,weight\nfour,x,-1\n", "tag", "line 2: column 'weight' has '-1'"),
-        ("track,item,weight\nfour,x,nan\n", "tag", "line 2: column 'weight' has 'nan'"),
         ("track,value\nfour,fast\n", "bpm", "line 2: column 'value' has 'fast', a number was expected"),
         ("track,value\nfour,inf\n", "bpm", "line 2: column 'value' has 'inf'"),
         ("track,value\nfour,1_0\n", "bpm", "line 2: column 'value' has '1_0'"),
-        ("track,value\nfour,\n", "bpm", "line 2: column 'value' has ''"),
-        ('track,item\nfour,"x\n', "tag", "is no valid table row"),
+        ("track,value\nfour,\n", "bpm", "no row says anything of a track"),
+        ("track;value\nfour;1,5\n", "bpm", "line 2: column 'value' has '1,5', a number was expected (with a"),
+        ('track,item\nfour,"x\n', "tag", "line 2: has a quote that is not closed"),
+        ('track,item\nfour,"x" y\n', "tag", "line 2: is no valid table row ("),
+        ('track,item\none,"x\nfour,x\nfour,12"\n', "tag", "line 2: has a quote that is closed in line 4"),
         ("track,item\nfour,\0\n", "tag", "line 2: has a NUL character"),
-        (b"track,item\nfour,\xff\xfe\n", "tag", "is not UTF-8 text"),
+        (b"track,item\nfour,\xff\xfe\n", "tag", "line 2: is not UTF-8 text"),
+        ("track,item\nfour,x\n".encode("utf-16-le"), "tag", "line 1: has a NUL character; save the table as"),
         ("track,item\nfour," + "x" * limits.LINE_CHARACTERS.default, "tag", "line 2: is longer than"),
         ("track,item\nfour," + "x" * 200_000, "tag", "line 2: is no valid table row (field larger"),
         ("track,item\nfour,x\n", "self", "source 'self' needs no table"),
@@ -131,7 +145,7 @@ def test_rows_are_read_one_at_a_time(tmp_path):
     """A wrong line far down is not reached by a reader that stops before it."""
     path = tmp_path / "t.csv"
     path.write_text("track,item\n" + "a,b\n" * 50_000 + "broken\n")
-    rows = read_rows(path, ("track", "item"))
+    rows = read_table(path, ("track", "item"))
     assert next(rows) == (f"{path}, line 2", ["a", "b"])
 
 
@@ -229,7 +243,7 @@ def test_columns_may_have_names_of_their_own(root):
     [
         ({"item": "tag"}, "line 1: lacks the column 'tag'"),
         ({"weight": "plays"}, "line 1: lacks the column 'plays'"),  # named, so it must be there
-        ({"item": "note"}, "line 2: column 'note' is empty"),
+        ({"item": "note"}, "all values are unknown"),
     ],
 )
 def test_a_column_that_was_named_must_be_there(root, columns, message):

@@ -205,7 +205,7 @@ REFUSED = [
         "1 of 1 classes have 4 training tracks or more, 2 are needed; lower corpus.tables.own.min_tracks",
     ),
     (rows("track,item", [("x", "a")]), {"target": "labels"}, "no row names a track of the folder"),
-    (rows("track,item", [("t0", "")]), {"target": "labels"}, "line 2: column 'item' is empty"),
+    (rows("track,item", [("t0", "")]), {"target": "labels"}, "all values are unknown"),
     (rows("track,item", [("t0", "a")]), {"target": "vector"}, "vectors are read from Parquet"),
 ]
 

@@ -105,3 +105,26 @@ def test_a_manifest_without_checksums_is_refused(corpus):
     run_directory.write_json(prepared.manifest, {**manifest, "shards": None})
     with pytest.raises(DataError, match="has no checksums of shards"):
         sound_index(prepared)
+
+
+@pytest.mark.parametrize("how", ["missing", "truncated", "one bit"])
+@pytest.mark.parametrize("name", ["targets.npz", "index.npz", "tracks.tsv", "manifest.json"])
+def test_what_is_damaged_beside_the_shards_is_made_again_by_the_same_command(corpus, capsys, name, how):
+    recipe, prepared = corpus
+    before = contents(prepared.root)
+    path = prepared.root / name
+    if how == "missing":
+        path.unlink()
+    elif (name, how) == ("manifest.json", "one bit"):
+        path.write_bytes(before[name].replace(b'"corpus"', b'"cmrpus"'))
+    else:
+        harm(path, how)
+    prepare(recipe, progress=True)
+    said = capsys.readouterr().out
+    assert (f"damaged: {path}: " in said) == ((name, how) != ("manifest.json", "missing"))
+    after = contents(prepared.root)
+    assert {k: v for k, v in after.items() if k != "log.jsonl"} == {
+        k: v for k, v in before.items() if k != "log.jsonl"
+    }
+    prepare(recipe, progress=True)
+    assert "damaged: " not in capsys.readouterr().out

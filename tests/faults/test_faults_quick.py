@@ -83,7 +83,7 @@ def test_a_limit_on_the_size_of_files_is_told_without_root(tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr == (
-        f"x: error: {tmp_path}/state.npz: cannot be written: the file is larger than it may be; make room or "
+        f"x: error: {tmp_path}/state.npz: cannot be written: the file is larger than it may be; "
         "write elsewhere, then go on\n"
     )
     assert not list(tmp_path.iterdir())

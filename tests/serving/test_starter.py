@@ -2,6 +2,8 @@
 
 import ast
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +13,9 @@ import pytest
 import regenerate_starter
 
 from kerasrep import constants
-from kerasrep.embedding.embedder import Embedder
+from kerasrep.embedding.embedder import Embedder, load
 from kerasrep.embedding.starter import default_model
+from kerasrep.errors import ExportError
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe
 from kerasrep.serving import folder, warmup
@@ -20,6 +23,7 @@ from kerasrep.serving.graph import check_operations
 from kerasrep.serving.warmup_audio import plucked_scale
 from kerasrep.storage.export_directory import (
     ServingFolder,
+    card_path,
     find_version,
     read_card,
     read_card_file,
@@ -98,6 +102,22 @@ def test_its_folder_is_valid_and_its_requests_replay():
         "serving_default": 2,
         "embed_track": 2,
     }
+
+
+def test_a_flipped_bit_of_any_file_is_told_before_it_is_loaded(tmp_path):
+    copy = shutil.copytree(default_model(), tmp_path / "1")
+    files = sorted(path for path in copy.rglob("*") if path.is_file() and path != card_path(copy))
+    assert len(files) == 5
+    for path in files:
+        whole = path.read_bytes()
+        middle = len(whole) // 2
+        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 4]) + whole[middle + 1 :])
+        with pytest.raises(ExportError, match=rf"^{re.escape(str(path))}: is not the one that its card"):
+            load(copy)
+        path.write_bytes(whole)
+    (copy / "fingerprint.pb").unlink()
+    with pytest.raises(ExportError, match=r"fingerprint\.pb: is missing; copy the export again"):
+        load(copy)
 
 
 def test_it_tells_sounds_apart():

@@ -68,7 +68,7 @@ def build(settings: DemoCorpus, folder: Path, progress: bool, workers: int | Non
         outcomes = _record_all(plan, studio, progress, workers or min(os.cpu_count() or 1, _MOST_WORKERS))
     except OSError as error:
         raise DataError(
-            f"{audio}: cannot be written ({error.strerror}); free space or set KERASREP_HOME"
+            f"{audio}: cannot be written ({error.strerror}); set KERASREP_HOME to another folder"
         ) from error
     done = [outcome for outcome in outcomes if outcome.record is not None]
     if not done:

@@ -18,8 +18,6 @@ gigabytes at each start would take minutes.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from kerasrep.corpora.base import Corpus, Track
 from kerasrep.corpora.folder import split_groups
 from kerasrep.corpora.million_song.files import find_files
@@ -27,6 +25,7 @@ from kerasrep.corpora.million_song.labels import LabelFiles
 from kerasrep.corpora.stored_labels import StoredLabels, file_state
 from kerasrep.recipe.corpora import MillionSongCorpus
 from kerasrep.recipe.schema import fingerprint
+from kerasrep.storage.run_directory import user_path
 
 FORMAT_VERSION = 1
 
@@ -42,7 +41,7 @@ def open_million_song(settings: MillionSongCorpus, progress: bool = False) -> Co
         DataError: Where the folder cannot be used, a file that was named is missing, a name stands twice,
             the list of artists is malformed, or there are too few artists for training and validation.
     """
-    root = Path(settings.root).expanduser()
+    root = user_path(settings.root)
     found = find_files(root, settings)
     files = LabelFiles(found.labels, frozenset(found.audio), progress)
     artists = {track: files.artist_of(track) for track in found.audio}

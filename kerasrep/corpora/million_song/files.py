@@ -12,6 +12,7 @@ from kerasrep.corpora.folder import AUDIO_EXTENSIONS
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import MillionSongCorpus
 from kerasrep.sources.readers import echonest, genres, lastfm_tags, metadata, musixmatch, tempo, years
+from kerasrep.storage.run_directory import user_path
 
 
 def _zipped(name: str) -> tuple[str, ...]:
@@ -56,7 +57,7 @@ def find_files(root: Path, settings: MillionSongCorpus) -> Found:
         DataError: Where a folder or a file that was named is missing, a label file stands twice, or there
             is no audio.
     """
-    audio_root = root if settings.audio is None else root / Path(settings.audio).expanduser()
+    audio_root = root if settings.audio is None else root / user_path(settings.audio)
     wanted = {name for names in NAMES.values() for name in names} | {
         name for text in musixmatch.TEXT_FILES for name in _zipped(text)
     }
@@ -118,7 +119,7 @@ def _label_files(
     files: dict[str, tuple[Path, ...]] = {}
     for kind, names in NAMES.items():
         if kind in settings.files:
-            path: Path | None = root / Path(settings.files[kind]).expanduser()  # type: ignore[index]
+            path: Path | None = root / user_path(settings.files[kind])  # type: ignore[index]
             if path is not None and not path.exists():
                 raise DataError(f"{path}: does not exist; correct corpus.files.{kind}")
         else:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.errors import DataError
-from kerasrep.storage.run_directory import home
+from kerasrep.storage.run_directory import home, user_path
 
 WHEEL_NAME = "musicnn-0.1.0-py3-none-any.whl"
 WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
@@ -34,7 +34,7 @@ Weights = Mapping[str, NDArray[np.float32]]
 def wheel_path() -> Path:
     """Where the wheel is looked for: at or in `MUSICNN_WHEEL`, or in the folder `musicnn` of `home()`."""
     named = os.environ.get(WHEEL_VARIABLE)
-    path = Path(named).expanduser() if named else home() / "musicnn"
+    path = user_path(named) if named else home() / "musicnn"
     return path / WHEEL_NAME if path.is_dir() or not named else path
 
 

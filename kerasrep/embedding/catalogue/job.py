@@ -22,7 +22,15 @@ from kerasrep.embedding.catalogue.parts import DamagedPartError, PartWriter, par
 from kerasrep.embedding.catalogue.work import embed_into
 from kerasrep.embedding.files import iterate_audio
 from kerasrep.embedding.named import named_model
-from kerasrep.errors import DataError, RecipeError, RunError, StorageError, one_line, storage_reason
+from kerasrep.errors import (
+    DataError,
+    RecipeError,
+    RunError,
+    StorageError,
+    one_line,
+    room_advice,
+    storage_reason,
+)
 from kerasrep.runtime.console import Progress
 from kerasrep.runtime.pool.cluster import connect
 from kerasrep.runtime.run_log import event, run_log
@@ -299,10 +307,10 @@ def _told(path: Path) -> Iterator[None]:
     except StorageError as error:
         raise StorageError(f"{error}: what is done is kept, and the same command goes on") from error
     except OSError as error:
-        reason = storage_reason(error) or error.strerror or error
+        reason = str(storage_reason(error) or error.strerror or error)
         raise RunError(
-            f"{path}: cannot be written ({reason}); what is done is kept: make room and give the same "
-            "command again"
+            f"{path}: cannot be written ({reason}); what is done is kept: {room_advice(reason)}, and give "
+            "the same command again"
         ) from error
 
 

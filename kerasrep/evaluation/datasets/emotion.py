@@ -26,7 +26,7 @@ from kerasrep.evaluation.base import TEST, TRAIN, LabelledData, Task
 from kerasrep.evaluation.readers.items import LabelledItems
 from kerasrep.evaluation.readers.layout import first_there, locator, required
 from kerasrep.evaluation.readers.split_list import read_split_list
-from kerasrep.storage.tables import read_rows
+from kerasrep.storage.table_reader import read_table
 
 Dimension = Literal["arousal", "valence"]
 
@@ -57,7 +57,7 @@ def read(folder: Path, split_list: Path | None = None, *, dimension: Dimension) 
     splits = _splits(required(folder, DESCRIBED_AT, *SONGS))
     audio = first_there(folder, *AUDIO) or folder / AUDIO[0]
     items = LabelledItems("regression", annotations)
-    for place, (song, value) in read_rows(annotations, ("song_id", f"mean_{dimension}")):
+    for place, (song, value) in read_table(annotations, ("song_id", f"mean_{dimension}")):
         if song not in splits:
             raise DataError(f"{place}: song {song[:40]!r} is not in {SONGS[0]}; get both files again")
         if not song.isdecimal():
@@ -69,7 +69,7 @@ def read(folder: Path, split_list: Path | None = None, *, dimension: Dimension) 
 def _splits(table: Path) -> dict[str, str]:
     """Song -> part of the split."""
     splits = {}
-    for place, (song, part) in read_rows(table, ("song_id", SET_COLUMN)):
+    for place, (song, part) in read_table(table, ("song_id", SET_COLUMN)):
         if part not in SPLITS:
             raise DataError(f"{place}: column '{SET_COLUMN}' has {part[:40]!r}; it takes {', '.join(SPLITS)}")
         splits[song] = SPLITS[part]

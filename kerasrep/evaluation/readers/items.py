@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -13,8 +14,14 @@ from numpy.typing import NDArray
 
 from kerasrep.errors import DataError
 from kerasrep.evaluation.base import TEST, TRAIN, VALIDATION, Kind, LabelledData
-from kerasrep.storage.tables import parse_number
+from kerasrep.storage.tables import is_unknown, parse_number
+from kerasrep.storage.track_names import Keys, Unnamed, files_below
 
+#: Of files that a table may name without their ending.
+AUDIO_SUFFIXES = frozenset(
+    {".wav", ".wave", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".flac", ".ogg"}
+    | {".oga", ".opus", ".mp3", ".mp2", ".m4a", ".mp4", ".aac", ".webm", ".wma", ".wv", ".ape", ".ac3"}
+)
 #: Words for the parts of a split that are understood. `dev` is not: it is training to some and validation
 #: to others.
 SPLIT_WORDS = {
@@ -45,6 +52,7 @@ class LabelledItems:
         self._labels: list[str | float] = []
         self._splits: list[str] = []
         self._groups: list[str] = []
+        self._unlabelled = 0
 
     def add(self, place: str, item_id: str, path: Path, label: str, split: str = "", group: str = "") -> None:
         """Add an item.
@@ -53,7 +61,7 @@ class LabelledItems:
             place: `FILE, line N`, or whatever errors about this item name.
             item_id: Unique.
             path: Of its audio.
-            label: Name of a class, or a number.
+            label: Name of a class, or a number; an item whose label is unknown is counted and left out.
             split: One of `SPLIT_WORDS`, in any case; empty for all items, or for none.
             group: What must not stand on both sides; empty for an item that is a group of its own.
 
@@ -70,9 +78,10 @@ class LabelledItems:
             raise DataError(
                 f"{place}: item {item_id[:80]!r} has characters that cannot be printed; remove them"
             )
-        if not label or label.lower() == "nan":
-            raise DataError(f"{place}: the label of {item_id[:80]!r} is missing ({label!r})")
-        word = split.lower()
+        if is_unknown(label):
+            self._unlabelled += 1
+            return
+        word = "" if is_unknown(split) else split.lower()
         if word and word not in SPLIT_WORDS:
             known = ", ".join(SPLIT_WORDS)
             raise DataError(
@@ -83,7 +92,7 @@ class LabelledItems:
         self._labels.append(parse_number(label, place, "label") if self._kind == "regression" else label)
         self._places[item_id] = self._paths[path] = place
         self._splits.append(SPLIT_WORDS[word] if word else "")
-        self._groups.append(group)
+        self._groups.append("" if is_unknown(group) else group)
 
     def finish(self, notices: Sequence[str] = ()) -> LabelledData:
         """Check the items as a whole.
@@ -96,8 +105,11 @@ class LabelledItems:
                 only, no item for training or for test, a class that is only in test, a group on both
                 sides, or a class of a single group (it could only be tested, or only be learnt).
         """
+        without = f" ({self._unlabelled} have no label)" if self._unlabelled else ""
         if len(self._places) < 2:
-            raise DataError(f"{self._source}: has {len(self._places)} items; a task needs at least 2")
+            raise DataError(
+                f"{self._source}: has {len(self._places)} items{without}; a task needs at least 2"
+            )
         labels = np.array(self._labels)
         if len(set(self._labels)) < 2:
             what = "value" if self._kind == "regression" else "class"
@@ -110,6 +122,8 @@ class LabelledItems:
             alone = (f"item {item_id}" for item_id in self._places)
             groups = np.array([group or own for group, own in zip(self._groups, alone, strict=True)])
         found = [*notices]
+        if without:
+            found.append(f"{self._source}: {self._unlabelled} items have no label and are left out")
         if splits is not None and self._kind != "neighbours":
             self._check_splits(labels, splits)
             problem = "" if groups is None else self._group_on_both_sides(splits == TEST, groups)
@@ -166,6 +180,68 @@ class LabelledItems:
                 f"{self._source}: the class {single[0]!r} is in one group only, so that it could not be "
                 "learnt without its test items; give it other groups or leave it out"
             )
+
+
+class AudioFolder:
+    """The folder that paths of a table are relative to.
+
+    Args:
+        folder: The folder.
+        allow_absolute: For tables that the program has written itself.
+    """
+
+    def __init__(self, folder: Path, allow_absolute: bool = False) -> None:
+        self._folder, self._allow_absolute = folder, allow_absolute
+        self._unnamed = Unnamed()
+        self._missing = 0
+
+    def find(self, written: str, place: str) -> Path:
+        """The file that a table means (see `Keys`); where there is none, the path as it is written.
+
+        Raises:
+            DataError: As `path_below`.
+        """
+        problem = None
+        try:
+            path = path_below(self._folder, written, place, self._allow_absolute)
+        except DataError as error:
+            if not written.isprintable() or not written:
+                raise
+            problem = error
+        else:
+            if self._allow_absolute or is_file(path):
+                return path
+        row = self._unnamed.look(self._keys, written)
+        if row is not None:
+            return self._folder / self._keys.tracks[row]
+        if problem is not None:
+            raise problem
+        self._missing += 1
+        return path
+
+    def notices(self, table: Path) -> list[str]:
+        """Lines the user must read of the paths in a table."""
+        found = [
+            f"{table}: {count} paths name a file only without {overlooked}"
+            for overlooked, count in self._unnamed.guessed.items()
+        ]
+        if self._missing and self._keys.tracks:
+            found.append(
+                f"{table}: {self._missing} paths name no file ({self._unnamed.compared(self._keys)})"
+            )
+        return found
+
+    @functools.cached_property
+    def _keys(self) -> Keys:
+        return Keys(files_below(self._folder, AUDIO_SUFFIXES), self._folder)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; a name that cannot be, such as one that is too long, has none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def path_below(folder: Path, written: str, place: str, allow_absolute: bool = False) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from scipy import sparse
 
 from kerasrep.errors import DataError
 from kerasrep.evaluation.base import PlayData
-from kerasrep.evaluation.readers.items import path_below
-from kerasrep.storage.tables import parse_number, read_rows
+from kerasrep.evaluation.readers.items import AudioFolder
+from kerasrep.storage.table_reader import read_table
+from kerasrep.storage.tables import is_unknown, parse_number
 
 DEFAULT_HELD_OUT_FRACTION = 0.05  # of the items, as in the paper
 MOST_NAMED = 3  # unknown items that a notice names
@@ -46,10 +48,10 @@ def read_play_list(
     """
     table = ItemTable.read(items, audio, allow_absolute)
     counter = PlayCounter(table)
-    for place, (user, item, written) in read_rows(plays, ("user", "item"), ("plays",)):
+    for place, (user, item, written) in read_table(plays, ("user", "item"), ("plays",)):
         if not user or not item:
             raise DataError(f"{place}: column '{'item' if user else 'user'}' is empty")
-        count = parse_number(written, place, "plays", 0) if written else 1.0
+        count = 1.0 if is_unknown(written) else parse_number(written, place, "plays", 0)
         counter.add(user, item, count)
     return counter.finish(plays, held_out_fraction)
 
@@ -61,30 +63,35 @@ class ItemTable:
         rows: Item -> position.
         paths: Audio of each item.
         groups: Group of each item; `None` where the table names none.
+        notices: Lines the user must read.
     """
 
-    def __init__(self, paths: dict[str, Path], groups: list[str] | None = None) -> None:
+    def __init__(
+        self, paths: dict[str, Path], groups: list[str] | None = None, notices: Sequence[str] = ()
+    ) -> None:
         self.rows = {item: row for row, item in enumerate(paths)}
         self.paths = tuple(paths.values())
         self.groups = groups
+        self.notices = notices
 
     @classmethod
     def read(cls, table: Path, audio: Path | None = None, allow_absolute: bool = False) -> ItemTable:
         """Read the columns `item`, `path` and `group`; see `read_play_list`."""
-        folder = table.parent if audio is None else audio
+        folder = AudioFolder(table.parent if audio is None else audio, allow_absolute)
         paths: dict[str, Path] = {}
         groups: list[str] = []
-        for place, (item, written, group) in read_rows(table, ("item", "path"), ("group",)):
+        for place, (item, written, group) in read_table(table, ("item", "path"), ("group",)):
             if not item:
                 raise DataError(f"{place}: column 'item' is empty")
             if not f"{item}{group}".isprintable():
                 raise DataError(f"{place}: item {item[:80]!r} has characters that cannot be printed")
             if item in paths:
                 raise DataError(f"{place}: item {item[:80]!r} is there already; keep one of its rows")
-            paths[item] = path_below(folder, written, place, allow_absolute)
-            groups.append(group or f"item {item}")
+            paths[item] = folder.find(written, place)
+            groups.append(f"item {item}" if is_unknown(group) else group)
+        notices = folder.notices(table)
         own = groups == [f"item {item}" for item in paths]
-        return cls(paths, None if own else groups)
+        return cls(paths, None if own else groups, notices)
 
 
 class PlayCounter:
@@ -137,7 +144,7 @@ class PlayCounter:
                     f"{source}: {number} {what} played; a recommendation task needs at least 2 "
                     f"(plays of unknown items: {self.n_unknown})"
                 )
-        found = [*notices]
+        found = [*self._items.notices, *notices]
         if self.n_unknown:
             named = ", ".join(repr(item[:40]) for item in self._unknown)
             found.append(

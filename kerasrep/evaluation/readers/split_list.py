@@ -2,8 +2,7 @@
 
 A user's table names its columns in the first line, in any order: `path` and `label`, and where they are
 known `split` (train, validation or test), `group` (what must not stand on both sides, such as the artist)
-and `item_id` or `index` (the path where it is missing). Other columns are ignored. Fields are separated by
-tabs in `.tsv`, `.txt` and `.info`, by commas otherwise.
+and `item_id` or `index` (the path where it is missing). Other columns are ignored; see `table_reader`.
 
 The lists beside the paper's code (https://github.com/eldrin/MTLMusicRepresentation-PyTorch, `eval/data`)
 have no such line but four columns separated by tabs: index, path, split (train, valid, test, or nothing at
@@ -19,8 +18,9 @@ from pathlib import Path, PurePosixPath
 
 from kerasrep.errors import DataError
 from kerasrep.evaluation.base import Kind, LabelledData
-from kerasrep.evaluation.readers.items import SPLIT_WORDS, LabelledItems, path_below
-from kerasrep.storage.tables import read_fields
+from kerasrep.evaluation.readers.items import SPLIT_WORDS, AudioFolder, LabelledItems, path_below
+from kerasrep.storage.table_reader import read_table
+from kerasrep.storage.tables import PARQUET_ENDINGS, is_unknown, read_fields
 
 PLAIN_COLUMNS = ("index", "path", "split", "label")
 REQUIRED_COLUMNS = ("path", "label")
@@ -55,7 +55,7 @@ def read_split_list(
     """Read a table of labelled items, of either form.
 
     Args:
-        table: CSV or TSV file.
+        table: CSV, TSV or Parquet file.
         audio: Folder that its paths are relative to.
         kind: `classification` or `regression`.
         allow_absolute: Take absolute paths as they are; for tables that the program has written itself.
@@ -71,15 +71,24 @@ def read_split_list(
             where a path leads out of `audio`.
     """
     items = LabelledItems(kind, table, keep_groups)
+    folder = AudioFolder(audio, allow_absolute)
+    alone = n_rows = 0
     for row in _rows(table):
-        path = path_below(audio, row.path, row.place, allow_absolute)
+        if locate is None:
+            path = folder.find(row.path, row.place)
+        else:
+            path = path_below(audio, row.path, row.place, allow_absolute)
         inside = not path.is_absolute() or path.is_relative_to(audio)
         name = PurePosixPath(path.relative_to(audio).as_posix() if inside else path.as_posix())
         if locate is not None:
             path = locate(audio, name)
         group = row.group or (group_of(name) if group_of is not None else "")
+        n_rows, alone = n_rows + 1, alone + is_unknown(group)
         items.add(row.place, row.item_id or name.as_posix(), path, row.label, row.split, group)
-    return items.finish()
+    notices = folder.notices(table)
+    if 0 < alone < n_rows:
+        notices.append(f"{table}: {alone} of {n_rows} items have no group: each is one by itself")
+    return items.finish(notices)
 
 
 def is_plain(first: list[str]) -> bool:
@@ -96,28 +105,18 @@ def is_plain(first: list[str]) -> bool:
 
 def _rows(table: Path) -> Iterator[_Row]:
     """Rows of either form."""
-    rows = read_fields(table)
-    place, fields = next(rows, (f"{table}, line 1", []))
+    text = table.suffix.lower() not in PARQUET_ENDINGS
+    rows = read_fields(table) if text else iter(())
+    place, fields = next(rows, ("", []))
     if is_plain(fields):
         yield _plain_row(place, fields)
         for place, fields in rows:
             yield _plain_row(place, fields)
         return
-    header = [field.strip().lower() for field in fields]
-    missing = [name for name in REQUIRED_COLUMNS if name not in header]
-    if missing:
-        raise DataError(
-            f"{place}: lacks the column '{missing[0]}'; expected a line that names path, label "
-            "[, split, group, item_id], or rows of index, path, split, label separated by tabs"
-        )
-    columns = {name: header.index(name) for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS) if name in header}
-    for place, fields in rows:
-        if len(fields) != len(header):
-            raise DataError(f"{place}: has {len(fields)} fields, the first line names {len(header)}")
-        known = {name: fields[position].strip() for name, position in columns.items()}
-        item_id = known.get("item_id") or known.get("index", "")
-        split, group = known.get("split", ""), known.get("group", "")
-        yield _Row(place, known["path"], known["label"], split, group, item_id)
+    for place, (path, label, split, group, item_id, index) in read_table(
+        table, REQUIRED_COLUMNS, OPTIONAL_COLUMNS
+    ):
+        yield _Row(place, path, label, split, group, item_id or index)
 
 
 def _plain_row(place: str, fields: list[str]) -> _Row:

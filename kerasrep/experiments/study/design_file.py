@@ -14,7 +14,8 @@ from kerasrep import constants
 from kerasrep.errors import DataError
 from kerasrep.experiments.study.cells import Cell
 from kerasrep.recipe.base import in_order
-from kerasrep.storage.tables import read_rows, write_table
+from kerasrep.storage.table_reader import read_table
+from kerasrep.storage.tables import write_table
 
 #: Column -> source.
 PUBLISHED = {f"s{number}": source for number, source in enumerate(constants.SOURCES, start=1)}
@@ -35,7 +36,7 @@ def read_design(path: Path, sources: Sequence[str] = constants.SOURCES) -> list[
     """
     found: dict[Cell, str] = {}
     columns = _columns(sources)
-    for place, fields in read_rows(path, (*columns, "arc", "n")):
+    for place, fields in read_table(path, (*columns, "arc", "n")):
         cell = _cell(place, fields, columns)
         if len(cell.sources) == 1:
             continue

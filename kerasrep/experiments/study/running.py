@@ -62,7 +62,7 @@ def make_runs(
         ray: Address of a Ray cluster that decodes the corpus, where that is not done.
 
     Raises:
-        Stopped: On SIGINT or SIGTERM.
+        Stopped: On SIGINT, SIGTERM or SIGHUP.
         RunError: Where corpus or tasks cannot be used, before any run; or nobody is left to make runs.
     """
     done = finished(folder, runs)

@@ -85,7 +85,7 @@ class Schedule:
         """Make all runs that are not done yet.
 
         Raises:
-            Stopped: On SIGINT or SIGTERM.
+            Stopped: On SIGINT, SIGTERM or SIGHUP.
             RunError: Where nobody is left to make them.
         """
         states: dict[str, State] = {run.name: "done" if run.name in done else "waiting" for run in runs}

@@ -66,7 +66,7 @@ def tune(
     Raises:
         KerasrepError: Where recipe, corpus or folder cannot be used, the tuning in the folder is another,
             trials fail in a row, or none is done.
-        Interrupted: On SIGINT or SIGTERM, after saving.
+        Interrupted: On SIGINT, SIGTERM or SIGHUP, after saving.
     """
     name = tuning.settings.name
     root = None if run_dir is None else Path(run_dir)

@@ -82,7 +82,7 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
 
         Raises:
             RunError: After failures in a row.
-            Interrupted: On SIGINT or SIGTERM.
+            Interrupted: On SIGINT, SIGTERM or SIGHUP.
         """
         self.save()  # a kill in the first trial must lose nothing
         while (trial := self.oracle.create_trial(self.tuner_id)).status == "RUNNING":
@@ -125,7 +125,7 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
         """Train and score, unless a kill came after that and before it was noted.
 
         Raises:
-            Interrupted: On SIGINT or SIGTERM.
+            Interrupted: On SIGINT, SIGTERM or SIGHUP.
         """
         where = self._where.trial(trial.trial_id)
         result = read_result(where.result)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.errors import DataError
-from kerasrep.sources.readers.table import PARQUET_ENDINGS, check_file
+from kerasrep.storage.table_reader import check_file
+from kerasrep.storage.tables import PARQUET_ENDINGS
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,4 @@
-"""Tables of one's own: CSV, TSV and Parquet, row by row.
-
-CSV and TSV are as in `kerasrep.storage.tables`. Parquet columns may hold text, whole numbers or numbers, also
-dictionary-encoded; an empty value (null) is an empty field. Columns are found by name, in any order.
-"""
+"""Tables of one's own, CSV, TSV and Parquet, row by row: the one reader of all commands."""
 
 from __future__ import annotations
 
@@ -13,9 +9,8 @@ from typing import Any
 
 from kerasrep.errors import DataError
 from kerasrep.storage import limits
-from kerasrep.storage.tables import read_rows, too_long
+from kerasrep.storage.tables import PARQUET_ENDINGS, column_positions, read_rows, too_long
 
-PARQUET_ENDINGS = frozenset({".parquet", ".pq"})
 BATCH_ROWS = 16_384
 
 
@@ -24,16 +19,16 @@ def read_table(
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield where each row stands and its fields as text, in the order `required` + `optional`.
 
-    Args:
-        path: The table; names that end in `.parquet` or `.pq` are Parquet.
-        required: Names of columns that must be there.
-        optional: Names of columns whose fields are empty where the file lacks them.
+    Names that end in `.parquet` or `.pq` are Parquet: columns of text or numbers, also dictionary-encoded, in
+    which an empty value (null) is an empty field. All else is text as `tables.read_fields` has it; its first
+    line names the columns, in any order. Where none is equal, names are compared without regard to case.
+    Other columns are ignored; an optional one that is not there gives empty fields.
 
     Yields:
         `FILE, line N` (of Parquet `FILE, row N`, from 1) and the fields, surrounding blanks removed.
 
     Raises:
-        DataError: Where the file cannot be read, lacks a column, or is malformed.
+        DataError: Where the file cannot be read, lacks a column or has it twice, or has a malformed line.
     """
     if path.suffix.lower() in PARQUET_ENDINGS:
         return _read_parquet(path, required, optional)
@@ -78,14 +73,9 @@ def _columns(path: Path, schema: Any, required: Sequence[str], optional: Sequenc
     """Names of the columns to read; empty for an optional one that is not there."""
     import pyarrow as pa
 
-    for name in required:
-        if name not in schema.names:
-            expected = ", ".join(required) + "".join(f" [, {name}]" for name in optional)
-            raise DataError(f"{path}: lacks the column '{name}'; columns expected: {expected}")
-    present = [name if name in schema.names else "" for name in (*required, *optional)]
+    positions = column_positions(str(path), schema.names, required, optional)
+    present = ["" if i is None else schema.names[i] for i in positions]
     for name in filter(None, present):
-        if schema.names.count(name) > 1:
-            raise DataError(f"{path}: has two columns '{name}'; rename one")
         kind = schema.field(name).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
