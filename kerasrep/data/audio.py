@@ -232,8 +232,6 @@ def _soundfile_blocks(path: Path, plan: Plan, limit: int | None) -> Iterator[NDA
 
 def _ffmpeg_blocks(path: Path, plan: Plan, limit: int | None) -> Iterator[NDArray[np.float32]]:
     """As `_soundfile_blocks`, by ffmpeg's libraries."""
-    if not ffmpeg.is_there():
-        raise DataError(f"{path}: libsndfile does not read it to its end, and {ffmpeg.MISSING}")
     taken, counted = 0, plan.content.frames
     try:
         for block in ffmpeg.blocks(path):
@@ -270,7 +268,7 @@ def _tensorflow_io_blocks(path: Path, plan: Plan, limit: int) -> Iterator[NDArra
     """The file decoded by tensorflow-io, as `_soundfile_blocks` gives it."""
     header = plan.header
     dtype = _TENSORFLOW_IO_DTYPES.get((header.format, header.subtype))
-    if dtype is None or plan.by_ffmpeg or not plan.content.libsndfile:
+    if dtype is None or plan.by_ffmpeg or not plan.content.libsndfile or plan.content.big_endian:
         raise DataError(
             f"{path}: tensorflow-io does not decode {header.format} {header.subtype}"
             f"{' of such a header' if dtype else ''}; set audio.decoder to soundfile"

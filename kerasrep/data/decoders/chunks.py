@@ -89,13 +89,13 @@ _LAYOUTS = {
 }
 
 
-def content_of(file: BinaryIO, size: int, subtype: str, channels: int, claimed_frames: int) -> Content:
+def content_of(file: BinaryIO, size: int, subtype: str | None, channels: int, claimed_frames: int) -> Content:
     """What a file holds whose samples lie in one piece.
 
     Args:
         file: Open at any place.
         size: Of the file, in bytes.
-        subtype: libsndfile's name of the coding.
+        subtype: libsndfile's name of the coding, or None where ffmpeg finds the end.
         channels: 1 or more.
         claimed_frames: Samples a channel that libsndfile would read.
     """
@@ -114,9 +114,10 @@ def content_of(file: BinaryIO, size: int, subtype: str, channels: int, claimed_f
         return Content(fault="holds several files one after another; split or convert it")
     elif rest == "samples":
         end = _trailer(file, samples.start, size, samples.layout)
-    frame_bytes = SAMPLE_BYTES.get(subtype, 0) * channels
+    frame_bytes = SAMPLE_BYTES.get(subtype or "", 0) * channels
     if not frame_bytes:  # coded, as ADPCM is
-        if end <= samples.start + samples.claimed or samples.claimed == _UNKNOWN:
+        right = end <= samples.start + samples.claimed or samples.claimed == _UNKNOWN
+        if right or subtype is None:
             return Content()
         return Content(
             fault=f"header counts {samples.claimed} bytes of samples, there are {found}; convert it again"

@@ -7,6 +7,8 @@ description of a stream could make ffmpeg read other files, or the network.
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasrep.data.decoders.mpeg import tag_length
 from kerasrep.errors import DataError
 
 #: ffmpeg's names of containers -> suffixes that they have.
@@ -60,6 +63,15 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
 _SAY_DURATION = frozenset(
     {"ape", "asf", "avi", "dsf", "iff", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "shn", "tta", "wv", "tak"}
 )
+#: Their frames lie side by side: other bytes are damage.
+_SELF_FRAMED = frozenset({"aac", "loas"})
+#: Their frames are counted in a table, so that there are no more of them.
+_COUNT_RIGHT = frozenset({"ape", "shn", "tak", "tta"})
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_HEAD_BYTES = 1 << 16
+_TOLERATED_LOSS = 0.01
+#: What decoders need to begin and to end, and times are rounded to.
+_EDGE_SECONDS = 0.1
 #: What to do where PyAV cannot be imported.
 MISSING = "PyAV, which reads other formats, cannot be imported: pip install av"
 _OPTIONS = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": ""}
@@ -100,7 +112,7 @@ def look(path: Path) -> Sound:
         DataError: Where ffmpeg finds no sound in it; the line does not name the file.
     """
     with path.open("rb") as file, _opened(file) as (_, stream):
-        return _sound(file, stream)
+        return _sound(stream)
 
 
 def count_frames(path: Path) -> int:
@@ -133,26 +145,23 @@ def blocks(path: Path) -> Iterator[NDArray[np.float32]]:
     from av.error import FFmpegError
 
     with path.open("rb") as file, _opened(file) as (container, stream):
-        sound = _sound(file, stream)
-        taken, failed, reached = 0, 0, 0.0
+        sound, tally = _sound(stream), _Tally()
         packets = container.demux()
         while True:
             try:
                 packet = next(packets, None)
             except FFmpegError as error:
-                raise DataError(f"broken after {taken} frames ({_reason(error)})") from error
+                raise DataError(f"broken after {tally.frames} frames ({_reason(error)})") from error
             if packet is None:
                 break
-            if packet.pts is not None and packet.time_base:
-                reached = max(reached, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if packet.stream.index != stream.index:
+            ours = packet.stream.index == stream.index
+            tally.see(packet, ours)
+            if not ours:
                 continue
             try:
                 frames = packet.decode()
             except FFmpegError:
-                failed += max(
-                    1, round(float((packet.duration or 0) * packet.time_base) * sound.sample_rate_hz)
-                )
+                tally.failed_bytes += packet.size
                 continue
             for frame in frames:
                 if (frame.sample_rate, len(frame.layout.channels)) != (sound.sample_rate_hz, sound.channels):
@@ -160,22 +169,66 @@ def blocks(path: Path) -> Iterator[NDArray[np.float32]]:
                         f"changes from {sound.sample_rate_hz} Hz and {sound.channels} channels to "
                         f"{frame.sample_rate} Hz and {len(frame.layout.channels)}; split or convert it"
                     )
-                taken += frame.samples
+                tally.frames += frame.samples
                 yield _samples(frame, sound.channels)
-        _check_end(sound, container, taken, failed, reached)
+        size = path.stat().st_size
+        file.seek(0)
+        counted = _counted_bytes(sound.container, file.read(_HEAD_BYTES))
+        if size < counted * (1 - _TOLERATED_LOSS):
+            raise DataError(f"ends after {size} of {counted} bytes; copy or convert it again")
+        if sound.container in _SELF_FRAMED:
+            file.seek(0)
+            tally.failed_bytes += max(0, size - tag_length(file.read(16), 0) - tally.bytes)
+        tally.check(sound, container)
 
 
-def _check_end(sound: Sound, container: Any, taken: int, failed: int, reached: float) -> None:
-    """Raise DataError where more than a hundredth is missing."""
-    if not taken:
-        raise DataError("holds no samples that can be decoded")
-    if failed > 0.01 * (taken + failed):
-        raise DataError(f"damaged: {failed} of {taken + failed} frames cannot be decoded; copy it again")
-    start = max(0, container.start_time or 0)
-    promised = (container.duration or 0) / 1e6
-    reached = max(reached - start / 1e6, taken / sound.sample_rate_hz)
-    if sound.container in _SAY_DURATION and reached < 0.99 * promised - 0.1:
-        raise DataError(f"ends after {reached:.3f} of {promised:.3f} s; copy or convert it again")
+class _Tally:
+    """What came of a file's packets.
+
+    Attributes:
+        frames: Samples a channel that were decoded.
+        bytes: Of the packets.
+        failed_bytes: Of those that could not be decoded.
+    """
+
+    def __init__(self) -> None:
+        self.frames, self.bytes, self.failed_bytes = 0, 0, 0
+        self._first_seconds, self._last_seconds = math.inf, -math.inf
+        self._end_seconds = 0.0  # of all streams: sound may end before a film does
+
+    def see(self, packet: Any, ours: bool) -> None:
+        """Count a packet in."""
+        if ours:
+            self.bytes += packet.size
+        if packet.pts is None or not packet.time_base:
+            return
+        begin = float(packet.pts * packet.time_base)
+        end = begin + float((packet.duration or 0) * packet.time_base)
+        self._end_seconds = max(self._end_seconds, end)
+        if ours:
+            self._first_seconds = min(self._first_seconds, begin)
+            self._last_seconds = max(self._last_seconds, end)
+
+    def check(self, sound: Sound, container: Any) -> None:
+        """Raise DataError where more than a hundredth is missing."""
+        if not self.frames:
+            raise DataError("holds no samples that can be decoded")
+        if sound.container != "mp3" and self.failed_bytes > _TOLERATED_LOSS * self.bytes:  # tags fail there
+            raise DataError(
+                f"damaged: {self.failed_bytes} of {self.bytes} bytes cannot be decoded; copy it again"
+            )
+        if sound.container not in _SAY_DURATION:
+            return
+        seconds = self.frames / sound.sample_rate_hz
+        spanned = self._last_seconds - self._first_seconds
+        if seconds < (1 - _TOLERATED_LOSS) * spanned - _EDGE_SECONDS:
+            raise DataError(f"{spanned - seconds:.3f} of {spanned:.3f} s are missing within; copy it again")
+        promised = (container.duration or 0) / 1e6
+        end = max(self._end_seconds - max(0, container.start_time or 0) / 1e6, seconds)
+        if end < (1 - _TOLERATED_LOSS) * promised - _EDGE_SECONDS:
+            raise DataError(f"ends after {end:.3f} of {promised:.3f} s; copy or convert it again")
+        if sound.container in _COUNT_RIGHT and seconds > promised * (1 + _TOLERATED_LOSS) + _EDGE_SECONDS:
+            raise DataError(f"damaged: gives {seconds:.3f} s where {promised:.3f} are; copy it again")
 
 
 @contextlib.contextmanager
@@ -193,11 +246,13 @@ def _opened(file: BinaryIO) -> Iterator[tuple[Any, Any]]:
         if not streams:
             raise DataError("has no sound")
         best = container.streams.best("audio") or streams[0]
+        if best.codec_context is None:
+            raise DataError("its coding is not known")
         best.codec_context.thread_count = 1
         yield container, best
 
 
-def _sound(file: BinaryIO, stream: Any) -> Sound:
+def _sound(stream: Any) -> Sound:
     context = stream.codec_context
     names = tuple(channel.name for channel in context.layout.channels)
     if not names or not stream.rate:
@@ -222,6 +277,18 @@ def to_float(samples: NDArray[Any]) -> NDArray[np.float32]:
     return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
 
 
+def _counted_bytes(container: str, head: bytes) -> int:
+    """Bytes that the header of a file counts, or 0, where ffmpeg guesses the length if that is false."""
+    if container == "avi":
+        return int.from_bytes(head[4:8], "little") + 8
+    if container != "asf":
+        return 0
+    place = head.find(_ASF_PROPERTIES)
+    if place < 0 or len(head) < place + 92 or head[place + 88] & 1:  # written while it was sent
+        return 0
+    return int.from_bytes(head[place + 40 : place + 48], "little")
+
+
 def _reason(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(str(text).split())[:200].rstrip(".")
@@ -231,4 +298,11 @@ class _Nameless:
     """An open file whose name ffmpeg does not see."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+        self.read, self.tell, self._file = file.read, file.tell, file
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go there, or say -1, as C does, where a false header points before the file."""
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):
+            return -1

@@ -12,6 +12,11 @@ _FIRST_WINDOW_BYTES = 1 << 17
 _BLOCK_SAMPLES = (
     {1: 192} | {n: 576 << (n - 2) for n in range(2, 6)} | {n: 256 << (n - 8) for n in range(8, 16)}
 )
+_RATES_HZ = dict(
+    enumerate(
+        (88_200, 176_400, 192_000, 8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000), start=1
+    )
+)
 _EXTRA_RATE_BYTES = {12: 1, 13: 2, 14: 2}
 
 
@@ -28,15 +33,20 @@ def content_of(data: Bytes, claimed: int | None) -> Content:
     if data.find(b"fLaC\0\0\0\x22", start + 4) >= 0:
         return Content(fault="holds several FLAC files one after another; split or convert it")
     block_samples = int.from_bytes(data[start + 8 : start + 10], "big")
-    frames = _end_of_last(data, start, block_samples)
+    rate_hz = int.from_bytes(data[start + 18 : start + 21], "big") >> 4
+    frames, frame_rates_hz = _end_of_last(data, start, block_samples)
+    if frame_rates_hz - {rate_hz}:
+        found = sorted(frame_rates_hz - {rate_hz})
+        return Content(fault=f"header says {rate_hz} Hz, its frames {found[0]} Hz; copy or convert it again")
     if frames is None or (claimed is not None and claimed >= frames):
         return Content()
     return Content(frames=frames, libsndfile=False)
 
 
-def _end_of_last(data: Bytes, start: int, block_samples: int) -> int | None:
-    """Samples a channel up to the end of the last frame, where two frames in a row agree; else None."""
+def _end_of_last(data: Bytes, start: int, block_samples: int) -> tuple[int | None, set[int]]:
+    """Samples a channel up to the end of the last frame, where two frames in a row agree; and rates there."""
     window = _FIRST_WINDOW_BYTES
+    rates_hz: set[int] = set()
     while True:
         begin = max(start, len(data) - window)
         ends: dict[int, int] = {}  # where a frame ends that was seen, in samples -> where it begins
@@ -49,8 +59,11 @@ def _end_of_last(data: Bytes, start: int, block_samples: int) -> int | None:
                 ends[first + samples] = first
                 if first == 0 or first in ends:
                     last = first + samples
+                    rates_hz |= (
+                        {_RATES_HZ[code]} if (code := tail[match.start() + 2] & 0xF) in _RATES_HZ else set()
+                    )
         if last is not None or begin == start:
-            return last
+            return last, rates_hz
         window *= 4
 
 

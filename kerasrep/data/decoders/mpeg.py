@@ -99,7 +99,7 @@ def _frames(data: Bytes) -> Iterator[tuple[int, int, Kind | None]]:
                 return
             yield place, length, kind
             place += length
-        elif tag := _tag_length(data, place):
+        elif tag := tag_length(data, place):
             place += tag
         else:
             there = _next_frame(data, place + 1)
@@ -114,7 +114,7 @@ def _is_followed(data: Bytes, place: int, length: int, kind: Kind) -> bool:
     if after + 4 > len(data):
         return after == len(data)
     found = _LENGTHS.get(_HEADER.unpack_from(data, after)[0] >> _HEADER_BITS)
-    return (found is not None and found[1] == kind) or _tag_length(data, after) > 0
+    return (found is not None and found[1] == kind) or tag_length(data, after) > 0
 
 
 def _next_frame(data: Bytes, place: int) -> int:
@@ -130,7 +130,7 @@ def _next_frame(data: Bytes, place: int) -> int:
     return nearest
 
 
-def _tag_length(data: Bytes, place: int) -> int:
+def tag_length(data: Bytes, place: int) -> int:
     """Bytes of a tag that begins here, or 0."""
     head = data[place : place + 16]
     if head.startswith(b"ID3") and len(head) >= 10 and max(head[6:10]) < 0x80:

@@ -58,8 +58,9 @@ def content_of(data: Bytes) -> Content:
         data: The whole file.
     """
     streams: dict[int, _Stream] = {}
-    chained = False
-    for serial, flags, time, number, body, sizes in _pages(data):
+    chained, end = False, 0
+    for place, serial, flags, time, number, body, sizes in _pages(data):
+        end = place
         if flags & _BEGINS:
             chained = chained or any(stream.time > 0 for stream in streams.values())
             opus = body.startswith(b"OpusHead") and len(body) >= 12
@@ -71,7 +72,10 @@ def content_of(data: Bytes) -> Content:
         return Content()
     lost = sum(stream.lost for stream in streams.values())
     frames = sum(stream.frames for stream in streams.values())
-    notice = "" if all(stream.ended for stream in streams.values()) else "has no last page; it may be cut"
+    ended = all(stream.ended for stream in streams.values())
+    if not ended and data.find(b"OggS", end) >= 0:
+        return Content(fault="ends within a page, so it was cut; copy it again")
+    notice = "" if ended else "has no last page; it may be cut"
     if len(streams) > 1 and not chained:  # with pictures or other tracks
         return Content(lost=lost, libsndfile=not lost, notice=notice)
     skips = any(stream.skips for stream in streams.values())
@@ -102,8 +106,8 @@ def _take(stream: _Stream, flags: int, time: int, number: int, body: bytes, size
     stream.time = time
 
 
-def _pages(data: Bytes) -> Iterator[tuple[int, int, int, int, bytes, bytes]]:
-    """Serial number, flags, time, number, body and sizes of each page whose checksum is right."""
+def _pages(data: Bytes) -> Iterator[tuple[int, int, int, int, int, bytes, bytes]]:
+    """End, serial number, flags, time, number, body and sizes of each page whose checksum is right."""
     place, end = 0, len(data)
     while place >= 0 and place + _PAGE.size <= end:
         if data[place : place + 4] == b"OggS":
@@ -114,8 +118,8 @@ def _pages(data: Bytes) -> Iterator[tuple[int, int, int, int, bytes, bytes]]:
             if len(page) == _PAGE.size + n_sizes + sum(sizes):
                 page[_CHECKSUM] = bytes(4)
                 if _checksum(page) == checksum:
-                    yield serial, flags, time, number, bytes(page[_PAGE.size + n_sizes :]), sizes
                     place = start + sum(sizes)
+                    yield place, serial, flags, time, number, bytes(page[_PAGE.size + n_sizes :]), sizes
                     continue
         place = data.find(b"OggS", place + 1)
 

@@ -88,6 +88,8 @@ def make_plan(path: Path) -> Plan:
     if header.channels > constants.N_CHANNELS:
         names = _channel_names(path, header.channels)
         by_ffmpeg = by_ffmpeg or header.format == "OGG"  # whose order of channels is its own
+    if by_ffmpeg:
+        header = _as_ffmpeg(path, header, content)
     return Plan(_checked(path, header), content, by_ffmpeg, names)
 
 
@@ -97,13 +99,25 @@ def _plan_ffmpeg(path: Path, reason: str) -> Plan:
         raise DataError(f"{path}: is no audio that libsndfile reads ({reason}), and {ffmpeg.MISSING}")
     try:
         sound = ffmpeg.look(path)
-        header = AudioHeader(sound.sample_rate_hz, 0, sound.channels, sound.container, sound.codec)
+        header = AudioHeader(sound.sample_rate_hz, -1, sound.channels, sound.container, sound.codec)
         content = _content(path, header)
         frames = ffmpeg.count_frames(path) if content.frames is None else content.frames
     except DataError as error:
         raise DataError(f"{path}: is no audio that libsndfile or ffmpeg reads ({reason}; {error})") from error
     header = _checked(path, replace(header, frames=frames))
     return Plan(header, replace(content, libsndfile=False), True, sound.names)
+
+
+def _as_ffmpeg(path: Path, header: AudioHeader, content: Content) -> AudioHeader:
+    """With ffmpeg's rate: it decodes all Opus at 48 kHz."""
+    if not ffmpeg.is_there():
+        raise DataError(f"{path}: libsndfile does not read all of it, and {ffmpeg.MISSING}")
+    try:
+        sound = ffmpeg.look(path)
+    except DataError as error:
+        raise DataError(f"{path}: neither libsndfile nor ffmpeg reads all of it ({error})") from error
+    frames = content.frames or round(header.seconds * sound.sample_rate_hz)
+    return replace(header, sample_rate_hz=sound.sample_rate_hz, frames=frames)
 
 
 def _channel_names(path: Path, channels: int) -> tuple[str, ...]:
@@ -117,7 +131,7 @@ def _channel_names(path: Path, channels: int) -> tuple[str, ...]:
 
 
 def _content(path: Path, header: AudioHeader) -> Content:
-    """What the file holds, by how its container is built; 0 frames where ffmpeg alone opens it."""
+    """What the file holds, by how its container is built; -1 frames where ffmpeg alone opens it."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if header.format in {"FLAC", "flac"}:
@@ -127,6 +141,8 @@ def _content(path: Path, header: AudioHeader) -> Content:
             return ogg.content_of(_bytes(file, size))
         if header.format == "MP3":
             return mpeg.content_of(_bytes(file, size), header.frames)
+        if header.frames < 0:
+            return chunks.content_of(file, size, None, header.channels, 0)
         return chunks.content_of(file, size, header.subtype, header.channels, header.frames)
 
 
