@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from kerasrep.corpora.base import Corpus, Track
 from kerasrep.corpora.folder_labels import read_labels
 from kerasrep.corpora.folder_tags import TagTables
 from kerasrep.corpora.track_keys import Keys, Tally
+from kerasrep.data.decoders.suffixes import LINKS, known_suffixes, passed_over, read_suffixes
 from kerasrep.errors import DataError
 from kerasrep.recipe.base import in_order
 from kerasrep.recipe.corpora import FolderCorpus, TagGroups
@@ -25,11 +27,6 @@ from kerasrep.recipe.schema import fingerprint
 from kerasrep.sources.readers.table import read_table
 
 FORMAT_VERSION = 2
-#: What libsndfile may read; others in the folder are not taken for audio.
-AUDIO_EXTENSIONS = frozenset(
-    {".wav", ".wave", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"}
-    | {".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2"}
-)
 
 
 def open_folder(settings: FolderCorpus) -> Corpus:
@@ -40,9 +37,10 @@ def open_folder(settings: FolderCorpus) -> Corpus:
             the folder, or there are too few groups for training and validation.
     """
     root = Path(settings.root).expanduser()
-    paths, skipped = _find_audio(root)
+    passed: Counter[str] = Counter()
+    paths, skipped = _find_audio(root, passed)
     keys = Keys.of(list(paths), root)
-    notices: list[str] = []
+    notices = [f"{root}: {line}"] if (line := passed_over(passed)) else []
     tags = functools.cache(lambda: _read_tags(root, paths, notices))
     groups = _read_groups(settings, root, keys, notices, tags)
     splits = split_groups(
@@ -112,17 +110,20 @@ def split_groups(
     return {track: split[group] for track, group in groups.items()}
 
 
-def _find_audio(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    """Track id -> file, by id; and the files whose names cannot be used."""
+def _find_audio(root: Path, passed: Counter[str]) -> tuple[dict[str, Path], dict[str, str]]:
+    """Track id -> file, by id; and the files whose names cannot be used. Counts what is passed over."""
     if not root.is_dir():
         raise DataError(f"{root}: is no folder; set corpus.root to the folder of audio")
     found: dict[str, Path] = {}
     skipped: dict[str, str] = {}
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        passed[LINKS] += sum(Path(folder, name).is_symlink() for name in subfolders)
         for name in names:
             path = Path(folder, name)
-            if name.startswith(".") or path.suffix.lower() not in AUDIO_EXTENSIONS:
+            suffix = path.suffix.lower()
+            if name.startswith(".") or suffix not in read_suffixes():
+                passed[suffix] += not name.startswith(".") and suffix in known_suffixes()
                 continue
             track = path.relative_to(root).as_posix()
             if track.isprintable():
@@ -130,7 +131,7 @@ def _find_audio(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
             else:  # lone surrogates (names that are not UTF-8), tabs, line ends
                 skipped[track] = "name is not printable UTF-8; rename the file"
     if not found:
-        extensions = ", ".join(sorted(AUDIO_EXTENSIONS))
+        extensions = ", ".join(sorted(read_suffixes()))
         raise DataError(f"{root}: holds no audio file (any depth; looked for {extensions})")
     return dict(sorted(found.items())), skipped
 

@@ -29,6 +29,8 @@ from kerasrep.errors import DataError
 if TYPE_CHECKING:
     import soundfile
 
+#: Raised whenever some file gives other samples than before; caches of embeddings and shards depend on it.
+DECODING_VERSION = 2
 BLOCK_FRAMES = 1 << 16
 #: Samples of all channels in a block; a file of many channels is read in shorter blocks.
 BLOCK_SAMPLES = 1 << 19

@@ -29,7 +29,7 @@ def add(path: Path | str, text: str) -> None:
     event("notice", logging.WARNING, path=path, notice=text)
 
 
-def take(most: int) -> list[str]:
+def take(most: int = 20) -> list[str]:
     """Lines for people, the first `most` of them, and how many more there are; then none are left."""
     global _more  # noqa: PLW0603
     with _lock:

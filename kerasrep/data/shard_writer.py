@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from kerasrep import constants
+from kerasrep.data import notices
 from kerasrep.data.native_messages import silenced
 from kerasrep.data.shard_decoding import AudioItem, ShardTask, expected_samples, finished_part, write_shard
 from kerasrep.data.shards import FRAME_BYTES, ShardIndex
@@ -87,6 +88,8 @@ def write_shards(
                 left = [number for number, part in enumerate(parts) if part is None]
             for number in left:
                 parts[number] = write_shard(tasks[number], audio, n_threads, bar.update)
+    for line in notices.take() if progress else ():
+        print(f"note: {line}", flush=True)
     done = [part for part in parts if part is not None]
     return _written(directory, items, done, skipped, audio)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 _HALF_POWER = float(np.sqrt(0.5))
+#: A mono mix with less than this part of the power of its two sides has cancelled.
+_CANCELLED = 0.01
 #: ffmpeg's names of channels -> gain on the left and on the right; low-frequency effects are left out.
 _GAINS = {
     "FL": (1.0, 0.0),
@@ -23,6 +25,43 @@ _GAINS = {
     "LFE": (0.0, 0.0),
     "LFE2": (0.0, 0.0),
 }
+
+
+def in_phase(
+    blocks: Iterable[NDArray[np.float32]], window_samples: int, told: Callable[[], object]
+) -> Iterator[NDArray[np.float32]]:
+    """Turn the right side over where it is the left one's opposite, so that their mean is not silence.
+
+    Args:
+        blocks: float32 [samples, 2] of one recording.
+        window_samples: What is judged at once, from the recording's beginning.
+        told: Called where that happens.
+
+    Yields:
+        float32 [samples, 2], of `window_samples` and the rest.
+    """
+    held: list[NDArray[np.float32]] = []
+    n_held = 0
+    for block in blocks:
+        held.append(block)
+        n_held += len(block)
+        if n_held < window_samples:
+            continue
+        joined = np.concatenate(held)
+        n_whole = n_held - n_held % window_samples
+        for start in range(0, n_whole, window_samples):
+            yield _turned(joined[start : start + window_samples], told)
+        held, n_held = [joined[n_whole:]], n_held - n_whole
+    yield _turned(np.concatenate(held) if held else np.zeros((0, 2), np.float32), told)
+
+
+def _turned(window: NDArray[np.float32], told: Callable[[], object]) -> NDArray[np.float32]:
+    left, right = window[:, 0].astype(np.float64), window[:, 1].astype(np.float64)
+    power = left @ left + right @ right
+    if 2 * np.square((left + right) / 2).sum() >= _CANCELLED * power:
+        return window
+    told()
+    return window * np.array([1, -1], np.float32)
 
 
 def is_known(names: Sequence[str]) -> bool:

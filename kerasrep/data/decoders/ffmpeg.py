@@ -130,7 +130,7 @@ def count_frames(path: Path) -> int:
                 ticks += packet.duration or 0
                 time_base = packet.time_base or time_base
         seconds = float(ticks * time_base) if ticks else (container.duration or 0) / 1e6
-        return round(seconds * stream.rate)
+        return round(seconds * int(stream.rate))
 
 
 def blocks(path: Path) -> Iterator[NDArray[np.float32]]:

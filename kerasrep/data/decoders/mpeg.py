@@ -92,9 +92,9 @@ def _frames(data: Bytes) -> Iterator[tuple[int, int, Kind | None]]:
     place, end, unpack, lengths = 0, len(data), _HEADER.unpack_from, _LENGTHS
     kind: Kind | None = None
     while place + 4 <= end:
-        found = lengths.get(unpack(data, place)[0] >> _HEADER_BITS)
-        if found is not None and (found[1] == kind or _is_followed(data, place, *found)):
-            length, kind = found
+        header = lengths.get(unpack(data, place)[0] >> _HEADER_BITS)
+        if header is not None and (header[1] == kind or _is_followed(data, place, *header)):
+            length, kind = header
             if place + length > end:
                 return
             yield place, length, kind
@@ -120,7 +120,7 @@ def _is_followed(data: Bytes, place: int, length: int, kind: Kind) -> bool:
 def _next_frame(data: Bytes, place: int) -> int:
     """First byte of the next frame or tag, or the end."""
     end = len(data)
-    tags = [found for tag in _TAGS[:2] if (found := data.find(tag, place)) >= 0]
+    tags = [there for tag in _TAGS[:2] if (there := data.find(tag, place)) >= 0]
     nearest = min(tags, default=end)
     while (place := data.find(b"\xff", place, nearest)) >= 0 and place + 4 <= end:
         found = _LENGTHS.get(_HEADER.unpack_from(data, place)[0] >> _HEADER_BITS)
