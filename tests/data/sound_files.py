@@ -294,3 +294,8 @@ def all_cases() -> list[Case]:
         *other_files(),
     ]
     return [replace(case, make=functools.cache(case.make)) for case in cases]
+
+
+CASES_FOR_DAMAGE = [
+    case for case in all_cases() if case.name.startswith(("right.", "other.")) and case.name != "other.mp2"
+]
