@@ -43,6 +43,8 @@ REQUIREMENTS = [
     # pyarrow 26 wants numpy 2.
     "pyarrow>=14,<26",
     "threadpoolctl>=3.5",
+    # M4A, WebM, WMA and so on, and files whose headers libsndfile believes; ffmpeg's libraries are inside.
+    "av>=14",
     # Tags inside audio files; pure Python.
     "mutagen>=1.46",
 ]

@@ -40,6 +40,7 @@ ONLY_HERE = {
     "kapre": {"model.frontend"},
     "tqdm": {"runtime.console"},
     "tensorflow_io": {"data.audio"},
+    "av": {"data.decoders.ffmpeg"},
     "music21": {"corpora.demo"},
     "symusic": {"corpora.demo"},
     "pretty_midi": {"corpora.demo"},

@@ -93,6 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = build_parser().parse_args(argv)
 
+    from kerasrep.data import notices
     from kerasrep.embedding.catalogue import job, writing
     from kerasrep.embedding.named import named_model
 
@@ -115,6 +116,10 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{PROG}: what is done is kept; the same command goes on", file=sys.stderr, flush=True)
         raise
+    for line in notices.take():
+        print(f"{PROG}: note: {line}", file=sys.stderr, flush=True)
+    if summary.passed_over:
+        print(f"{PROG}: {summary.passed_over}", file=sys.stderr, flush=True)
     for reason in job.reasons(arguments.output, SHOWN_REASONS):
         print(f"{PROG}: skipped: {reason}", file=sys.stderr, flush=True)
     if not summary.files:

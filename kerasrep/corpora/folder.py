@@ -20,6 +20,7 @@ from kerasrep.corpora.folder_labels import read_labels
 from kerasrep.corpora.folder_tags import TagTables
 from kerasrep.corpora.stored_labels import file_state
 from kerasrep.corpora.track_keys import Tally
+from kerasrep.data.decoders.suffixes import LINKS, known_suffixes, passed_over, read_suffixes
 from kerasrep.errors import DataError
 from kerasrep.recipe.base import in_order
 from kerasrep.recipe.corpora import FolderCorpus, TagGroups
@@ -34,11 +35,6 @@ from kerasrep.storage.track_names import Keys
 FORMAT_VERSION = 2
 #: Groups that a line names.
 SHOWN_GROUPS = 5
-#: What libsndfile may read; others in the folder are not taken for audio.
-AUDIO_EXTENSIONS = frozenset(
-    {".wav", ".wave", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"}
-    | {".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2"}
-)
 
 
 def open_folder(settings: FolderCorpus, progress: bool = False) -> Corpus:
@@ -53,9 +49,10 @@ def open_folder(settings: FolderCorpus, progress: bool = False) -> Corpus:
             the folder, or there are too few groups for training and validation.
     """
     root = user_path(settings.root)
-    paths, skipped = _find_audio(root)
+    passed: Counter[str] = Counter()
+    paths, skipped = _find_audio(root, passed)
     keys = Keys(list(paths), root)
-    notices: list[str] = []
+    notices = [f"{root}: {line}"] if (line := passed_over(passed)) else []
     tags = functools.cache(lambda: _read_tags(root, paths, notices, progress))
     groups = _read_groups(settings, root, keys, notices, tags)
     groups_of_all = {track: groups.get(track, f"track {track}") for track in paths}
@@ -146,17 +143,20 @@ def _kept_apart(root: Path, groups: Mapping[str, str], splits: Mapping[str, str]
     ]
 
 
-def _find_audio(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    """Track id -> file, by id; and the files whose names cannot be used."""
+def _find_audio(root: Path, passed: Counter[str]) -> tuple[dict[str, Path], dict[str, str]]:
+    """Track id -> file, by id; and the files whose names cannot be used. Counts what is passed over."""
     if not root.is_dir():
         raise DataError(f"{root}: is no folder; set corpus.root to the folder of audio")
     found: dict[str, Path] = {}
     skipped: dict[str, str] = {}
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        passed[LINKS] += sum(Path(folder, name).is_symlink() for name in subfolders)
         for name in names:
             path = Path(folder, name)
-            if name.startswith(".") or path.suffix.lower() not in AUDIO_EXTENSIONS:
+            suffix = path.suffix.lower()
+            if name.startswith(".") or suffix not in read_suffixes():
+                passed[suffix] += not name.startswith(".") and suffix in known_suffixes()
                 continue
             track = path.relative_to(root).as_posix()
             if track.isprintable():
@@ -164,7 +164,7 @@ def _find_audio(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
             else:  # lone surrogates (names that are not UTF-8), tabs, line ends
                 skipped[track] = "name is not printable UTF-8; rename the file"
     if not found:
-        extensions = ", ".join(sorted(AUDIO_EXTENSIONS))
+        extensions = ", ".join(sorted(read_suffixes()))
         raise DataError(f"{root}: holds no audio file (any depth; looked for {extensions})")
     return dict(sorted(found.items())), skipped
 

@@ -36,7 +36,7 @@ from kerasrep.corpora.report import (
 )
 from kerasrep.corpora.stored_labels import StoredLabels
 from kerasrep.corpora.target_parts import remove_target_parts, targets_by_source
-from kerasrep.data.audio import read_header
+from kerasrep.data.audio import DECODING_VERSION, read_header
 from kerasrep.data.shard_decoding import MAX_TRACK_SECONDS, AudioItem
 from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
 from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_shards
@@ -191,6 +191,7 @@ def _decoding(recipe: Recipe) -> dict[str, Any]:
         "sample_rate_hz": recipe.audio.sample_rate_hz,
         "segment_samples": recipe.audio.segment_samples,
         "decoder": recipe.audio.decoder,
+        "decoding": DECODING_VERSION,
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.data.audio import decode, read_header
+from kerasrep.data.audio import DECODING_VERSION, decode, read_header
 from kerasrep.data.shards import FULL_SCALE
 from kerasrep.data.tfrecord import write_record
 from kerasrep.errors import DataError
@@ -98,7 +98,7 @@ def _part_path(shard: Path) -> Path:
 
 def _part_key(task: ShardTask, audio: AudioSettings) -> str:
     tracks = [[item.track_id, str(item.path), item.split] for item in task.tracks]
-    return fingerprint([tracks, audio.sample_rate_hz, audio.segment_samples, audio.decoder])
+    return fingerprint([tracks, audio.sample_rate_hz, audio.segment_samples, audio.decoder, DECODING_VERSION])
 
 
 def finished_part(task: ShardTask, audio: AudioSettings) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from kerasrep import constants
+from kerasrep.data import notices
 from kerasrep.data.native_messages import silenced
 from kerasrep.data.shard_decoding import (
     AudioItem,
@@ -94,6 +95,8 @@ def write_shards(
             written = write_decoded([tasks[number] for number in left], audio, n_threads, bar.update)
             for number, part in zip(left, written, strict=True):
                 parts[number] = part
+    for line in notices.take() if progress else ():
+        print(f"note: {line}", flush=True)
     done = [part for part in parts if part is not None]
     return _written(directory, items, done, skipped, audio)
 

@@ -1,6 +1,6 @@
 """Embeddings of files, computed once: kept by the file's content and the representation's fingerprint.
 
-Everything lies under `home()/embeddings`: `FINGERPRINT.sqlite` holds the embeddings of one representation,
+Everything lies under `embeddings_folder()`: `FINGERPRINT.sqlite` holds the embeddings of one representation,
 `files.sqlite` the hashes of unchanged files. Any of them may be deleted at any time.
 """
 
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasrep.data.audio import DECODING_VERSION
 from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.embedding.representations import Representation
 from kerasrep.embedding.store import EmbeddingStore, HashStore
@@ -80,8 +81,8 @@ class _Table:
 
 
 def embeddings_folder() -> Path:
-    """Where embeddings are kept."""
-    return home() / "embeddings"
+    """Where embeddings are kept: elsewhere where the same files give other samples."""
+    return home() / "embeddings" / f"decoding-{DECODING_VERSION}"
 
 
 def cached_embeddings(

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kerasrep.data.audio import BLOCK_FRAMES, MIN_RATE_HZ, convert_blocks, decode_blocks
+from kerasrep.data.audio import BLOCK_FRAMES, convert_blocks, decode_blocks
+from kerasrep.data.decoders.plan import MIN_RATE_HZ
 from kerasrep.embedding.catalogue.layout import make_layout
 from kerasrep.embedding.models import SegmentModel, find_model
 from kerasrep.errors import DataError

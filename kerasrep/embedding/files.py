@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-#: What is looked for in folders: the usual suffixes of what libsndfile reads. Files named singly are tried
-#: whatever their suffix.
-AUDIO_SUFFIXES = frozenset(
-    {
-        ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd",
-        ".w64", ".wav",
-    }
-)  # fmt: skip
+from kerasrep.data.decoders.suffixes import LINKS, known_suffixes, read_suffixes
 
 
 @dataclass(frozen=True)
@@ -60,34 +54,36 @@ def find_audio(inputs: Iterable[Path]) -> tuple[list[Path], list[BadFile]]:
     return list(files), bad
 
 
-def iterate_audio(inputs: Iterable[Path]) -> Iterator[Path | BadFile]:
+def iterate_audio(inputs: Iterable[Path], passed: Counter[str] | None = None) -> Iterator[Path | BadFile]:
     """Find the audio under some files and folders, whatever their number, in little memory.
 
-    Folders are searched at any depth for `AUDIO_SUFFIXES`; hidden files and folders are passed over, and
-    links to folders are not followed. Anything else is taken as it is, even what does not exist: decoding
-    says what is wrong.
+    Folders are searched at any depth for what the decoders read (`suffixes.read_suffixes`); hidden files and
+    folders are passed over, and links to folders are not followed. Anything else is taken as it is, even what
+    does not exist: decoding says what is wrong.
 
     Args:
         inputs: Files and folders.
+        passed: Suffix -> files that are named like audio and not read, and `LINKS`; counted here.
 
     Yields:
         Files, in the order of `inputs`, sorted within each folder; a file that is named twice comes twice.
         Between them folders that cannot be read, hold no audio, or are named like audio.
     """
+    passed = Counter() if passed is None else passed
     for path in inputs:
         if not _is_folder(path):
             yield path
             continue
         empty = True
-        for found in _walk(path):
+        for found in _walk(path, passed):
             empty = False
             yield found
         if empty:
-            suffixes = " ".join(sorted(AUDIO_SUFFIXES))
+            suffixes = " ".join(sorted(read_suffixes()))
             yield BadFile(path, f"{path}: holds no audio files ({suffixes})")
 
 
-def _walk(top: Path) -> Iterator[Path | BadFile]:
+def _walk(top: Path, passed: Counter[str]) -> Iterator[Path | BadFile]:
     """Depth first, files and folders of a folder in one sorted order; a stack, as any depth may come."""
     stack = [iter([(os.fspath(top), True)])]
     while stack:
@@ -100,12 +96,12 @@ def _walk(top: Path) -> Iterator[Path | BadFile]:
             if len(stack) > 1 and _is_named_like_audio(path):
                 yield BadFile(Path(path), f"{path}: is a folder that is named like audio; rename it")
             try:
-                stack.append(iter(_entries(path)))
+                stack.append(iter(_entries(path, passed)))
             except OSError as error:
                 yield BadFile(Path(path), f"{path}: cannot be read ({error.strerror})")
 
 
-def _entries(folder: str) -> list[tuple[str, bool]]:
+def _entries(folder: str, passed: Counter[str]) -> list[tuple[str, bool]]:
     """Audio files and folders in a folder, sorted, and whether each is a folder; links to folders are not."""
     found = []
     with os.scandir(folder) as entries:
@@ -114,15 +110,17 @@ def _entries(folder: str) -> list[tuple[str, bool]]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 found.append((entry.path, True))
-            elif _is_named_like_audio(entry.name) and not (
-                entry.is_symlink() and _is_folder(Path(entry.path))
-            ):
+            elif entry.is_symlink() and _is_folder(Path(entry.path)):
+                passed[LINKS] += 1
+            elif _is_named_like_audio(entry.name):
                 found.append((entry.path, False))
+            elif (suffix := os.path.splitext(entry.name)[1].lower()) in known_suffixes():  # noqa: PTH122
+                passed[suffix] += 1
     return sorted(found)
 
 
 def _is_named_like_audio(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES  # noqa: PTH122 (a million names)
+    return os.path.splitext(name)[1].lower() in read_suffixes()  # noqa: PTH122 (a million names)
 
 
 def _is_folder(path: Path) -> bool:

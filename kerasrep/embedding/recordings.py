@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kerasrep import constants
+from kerasrep.data import notices
 from kerasrep.data.audio import decode_blocks
+from kerasrep.data.decoders.downmix import in_phase
 from kerasrep.embedding.embedder import waveform_blocks
 from kerasrep.embedding.files import BadFile, CountedBlocks, FileEmbedding
 from kerasrep.errors import DataError
@@ -73,7 +75,8 @@ class RecordingRepresentation(ABC):
         Raises:
             DataError: Where waveform or rate cannot be used.
         """
-        return self.embed_blocks(waveform_blocks(waveform, sample_rate_hz, self.sample_rate_hz))
+        blocks = waveform_blocks(waveform, sample_rate_hz, self.sample_rate_hz)
+        return self.embed_blocks(self._in_phase(blocks, "waveform"))
 
     def embed_files(self, paths: Sequence[Path]) -> Iterator[FileEmbedding | BadFile]:
         """Embed files, `workers` of them at once, each in bounded memory.
@@ -99,11 +102,21 @@ class RecordingRepresentation(ABC):
     def prepare(self) -> None:  # noqa: B027 (most have nothing to load)
         """Load what is needed, before threads ask for it at once."""
 
+    def _in_phase(
+        self, blocks: Iterable[NDArray[np.float32]], name: Path | str
+    ) -> Iterator[NDArray[np.float32]]:
+        """Blocks whose mono mix does not cancel: the baselines are mono."""
+
+        def told() -> None:
+            notices.add(name, "its sides cancel in a mono mix; the right one is turned over there")
+
+        return in_phase(blocks, self.sample_rate_hz, told)
+
     def embed_file(self, path: Path) -> FileEmbedding | BadFile:
         """Embed one file."""
         try:
             blocks = CountedBlocks(decode_blocks(path, self.sample_rate_hz))
-            embedding = self.embed_blocks(blocks)
+            embedding = self.embed_blocks(self._in_phase(iter(blocks), path))
         except DataError as error:
             reason = str(error)
             return BadFile(path, reason if str(path) in reason else f"{path}: {reason}")

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kerasrep
+from kerasrep.data import notices
 from kerasrep.embedding.cache import cached_embeddings
 from kerasrep.errors import DataError, KerasrepError, RunError, machine_message, one_line
 from kerasrep.evaluation.base import (
@@ -196,6 +197,8 @@ class Suite:
     def _embed(self, data: TaskData, representation: Representation) -> _Embedded:
         started = time.monotonic()
         matrix, rows, bad = cached_embeddings(representation, data.paths)
+        for line in notices.take():
+            say(f"note: {line}")
         reasons = {item.path: item.reason for item in bad}
         good = np.zeros(len(data.item_ids), bool)
         good[rows] = True

@@ -6,6 +6,7 @@ so that its weights are stored once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ def segment_function(
 ) -> Callable[[Tensor], dict[str, Tensor]]:
     """Make `serving_default`; `embed_track` calls it too, so that the network is traced and stored once.
 
+    A segment with NaN or infinite samples gives NaN: the front end would make them decibels like any others.
+
     Args:
         model: Waveform -> outputs by name.
         segment_samples: Samples a channel in one segment.
@@ -34,7 +37,8 @@ def segment_function(
 
     @tf.function(input_signature=segment_signature(segment_samples), autograph=False)  # type: ignore[untyped-decorator]
     def embed_segments(waveform: Tensor) -> dict[str, Tensor]:
-        return model(waveform)
+        is_sound = tf.reduce_all(tf.math.is_finite(waveform), axis=[1, 2])[:, tf.newaxis]
+        return {name: tf.where(is_sound, values, math.nan) for name, values in model(waveform).items()}
 
     return embed_segments  # type: ignore[no-any-return]
 

@@ -21,7 +21,7 @@ from kerasrep.training.summary import Summary
 
 #: What a card says until its run has ended: it is under way, or was killed.
 UNFINISHED = "unfinished"
-PACKAGES = ("tensorflow", "keras", "kapre", "numpy", "scikit-learn", "librosa", "soundfile", "soxr")
+PACKAGES = ("tensorflow", "keras", "kapre", "numpy", "scikit-learn", "librosa", "soundfile", "av", "soxr")
 
 
 class RunCard:

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 import kerasrep
+from kerasrep.data.audio import DECODING_VERSION
 from kerasrep.embedding import cache, store
 from kerasrep.embedding.cache import cached_embeddings
 from kerasrep.embedding.files import BadFile, FileEmbedding
@@ -52,7 +53,7 @@ Samples = globals()["Samples"]
 def folder(tmp_path, monkeypatch):
     """An empty home, and the folder where embeddings are then kept."""
     monkeypatch.setenv("KERASREP_HOME", str(tmp_path / "home"))
-    return tmp_path / "home" / "embeddings"
+    return tmp_path / "home" / "embeddings" / f"decoding-{DECODING_VERSION}"
 
 
 def write(path, seed, old=True):

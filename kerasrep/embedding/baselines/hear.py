@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.data.audio import MIN_RATE_HZ
+from kerasrep.data.decoders.plan import MIN_RATE_HZ
 from kerasrep.embedding.recordings import RecordingRepresentation
 from kerasrep.errors import DataError
 from kerasrep.recipe.schema import fingerprint

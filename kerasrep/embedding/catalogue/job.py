@@ -8,11 +8,13 @@ import logging
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import kerasrep
+from kerasrep.data.decoders.suffixes import passed_over
 from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue import writing
 from kerasrep.embedding.catalogue.layout import WHOLE, About, Layout, make_layout
@@ -37,6 +39,13 @@ from kerasrep.runtime.run_log import event, run_log
 from kerasrep.storage.atomic import remove_temporaries
 from kerasrep.storage.folder_lock import exclusive
 from kerasrep.storage.run_directory import atomic_file
+
+#: Of a file that is longer, people see how far it is.
+LONG_SECONDS = 600.0
+#: Told the seconds of audio of a file that is done, or None of one that cannot be used.
+_Ended = Callable[[float | None], object]
+#: Told a file that is not done, and the seconds of it that are.
+_UnderWay = Callable[[Path, float], object]
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,7 @@ class Summary:
         dimension: Values of a row.
         kept: Of the files those that an earlier call had done.
         bad: Files and folders that could not be used.
+        passed_over: A line about what was found and not tried, or "".
         audio_seconds: Of the files that this call embedded.
         elapsed_seconds: Of embedding in this call.
     """
@@ -82,6 +92,7 @@ class Summary:
     dimension: int = 0
     kept: int = 0
     bad: int = 0
+    passed_over: str = ""
     audio_seconds: float = 0.0
     elapsed_seconds: float = 0.0
 
@@ -183,7 +194,9 @@ def embed_catalogue(
         ):
             for path in (output, writing.skipped_path(output)):
                 remove_temporaries(path)
-            listing = Listing(iterate_audio(inputs), folder, about)
+            passed: Counter[str] = Counter()
+            listing = Listing(iterate_audio(inputs, passed), folder, about)
+            summary.passed_over = passed_over(passed)
             listing.take_leftovers(restart)
             summary.kept = len(listing.done())
             event("listed", waiting=listing.n_waiting, done_before=summary.kept)
@@ -192,10 +205,11 @@ def embed_catalogue(
             place = named.name if named.path is None else named.path.absolute()
             work = Work(place, named.fingerprint, layout, decoder, threads, said, folder.absolute())
 
-            def embed(ended: Callable[[float | None], object]) -> None:
+            def embed(ended: _Ended, under_way: _UnderWay) -> None:
                 if cluster is None:
                     writer = PartWriter(folder, said, layout.dimension, listing.take)
-                    embed_into(writer, listing.waiting(), model, layout, decoder, threads, ended)
+                    waiting = listing.waiting()
+                    embed_into(writer, waiting, model, layout, decoder, threads, ended, under_way)
                 else:
                     embed_on(cluster, listing, work, inputs, ended)
 
@@ -244,7 +258,7 @@ def _about(layout: Layout, model: str, fingerprint: str, decoder: str) -> About:
 
 def _embed(
     listing: Listing,
-    embed: Callable[[Callable[[float | None], object]], None],
+    embed: Callable[[_Ended, _UnderWay], None],
     summary: Summary,
     label: str | None,
 ) -> None:
@@ -261,7 +275,12 @@ def _embed(
                 bar.set_postfix(speed)
             bar.update()
 
-        embed(ended)
+        def under_way(path: Path, seconds: float) -> None:
+            if seconds > LONG_SECONDS:  # else its end will be said soon enough
+                bar.set_postfix(f"{seconds / 60:.0f} min of {one_line(path.name)}")
+                bar.update(0)
+
+        embed(ended, under_way)
     summary.elapsed_seconds = time.monotonic() - start_seconds
     if listing.n_waiting:
         raise StorageError(

@@ -22,6 +22,7 @@ def embed_into(
     decoder: str,
     workers: int | None,
     ended: Callable[[float | None], object],
+    under_way: Callable[[Path, float], object] = lambda *_: None,
 ) -> None:
     """Embed files; results are kept as they come, and what was finished is, whatever ends the work.
 
@@ -33,6 +34,7 @@ def embed_into(
         decoder: `soundfile`, or `tensorflow-io`.
         workers: Threads that decode; by default one a processor, 32 at most.
         ended: Told the seconds of audio of each file, or None for one that cannot be used.
+        under_way: Told a file that is not done, and the seconds of it that are.
     """
     if model.embed_file is not None and layout.pool == WHOLE:
         _embed_whole(writer, files, model.embed_file, ended)
@@ -40,6 +42,7 @@ def embed_into(
     cutting = Cutting(layout.sample_rate_hz, layout.segment_samples, layout.hop_samples, decoder)
     drawn: dict[int, Listed] = {}  # by the number that decoders know them by, until they end
     statistics: dict[int, SegmentStatistics] = {}
+    rows: dict[int, int] = {}
 
     def draw() -> Iterator[tuple[int, Path]]:
         for number, file in enumerate(files):
@@ -50,11 +53,14 @@ def embed_into(
     try:
         for event in embed_parts(parts, model.embed_segments):
             if isinstance(event, Rows):
+                rows[event.key] = rows.get(event.key, 0) + len(event.values)
+                under_way(drawn[event.key].path, rows[event.key] * layout.hop_samples / layout.sample_rate_hz)
                 if layout.pool == NONE:
                     writer.add(drawn[event.key], event.values)
                 else:
                     statistics.setdefault(event.key, layout.new_statistics()).add(event.values)
                 continue
+            rows.pop(event.key, None)
             file, pooled = drawn.pop(event.key), statistics.pop(event.key, None)
             if isinstance(event, Failure):
                 writer.end(file, None, event.bad.reason)

@@ -148,6 +148,7 @@ def facts_function() -> Callable[[], Facts]:
             "kapre",
             "numpy",
             "soundfile",
+            "av",
             "soxr",
             "tensorflow-io",
             "scikit-learn",
