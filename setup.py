@@ -13,16 +13,12 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 
 REQUIREMENTS = [
-    # tensorflow-io 0.37.1's binary loads with TensorFlow 2.16 and 2.17 only.
-    "tensorflow>=2.17,<2.18",
-    "tensorflow-io==0.37.1",
+    "tensorflow>=2.17,<2.22",
     # 3.10 is the first with the synchronisation fix of MirroredStrategy.
-    "keras>=3.10,<3.14",
-    # Other releases of kapre ask for numpy 2, which TensorFlow 2.17 cannot use.
-    "kapre==0.4.1",
-    "numpy>=1.26,<2",
+    "keras>=3.10,<3.16",
+    "numpy>=1.26,<3",
     "keras-tuner>=1.4.8",
-    "tensorboard>=2.17,<2.18",
+    "tensorboard>=2.17,<2.22",
     "protobuf>=4.25",
     "scikit-learn>=1.4",
     "scipy>=1.11",
@@ -38,23 +34,27 @@ REQUIREMENTS = [
     "librosa>=0.10.2",
     # 0.59 is the first for Python 3.12.
     "numba>=0.59",
-    # pyarrow 26 wants numpy 2.
-    "pyarrow>=14,<26",
+    "pyarrow>=14",
     "threadpoolctl>=3.5",
     # Tags inside audio files; pure Python.
     "mutagen>=1.46",
 ]
 
 EXTRAS = {
-    # Pinned exactly: the rendered corpus must have the same bytes everywhere.
-    "demo": ["music21==10.5.1", "symusic==0.5.8", "pretty_midi==0.2.11.post0"],
+    # The front end's layers; without it, kerasrep's own of the same names and numbers run. Its metadata cap
+    # TensorFlow below 2.21, Keras below 3.14 and librosa below 1, although it runs with later ones.
+    "kapre": ["kapre==0.4.1"],
+    # audio.decoder: tensorflow-io. Its binary loads with TensorFlow 2.16 and 2.17 only; none for Python 3.13.
+    "io": ["tensorflow-io==0.37.1", "tensorflow<2.18"],
+    # Kapre, and what renders the corpus; pinned exactly, as that must have the same bytes everywhere.
+    "demo": ["kapre==0.4.1", "music21==10.5.1", "symusic==0.5.8", "pretty_midi==0.2.11.post0"],
     # Clients of a server (kerasrep.serving.client).
     "serving": ["grpcio>=1.60", "requests>=2.31"],
     # kerasrep-study; 0.14.5 is the first for SciPy 1.16; 0.15.0 was tried with NumPy 1.26 and pandas 3.
     "study": ["statsmodels>=0.14.5,<0.16"],
     # kerasrep-export --format onnx; onnx 1.19 wants an ml-dtypes that TensorFlow 2.17 cannot use.
-    "onnx": ["tf2onnx>=1.16", "onnx>=1.16,<1.19", "onnxruntime>=1.17"],
-    "gpu": ["tensorflow[and-cuda]>=2.17,<2.18"],
+    "onnx": ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.17"],
+    "gpu": ["tensorflow[and-cuda]>=2.17,<2.22"],
     # For kerasrep-import alone; earlier releases could be made to run code by a checkpoint.
     "torch": ["torch>=2.6"],
     # --ray; 2.60 is what was tried. It takes NumPy 1.26, protobuf 4 and pyarrow 25; `train` is for trainings.
@@ -72,7 +72,7 @@ EXTRAS = {
         "grpcio>=1.60",
         "requests>=2.31",
         "statsmodels>=0.14.5,<0.16",
-        "tensorflow-serving-api>=2.17,<2.18",
+        "tensorflow-serving-api>=2.17,<2.22",
     ],
 }
 EXTRAS["dev"] = ["tox>=4", *EXTRAS["demo"], *EXTRAS["test"]]
@@ -133,7 +133,7 @@ setup(
     long_description_content_type="text/markdown",
     author="kerasrep authors",
     license="MIT",
-    python_requires=">=3.11,<3.13",
+    python_requires=">=3.11,<3.14",
     packages=find_packages(include=["kerasrep", "kerasrep.*"]),
     package_data={"kerasrep.report": ["templates/*"], "kerasrep.serving": ["*.binpb"]},
     install_requires=REQUIREMENTS,
@@ -149,6 +149,7 @@ setup(
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Multimedia :: Sound/Audio :: Analysis",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],

@@ -35,6 +35,7 @@ from kerasrep.corpora.report import (
 )
 from kerasrep.corpora.stored_labels import StoredLabels
 from kerasrep.corpora.target_parts import remove_target_parts, targets_by_source
+from kerasrep.data.audio import require_decoder
 from kerasrep.data.shard_decoding import AudioItem
 from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
 from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_shards
@@ -68,7 +69,7 @@ def prepare(
     Raises:
         DataError: Where the corpus cannot be used, no track is left in training or validation, or a
             source of the recipe has no training track.
-        RunError: Where the folder cannot be written, or the cluster fails.
+        RunError: Where the folder cannot be written, the decoder is not installed, or the cluster fails.
     """
     with contextlib.ExitStack() as joined:
 
@@ -80,6 +81,7 @@ def prepare(
 
 
 def _prepare(recipe: Recipe, progress: bool, check: bool, join: Join) -> PreparedDirectory:
+    require_decoder(recipe.audio.decoder)
     corpus = open_corpus(recipe.corpus, progress)
     _check_labels(recipe, corpus)
     settings = _settings(recipe)
@@ -125,6 +127,7 @@ def preview(recipe: Recipe) -> Preview:
     Raises:
         DataError: Where the corpus cannot be used, or lacks a source of the recipe.
     """
+    require_decoder(recipe.audio.decoder)
     corpus_settings = recipe.corpus
     if corpus_settings.name == "demo":
         from kerasrep.corpora.demo import demo_is_cached

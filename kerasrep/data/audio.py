@@ -12,6 +12,7 @@ import stat
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -19,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep import constants
-from kerasrep.errors import DataError
+from kerasrep.errors import DataError, RunError
+from kerasrep.runtime.extras import require
 from kerasrep.storage import limits
 
 if TYPE_CHECKING:
@@ -259,6 +261,7 @@ def _to_stereo(name: str, block: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _tensorflow_io_blocks(path: Path, header: AudioHeader, limit: int) -> Iterator[NDArray[np.float32]]:
     """The file decoded by tensorflow-io, as `_soundfile_blocks` gives it."""
+    require_decoder("tensorflow-io")
     dtype = _TENSORFLOW_IO_DTYPES.get((header.format, header.subtype))
     if dtype is None:
         raise DataError(
@@ -279,6 +282,26 @@ def _tensorflow_io_blocks(path: Path, header: AudioHeader, limit: int) -> Iterat
         )
     for start in range(0, limit, BLOCK_FRAMES):
         yield _to_float(samples[start : min(start + BLOCK_FRAMES, limit)])
+
+
+def require_decoder(decoder: str) -> None:
+    """Say what to install, before any work, where a decoder is missing.
+
+    Args:
+        decoder: `soundfile`, or `tensorflow-io`.
+
+    Raises:
+        RunError: Where tensorflow-io is not installed, or beside a TensorFlow that it does not load with.
+    """
+    if decoder != "tensorflow-io":
+        return
+    require("io", ("tensorflow_io",), "audio.decoder: tensorflow-io")
+    version = metadata.version("tensorflow")
+    if not version.startswith("2.17."):
+        raise RunError(
+            f"audio.decoder: tensorflow-io: needs TensorFlow 2.17, here is {version}; "
+            "python -m pip install 'kerasrep[io]', or set it to soundfile"
+        )
 
 
 def _decode_tensorflow_io(path: Path, container: str, dtype: str) -> NDArray[Any]:

@@ -174,11 +174,11 @@ def read_keras_file(path: Path) -> keras.Model:
         ExportError: Where it cannot be loaded.
     """
     # First, because it chooses Keras's backend; and their layers must be registered before a file names them.
-    from kerasrep.model import blocks, frontend, layers  # noqa: F401, I001
-    import keras
+    from kerasrep.model import blocks, frontend, layers  # noqa: F401
+    from kerasrep.model.older_files import load_model
 
     try:
-        return keras.models.load_model(path, compile=False)
+        return load_model(path)
     # Damaged files raise anything: BadZipFile, KeyError, ValueError, TypeError...
     except Exception as error:
         raise ExportError(f"{path}: is no usable .keras file ({_short(error)}); save it again") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import Any
 
 import kerasrep
@@ -13,6 +12,7 @@ from kerasrep.model.layers import layer_pieces
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import Network
 from kerasrep.recipe.schema import AudioSettings, Recipe
+from kerasrep.runtime.extras import versions
 from kerasrep.serving.check import TOLERANCE
 from kerasrep.serving.warmup_audio import prepared_directory
 from kerasrep.storage.export_directory import EMBED_TRACK, SERVING_DEFAULT, ExportCard
@@ -163,8 +163,7 @@ def make_card(
         signatures=_signatures(widths, audio.segment_samples),
         how_to_call=_how_to_call(name, audio.sample_rate_hz),
         front_end=_front_end(audio),
-        versions={"kerasrep": kerasrep.__version__}
-        | {library: metadata.version(library) for library in ("tensorflow", "keras", "kapre")},
+        versions={"kerasrep": kerasrep.__version__} | versions(("tensorflow", "keras", "kapre")),
         check={"largest_difference": described.difference, "tolerance": TOLERANCE},
         warmup=described.warmup,
         **vars(origin),
