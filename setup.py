@@ -1,6 +1,7 @@
 """How kerasrep is installed; tool settings are in pyproject.toml.
 
-The lower and upper bounds were tried: `constraints.txt` holds one whole set of versions that works.
+The bounds were tried: `constraints/` holds the lowest and the highest versions that work together, and
+`constraints.txt` those that pip chooses.
 """
 
 import re
@@ -60,14 +61,17 @@ EXTRAS = {
     # --ray; 2.60 is what was tried. It takes NumPy 1.26, protobuf 4 and pyarrow 25; `train` is for trainings.
     "scale": ["ray[train]>=2.60,<3", "grpcio>=1.60"],
     # The site in docs/; it builds offline.
-    "docs": ["sphinx>=8", "myst-parser>=4", "furo>=2024.8.6"],
+    "docs": ["sphinx>=9", "myst-parser>=5", "furo>=2025.12"],
     "test": [
-        "pytest>=8",
-        "pytest-xdist>=3.5",
-        "hypothesis>=6.100",
+        "pytest>=9",
+        "pytest-xdist>=3.8",
+        "hypothesis>=6.150",
         "ruff==0.17.6",
         "mypy==2.4.1",
-        "types-PyYAML",
+        "types-PyYAML>=6.0.12",
+        # `pytest -m package`
+        "build>=1.3",
+        "twine>=6.2",
         # What only some users need; and what TF Serving's messages are compared with, of TensorFlow's minor.
         "grpcio>=1.60",
         "requests>=2.31",
@@ -127,15 +131,17 @@ setup(
     name="kerasrep",
     version=version(),
     description="Music representations learnt from many sources, as SavedModels",
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8")
-    if (ROOT / "README.md").exists()
-    else "",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="kerasrep authors",
     license="MIT",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["kerasrep", "kerasrep.*"]),
-    package_data={"kerasrep.report": ["templates/*"], "kerasrep.serving": ["*.binpb"]},
+    package_data={
+        "kerasrep": ["py.typed"],
+        "kerasrep.report": ["templates/*"],
+        "kerasrep.serving": ["*.binpb"],
+    },
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={
@@ -145,12 +151,15 @@ setup(
     },
     zip_safe=False,
     classifiers=[
+        "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
         "Topic :: Multimedia :: Sound/Audio :: Analysis",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
 )

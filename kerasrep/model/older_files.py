@@ -41,7 +41,7 @@ def load_model(path: Path) -> keras.Model:
 
 def _lower_means(config: Any) -> bool:
     """Write means and variances of [1, 1, mels, 1] as [mels, 1] over two axes; tell whether there are any."""
-    old = [settings for settings in _standardisers(config) if np.ndim(settings.get("mean")) == 4]
+    old = [settings for settings in _standardisers(config) if np.ndim(settings["mean"]) == 4]
     for settings in old:
         settings["axis"] = [2, 3]
         for name in ("mean", "variance"):
