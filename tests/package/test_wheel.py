@@ -24,12 +24,15 @@ ROOT = Path(__file__).parents[2]
 #: The shipped trunk's size is 4.7 MB.
 MOST_BYTES = 8_000_000
 TRUNK = {"exported/starter/1/saved_model.pb", "exported/starter/card.json"}
-DATA = {"kerasrep/py.typed", "kerasrep/serving/tf_serving_messages.binpb", "kerasrep/report/templates/page.html"}
+DATA = {
+    f"kerasrep/{name}"
+    for name in ("py.typed", "serving/tf_serving_messages.binpb", "report/templates/page.html")
+}
 
 
 def run(*words, cwd, **variables):
     """Standard output of a command that must succeed, with nothing of this environment."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     words = [str(word) for word in words]
     result = subprocess.run(words, cwd=cwd, env=kept | variables, capture_output=True, text=True, check=False)
     assert result.returncode == 0, f"{words}\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
