@@ -134,7 +134,7 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="kerasrep authors",
-    license="MIT",
+    license_expression="MIT",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["kerasrep", "kerasrep.*"]),
     package_data={

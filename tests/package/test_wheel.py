@@ -21,8 +21,8 @@ import kerasrep
 
 pytestmark = pytest.mark.package
 ROOT = Path(__file__).parents[2]
-#: The shipped trunk's size is 4.7 MB.
-MOST_BYTES = 8_000_000
+#: The wheel has 3.8 MB, half of it the shipped trunk.
+MOST_BYTES = 5_000_000
 TRUNK = {"exported/starter/1/saved_model.pb", "exported/starter/card.json"}
 DATA = {
     f"kerasrep/{name}"
@@ -96,6 +96,7 @@ def test_a_file_is_embedded_by_the_shipped_trunk_as_it_is_here(installed, tmp_pa
 def test_the_demo_recipe_trains_and_exports(installed, tmp_path):
     recipe = yaml.safe_load((ROOT / "recipes" / "mss.yaml").read_text(encoding="utf-8"))
     recipe["corpus"]["tracks"] = 60
+    recipe["batches"]["size"] = 8  # lyrics has few tracks
     recipe["training"]["epochs"] = 1
     (tmp_path / "mss.yaml").write_text(yaml.safe_dump(recipe))
     run(installed / "kerasrep-train", "mss.yaml", cwd=tmp_path, KERASREP_HOME=str(tmp_path / "home"))
