@@ -1,6 +1,7 @@
 """How kerasrep is installed; tool settings are in pyproject.toml.
 
-The lower and upper bounds were tried: `constraints.txt` holds one whole set of versions that works.
+The bounds were tried: `constraints/` holds the lowest and the highest versions that work together, and
+`constraints.txt` those that pip chooses.
 """
 
 import re
@@ -13,16 +14,12 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 
 REQUIREMENTS = [
-    # tensorflow-io 0.37.1's binary loads with TensorFlow 2.16 and 2.17 only.
-    "tensorflow>=2.17,<2.18",
-    "tensorflow-io==0.37.1",
+    "tensorflow>=2.17,<2.22",
     # 3.10 is the first with the synchronisation fix of MirroredStrategy.
-    "keras>=3.10,<3.14",
-    # Other releases of kapre ask for numpy 2, which TensorFlow 2.17 cannot use.
-    "kapre==0.4.1",
-    "numpy>=1.26,<2",
+    "keras>=3.10,<3.16",
+    "numpy>=1.26,<3",
     "keras-tuner>=1.4.8",
-    "tensorboard>=2.17,<2.18",
+    "tensorboard>=2.17,<2.22",
     "protobuf>=4.25",
     "scikit-learn>=1.4",
     "scipy>=1.11",
@@ -40,8 +37,7 @@ REQUIREMENTS = [
     "librosa>=0.10.2",
     # 0.59 is the first for Python 3.12.
     "numba>=0.59",
-    # pyarrow 26 wants numpy 2.
-    "pyarrow>=14,<26",
+    "pyarrow>=14",
     "threadpoolctl>=3.5",
     # M4A, WebM, WMA and so on, and files whose headers libsndfile believes; ffmpeg's libraries are inside.
     "av>=14",
@@ -50,33 +46,41 @@ REQUIREMENTS = [
 ]
 
 EXTRAS = {
-    # Pinned exactly: the rendered corpus must have the same bytes everywhere.
-    "demo": ["music21==10.5.1", "symusic==0.5.8", "pretty_midi==0.2.11.post0"],
+    # The front end's layers; without it, kerasrep's own of the same names and numbers run. Its metadata cap
+    # TensorFlow below 2.21, Keras below 3.14 and librosa below 1, although it runs with later ones.
+    "kapre": ["kapre==0.4.1"],
+    # audio.decoder: tensorflow-io. Its binary loads with TensorFlow 2.16 and 2.17 only; none for Python 3.13.
+    "io": ["tensorflow-io==0.37.1", "tensorflow<2.18"],
+    # Kapre, and what renders the corpus; pinned exactly, as that must have the same bytes everywhere.
+    "demo": ["kapre==0.4.1", "music21==10.5.1", "symusic==0.5.8", "pretty_midi==0.2.11.post0"],
     # Clients of a server (kerasrep.serving.client).
     "serving": ["grpcio>=1.60", "requests>=2.31"],
     # kerasrep-study; 0.14.5 is the first for SciPy 1.16; 0.15.0 was tried with NumPy 1.26 and pandas 3.
     "study": ["statsmodels>=0.14.5,<0.16"],
     # kerasrep-export --format onnx; onnx 1.19 wants an ml-dtypes that TensorFlow 2.17 cannot use.
-    "onnx": ["tf2onnx>=1.16", "onnx>=1.16,<1.19", "onnxruntime>=1.17"],
-    "gpu": ["tensorflow[and-cuda]>=2.17,<2.18"],
+    "onnx": ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.17"],
+    "gpu": ["tensorflow[and-cuda]>=2.17,<2.22"],
     # For kerasrep-import alone; earlier releases could be made to run code by a checkpoint.
     "torch": ["torch>=2.6"],
     # --ray; 2.60 is what was tried. It takes NumPy 1.26, protobuf 4 and pyarrow 25; `train` is for trainings.
     "scale": ["ray[train]>=2.60,<3", "grpcio>=1.60"],
     # The site in docs/; it builds offline.
-    "docs": ["sphinx>=8", "myst-parser>=4", "furo>=2024.8.6"],
+    "docs": ["sphinx>=9", "myst-parser>=5", "furo>=2025.12"],
     "test": [
-        "pytest>=8",
-        "pytest-xdist>=3.5",
-        "hypothesis>=6.100",
+        "pytest>=9",
+        "pytest-xdist>=3.8",
+        "hypothesis>=6.150",
         "ruff==0.17.6",
         "mypy==2.4.1",
-        "types-PyYAML",
+        "types-PyYAML>=6.0.12",
+        # `pytest -m package`
+        "build>=1.3",
+        "twine>=6.2",
         # What only some users need; and what TF Serving's messages are compared with, of TensorFlow's minor.
         "grpcio>=1.60",
         "requests>=2.31",
         "statsmodels>=0.14.5,<0.16",
-        "tensorflow-serving-api>=2.17,<2.18",
+        "tensorflow-serving-api>=2.17,<2.22",
     ],
 }
 EXTRAS["dev"] = ["tox>=4", *EXTRAS["demo"], *EXTRAS["test"]]
@@ -131,15 +135,17 @@ setup(
     name="kerasrep",
     version=version(),
     description="Music representations learnt from many sources, as SavedModels",
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8")
-    if (ROOT / "README.md").exists()
-    else "",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="kerasrep authors",
-    license="MIT",
-    python_requires=">=3.11,<3.13",
+    license_expression="MIT",
+    python_requires=">=3.11,<3.14",
     packages=find_packages(include=["kerasrep", "kerasrep.*"]),
-    package_data={"kerasrep.report": ["templates/*"], "kerasrep.serving": ["*.binpb"]},
+    package_data={
+        "kerasrep": ["py.typed"],
+        "kerasrep.report": ["templates/*"],
+        "kerasrep.serving": ["*.binpb"],
+    },
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={
@@ -149,11 +155,15 @@ setup(
     },
     zip_safe=False,
     classifiers=[
+        "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Multimedia :: Sound/Audio :: Analysis",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
 )

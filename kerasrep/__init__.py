@@ -8,9 +8,13 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if sys.platform == "win32":
+    raise ImportError("kerasrep runs on Linux and macOS; on Windows, install it in WSL 2")
 
 # TensorFlow leaves oneDNN off on processors with AVX2 alone, where it trains 2.4 times as fast with it.
 # Read when TensorFlow is imported.

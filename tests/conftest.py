@@ -9,6 +9,8 @@ import hypothesis
 import numpy as np
 import pytest
 
+from kerasrep.data.audio import require_decoder
+from kerasrep.errors import RunError
 from kerasrep.recipe.schema import Recipe
 
 if TYPE_CHECKING:
@@ -24,6 +26,15 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Slow machines stall now and then, and the same examples everywhere make failures repeatable.
 hypothesis.settings.register_profile("kerasrep", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("kerasrep")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs tensorflow-io where it is not installed."""
+    if item.get_closest_marker("io") is not None:
+        try:
+            require_decoder("tensorflow-io")
+        except RunError as error:
+            pytest.skip(str(error))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

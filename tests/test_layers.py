@@ -56,6 +56,8 @@ ONLY_HERE = {
 }
 #: Parts that need an extra of setup.py.
 EXTRA = {
+    "model.frontend": "kapre",
+    "data.audio": "io",
     "corpora.demo": "demo",
     "model.reference_checkpoint": "torch",
     "serving.runtimes.onnx_file": "onnx",
@@ -181,7 +183,7 @@ def test_every_import_is_declared(path):
 
 def test_every_import_of_the_tests_is_declared():
     extras = declared()
-    known = extras[""] | extras["demo"] | extras["torch"] | extras["scale"] | extras["test"]
+    known = extras[""] | extras["demo"] | extras["io"] | extras["torch"] | extras["scale"] | extras["test"]
     for path in sorted((ROOT / "tests").rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}

@@ -2,6 +2,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,26 @@ import soundfile
 
 import kerasrep
 
+ROOT = Path(__file__).parents[1]
+
 
 def test_every_public_name_is_there_and_listed():
     for name in kerasrep.__all__:
         assert getattr(kerasrep, name) is not None
         assert name in dir(kerasrep)
+
+
+def test_the_citation_states_the_version_of_the_package():
+    assert f"\nversion: {kerasrep.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_windows_is_told_no_in_one_line():
+    code = "import sys; sys.platform = 'win32'; import kerasrep"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    message = "ImportError: kerasrep runs on Linux and macOS; on Windows, install it in WSL 2"
+    assert (result.returncode, result.stderr.splitlines()[-1]) == (1, message)
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN is turned on for x86-64")

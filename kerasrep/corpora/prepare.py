@@ -36,7 +36,7 @@ from kerasrep.corpora.report import (
 )
 from kerasrep.corpora.stored_labels import StoredLabels
 from kerasrep.corpora.target_parts import remove_target_parts, targets_by_source
-from kerasrep.data.audio import DECODING_VERSION, read_header
+from kerasrep.data.audio import DECODING_VERSION, read_header, require_decoder
 from kerasrep.data.shard_decoding import MAX_TRACK_SECONDS, AudioItem
 from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
 from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_shards
@@ -74,7 +74,7 @@ def prepare(
     Raises:
         DataError: Where the corpus cannot be used, no track is left in training or validation, or a
             source of the recipe has no training track.
-        RunError: Where the folder cannot be written, or the cluster fails.
+        RunError: Where the folder cannot be written, the decoder is not installed, or the cluster fails.
     """
     with contextlib.ExitStack() as joined:
 
@@ -86,6 +86,7 @@ def prepare(
 
 
 def _prepare(recipe: Recipe, progress: bool, check: bool, join: Join) -> PreparedDirectory:
+    require_decoder(recipe.audio.decoder)
     corpus = open_corpus(recipe.corpus, progress)
     _check_labels(recipe, corpus)
     settings = _settings(recipe)
@@ -145,6 +146,7 @@ def preview(recipe: Recipe) -> Preview:
     Raises:
         DataError: Where the corpus cannot be used, or lacks a source of the recipe.
     """
+    require_decoder(recipe.audio.decoder)
     corpus_settings = recipe.corpus
     if corpus_settings.name == "demo":
         from kerasrep.corpora.demo import demo_is_cached

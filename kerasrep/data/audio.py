@@ -13,6 +13,7 @@ import io
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -24,7 +25,8 @@ from kerasrep.data import notices
 from kerasrep.data.decoders import downmix, ffmpeg
 from kerasrep.data.decoders.chunks import SAMPLE_BYTES, WHOLE_FRACTION
 from kerasrep.data.decoders.plan import AudioHeader, Plan, check_content, make_plan, open_soundfile
-from kerasrep.errors import DataError
+from kerasrep.errors import DataError, RunError
+from kerasrep.runtime.extras import require
 
 if TYPE_CHECKING:
     import soundfile
@@ -268,6 +270,7 @@ def _to_stereo(name: str, block: NDArray[np.float32], channel_names: Sequence[st
 
 def _tensorflow_io_blocks(path: Path, plan: Plan, limit: int) -> Iterator[NDArray[np.float32]]:
     """The file decoded by tensorflow-io, as `_soundfile_blocks` gives it."""
+    require_decoder("tensorflow-io")
     header = plan.header
     dtype = _TENSORFLOW_IO_DTYPES.get((header.format, header.subtype))
     if dtype is None or plan.by_ffmpeg or not plan.content.libsndfile or plan.content.big_endian:
@@ -287,6 +290,26 @@ def _tensorflow_io_blocks(path: Path, plan: Plan, limit: int) -> Iterator[NDArra
         )
     for start in range(0, limit, BLOCK_FRAMES):
         yield ffmpeg.to_float(samples[start : min(start + BLOCK_FRAMES, limit)])
+
+
+def require_decoder(decoder: str) -> None:
+    """Say what to install, before any work, where a decoder is missing.
+
+    Args:
+        decoder: `soundfile`, or `tensorflow-io`.
+
+    Raises:
+        RunError: Where tensorflow-io is not installed, or beside a TensorFlow that it does not load with.
+    """
+    if decoder != "tensorflow-io":
+        return
+    require("io", ("tensorflow_io",), "audio.decoder: tensorflow-io")
+    version = metadata.version("tensorflow")
+    if not version.startswith("2.17."):
+        raise RunError(
+            f"audio.decoder: tensorflow-io: needs TensorFlow 2.17, here is {version}; "
+            "python -m pip install 'kerasrep[io]', or set it to soundfile"
+        )
 
 
 def _decode_tensorflow_io(path: Path, plan: Plan, dtype: str) -> NDArray[Any]:

@@ -29,6 +29,7 @@ from kerasrep.data.shards import FRAME_BYTES, ShardIndex
 from kerasrep.errors import RunError
 from kerasrep.recipe.schema import AudioSettings
 from kerasrep.runtime.console import Progress
+from kerasrep.runtime.cores import available_cores
 from kerasrep.runtime.ordered_threads import in_order
 from kerasrep.runtime.pool.base import Answer, Lost
 from kerasrep.runtime.pool.cluster import Cluster
@@ -77,7 +78,7 @@ def write_shards(
     Raises:
         RunError: Where the folder cannot be written, or the cluster fails.
     """
-    n_threads = n_threads or _available_cores()
+    n_threads = n_threads or len(available_cores())
     with silenced() as loud:
         plan, skipped = _plan(items, audio, n_threads)
         tasks = [
@@ -156,12 +157,6 @@ def remove_temporary(directory: PreparedDirectory) -> None:
     """Remove what a killed call left half-written; only for the one process that holds the folder."""
     for path in directory.root.glob(".*"):
         path.unlink(missing_ok=True)
-
-
-def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux; respects taskset and containers
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _plan(

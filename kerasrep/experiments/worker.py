@@ -21,6 +21,7 @@ from kerasrep.experiments.job import EvaluationSettings, Job, RunFolder, read_jo
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe, fingerprint
 from kerasrep.recipe.tasks import TableTask
+from kerasrep.runtime.cores import keep_to
 from kerasrep.runtime.run_log import event, run_log
 from kerasrep.storage.run_directory import RunDirectory, read_object, write_json
 
@@ -44,7 +45,7 @@ def work(
         KerasrepError: Where something fails; one line says what.
     """
     if cores:
-        os.sched_setaffinity(0, cores)  # before TensorFlow counts them
+        keep_to(cores)  # before TensorFlow counts them
     with _alone(folder), run_log("run", folder.events):
         job = read_job(folder.job)
         if job.kind == "check":

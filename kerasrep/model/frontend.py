@@ -1,5 +1,7 @@
 """Waveform to log-mel decibels, out of Kapre layers and one of ours. The only module that imports kapre.
 
+Where Kapre is not installed, `spectral` has layers of the same names, configuration and numbers.
+
 No Kapre layer gives librosa's numbers by itself; this chain does, within 2e-3 dB of
 `librosa.power_to_db(librosa.feature.melspectrogram(...), ref=1, amin=1e-10, top_db=80)` with centred,
 zero-padded frames. Every layer is float32 whatever the precision of the trunk: TensorFlow has no
@@ -12,7 +14,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import kapre
 import keras
 import numpy as np
 import tensorflow as tf
@@ -20,6 +21,15 @@ import tensorflow as tf
 from kerasrep import constants
 from kerasrep.errors import RunError
 from kerasrep.recipe.schema import AudioSettings
+
+try:
+    import kapre
+except ModuleNotFoundError as error:
+    if error.name != "kapre":
+        raise
+    from kerasrep.model import spectral as kapre
+
+    kapre.register()
 
 #: Filters that `BandedFilterbank` applies at once.
 _FILTERS_AT_ONCE = 16

@@ -14,6 +14,7 @@ from kerasrep.errors import DataError, ExportError
 
 # Their layers must be registered before a file names them; the first chooses Keras's backend.
 from kerasrep.model import blocks, frontend, layers  # noqa: F401
+from kerasrep.model.older_files import load_model
 from kerasrep.model.strategies import Scaler
 from kerasrep.runtime.forked import check_not_forked
 from kerasrep.storage import limits
@@ -34,7 +35,7 @@ def read_keras_file(path: Path) -> keras.Model:
     try:
         check_unpacked_size(path)
         _check_weights(path)
-        return keras.models.load_model(path, compile=False)
+        return load_model(path)
     except DataError as error:
         raise ExportError(str(error)) from error
     # Damaged files raise anything: BadZipFile, KeyError, ValueError, TypeError...

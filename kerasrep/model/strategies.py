@@ -188,11 +188,11 @@ def build_network(
     scaler = scaler or Scaler.identity(audio.n_mels)
     # Layers
     frontend = build_frontend(audio, audio.segment_samples, options.compiled)
-    per_band = (1, 1, audio.n_mels, 1)
+    # [mels, 1] over two axes, since Keras 3.13 wants a shape that broadcasts, and 3.14 no axis beside those.
     standardise = keras.layers.Normalization(
-        axis=2,
-        mean=scaler.mean.reshape(per_band).tolist(),
-        variance=np.square(scaler.sd).reshape(per_band).tolist(),
+        axis=(2, 3),
+        mean=scaler.mean[:, None].tolist(),
+        variance=np.square(scaler.sd)[:, None].tolist(),
         name="standardise",
         dtype="float32",
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib import metadata
 from importlib.util import find_spec
 
 from kerasrep.errors import RunError
@@ -21,3 +23,14 @@ def require(extra: str, modules: tuple[str, ...], what: str) -> None:
     for module in modules:
         if find_spec(module) is None:
             raise RunError(f"{what}: needs {module}; python -m pip install 'kerasrep[{extra}]'")
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Package -> its version, or `not installed`."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

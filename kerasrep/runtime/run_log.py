@@ -193,7 +193,8 @@ def peak_memory_mib() -> float:
         for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
                 return round(int(line.split()[1]) / 1024, 1)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    in_a_mib = 1 << 20 if sys.platform == "darwin" else 1 << 10  # macOS counts bytes
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / in_a_mib, 1)
 
 
 def _json_line(record: logging.LogRecord) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from kerasrep.model.layers import layer_pieces
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import Network
 from kerasrep.recipe.schema import AudioSettings, Recipe
+from kerasrep.runtime.extras import versions
 from kerasrep.serving.check import TOLERANCES
 from kerasrep.serving.licences import licence_lines
 from kerasrep.serving.warmup_audio import prepared_directory
@@ -194,8 +194,7 @@ def make_card(
         signatures=_signatures(widths, audio.segment_samples),
         how_to_call=_how_to_call(name, audio.sample_rate_hz),
         front_end=_front_end(audio),
-        versions={"kerasrep": kerasrep.__version__}
-        | {library: metadata.version(library) for library in ("tensorflow", "keras", "kapre")},
+        versions={"kerasrep": kerasrep.__version__} | versions(("tensorflow", "keras", "kapre")),
         check={"largest_difference": described.difference, "tolerance": TOLERANCES[weights]},
         warmup=described.warmup,
         **vars(origin),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+
+from kerasrep.runtime.cores import available_cores
 
 FloatArray = NDArray[np.float64]
 
@@ -124,7 +125,7 @@ class RowUpdates:
 def threads(n_threads: int | None, n_nonzeros: int) -> Iterator[Map]:
     """A map over blocks on `n_threads` threads; `None`: one a core, fewer for few nonzeros."""
     if n_threads is None:
-        n_threads = min(len(os.sched_getaffinity(0)), MAX_THREADS, 1 + n_nonzeros // BLOCK_NONZEROS)
+        n_threads = min(len(available_cores()), MAX_THREADS, 1 + n_nonzeros // BLOCK_NONZEROS)
     if n_threads == 1:
         yield map
     else:

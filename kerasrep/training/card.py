@@ -6,13 +6,13 @@ import contextlib
 import datetime
 import platform
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import kerasrep
 from kerasrep.errors import DataError
 from kerasrep.recipe.schema import Recipe
+from kerasrep.runtime.extras import versions
 from kerasrep.runtime.run_log import peak_memory_mib
 from kerasrep.storage.run_directory import read_json, write_json
 from kerasrep.training.checkpoint import Progress
@@ -102,13 +102,7 @@ def _sessions_before(path: Path) -> list[dict[str, Any]]:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
+    return {"python": platform.python_version()} | versions(PACKAGES)
 
 
 def _now() -> str:

@@ -228,7 +228,7 @@ def join_workers(seconds: float) -> tuple[Workers, tf.distribute.MultiWorkerMirr
 
 def _configure_coordination(cluster: Cluster, seconds: float) -> None:
     """Set the times of the service, which are an hour for a start and a barrier at the end otherwise."""
-    from tensorflow.tsl.protobuf import coordination_config_pb2
+    from tensorflow.python.eager.context import coordination_config_pb2  # its own place moves
 
     jobs: dict[str, int] = {}
     for name in cluster.names:

@@ -149,7 +149,8 @@ def embeddings_by_librosa(reference, segments):
             librosa.feature.melspectrogram(y=channel, sr=22_050, n_fft=1024, hop_length=256).T
             for channel in segment.T
         ]
-        db = librosa.power_to_db(np.stack(power, axis=-1))
+        joint = np.stack(power, axis=-1)
+        db = librosa.power_to_db(joint.reshape(len(joint), -1)).reshape(joint.shape)
         mels.append((db - scaler.mean[:, np.newaxis]) / scaler.sd[:, np.newaxis])
     found = network.trunk(np.stack(mels).astype(np.float32))
     return np.concatenate([found["self"].numpy(), found["tag"].numpy()], axis=1)

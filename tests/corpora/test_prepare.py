@@ -14,11 +14,12 @@ import pytest
 import soundfile
 
 from kerasrep.cli import prepare as command_line
-from kerasrep.corpora.prepare import describe, prepare
+from kerasrep.corpora.prepare import describe, prepare, preview
 from kerasrep.data import shard_decoding
 from kerasrep.data.shards import load_index
-from kerasrep.errors import DataError
+from kerasrep.errors import DataError, RunError
 from kerasrep.recipe.schema import Recipe
+from kerasrep.runtime import extras
 from kerasrep.sources.target_files import load_targets
 from kerasrep.sources.targets import build_targets
 from kerasrep.storage import run_directory
@@ -322,3 +323,11 @@ def test_no_cluster_is_asked_where_the_audio_is_decoded_already(root, check):
     other = prepare(recipe_for(root, targets={"size": 3}), False, check, nobody)
     assert other.root != prepared.root
     assert load_index(other).shard_bytes.tolist() == load_index(prepared).shard_bytes.tolist()
+
+
+@pytest.mark.parametrize("begin", [prepare, preview])
+def test_a_decoder_that_is_not_installed_is_refused_before_anything_is_read(tmp_path, monkeypatch, begin):
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+    recipe = recipe_for(tmp_path / "nowhere", audio={"decoder": "tensorflow-io"})
+    with pytest.raises(RunError, match=r"^audio\.decoder: tensorflow-io: needs tensorflow_io; .*\[io\]'$"):
+        begin(recipe)

@@ -11,7 +11,8 @@ import soundfile
 
 from kerasrep.data import audio, notices
 from kerasrep.data.audio import decode, decode_blocks, read_header
-from kerasrep.errors import DataError
+from kerasrep.errors import DataError, RunError
+from kerasrep.runtime import extras
 
 RATE_HZ = 22_050
 
@@ -82,7 +83,7 @@ def test_blocks_leave_no_seam(tmp_path, monkeypatch):
     np.testing.assert_allclose(decode(path, RATE_HZ), whole, atol=1e-6)
 
 
-@pytest.mark.parametrize("decoder", ["soundfile", "tensorflow-io"])
+@pytest.mark.parametrize("decoder", ["soundfile", pytest.param("tensorflow-io", marks=pytest.mark.io)])
 def test_only_the_beginning_is_taken_where_a_limit_is_set(tmp_path, decoder):
     path = write(tmp_path / "a.wav", tone([440, 550], 3))
     limited = decode(path, RATE_HZ, decoder, max_seconds=1.5)
@@ -106,6 +107,7 @@ def test_only_the_beginning_is_taken_where_a_limit_is_set(tmp_path, decoder):
     ids=lambda value: value if isinstance(value, str) else "-".join(value.values()),
 )
 @pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.io
 def test_both_decoders_give_the_same_samples(tmp_path, name, options, channels):
     path = write(tmp_path / name, tone([440, 660][:channels], rate_hz=44_100), 44_100, **options)
     ours, other = decode(path, 44_100), decode(path, 44_100, "tensorflow-io")
@@ -113,6 +115,7 @@ def test_both_decoders_give_the_same_samples(tmp_path, name, options, channels):
     assert np.abs(ours).max() > 0.4
 
 
+@pytest.mark.io
 def test_tensorflow_io_refuses_what_it_cannot_decode(tmp_path):
     path = write(tmp_path / "a.aiff", tone([440]))
     assert len(decode(path, RATE_HZ)) == RATE_HZ
@@ -219,7 +222,7 @@ def with_flac_frames(path, frames):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("decoder", ["soundfile", "tensorflow-io"])
+@pytest.mark.parametrize("decoder", ["soundfile", pytest.param("tensorflow-io", marks=pytest.mark.io)])
 @pytest.mark.parametrize("frames", [150_000, 2**31, 2**36 - 1])
 def test_a_frame_count_that_is_too_large_is_refused_by_both_decoders(tmp_path, decoder, frames):
     path = write(tmp_path / "a.flac", 0.1 * np.random.default_rng(0).normal(size=(100_000, 2)))
@@ -227,6 +230,7 @@ def test_a_frame_count_that_is_too_large_is_refused_by_both_decoders(tmp_path, d
     assert "frames" in refusal(path, decoder)
 
 
+@pytest.mark.io
 def test_a_false_data_size_never_reaches_tensorflow_io(tmp_path):
     """Its decoder would abort the process; it gets the samples that are there behind another header."""
     path = write(tmp_path / "a.wav", tone([440, 550]))
@@ -287,3 +291,20 @@ def test_files_of_many_channels_are_read_in_short_blocks(tmp_path, monkeypatch):
     blocks = [len(block) for block in decode_blocks(path, RATE_HZ)]
     assert max(blocks) == 100
     np.testing.assert_array_equal(decode(path, RATE_HZ), whole)
+
+
+@pytest.mark.parametrize(
+    ("installed", "message"),
+    [
+        ({}, r"^audio.decoder: tensorflow-io: needs tensorflow_io; .* install 'kerasrep\[io\]'$"),
+        ({"tensorflow_io": "0.37.1"}, r"needs TensorFlow 2\.17, here is 2\.20\.0; .* 'kerasrep\[io\]'"),
+    ],
+)
+def test_a_decoder_that_cannot_run_here_is_refused_with_the_line_to_install_it(
+    monkeypatch, installed, message
+):
+    monkeypatch.setattr(extras, "find_spec", installed.get)
+    monkeypatch.setattr(audio.metadata, "version", lambda _: "2.20.0")
+    audio.require_decoder("soundfile")
+    with pytest.raises(RunError, match=message):
+        audio.require_decoder("tensorflow-io")

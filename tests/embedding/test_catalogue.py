@@ -399,6 +399,7 @@ def test_a_file_one_of_whose_parts_is_damaged_is_done_again_whole(folder, tmp_pa
     assert output.read_bytes() == (tmp_path / "clean.parquet").read_bytes()
 
 
+@pytest.mark.io
 def test_files_are_decoded_by_what_was_asked_for(tmp_path, quick):
     soundfile.write(tmp_path / "a.aiff", np.zeros((500, 2)), RATE_HZ)
     summary = embed(tmp_path, tmp_path / "x.npz", decoder="tensorflow-io")

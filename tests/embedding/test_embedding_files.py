@@ -92,6 +92,7 @@ def test_bad_files_do_not_disturb_their_neighbours(tmp_path, embedder):
     np.testing.assert_allclose(results[4].embedding, embedder.embed_file(last), atol=1e-6)
 
 
+@pytest.mark.io
 def test_the_other_decoder_gives_the_same(tmp_path, embedder):
     path = write(tmp_path / "a.wav")
     (found,) = embed_files(embedder, [path], decoder="tensorflow-io")

@@ -184,6 +184,7 @@ def test_how_a_plain_table_pools_is_told_by_its_width(index, songs, small_export
         open_model(replace(both, start_seconds=starts.start_seconds), small_export)
 
 
+@pytest.mark.io
 def test_queries_are_decoded_by_what_decoded_the_index(index, songs, tmp_path):
     table = read_embeddings(index())
     model, layout = open_model(table, None)

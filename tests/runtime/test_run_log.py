@@ -187,3 +187,11 @@ def test_a_refused_run_writes_nothing_into_the_log_of_the_one_that_holds_the_fol
         with pytest.raises(RunError), exclusive(tmp_path, "is busy", "--run-dir"), log:
             pass
         assert lines_of(tmp_path / "log.jsonl") == before
+
+
+def test_macos_counts_memory_in_bytes(monkeypatch):
+    usage = type("Usage", (), {"ru_maxrss": 512 << 20})
+    monkeypatch.setattr(run_log.Path, "read_text", lambda *_, **__: "")  # it has no /proc
+    monkeypatch.setattr(run_log.resource, "getrusage", lambda _: usage)
+    monkeypatch.setattr(run_log.sys, "platform", "darwin")
+    assert peak_memory_mib() == 512

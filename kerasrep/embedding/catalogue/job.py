@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import kerasrep
+from kerasrep.data.audio import require_decoder
 from kerasrep.data.decoders.suffixes import passed_over
 from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue import writing
@@ -153,8 +154,8 @@ def embed_catalogue(
 
     Raises:
         RecipeError: Where settings or output cannot be, or differ from those of the work that was begun.
-        RunError: Where the cluster cannot be reached, a node lacks something, none is left, another process
-            works on the output, or work cannot be kept beside it.
+        RunError: Where the decoder is not installed, the cluster cannot be reached, a node lacks something,
+            none is left, another process works on the output, or work cannot be kept beside it.
         ExportError: Where the model cannot be loaded.
         DataError: Where kept work cannot be read.
 
@@ -162,6 +163,7 @@ def embed_catalogue(
         What came of it; where not one file is good, nothing but the table of skipped files is written.
     """
     check_output(output, settings.shard_rows)
+    require_decoder(settings.decoder)
     with contextlib.ExitStack() as joined:
         cluster = None if ray is None else joined.enter_context(connect(ray))
         if cluster is not None:

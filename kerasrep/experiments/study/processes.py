@@ -17,6 +17,7 @@ from kerasrep.experiments.study.plan import PlannedRun
 from kerasrep.experiments.study.recipe import WorkerSettings
 from kerasrep.recipe.corpora import corpus_folders
 from kerasrep.runtime.child_process import child
+from kerasrep.runtime.cores import available_cores
 from kerasrep.runtime.pool.base import Answer
 from kerasrep.runtime.pool.cluster import Cluster
 from kerasrep.runtime.pool.nodes import shared_with
@@ -63,7 +64,7 @@ def make_slots(settings: WorkerSettings) -> list[Slot]:
     if gpus:
         count = len(gpus) if settings.count == "auto" else settings.count
         return [Slot(gpus[number % len(gpus)]) for number in range(count)]
-    cores = sorted(os.sched_getaffinity(0))
+    cores = available_cores()
     count = max(1, len(cores) // settings.cores) if settings.count == "auto" else settings.count
     if count * settings.cores > len(cores):  # they share what there is
         return [Slot() for _ in range(count)]

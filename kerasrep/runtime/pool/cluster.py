@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kerasrep.errors import RecipeError, RunError
+from kerasrep.runtime.cores import available_cores
 
 LOCAL, AUTO = "local", "auto"
 #: What a cluster may take to answer before it counts as unreachable.
@@ -176,7 +177,7 @@ def _own(address: str) -> dict[str, Any]:
     if address != LOCAL:
         return {}
     return {
-        "num_cpus": len(os.sched_getaffinity(0)),
+        "num_cpus": len(available_cores()),
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
     }

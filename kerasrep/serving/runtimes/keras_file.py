@@ -1,4 +1,4 @@
-"""`.keras`: weights and graph for Keras itself; loading it needs kapre and kerasrep."""
+"""`.keras`: weights and graph for Keras itself; loading it needs kerasrep, whose layers it names."""
 
 from __future__ import annotations
 
