@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from files import CollectError, write_table, write_text
+from instruments import DRUM_CLASSES
 from packages import Package, unpacked_folder
 from parts import deal_groups, hash_order, joined_groups, part_by_hash
 from people import LeaveOut
@@ -154,9 +155,12 @@ def track_rows(made: Made) -> list[tuple[object, ...]]:
 
 
 def write_made_tables(out: Path, renderings: Made, notes: Made) -> None:
-    """Writes instrument, tempo, key, groove, and the tables of single notes."""
+    """Writes instrument, tempo, key, groove, and the tables of single notes.
+
+    Drums of renderings are no labels: symusic leaves many of them silent.
+    """
     rows = renderings.labels
-    spans = ((row["path"], *span) for row in rows for span in row["sounding"])
+    spans = ((r["path"], *span) for r in rows for span in r["sounding"] if span[0] not in DRUM_CLASSES)
     write_table(out / "instrument.tsv", ("path", "item", "start_seconds", "end_seconds"), spans)
     write_table(out / "tempo.tsv", ("path", "value"), ((r["path"], r["tempo"]) for r in rows if r["tempo"]))
     write_table(out / "key.tsv", ("path", "item"), ((r["path"], r["key"]) for r in rows if r["key"]))
