@@ -54,7 +54,11 @@ def _known_layers(value: str) -> str:
         raise ValueError(str(error)) from error
 
 
-LayersText = Annotated[str, AfterValidator(_known_layers)]
+LayersText = Annotated[
+    str,
+    AfterValidator(_known_layers),
+    Field(description="last, all, or some of last, conv1 ... conv7, separated by commas"),
+]
 
 
 class ImpossibleSetting(ValueError):  # noqa: N818 (a finding that pydantic collects, not an error to catch)
