@@ -206,7 +206,7 @@ REFUSED = [
     ),
     (rows("track,item", [("x", "a")]), {"target": "labels"}, "no row names a track of the folder"),
     (rows("track,item", [("t0", "")]), {"target": "labels"}, "all values are unknown"),
-    (rows("track,item", [("t0", "a")]), {"target": "vector"}, "vectors are read from Parquet"),
+    (rows("track,item", [("t0", "a")]), {"target": "vector"}, "vectors are read from Parquet or NPZ"),
 ]
 
 

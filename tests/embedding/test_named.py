@@ -76,6 +76,20 @@ def test_with_a_hop_each_segment_is_embedded_by_itself(songs, module, tmp_path):
     assert taught.vectors.shape == (len(table.paths), 2)
 
 
+def test_vectors_teach_alike_from_npz_and_parquet(songs, module, tmp_path):
+    tables = []
+    for name in ("v.npz", "v.parquet"):
+        embed_catalogue(module, [songs], tmp_path / name, Settings(hop_seconds=1.0))
+        tables.append(read_vectors(tmp_path / name, None, None, None, None, "teacher"))
+    (first, second) = tables
+    assert list(first.keys) == list(second.keys)
+    np.testing.assert_array_equal(first.vectors, second.vectors)
+    np.testing.assert_array_equal(first.times, second.times)
+    np.savez(tmp_path / "odd.npz", paths=np.array(["a", "b"]), embeddings=np.zeros((3, 2), np.float32))
+    with pytest.raises(DataError, match=r"odd.npz: has \(2,\) paths for embeddings \[3, 2\]"):
+        read_vectors(tmp_path / "odd.npz", None, None, None, None, "teacher")
+
+
 def test_a_search_takes_the_baseline_that_the_table_names(songs, module, tmp_path):
     table = table_of(module, songs, tmp_path)
     (query,) = search(table, [songs / "1.wav"], *open_model(table, None), n_neighbours=2)

@@ -1,4 +1,4 @@
-"""Tables of another model's vectors, as `kerasrep-embed` writes them: Parquet, a row a track or a segment."""
+"""Tables of another model's vectors, as `kerasrep-embed` writes them: Parquet or NPZ."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.errors import DataError
+from kerasrep.storage.run_directory import read_arrays
 from kerasrep.storage.table_reader import check_file
 from kerasrep.storage.tables import PARQUET_ENDINGS
 
@@ -37,7 +38,7 @@ def read_vectors(
     """Read a table.
 
     Args:
-        path: The Parquet file.
+        path: The Parquet file; or NPZ, whose arrays have the names that `kerasrep-embed` gives them.
         track: Column of the tracks; by default `path`, or else `track`.
         vector: Column of the vectors; by default `embedding`.
         start: Column where rows begin; by default `start_seconds`, where there is one.
@@ -50,9 +51,11 @@ def read_vectors(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if path.suffix.lower() == ".npz":
+        return _read_npz(path, key)
     if path.suffix.lower() not in PARQUET_ENDINGS:
         raise DataError(
-            f"{path}: vectors are read from Parquet; write it with kerasrep-embed, or set {key}.target"
+            f"{path}: vectors are read from Parquet or NPZ; write it with kerasrep-embed, or set {key}.target"
         )
     check_file(path)
     try:
@@ -84,6 +87,22 @@ def read_vectors(
             f"{path}, row {row + 1}: lasts from {starts[row]:g} to {ends[row]:g} s; correct its times"
         )
     return VectorTable(keys, vectors, np.stack([starts, ends]))
+
+
+def _read_npz(path: Path, key: str) -> VectorTable:
+    arrays = read_arrays(path)
+    keys, vectors, starts = (arrays.get(name) for name in ("paths", "embeddings", "start_seconds"))
+    if keys is None or vectors is None or keys.dtype.kind != "U" or vectors.dtype.kind != "f":
+        raise DataError(f"{path}: lacks the arrays 'paths' and 'embeddings'; write it with kerasrep-embed")
+    if vectors.ndim != 2 or keys.shape != vectors.shape[:1] or not vectors.size:
+        raise DataError(f"{path}: has {keys.shape} paths for embeddings {list(vectors.shape)}; embed again")
+    if not np.isfinite(vectors).all():
+        raise DataError(f"{path}: array 'embeddings' is not finite; embed again")
+    times = None
+    if starts is not None:
+        metadata = {b"kerasrep": str(arrays.get("about", "")).encode()}
+        times = np.stack([starts, starts + _segment_seconds(path, metadata, key)]).astype(np.float64)
+    return VectorTable(keys.tolist(), vectors.astype(np.float32, copy=False), times)
 
 
 def _vectors(path: Path, name: str, column: Any) -> NDArray[np.float32]:
