@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from kerasrep.corpora.base import Corpus, Track
+from kerasrep.corpora.copies import copies_of
 from kerasrep.corpora.folder_labels import read_labels
 from kerasrep.corpora.folder_tags import TagTables
 from kerasrep.corpora.track_keys import Tally
 from kerasrep.errors import DataError
+from kerasrep.evaluation.copies import join_groups
 from kerasrep.recipe.base import in_order
 from kerasrep.recipe.corpora import FolderCorpus, TagGroups
 from kerasrep.recipe.schema import fingerprint
@@ -48,7 +50,9 @@ def open_folder(settings: FolderCorpus) -> Corpus:
     tags = functools.cache(lambda: _read_tags(root, paths, notices))
     groups = _read_groups(settings, root, keys, notices, tags)
     splits = split_groups(
-        {track: groups.get(track, f"track {track}") for track in paths},
+        _with_copies_together(
+            {track: groups.get(track, f"track {track}") for track in paths}, paths, notices
+        ),
         settings.validation_fraction,
         settings.evaluation_fraction,
         root,
@@ -160,6 +164,22 @@ def _read_groups(
             f"{where}: {alone} of {len(keys.tracks)} tracks have no group: each is split by itself"
         )
     return groups
+
+
+def _with_copies_together(
+    groups: Mapping[str, str], paths: Mapping[str, Path], notices: list[str]
+) -> dict[str, str]:
+    """Track -> group; those of files with the same bytes are one."""
+    copies = copies_of(paths)
+    if not copies:
+        return dict(groups)
+    notices.append(
+        f"{len(copies)} files have the same bytes as another one, such as {next(iter(copies))!r} and "
+        f"{next(iter(copies.values()))!r}: copies share a split"
+    )
+    place = {track: row for row, track in enumerate(groups)}
+    joined = join_groups(list(groups.values()), [(place[one], place[other]) for one, other in copies.items()])
+    return dict(zip(groups, joined, strict=True))
 
 
 def _read_words(path: Path, column: str, word: str, keys: Keys, notices: list[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ class TableTask(Settings):
     Attributes:
         name: On the command line and in reports.
         kind: What is predicted: classes, values, or who plays what.
-        table: CSV, TSV or Parquet with columns `path`, `label` and optionally `split`, `group`; for recommendation
+        table: CSV, TSV or Parquet with columns `path`, `label`, optionally `split`, `group`; to recommend
             `user`, `item` and optionally `plays`.
         audio: Folder that paths are relative to; by default the table's. Relative paths of tables and
             folders start in the current folder, as everywhere in a recipe.
