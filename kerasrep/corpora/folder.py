@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from kerasrep.corpora.base import Corpus, Track
+from kerasrep.corpora.copies import copies_of
 from kerasrep.corpora.folder_labels import read_labels
 from kerasrep.corpora.folder_tags import TagTables
 from kerasrep.corpora.stored_labels import file_state
 from kerasrep.corpora.track_keys import Tally
 from kerasrep.data.decoders.suffixes import LINKS, known_suffixes, passed_over, read_suffixes
 from kerasrep.errors import DataError
+from kerasrep.evaluation.copies import join_groups
 from kerasrep.recipe.base import in_order
 from kerasrep.recipe.corpora import FolderCorpus, TagGroups
 from kerasrep.recipe.schema import fingerprint
@@ -55,7 +57,9 @@ def open_folder(settings: FolderCorpus, progress: bool = False) -> Corpus:
     notices = [f"{root}: {line}"] if (line := passed_over(passed)) else []
     tags = functools.cache(lambda: _read_tags(root, paths, notices, progress))
     groups = _read_groups(settings, root, keys, notices, tags)
-    groups_of_all = {track: groups.get(track, f"track {track}") for track in paths}
+    groups_of_all = _with_copies_together(
+        {track: groups.get(track, f"track {track}") for track in paths}, paths, notices
+    )
     splits = split_groups(groups_of_all, settings.validation_fraction, settings.evaluation_fraction, root)
     notices += _kept_apart(root, groups_of_all, splits)
     pools = _read_pools(settings, root, keys, splits, notices)
@@ -198,6 +202,22 @@ def _read_groups(
             f"{where}: {alone} of {len(keys.tracks)} tracks have no group: each is split by itself"
         )
     return groups
+
+
+def _with_copies_together(
+    groups: Mapping[str, str], paths: Mapping[str, Path], notices: list[str]
+) -> dict[str, str]:
+    """Track -> group; those of files with the same bytes are one."""
+    copies = copies_of(paths)
+    if not copies:
+        return dict(groups)
+    notices.append(
+        f"{len(copies)} files have the same bytes as another one, such as {next(iter(copies))!r} and "
+        f"{next(iter(copies.values()))!r}: copies share a split"
+    )
+    place = {track: row for row, track in enumerate(groups)}
+    joined = join_groups(list(groups.values()), [(place[one], place[other]) for one, other in copies.items()])
+    return dict(zip(groups, joined, strict=True))
 
 
 def _read_words(path: Path, column: str, word: str, keys: Keys, notices: list[str]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import os
 import shutil
@@ -32,6 +31,7 @@ from kerasrep.evaluation.base import (
     Task,
     TaskData,
 )
+from kerasrep.evaluation.copies import with_copies_together
 from kerasrep.evaluation.neighbours import evaluate_neighbours
 from kerasrep.evaluation.options import FITTED_BY, Options, probes_of_kind, result_key
 from kerasrep.evaluation.probing.labelled import evaluate_labelled
@@ -135,6 +135,10 @@ class Suite:
             self._note(task.name, error)
             return
         embedded = self._embed_all(task, data)
+        if embedded and isinstance(data, LabelledData):
+            data, said = with_copies_together(data, embedded[0].rows, embedded[0].matrix)
+            if said:
+                _notify(f"{task.name}: {said}")
         common = _common_rows(embedded)
         done = []
         for one in embedded:
@@ -190,8 +194,6 @@ class Suite:
                 found.append(self._embed(data, representation))
             except Exception as error:
                 self._note(f"{task.name}, {representation.name}", error)
-        if found and isinstance(data, LabelledData) and data.groups is None:
-            _say_copies(task.name, found[0].matrix)
         return found
 
     def _embed(self, data: TaskData, representation: Representation) -> _Embedded:
@@ -294,17 +296,6 @@ def _left_out(data: TaskData, embedded: _Embedded, common: NDArray[np.intp]) -> 
         **embedded.left_out,
         **{data.item_ids[row]: "another representation has no embedding of it" for row in others},
     }
-
-
-def _say_copies(task: str, matrix: NDArray[np.float32]) -> None:
-    """Say that some recordings are the same: copies may stand on both sides of a split."""
-    n_copies = len(matrix) - len({hashlib.sha256(row.tobytes()).digest() for row in matrix})
-    if n_copies:
-        _notify(
-            f"{task}: {n_copies} items have the same embedding as another one, so the audio seems to be "
-            "there more than once; where copies fall on both sides of a split, scores are too good; give "
-            "them one group"
-        )
 
 
 def _check_missing(left_out: Mapping[str, str], n_items: int, max_missing: float) -> None:

@@ -335,3 +335,17 @@ def test_pools_that_do_not_fit_the_tracks_are_refused(root, text, shares, messag
     with pytest.raises(DataError, match=re.escape(message)) as caught:
         open_folder(settings(root, pools={"path": "p.csv", "column": "kind", "shares": shares}))
     assert str(caught.value).startswith(str(root / "p.csv"))
+
+
+def test_files_of_the_same_bytes_share_a_split_and_are_told(root):
+    for number in range(20):
+        (root / f"x{number}.wav").write_bytes(f"audio {number:02d}".encode())
+        (root / "b" / f"copy{number}.wav").write_bytes(f"audio {number:02d}".encode())
+    corpus = open_folder(settings(root, validation_fraction=0.3, evaluation_fraction=0.3))
+    split = {track.track_id: track.split for track in corpus.tracks}
+    assert all(split[f"x{n}.wav"] == split[f"b/copy{n}.wav"] for n in range(20))
+    assert set(split.values()) == {"train", "validation", "evaluation"}
+    (notice,) = corpus.notices
+    assert notice.startswith(
+        "20 files have the same bytes as another one, such as 'x0.wav' and 'b/copy0.wav'"
+    )

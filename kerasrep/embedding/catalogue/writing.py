@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -77,8 +78,14 @@ def blocks_of(blocks: Iterable[Block], dimension: int, max_rows: int | None = No
 
 
 def path_text(path: Path) -> str:
-    """A path as tables hold it."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    r"""A path as tables hold it: a byte that is not UTF-8 is `\xff`, text that reads like it `\\xff`."""
+
+    def escaped(found: re.Match[str]) -> str:
+        slashes, what = found.groups()
+        return 2 * slashes + (what if what.startswith("x") else f"\\x{ord(what) - 0xDC00:02x}")
+
+    text = os.fsencode(path).decode("utf-8", "surrogateescape")
+    return re.sub(r"(\\*)([\udc80-\udcff]|x[89a-f][0-9a-f])", escaped, text)
 
 
 def _join(blocks: list[Block]) -> Block:
