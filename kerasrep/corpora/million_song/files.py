@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerasrep.corpora.folder import AUDIO_EXTENSIONS
+from kerasrep.data.decoders.suffixes import read_suffixes
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import MillionSongCorpus
 from kerasrep.sources.readers import echonest, genres, lastfm_tags, metadata, musixmatch, tempo, years
@@ -88,7 +88,7 @@ def _walk(root: Path, key: str) -> Iterator[Path]:
 
 
 def _take_audio(path: Path, audio: dict[str, Path], skipped: dict[str, str]) -> None:
-    if path.suffix.lower() not in AUDIO_EXTENSIONS:
+    if path.suffix.lower() not in read_suffixes():
         return
     track = path.name.partition(".")[0]
     if not _TRACK_ID.fullmatch(track):
