@@ -97,6 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     from kerasrep.embedding.catalogue import job, writing
     from kerasrep.embedding.named import named_model
 
+    notices.take()  # those of earlier work in this process
     settings = _settings(arguments)
     job.check_output(arguments.output, settings.shard_rows)
     try:

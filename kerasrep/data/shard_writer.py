@@ -79,6 +79,7 @@ def write_shards(
         RunError: Where the folder cannot be written, or the cluster fails.
     """
     n_threads = n_threads or len(available_cores())
+    notices.take()  # those of earlier work in this process
     with silenced() as loud:
         plan, skipped = _plan(items, audio, n_threads)
         tasks = [

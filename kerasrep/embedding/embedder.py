@@ -95,7 +95,7 @@ class Embedder:
 
         Args:
             waveform: [samples] or [samples, channels]; float with full scale 1, int16 or int32. Mono is
-                doubled, more than two channels are averaged to mono first.
+                doubled, more than two channels, whose places an array does not say, go to both sides.
             sample_rate_hz: Of `waveform`, in hertz; converted where it is not the model's.
 
         Returns:
@@ -111,7 +111,7 @@ class Embedder:
         """Embed one audio file, in bounded memory.
 
         Args:
-            path: Audio that libsndfile reads.
+            path: Audio that libsndfile or ffmpeg's libraries read.
             decoder: `soundfile`, or `tensorflow-io`.
 
         Returns:

@@ -198,6 +198,7 @@ class Suite:
 
     def _embed(self, data: TaskData, representation: Representation) -> _Embedded:
         started = time.monotonic()
+        notices.take()  # those of earlier work in this process
         matrix, rows, bad = cached_embeddings(representation, data.paths)
         for line in notices.take():
             say(f"note: {line}")

@@ -205,7 +205,7 @@ def broken() -> None:
 def strange_but_good() -> None:
     kind("one-sample.wav", GOOD, lambda: encoded("WAV", "PCM_16", noise(0)))
     kind("silence.wav", GOOD, lambda: encoded("WAV", "PCM_16", np.zeros((70_000, 2), np.float32)))
-    kind("loud.wav", GOOD, lambda: float_wav(30_000.0))
+    kind("loud.wav", BAD, lambda: float_wav(30_000.0))
     kind("1khz.wav", GOOD, lambda: encoded("WAV", "PCM_16", rate_hz=1_000))
     kind("8khz.wav", GOOD, lambda: encoded("WAV", "PCM_16", rate_hz=8_000))
     kind("192khz.flac", GOOD, lambda: encoded("FLAC", "PCM_24", rate_hz=192_000))

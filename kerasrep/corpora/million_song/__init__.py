@@ -1,8 +1,8 @@
 """The Million Song Dataset: audio named by track id, and the label files of its companions.
 
-Audio: any format that libsndfile reads, at any depth under `audio` (by default `root`); the name up to the
-first dot is the track id (`TRMMMYQ128F932D901.mp3`, `TRMMMYQ128F932D901.clip.mp3`). Links to folders are not
-followed: name such a folder as `audio`.
+Audio: any format that is read (`decoders.suffixes`), at any depth under `audio` (by default `root`); the name
+up to the first dot is the track id (`TRMMMYQ128F932D901.mp3`, `TRMMMYQ128F932D901.clip.mp3`). Links to
+folders are not followed: name such a folder as `audio`.
 
 Label files: under their published names (`files.NAMES`), at any depth under `root`, or where
 `corpus.files` says. A source whose files are missing is missing, which is said and refused only if the

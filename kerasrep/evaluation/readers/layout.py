@@ -10,7 +10,7 @@ from kerasrep.evaluation.readers.split_list import Locate
 #: In a data set's folder, read instead of the published split where it is there.
 SPLIT_LIST = "split.tsv"
 #: Formats in which mirrors keep audio, the most likely first.
-AUDIO_ENDINGS = (".wav", ".mp3", ".au", ".flac", ".ogg")
+AUDIO_ENDINGS = (".wav", ".mp3", ".au", ".flac", ".ogg", ".opus", ".m4a")
 
 
 def split_list_of(folder: Path, named: Path | None) -> Path | None:
