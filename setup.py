@@ -77,7 +77,7 @@ EXTRAS = {
 }
 EXTRAS["dev"] = ["tox>=4", *EXTRAS["demo"], *EXTRAS["test"]]
 
-COMMANDS = ["train", "prepare", "export", "embed", "evaluate", "import_checkpoint", "search", "tune", "study"]
+COMMANDS = ["train", "prepare", "export", "embed", "evaluate", "import_checkpoint", "search", "map", "tune", "study"]
 #: Version of `exported/starter` that is shipped.
 STARTER_VERSION = "1"
 #: Names that Python does not allow for a module.

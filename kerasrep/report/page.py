@@ -1,4 +1,4 @@
-"""Pages: one HTML file each that can be mailed, opened on a phone, printed, and loads nothing.
+"""Pages: one HTML file each that can be mailed, opened on a phone, printed, and loads nothing but audio.
 
 `templates/page.html` is what all pages have, `templates/parts.html` how tables and pictures look. Every name
 that a template shows is escaped, and control characters in it are spelled out.
@@ -6,6 +6,8 @@ that a template shows is escaped, and control characters in it are spelled out.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +45,7 @@ def render_page(
         keep_trailing_newline=True,
     )
     environment.filters["name_parts"] = _name_parts
+    environment.filters["script_hash"] = lambda name: _script_hash(environment, name)
     return environment.get_template(template).render(
         title=title,
         notes=notes,
@@ -55,6 +58,13 @@ def render_page(
 def _name_parts(name: str) -> list[str]:
     """Parts of a name between which a narrow screen may break it: after punctuation."""
     return re.split(r"(?<=[_/:.@-])", printable(name))
+
+
+def _script_hash(environment: Environment, name: str) -> str:
+    """What a page's policy names a script by, so that it runs and no other does."""
+    assert environment.loader is not None
+    text, *_ = environment.loader.get_source(environment, name)
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _flat_lines(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

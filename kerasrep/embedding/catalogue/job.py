@@ -227,6 +227,7 @@ def _about(layout: Layout, model: Path, fingerprint: str, decoder: str) -> About
         decoder=decoder,
         kerasrep=kerasrep.__version__,
         layers=layout.layers,
+        folder=writing.path_text(Path.cwd()),
     )
 
 
