@@ -3,9 +3,9 @@
     python benchmarks/nearest.py --rows 200000 --dimension 512
     python benchmarks/nearest.py --rows 10000000 --dimension 512 --axes 128 --dtype i8
 
-Vectors are made: 2,000 directions of kinds of music, each with variation of some 40 directions of its own scale, so
-that neighbours are neither all alike nor at random. With `--vectors TABLE` they are those of a table, repeated
-with noise until there are enough.
+Vectors are made: 2,000 directions of kinds of music, each with variation along 40 common
+directions, so that neighbours are neither all alike nor at random. With `--vectors TABLE` they are those of a
+table, repeated with noise until there are enough.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def exact(rows: np.ndarray, queries: np.ndarray, n: int) -> np.ndarray:
 
 def recall(found: np.ndarray, true: np.ndarray) -> float:
     """Share of the true neighbours that are found."""
-    return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found.tolist(), true.tolist(), strict=True)]))
+    return float(
+        np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found.tolist(), true.tolist(), strict=True)])
+    )
 
 
 def main() -> None:
@@ -89,7 +91,8 @@ def main() -> None:
     rows, queries = vectors[: arguments.rows], vectors[arguments.rows :]
     begin = time.monotonic()
     true = exact(rows, queries, 10)
-    print(f"{rows.shape[0]:,} rows of {rows.shape[1]}; all compared: {time.monotonic() - begin:.1f} s a {len(queries)} queries")
+    seconds = time.monotonic() - begin
+    print(f"{len(rows):,} rows of {rows.shape[1]}; all compared: {seconds:.1f} s for {len(queries)} queries")
     if arguments.axes:
         sample = rows[:: max(1, len(rows) // 50_000)]
         _, _, axes = np.linalg.svd(sample - sample.mean(axis=0), full_matrices=False)
@@ -108,8 +111,8 @@ def main() -> None:
     begin = time.monotonic()
     found = index.search(queries, 10).keys
     print(
-        f"{1000 * (time.monotonic() - begin) / len(queries):.2f} ms a query; recall at 10 against the same vectors "
-        f"{recall(found, same):.4f}, against the full ones {recall(found, true):.4f}"
+        f"{1000 * (time.monotonic() - begin) / len(queries):.2f} ms a query; recall at 10 against the same "
+        f"vectors {recall(found, same):.4f}, against the full ones {recall(found, true):.4f}"
     )
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
 

@@ -52,6 +52,8 @@ ONLY_HERE = {
     "onnx": {"serving.runtimes.onnx_file"},
     "tf2onnx": {"serving.runtimes.onnx_file"},
     "onnxruntime": {"serving.runtimes.onnx_file"},
+    "usearch": {"embedding.listening.nearest"},
+    "umap": {"embedding.listening.projection"},
 }
 #: Parts that need an extra of setup.py.
 EXTRA = {
@@ -62,6 +64,8 @@ EXTRA = {
     "serving.grpc_transport": "serving",
     "serving.rest": "serving",
     "experiments.study.anova": "study",
+    "embedding.listening.nearest": "search",
+    "embedding.listening.projection": "map",
     "runtime.pool": "scale",
     "training.on_ray": "scale",
     "training.ray_member": "scale",
@@ -75,6 +79,7 @@ DISTRIBUTION = {
     "sklearn": "scikit-learn",
     "tensorflow_io": "tensorflow-io",
     "tensorflow_serving": "tensorflow-serving-api",
+    "umap": "umap-learn",
     "yaml": "pyyaml",
 }
 

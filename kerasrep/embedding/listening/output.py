@@ -99,7 +99,7 @@ def _track(names: Names, path: str) -> dict[str, Any]:
 def duplicates_as_text(names: Names, pairs: Sequence[Pair], threshold: float) -> Iterator[str]:
     """A line that says how many there are, then aligned columns."""
     many = f"{counted(len(names.tracks.paths), 'track')}, {counted(len(pairs), 'pair')}"
-    yield f"{many} of similarity {threshold:g} or more and nearly equal length"
+    yield f"{many} of nearly equal length, nearest to each other, of similarity {threshold:g} or more"
     if pairs:
         cells = [
             [f"{pair.similarity:.4f}", *(one_line(names.tracks.shown(p)) for p in (pair.first, pair.second))]
