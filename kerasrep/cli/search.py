@@ -75,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser().parse_intermixed_args(argv)  # options may stand before AUDIO
     _check(arguments)
     span_seconds = None if arguments.at is None else _span_seconds(arguments.at)
     folder, address = roots(arguments.audio_root)

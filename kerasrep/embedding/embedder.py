@@ -19,6 +19,7 @@ from kerasrep.data.audio import BLOCK_FRAMES, MIN_RATE_HZ, convert_blocks, decod
 from kerasrep.embedding.catalogue.layout import make_layout
 from kerasrep.embedding.models import SegmentModel, find_model
 from kerasrep.errors import DataError
+from kerasrep.report.page import render
 from kerasrep.storage import limits
 from kerasrep.storage.segment_vector import LAST
 
@@ -73,6 +74,14 @@ class Embedder:
         self.branches = model.branches
         self.columns = self.layout.columns
         self.dimension = self.layout.dimension
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        branches = ", ".join(self.branches)
+        seconds = self.segment_samples / self.sample_rate_hz
+        rows = [("branches", branches), ("values of an embedding", f"{self.dimension:,}")]
+        rows += [("layers", self.layout.layers), ("segment", f"{seconds:g} s at {self.sample_rate_hz:,} Hz")]
+        return render("repr.html", title="kerasrep model", rows=rows)
 
     def embed(self, waveform: ArrayLike, sample_rate_hz: float) -> NDArray[np.float32]:
         """Embed one recording.

@@ -186,7 +186,7 @@ def _between(blocks: Iterator[NDArray[np.float32]], start: int, stop: int) -> It
             return
 
 
-def averaged(tracks: Tracks, queries: Sequence[Query]) -> Query:
+def averaged(queries: Sequence[Query]) -> Query:
     """Several queries as one: the mean of their directions, with the mean length."""
     unit = np.stack([query.vector / np.linalg.norm(query.vector) for query in queries])
     length = np.mean([np.linalg.norm(query.vector) for query in queries])

@@ -35,6 +35,18 @@ def render_page(
         HTML that UTF-8 can encode.
     """
     command = provenance.get("command", "")
+    return render(
+        template,
+        title=title,
+        notes=notes,
+        command=command if isinstance(command, str) else shlex.join(map(str, command)),
+        settings=[line for line in _flat_lines(provenance) if line[0] != "command"],
+        **contents,
+    )
+
+
+def render(template: str, **contents: Any) -> str:
+    """A template as text, every name in it escaped; a piece of a notebook has no more than this."""
     environment = Environment(
         loader=PackageLoader("kerasrep.report"),
         autoescape=True,
@@ -46,13 +58,7 @@ def render_page(
     )
     environment.filters["name_parts"] = _name_parts
     environment.filters["script_hash"] = lambda name: _script_hash(environment, name)
-    return environment.get_template(template).render(
-        title=title,
-        notes=notes,
-        command=command if isinstance(command, str) else shlex.join(map(str, command)),
-        settings=[line for line in _flat_lines(provenance) if line[0] != "command"],
-        **contents,
-    )
+    return environment.get_template(template).render(**contents)
 
 
 def _name_parts(name: str) -> list[str]:

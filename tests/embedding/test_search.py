@@ -225,7 +225,8 @@ def test_a_query_is_not_its_own_neighbour_whatever_it_is_called(index, songs, tm
     model, layout = open_model(table, None)
     inside = [Path("folder") / name, tmp_path / "folder" / name, Path("link") / name]
     for row in inside:
-        own = replace(table, paths=(path_text(row), "a\0b.wav", *table.paths[2:]))
+        about = replace(table.about, folder=str(tmp_path))
+        own = replace(table, paths=(path_text(row), "a\0b.wav", *table.paths[2:]), about=about)
         for found in neighbours_of(own, inside, model, layout, n_neighbours=12)[1]:
             assert [neighbour.path for neighbour in found].count(str(songs / "05.wav")) == 1
             assert {neighbour.row for neighbour in found} == set(range(1, 12))

@@ -1,4 +1,4 @@
-"""A page to listen on: a map of tracks, neighbours with players, lists to save; one file that loads only audio."""
+"""A page to listen on: a map of tracks, neighbours with players, lists to save; it loads only audio."""
 
 from __future__ import annotations
 
@@ -124,6 +124,7 @@ def write_page(
         how=how,
         n_tracks=len(first.tracks.paths),
         has_map=with_map,
+        asked=bool(first.queries),
     )
     with atomic_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

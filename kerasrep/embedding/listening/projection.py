@@ -29,6 +29,8 @@ def plane(unit: NDArray[np.float32]) -> tuple[NDArray[np.float32], str]:
     from sklearn.decomposition import PCA
 
     n = len(unit)
+    if n < 2:
+        return np.zeros((n, 2), np.float32), "One track alone."
     axes = PCA(min(FIRST_AXES, n, unit.shape[1]), svd_solver="randomized", random_state=0)
     reduced = axes.fit_transform(unit).astype(np.float32)
     if n < FEWEST:

@@ -122,7 +122,7 @@ function percentile(scaleOf, similarity) {
   }
   return 100 * Math.min(low, quantiles.length - 1) / (quantiles.length - 1);
 }
-const percent = (value) => (value > 99.9 && value < 100 ? "99.9" : value.toFixed(value > 99 ? 1 : 0));
+const percent = (value) => (Math.min(value, value < 100 ? 99.9 : 100)).toFixed(value > 90 ? 1 : 0);
 
 function row(track, more = [], from = typical[track], kind = "") {
   const name = title(track), listed = list.has(track);
@@ -158,11 +158,11 @@ function neighbours(model, track) {
   return found;
 }
 
-function details(one, model, others) {
+function details(one, rank, model, others) {
   const share = percentile(model.all, one.similarity);
   const bar = element("span", {className: "bar", "aria-hidden": "true"}, element("span"));
   bar.firstChild.style.width = `${share}%`;
-  const more = [bar, element("span", {title: `similarity ${one.similarity.toFixed(3)}`},
+  const more = [`${rank}.`, bar, element("span", {title: `similarity ${one.similarity.toFixed(3)}`},
     `nearer than ${percent(share)}% of pairs`)];
   if (one.branches.length) {
     const best = Math.max(...one.branches.map(([, value]) => value));
@@ -199,8 +199,8 @@ function showNear() {
       rows.dataset.model = which;
       rows.append(row(track, [], typical[track], "asked"));
       const others = models.map((other, i) => [text(other.name), found[i]]).filter((_, i) => i !== which);
-      for (const one of found[which] ?? []) {
-        rows.append(row(one.track, details(one, model, others), one.from));
+      for (const [place, one] of (found[which] ?? []).entries()) {
+        rows.append(row(one.track, details(one, place + 1, model, others), one.from));
       }
       const block = element("div", {}, rows);
       if (models.length > 1) block.prepend(element("h3", {}, `${"AB"[which]}: ${text(model.name)}`));
@@ -393,9 +393,10 @@ function paint() {
     context.font = `bold ${12 * devicePixelRatio}px system-ui, sans-serif`;
     context.lineWidth = 3 * devicePixelRatio;
     context.strokeStyle = style("--paper");
-    context.strokeText(label, x + r + 2, y - r);
+    const left = Math.min(x + r + 2, width - context.measureText(label).width - 4);
+    context.strokeText(label, left, y - r);
     context.fillStyle = style("--ink");
-    context.fillText(label, x + r + 2, y - r);
+    context.fillText(label, left, y - r);
   };
   for (const track of asked) {
     for (const [rank, one] of (neighbours(models[0], track) ?? []).entries()) ring(one.track, String(rank + 1), 6);

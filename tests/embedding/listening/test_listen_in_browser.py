@@ -1,4 +1,4 @@
-"""The page in a real browser. `KERASREP_AXE` names axe.min.js of axe-core, where accessibility shall be looked at."""
+"""The page in a real browser. `KERASREP_AXE` names axe.min.js of axe-core, for looking at accessibility."""
 
 import contextlib
 import functools
@@ -85,7 +85,7 @@ def browser():
 
 @pytest.fixture
 def open_page(browser):
-    """A function that opens an address and waits until the page is ready; at the end nothing was complained of."""
+    """A function that opens an address and waits for the page; at the end nothing was complained of."""
     said, contexts = [], []
 
     def open_it(address, width=1400, height=900, **settings):
@@ -267,7 +267,8 @@ def test_a_hundred_thousand_points_pan_at_thirty_frames_a_second(open_page, tmp_
     page.mouse.down()
     script = """async () => {
       const canvas = document.getElementById("map"), box = canvas.getBoundingClientRect();
-      const frame = () => new Promise(requestAnimationFrame), first = listening.frames(), begin = performance.now();
+      const frame = () => new Promise(requestAnimationFrame);
+      const first = listening.frames(), begin = performance.now();
       for (let i = 0; performance.now() - begin < 3000; i++) {
         canvas.dispatchEvent(new PointerEvent("pointermove", {pointerId: 1, bubbles: true,
           clientX: box.left + 300 + 60 * Math.sin(i / 9), clientY: box.top + 300 + 60 * Math.cos(i / 7)}));

@@ -30,7 +30,7 @@ def test_folders_group_and_wrong_names_are_refused(tmp_path):
 
 
 def test_a_legend_has_the_most_frequent_values_and_one_for_the_others():
-    values = tuple(f"v{i}" for i in range(40) for _ in range(i + 1)) + ("",)
+    values = (*(f"v{i}" for i in range(40) for _ in range(i + 1)), "")
     legend, codes, ordered = Labels("x", values).legend()
     assert legend[0] == "v39" and legend[-1] == "other (17)" and not ordered
     assert codes[-1] == -1 and np.sum(codes == 23) == sum(range(1, 18))
