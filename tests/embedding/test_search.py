@@ -118,7 +118,7 @@ def test_audio_outside_the_index_finds_its_copy(index, songs, tmp_path, run):
 def test_of_segments_each_track_is_told_once_at_its_nearest(index, songs, run, monkeypatch):
     settings = {"hop_seconds": HOP / RATE_HZ, "sources": ("tag",)}
     table = read_embeddings(index(**settings))
-    model, layout = open_model(table, None)
+    model, _ = open_model(table, None)
     monkeypatch.setattr(search_module, "_SEGMENTS_A_TRACK", 1)  # so that more have to be asked for
     (query,), (found,) = neighbours_of(table, [songs / "02.wav"], n_neighbours=11)
     samples = np.pad(soundfile.read(songs / "02.wav", dtype="float32")[0], [(0, SEGMENT), (0, 0)])

@@ -283,7 +283,9 @@ def _packed_neighbours(
     for number, (_, some) in enumerate(found):
         rows[number, : len(some)] = some
         ids[number, : len(some)] = to_page[tracks.of_row[some]]
-    vectors = np.array([vector for vector, _ in found], np.float32).reshape(len(of), -1)
+    vectors = np.array([vector for vector, _ in found], np.float32).reshape(
+        len(of), tracks.table.embeddings.shape[1]
+    )
 
     def similarities(one: Space) -> str:
         if not ids.size:

@@ -16,8 +16,8 @@ from kerasrep.errors import DataError
 
 #: Tables of fewer tracks are not centred: the mean of two rows makes opposites of them.
 MIN_CENTRED_TRACKS = 8
-#: Tracks whose similarities among each other are looked at.
-SAMPLED_TRACKS = 1500
+#: Tracks whose similarities among each other are looked at; fewer where each has many rows.
+SAMPLED_TRACKS, FEWEST_SAMPLED_TRACKS = 1500, 200
 #: Shares of pairs at which their similarity is kept.
 SHARES = np.linspace(0, 1, 2001)
 
@@ -61,8 +61,8 @@ class Space:
             raise DataError("an embedding is zero and points nowhere; embed the index with another model")
         centred = taken - self._centre
         lengths = np.linalg.norm(centred, axis=-1, keepdims=True)
-        np.divide(centred, lengths, out=centred, where=lengths > 0)
-        return centred
+        unit: NDArray[np.float32] = np.divide(centred, lengths, out=centred, where=lengths > 0)
+        return unit
 
     def between(self, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Similarity of vectors and rows of the table.
@@ -81,14 +81,15 @@ class Space:
 
     @functools.cached_property
     def quantiles(self) -> NDArray[np.float32]:
-        """float32, at `SHARES`: similarities of pairs of tracks; of large tables, those of 1,500 tracks.
+        """float32, at `SHARES`: similarities of pairs of tracks; of large tables, of some tracks.
 
         Rows that are segments are compared as a search does: the mean of one track with the nearest segment
         of the other.
         """
         tracks, rng = self._tracks, np.random.default_rng(0)
         n = len(tracks.paths)
-        chosen = np.arange(n) if n <= SAMPLED_TRACKS else np.sort(rng.choice(n, SAMPLED_TRACKS, False))
+        most = max(FEWEST_SAMPLED_TRACKS, SAMPLED_TRACKS * n // len(tracks.table.paths))
+        chosen = np.arange(n) if n <= most else np.sort(rng.choice(n, most, False))
         if len(chosen) < 2:
             return np.zeros(len(SHARES), np.float32)
         rows = np.flatnonzero(np.isin(tracks.of_row, chosen))
@@ -96,13 +97,14 @@ class Space:
         firsts = np.flatnonzero(np.diff(tracks.of_row[rows], prepend=-1))
         queries = self.unit(tracks.vectors[chosen])
         similarities = queries @ self.unit(tracks.table.embeddings[rows]).T
-        of_pairs = np.maximum.reduceat(similarities, firsts, axis=1)
+        of_pairs: NDArray[np.float32] = np.maximum.reduceat(similarities, firsts, axis=1)
         others = ~np.eye(len(chosen), dtype=bool)
         return np.quantile(of_pairs[others], SHARES).astype(np.float32)
 
     def percentile(self, similarities: NDArray[np.float32]) -> NDArray[np.float64]:
         """Percent of the pairs of tracks that are less similar."""
-        return 100 * np.interp(similarities, self.quantiles, SHARES)
+        shares: NDArray[np.float64] = np.interp(similarities, self.quantiles, SHARES)
+        return 100 * shares
 
 
 def branch_spaces(tracks: Tracks) -> list[Space]:
