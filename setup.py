@@ -63,7 +63,7 @@ EXTRAS = {
     # --ray; 2.60 is what was tried. It takes NumPy 1.26, protobuf 4 and pyarrow 25; `train` is for trainings.
     "scale": ["ray[train]>=2.60,<3", "grpcio>=1.60"],
     # The site in docs/; it builds offline.
-    "docs": ["sphinx>=8", "myst-parser>=4", "furo>=2024.8.6"],
+    "docs": ["sphinx>=8", "myst-nb>=1.2", "furo>=2024.8.6"],
     "test": [
         "pytest>=8",
         "pytest-xdist>=3.5",

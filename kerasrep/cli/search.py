@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--at", metavar="FROM-TO", help="only this part of the queries, such as 1:23-1:40 or 5-12.5"
     )
     parser.add_argument("--average", action="store_true", help="take all queries as one: their mean")
+    parser.add_argument(
+        "--any-level",
+        action="store_true",
+        help="take each query also 6 and 12 dB quieter and louder, and with left and right swapped: "
+        "encoders that hear level find a quieter copy so; ten times the work",
+    )
     parser.add_argument(
         "--distinct",
         metavar="artist",
@@ -112,8 +119,12 @@ def _check(arguments: argparse.Namespace) -> None:
         raise RecipeError(f"--threshold {arguments.threshold}: give a number from -1 to 1, with --duplicates")
     if not arguments.queries and not arguments.duplicates and arguments.page is None:
         raise RecipeError("give AUDIO, --duplicates, or --page for a page on which any track can be chosen")
-    if not arguments.queries and (arguments.m3u or arguments.average or arguments.at or arguments.distinct):
-        raise RecipeError("--m3u, --average, --at and --distinct are of queries; name AUDIO files")
+    if not arguments.queries and (
+        arguments.m3u or arguments.average or arguments.at or arguments.distinct or arguments.any_level
+    ):
+        raise RecipeError(
+            "--m3u, --average, --at, --any-level and --distinct are of queries; name AUDIO files"
+        )
     if arguments.against is not None and arguments.page is None:
         raise RecipeError("--against: is shown on a page; give --page as well")
     if arguments.page is not None:
@@ -145,20 +156,16 @@ def _queries(
     model: Path | None,
     span_seconds: tuple[float, float] | None,
 ) -> list[Query]:
-    from kerasrep.embedding.search import Query, averaged, open_model, query_vectors
+    from kerasrep.embedding.search import averaged, open_model, query_of
 
     paths: list[Path] = arguments.queries
     if not paths:
         return []
 
-    opened = None if model is None else open_model(tracks.table, model, command.layers_of(arguments))
-    vectors = query_vectors(
-        tracks,
-        paths,
-        lambda: opened or open_model(tracks.table, None, command.layers_of(arguments)),
-        span_seconds,
-    )
-    queries = [Query((path,), vector) for path, vector in zip(paths, vectors, strict=True)]
+    open_it = functools.cache(lambda: open_model(tracks.table, model, command.layers_of(arguments)))
+    if model is not None:
+        open_it()  # it may be another one than the index was made with
+    queries = [query_of(tracks, path, open_it, span_seconds, arguments.any_level) for path in paths]
     return [averaged(queries)] if arguments.average and len(queries) > 1 else queries
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from kerasrep.data.audio import decode_blocks
 from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue.layout import MEAN, NONE, Layout, make_layout
 from kerasrep.embedding.catalogue.reading import Table
-from kerasrep.embedding.catalogue.rows import rows_of_files
 from kerasrep.embedding.listening.nearest import NearestRows
 from kerasrep.embedding.listening.space import Space, branch_spaces
 from kerasrep.embedding.listening.tracks import Tracks, own_names
@@ -26,8 +25,8 @@ from kerasrep.storage.segment_vector import LAST
 
 #: Neighbours of a segment that are asked for, for each track that shall be found: several are of one track.
 _SEGMENTS_A_TRACK = 8
-#: Tracks whose neighbours are looked for at once.
-_QUERIES_AT_ONCE = 4096
+#: Of a query that shall be found at any level: 12 and 6 dB quieter, as it is, 6 and 12 dB louder.
+_GAINS = tuple(10 ** (gain_db / 20) for gain_db in (0, -12, -6, 6, 12))
 
 
 @dataclass(frozen=True)
@@ -62,11 +61,11 @@ class Query:
 
     Attributes:
         paths: The files: one, or several whose mean is asked for.
-        vector: float32 [dimension].
+        vectors: float32 [forms, dimension]; the nearest form counts.
     """
 
     paths: tuple[Path, ...]
-    vector: NDArray[np.float32]
+    vectors: NDArray[np.float32]
 
 
 def open_model(
@@ -127,56 +126,51 @@ def open_model(
     return model.only(layout.pieces), layout
 
 
-def query_vectors(
+def query_of(
     tracks: Tracks,
-    paths: Sequence[Path],
+    path: Path,
     open_it: Callable[[], tuple[SegmentModel, Layout]],
     span_seconds: tuple[float, float] | None = None,
-) -> list[NDArray[np.float32]]:
-    """One vector a file: that of the table where it is in it, else the file is embedded.
+    any_level: bool = False,
+) -> Query:
+    """A file as a query: by its vector in the table where it is in it, else the file is embedded.
 
     Args:
         tracks: Of the table.
-        paths: Audio files.
-        open_it: Gives the model, see `open_model`; called where a file has to be embedded.
-        span_seconds: From where to where of the files; by default all of them.
+        path: Audio file.
+        open_it: Gives the model, see `open_model`; called where the file has to be embedded.
+        span_seconds: From where to where of the file; by default all of it.
+        any_level: Embed the file at other levels and with swapped channels, too.
 
     Raises:
-        DataError: Where a file cannot be used.
+        DataError: Where the file cannot be used.
         RecipeError: Where the model cannot be.
     """
-    known = [None if span_seconds else tracks.find(path) for path in paths]
-    missing = [path for path, track in zip(paths, known, strict=True) if track is None]
-    embedded: Iterator[NDArray[np.float32]] = iter(())
-    if missing:
-        model, layout = open_it()
-        about = tracks.table.about
-        decoder = "soundfile" if about is None else about.decoder
-        with silenced():
-            if span_seconds is None:
-                rows = list(rows_of_files(missing, model, layout, decoder))
-            else:
-                rows = [_row_of_span(path, model, layout, decoder, *span_seconds) for path in missing]
-        embedded = iter(rows)
-    return [next(embedded) if track is None else tracks.vectors[track] for track in known]
+    track = None if span_seconds or any_level else tracks.find(path)
+    if track is not None:
+        return Query((path,), tracks.vectors[track][None])
+    model, layout = open_it()
+    decoder = "soundfile" if tracks.table.about is None else tracks.table.about.decoder
+    vectors = []
+    with silenced():
+        for gain, step in itertools.product(_GAINS, (1, -1)) if any_level else [(1.0, 1)]:
+            blocks = decode_blocks(path, model.sample_rate_hz, decoder)
+            if span_seconds is not None:
+                blocks = _between(path, blocks, model.sample_rate_hz, *span_seconds)
+            changed = (np.float32(gain) * block[:, ::step] for block in blocks)
+            vectors.append(layout.row(changed, model.embed_segments))
+    return Query((path,), np.stack(vectors))
 
 
-def _row_of_span(
-    path: Path, model: SegmentModel, layout: Layout, decoder: str, start_seconds: float, stop_seconds: float
-) -> NDArray[np.float32]:
-    rate_hz = model.sample_rate_hz
-    blocks = _between(
-        decode_blocks(path, rate_hz, decoder), round(start_seconds * rate_hz), round(stop_seconds * rate_hz)
-    )
-    first = next(blocks, None)
-    if first is None:
-        raise DataError(f"{path}: ends before {start_seconds:g} s; give --at within it")
-    return layout.row(itertools.chain([first], blocks), model.embed_segments)
-
-
-def _between(blocks: Iterator[NDArray[np.float32]], start: int, stop: int) -> Iterator[NDArray[np.float32]]:
-    """The samples from `start` to `stop`."""
-    place = 0
+def _between(
+    path: Path,
+    blocks: Iterable[NDArray[np.float32]],
+    rate_hz: int,
+    start_seconds: float,
+    stop_seconds: float,
+) -> Iterator[NDArray[np.float32]]:
+    """The samples from one time to another."""
+    start, stop, place = round(start_seconds * rate_hz), round(stop_seconds * rate_hz), 0
     for block in blocks:
         part = block[max(0, start - place) : max(0, stop - place)]
         place += len(block)
@@ -184,14 +178,16 @@ def _between(blocks: Iterator[NDArray[np.float32]], start: int, stop: int) -> It
             yield part
         if place >= stop:
             return
+    if place <= start:
+        raise DataError(f"{path}: ends before {start_seconds:g} s; give a part that it has")
 
 
 def averaged(queries: Sequence[Query]) -> Query:
     """Several queries as one: the mean of their directions, with the mean length."""
-    unit = np.stack([query.vector / np.linalg.norm(query.vector) for query in queries])
-    length = np.mean([np.linalg.norm(query.vector) for query in queries])
+    vectors = np.stack([query.vectors for query in queries])
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     paths = tuple(path for query in queries for path in query.paths)
-    return Query(paths, (unit.mean(axis=0) * length).astype(np.float32))
+    return Query(paths, ((vectors / lengths).mean(axis=0) * lengths.mean(axis=0)).astype(np.float32))
 
 
 def search(
@@ -204,7 +200,7 @@ def search(
 
     Args:
         tracks: Of the table. Where its rows are segments, a track is as near as its nearest segment.
-        queries: See `query_vectors`; the files of a query are not its neighbours.
+        queries: See `query_of`; the files of a query are not its neighbours.
         n_neighbours: Tracks a query; fewer where the table has fewer.
         group_of: The group of a track, of which only the nearest track is taken; `None` groups alone.
 
@@ -215,28 +211,30 @@ def search(
         DataError: Where an embedding is zero.
     """
     space = Space(tracks)
-    vectors = np.stack([query.vector for query in queries])
-    units = space.unit(vectors)
+    units = [space.unit(query.vectors) for query in queries]
     nearest = NearestRows(space.unit(tracks.table.embeddings), len(queries))
-    n_rows = len(tracks.table.paths)
     own = [{name for path in query.paths for name in own_names(path)} for query in queries]
     wanted = n_neighbours + max(len(query.paths) for query in queries)
     wanted *= 1 if tracks.table.start_seconds is None else _SEGMENTS_A_TRACK
     while True:
-        wanted = min(wanted, n_rows)
-        rows, _ = nearest.find(units, wanted)
+        wanted = min(wanted, len(tracks.table.paths))
         chosen = [
-            _distinct(tracks, names, some, n_neighbours, group_of)
-            for names, some in zip(own, rows, strict=True)
+            _distinct(tracks, names, _merged(*nearest.find(unit, wanted)), n_neighbours, group_of)
+            for unit, names in zip(units, own, strict=True)
         ]
-        if wanted == n_rows or all(len(one) == n_neighbours for one in chosen):
+        if wanted == len(tracks.table.paths) or all(len(one) == n_neighbours for one in chosen):
             break
         wanted *= 4
     branches = branch_spaces(tracks)
     return [
-        _described(tracks, space, branches, vector, found)
-        for vector, found in zip(vectors, chosen, strict=True)
+        _described(tracks, space, branches, query.vectors, found)
+        for query, found in zip(queries, chosen, strict=True)
     ]
+
+
+def _merged(rows: NDArray[np.int64], similarities: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Rows near any of several forms, the nearest first."""
+    return rows.reshape(-1)[np.argsort(-similarities.reshape(-1), kind="stable")]
 
 
 def _distinct(
@@ -267,12 +265,12 @@ def _distinct(
 
 
 def _described(
-    tracks: Tracks, space: Space, branches: Sequence[Space], vector: NDArray[np.float32], rows: list[int]
+    tracks: Tracks, space: Space, branches: Sequence[Space], vectors: NDArray[np.float32], rows: list[int]
 ) -> tuple[Neighbour, ...]:
-    table, which = tracks.table, np.array([rows], np.int64)
-    similarities = space.between(vector[None], which)[0]
+    table, which = tracks.table, np.array(rows, np.int64)
+    similarities = space.between(vectors, which)
     percentiles = space.percentile(similarities)
-    by_branch = {one.name: one.percentile(one.between(vector[None], which)[0]) for one in branches}
+    by_branch = {one.name: one.percentile(one.between(vectors, which)) for one in branches}
     return tuple(
         Neighbour(
             row,

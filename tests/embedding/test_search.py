@@ -19,7 +19,7 @@ from kerasrep.embedding.catalogue.reading import read_embeddings
 from kerasrep.embedding.catalogue.writing import path_text
 from kerasrep.embedding.embedder import load
 from kerasrep.embedding.listening.tracks import Tracks
-from kerasrep.embedding.search import Query, open_model, query_vectors, search
+from kerasrep.embedding.search import open_model, query_of, search
 from kerasrep.errors import DataError, RecipeError
 
 RATE_HZ, SEGMENT, HOP = 22_050, 55_125, 11_025
@@ -67,8 +67,7 @@ def neighbours_of(table, paths, model=None, layout=None, n_neighbours=10, **sett
     """What is near each file; the model is opened where it is needed."""
     tracks = Tracks(table)
     opened = (model, layout) if model is not None else None
-    vectors = query_vectors(tracks, paths, lambda: opened or open_model(table, None))
-    queries = [Query((path,), vector) for path, vector in zip(paths, vectors, strict=True)]
+    queries = [query_of(tracks, path, lambda: opened or open_model(table, None)) for path in paths]
     return queries, search(tracks, queries, n_neighbours, **settings)
 
 
@@ -124,10 +123,10 @@ def test_of_segments_each_track_is_told_once_at_its_nearest(index, songs, run, m
     samples = np.pad(soundfile.read(songs / "02.wav", dtype="float32")[0], [(0, SEGMENT), (0, 0)])
     starts = range(0, 4 * RATE_HZ - SEGMENT + HOP, HOP)  # 4 s, and the last segment reaches their end
     segments = np.stack([samples[start : start + SEGMENT] for start in starts])
-    np.testing.assert_allclose(query.vector, model.embed_segments(segments).mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(query.vectors[0], model.embed_segments(segments).mean(axis=0), atol=1e-5)
     others = {path for path in table.paths if not path.endswith("02.wav")}
     assert {neighbour.path for neighbour in found} == others
-    similarities = centred_similarities(query.vector, table)
+    similarities = centred_similarities(query.vectors[0], table)
     for neighbour in found:
         rows = [row for row, path in enumerate(table.paths) if path == neighbour.path]
         assert neighbour.similarity == pytest.approx(similarities[rows].max(), abs=1e-5)
@@ -199,7 +198,7 @@ def test_how_a_plain_table_pools_is_told_by_its_width(index, songs, small_export
     starts = replace(mean, start_seconds=np.zeros(len(mean.paths)))
     for table, expected in ((both, vector), (mean, vector[:512]), (starts, vector[:512])):
         (query,), _ = neighbours_of(table, [outside], *open_model(table, small_export))
-        np.testing.assert_allclose(query.vector, expected, atol=1e-5)
+        np.testing.assert_allclose(query.vectors[0], expected, atol=1e-5)
     with pytest.raises(RecipeError, match="the index has 1024"):
         open_model(replace(both, start_seconds=starts.start_seconds), small_export)
 
@@ -275,8 +274,10 @@ def test_part_of_a_query_is_that_part_alone(index, songs, small_export, tmp_path
     samples, _ = soundfile.read(songs / "05.wav", dtype="float32")
     soundfile.write(tmp_path / "part.wav", samples[RATE_HZ : 4 * RATE_HZ], RATE_HZ, subtype="FLOAT")
     opened = open_model(table, None)
-    (vector,) = query_vectors(Tracks(table), [songs / "05.wav"], lambda: opened, (1.0, 4.0))
-    np.testing.assert_allclose(vector, load(small_export).embed_file(tmp_path / "part.wav"), atol=1e-5)
+    query = query_of(Tracks(table), songs / "05.wav", lambda: opened, (1.0, 4.0))
+    np.testing.assert_allclose(
+        query.vectors[0], load(small_export).embed_file(tmp_path / "part.wav"), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -353,3 +354,13 @@ def test_a_copy_in_another_format_is_a_duplicate(small_export, songs, tmp_path, 
     assert names == [{"05.wav", "copy.flac"}]
     code, out, _ = run(tmp_path / "x.npz", "--duplicates", "--threshold", "0.999")
     assert code == 0 and len(out) == 3 and "13 tracks, 1 pair" in out[0]
+
+
+@pytest.mark.parametrize("gain", [0.5, 2.0])
+def test_a_copy_at_another_level_with_swapped_sides_is_found(index, songs, tmp_path, run, gain):
+    samples, _ = soundfile.read(songs / "05.wav")
+    soundfile.write(tmp_path / "copy.wav", gain * samples[:, ::-1], RATE_HZ, subtype="FLOAT")
+    _, out, _ = run(index(), tmp_path / "copy.wav", "-n", 1, "--any-level")
+    assert str(songs / "05.wav") in out[2] and float(out[2].split()[1]) > 0.999
+    _, plain, _ = run(index(), tmp_path / "copy.wav", "-n", 1)
+    assert float(plain[2].split()[1]) < float(out[2].split()[1])

@@ -18,7 +18,7 @@ from kerasrep.embedding.listening import output
 from kerasrep.embedding.listening.names import Names
 from kerasrep.embedding.listening.tracks import Tracks
 from kerasrep.embedding.models import SegmentModel
-from kerasrep.embedding.search import Neighbour, Query, averaged, open_model, query_vectors, search
+from kerasrep.embedding.search import Neighbour, Query, averaged, open_model, query_of, search
 from kerasrep.errors import KerasrepError
 from kerasrep.report.page import render
 
@@ -93,6 +93,7 @@ def neighbours(
     distinct: str | None = None,
     average: bool = False,
     span_seconds: tuple[float, float] | None = None,
+    any_level: bool = False,
 ) -> Found:
     """The tracks of a table of embeddings that are nearest to audio files.
 
@@ -105,6 +106,7 @@ def neighbours(
             `folder`, or group of `COLUMN:TABLE.csv`.
         average: Take all files as one query.
         span_seconds: From where to where of the files; by default all of them.
+        any_level: Find the files at other levels and with swapped channels, too.
 
     Raises:
         DataError: Where table or audio cannot be used.
@@ -114,11 +116,11 @@ def neighbours(
     names = Names(tracks)
     paths = [Path(path) for path in ([audio] if isinstance(audio, str | Path) else audio)]
 
+    @functools.cache
     def open_it() -> tuple[SegmentModel, Layout]:
         return open_model(tracks.table, None if model is None else Path(model))
 
-    vectors = query_vectors(tracks, paths, open_it, span_seconds)
-    queries = [Query((path,), vector) for path, vector in zip(paths, vectors, strict=True)]
+    queries = [query_of(tracks, path, open_it, span_seconds, any_level) for path in paths]
     if average:
         queries = [averaged(queries)]
     group_of: Callable[[str], str | None] | None = None if distinct is None else names.grouping(distinct)

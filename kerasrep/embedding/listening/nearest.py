@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 #: From this many rows on, a graph (extra `search`) takes over where there are many queries.
 GRAPH_ROWS = 200_000
-#: For fewer queries, comparing all is done before a graph is made.
-GRAPH_QUERIES = 2_000
+#: For fewer queries, all are compared before a graph is made.
+GRAPH_QUERIES = 50_000
 #: Of the graph (Malkov and Yashunin 2018): links a row, and candidates while it is made and searched.
 LINKS, CANDIDATES_MADE, CANDIDATES_SEARCHED = 32, 128, 128
 

@@ -228,7 +228,7 @@ def _model(answers: Answers, listing: Listing, notes: list[str]) -> dict[str, An
     if len(tracks.paths) <= MOST_WITH_NEIGHBOURS:
         others = np.flatnonzero((to_page >= 0) & ~np.isin(to_page, of))
         of += to_page[others].tolist()
-        found += zip(tracks.vectors[others], _near_all(tracks, others), strict=True)
+        found += zip(tracks.vectors[others][:, None], _near_all(tracks, others), strict=True)
     if lost := int((to_page < 0).sum()):
         notes.append(f"{answers.name}: {counted(lost, 'track')} of its table are not in the first one")
     return _packed_neighbours(answers, to_page, of, found)
@@ -242,13 +242,13 @@ def _page_numbers(tracks: Tracks, listing: Listing) -> NDArray[np.int64]:
     return np.array([by_place.get(str(tracks.place(path)), -1) for path in tracks.paths], np.int64)
 
 
-#: A vector, and the rows near it.
+#: Vectors of a query, and the rows near it.
 _Found = tuple[NDArray[np.float32], list[int]]
 
 
 def _asked(answers: Answers, listing: Listing) -> tuple[list[int], list[_Found]]:
     rows = [[one.row for one in neighbours] for neighbours in answers.neighbours]
-    vectors = [query.vector for query in answers.queries]
+    vectors = [query.vectors for query in answers.queries]
     return list(listing.numbers), list(zip(vectors, rows, strict=True))
 
 
@@ -283,18 +283,12 @@ def _packed_neighbours(
     for number, (_, some) in enumerate(found):
         rows[number, : len(some)] = some
         ids[number, : len(some)] = to_page[tracks.of_row[some]]
-    vectors = np.array([vector for vector, _ in found], np.float32).reshape(
-        len(of), tracks.table.embeddings.shape[1]
-    )
 
     def similarities(one: Space) -> str:
-        if not ids.size:
-            return ""
-        parts = [
-            one.between(vectors[start : start + _AT_ONCE], rows[start : start + _AT_ONCE])
-            for start in range(0, len(of), _AT_ONCE)
-        ]
-        return _numbers(np.round(10_000 * np.concatenate(parts)), "i2")
+        values = np.zeros(ids.shape)
+        for number, (vectors, _) in enumerate(found):
+            values[number] = one.between(vectors, rows[number])
+        return _numbers(np.round(10_000 * values), "i2")
 
     starts = tracks.table.start_seconds
     return {

@@ -65,18 +65,17 @@ class Space:
         return unit
 
     def between(self, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Similarity of vectors and rows of the table.
+        """Similarity of rows of the table with the nearest of some vectors.
 
         Args:
-            vectors: float32 [queries, dimension of the table].
-            rows: [queries, neighbours].
+            vectors: float32 [vectors, dimension of the table].
+            rows: [rows].
 
         Returns:
-            float32 [queries, neighbours].
+            float32 [rows].
         """
-        found = np.empty(rows.shape, np.float32)
-        for number, (vector, some) in enumerate(zip(self.unit(vectors), rows, strict=True)):
-            found[number] = self.unit(self._tracks.table.embeddings[some]) @ vector
+        similarities = self.unit(self._tracks.table.embeddings[rows]) @ self.unit(vectors).T
+        found: NDArray[np.float32] = similarities.max(axis=1)
         return found
 
     @functools.cached_property
