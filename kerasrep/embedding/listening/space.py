@@ -98,7 +98,8 @@ class Space:
         similarities = queries @ self.unit(tracks.table.embeddings[rows]).T
         of_pairs: NDArray[np.float32] = np.maximum.reduceat(similarities, firsts, axis=1)
         others = ~np.eye(len(chosen), dtype=bool)
-        return np.quantile(of_pairs[others], SHARES).astype(np.float32)
+        quantiles: NDArray[np.float32] = np.quantile(of_pairs[others], SHARES).astype(np.float32)
+        return quantiles
 
     def percentile(self, similarities: NDArray[np.float32]) -> NDArray[np.float64]:
         """Percent of the pairs of tracks that are less similar."""
