@@ -73,7 +73,6 @@ def write_page(
     colours: Sequence[str],
     address: str | None,
     command: Sequence[str],
-    with_map: bool = True,
 ) -> list[str]:
     """Write the page.
 
@@ -83,7 +82,6 @@ def write_page(
         colours: See `Names.labels`.
         address: Where a server has the folder of the audio; by default links are relative to the page.
         command: How to make the page again.
-        with_map: Whether there is a map.
 
     Returns:
         What people should know, each a sentence.
@@ -107,9 +105,7 @@ def write_page(
     content["seconds"], content["from"] = _times(listing)
     content["colours"] = [_colour(one) for one in labels]
     content["models"] = [_model(one, listing, notes) for one in answers]
-    how = ""
-    if with_map:
-        content["map"], how = _map(first, listing)
+    content["map"], how = _map(first, listing)
     table = first.tracks.table
     page = render_page(
         "listen.html",
@@ -123,7 +119,6 @@ def write_page(
         data=_packed(content),
         how=how,
         n_tracks=len(first.tracks.paths),
-        has_map=with_map,
         asked=bool(first.queries),
     )
     with atomic_file(path) as temporary:

@@ -288,7 +288,7 @@ $("clear").addEventListener("click", () => { $("search").value = ""; setList([],
 // ---- the map
 
 const canvas = $("map"), context = canvas.getContext("2d", {alpha: false});
-const X = data.map ? array(data.map.x, Uint16Array) : null, Y = data.map ? array(data.map.y, Uint16Array) : null;
+const X = array(data.map.x, Uint16Array), Y = array(data.map.y, Uint16Array);
 const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"];
 const RAMP = [[0, 88, 168], [143, 143, 143], [217, 127, 0]];
 let view = {k: 1, x: 0, y: 0}, width = 0, height = 0, pixels = null, image = null;
@@ -369,7 +369,6 @@ function prepare() {  // what changes with colours, legend, list and theme, but 
 }
 
 function draw(again = true) {
-  if (!X) return;
   if (again) order = null;
   if (pending) return;
   pending = true;
@@ -498,79 +497,77 @@ function hover(x, y) {
   tip.style.top = `${top + 18 + tip.offsetHeight > box.clientHeight ? Math.max(0, top - tip.offsetHeight - 8) : top + 18}px`;
 }
 
-if (X) {
-  const pointers = new Map();
-  let moved = 0, spread = 0;
-  const at = (event) => {
-    const box = canvas.getBoundingClientRect();
-    return [(event.clientX - box.left) * devicePixelRatio, (event.clientY - box.top) * devicePixelRatio];
-  };
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    pointers.set(event.pointerId, at(event));
-    moved = spread = 0;
-    path = lassoing && pointers.size === 1 ? [at(event)] : null;
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    const [x, y] = at(event), before = pointers.get(event.pointerId);
-    if (!before) { hover(x, y); return; }
-    pointers.set(event.pointerId, [x, y]);
-    moved += Math.hypot(x - before[0], y - before[1]);
-    if (pointers.size === 2) {
-      const [[ax, ay], [bx, by]] = [...pointers.values()], now = Math.hypot(ax - bx, ay - by);
-      if (spread) zoom(now / spread, (ax + bx) / 2, (ay + by) / 2);
-      spread = now;
-      path = null;
-    } else if (path) {
-      path.push([x, y]);
-      draw(false);
-    } else if (pointers.size === 1) {
-      hover(null);
-      pan(x - before[0], y - before[1]);
-    }
-  });
-  const up = (event) => {
-    const [x, y] = at(event), loop = path;
-    if (!pointers.delete(event.pointerId)) return;
+const pointers = new Map();
+let moved = 0, spread = 0;
+const spot = (event) => {
+  const box = canvas.getBoundingClientRect();
+  return [(event.clientX - box.left) * devicePixelRatio, (event.clientY - box.top) * devicePixelRatio];
+};
+canvas.addEventListener("pointerdown", (event) => {
+  canvas.setPointerCapture(event.pointerId);
+  pointers.set(event.pointerId, spot(event));
+  moved = spread = 0;
+  path = lassoing && pointers.size === 1 ? [spot(event)] : null;
+});
+canvas.addEventListener("pointermove", (event) => {
+  const [x, y] = spot(event), before = pointers.get(event.pointerId);
+  if (!before) { hover(x, y); return; }
+  pointers.set(event.pointerId, [x, y]);
+  moved += Math.hypot(x - before[0], y - before[1]);
+  if (pointers.size === 2) {
+    const [[ax, ay], [bx, by]] = [...pointers.values()], now = Math.hypot(ax - bx, ay - by);
+    if (spread) zoom(now / spread, (ax + bx) / 2, (ay + by) / 2);
+    spread = now;
     path = null;
-    if (event.type === "pointercancel") return;
-    if (moved < 6 * devicePixelRatio && !pointers.size) {
-      const found = nearest(x, y, (event.pointerType === "mouse" ? 12 : 24) * devicePixelRatio);
-      if (found >= 0) { asked = [found]; showNear(); play(found); }
-    } else if (loop && loop.length > 2) {
-      const found = inside(loop);
-      setLasso(false);
-      setList(found, `${found.length.toLocaleString("en")} tracks inside the lasso`);
-    }
+  } else if (path) {
+    path.push([x, y]);
     draw(false);
-  };
-  canvas.addEventListener("pointerup", up);
-  canvas.addEventListener("pointercancel", up);
-  canvas.addEventListener("pointerleave", () => hover(null));
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    zoom(Math.exp(-event.deltaY / (event.deltaMode ? 20 : 400)), ...at(event));
-  }, {passive: false});
-  canvas.addEventListener("keydown", (event) => {
-    const step = 40 * devicePixelRatio;
-    const acts = {ArrowLeft: () => pan(step, 0), ArrowRight: () => pan(-step, 0), ArrowUp: () => pan(0, step),
-      ArrowDown: () => pan(0, -step), "+": () => zoom(1.4), "=": () => zoom(1.4), "-": () => zoom(1 / 1.4),
-      0: showWhole, Enter: () => {
-        const found = nearest(width / 2, height / 2, Infinity);
-        if (found >= 0) { asked = [found]; showNear(); play(found); }
-      }};
-    if (!acts[event.key] || event.ctrlKey || event.metaKey) return;
-    acts[event.key]();
-    event.preventDefault();
-    event.stopPropagation();
-  });
-  $("closer").addEventListener("click", () => zoom(1.4));
-  $("farther").addEventListener("click", () => zoom(1 / 1.4));
-  $("whole").addEventListener("click", showWhole);
-  $("lasso").addEventListener("click", () => setLasso(!lassoing));
-  new ResizeObserver(resize).observe($("canvas-box"));
-  for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", resize);
-}
+  } else if (pointers.size === 1) {
+    hover(null);
+    pan(x - before[0], y - before[1]);
+  }
+});
+const release = (event) => {
+  const [x, y] = spot(event), loop = path;
+  if (!pointers.delete(event.pointerId)) return;
+  path = null;
+  if (event.type === "pointercancel") return;
+  if (moved < 6 * devicePixelRatio && !pointers.size) {
+    const found = nearest(x, y, (event.pointerType === "mouse" ? 12 : 24) * devicePixelRatio);
+    if (found >= 0) { asked = [found]; showNear(); play(found); }
+  } else if (loop && loop.length > 2) {
+    const found = inside(loop);
+    setLasso(false);
+    setList(found, `${found.length.toLocaleString("en")} tracks inside the lasso`);
+  }
+  draw(false);
+};
+canvas.addEventListener("pointerup", release);
+canvas.addEventListener("pointercancel", release);
+canvas.addEventListener("pointerleave", () => hover(null));
+canvas.addEventListener("wheel", (event) => {
+  event.preventDefault();
+  zoom(Math.exp(-event.deltaY / (event.deltaMode ? 20 : 400)), ...spot(event));
+}, {passive: false});
+canvas.addEventListener("keydown", (event) => {
+  const step = 40 * devicePixelRatio;
+  const acts = {ArrowLeft: () => pan(step, 0), ArrowRight: () => pan(-step, 0), ArrowUp: () => pan(0, step),
+    ArrowDown: () => pan(0, -step), "+": () => zoom(1.4), "=": () => zoom(1.4), "-": () => zoom(1 / 1.4),
+    0: showWhole, Enter: () => {
+      const found = nearest(width / 2, height / 2, Infinity);
+      if (found >= 0) { asked = [found]; showNear(); play(found); }
+    }};
+  if (!acts[event.key] || event.ctrlKey || event.metaKey) return;
+  acts[event.key]();
+  event.preventDefault();
+  event.stopPropagation();
+});
+$("closer").addEventListener("click", () => zoom(1.4));
+$("farther").addEventListener("click", () => zoom(1 / 1.4));
+$("whole").addEventListener("click", showWhole);
+$("lasso").addEventListener("click", () => setLasso(!lassoing));
+new ResizeObserver(resize).observe($("canvas-box"));
+for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", resize);
 
 // ---- colours and their legend
 
@@ -650,7 +647,6 @@ function other(current) {  // A/B: what stands at the same place of the other mo
   if (!audio.paused) button.click();
 }
 
-if (!X) $("map-part").hidden = true;
 showLegend();
 showList();
 showNear();
