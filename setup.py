@@ -59,13 +59,16 @@ EXTRAS = {
     "study": ["statsmodels>=0.14.5,<0.16"],
     # kerasrep-export --format onnx; onnx 1.19 wants an ml-dtypes that TensorFlow 2.17 cannot use.
     "onnx": ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.17"],
+    # Searches of 200,000 rows and more; maps by UMAP in place of t-SNE.
+    "search": ["usearch>=2.16"],
+    "map": ["umap-learn>=0.5.7"],
     "gpu": ["tensorflow[and-cuda]>=2.17,<2.22"],
     # For kerasrep-import alone; earlier releases could be made to run code by a checkpoint.
     "torch": ["torch>=2.6"],
     # --ray; 2.60 is what was tried. It takes NumPy 1.26, protobuf 4 and pyarrow 25; `train` is for trainings.
     "scale": ["ray[train]>=2.60,<3", "grpcio>=1.60"],
     # The site in docs/; it builds offline.
-    "docs": ["sphinx>=9", "myst-parser>=5", "furo>=2025.12"],
+    "docs": ["sphinx>=9", "myst-nb>=1.4", "furo>=2025.12"],
     "test": [
         "pytest>=9",
         "pytest-xdist>=3.8",
@@ -81,11 +84,25 @@ EXTRAS = {
         "requests>=2.31",
         "statsmodels>=0.14.5,<0.16",
         "tensorflow-serving-api>=2.17,<2.22",
+        "usearch>=2.16",
+        # Pages are tested where a Chromium is installed; no browser is downloaded.
+        "playwright>=1.45",
     ],
 }
 EXTRAS["dev"] = ["tox>=4", *EXTRAS["demo"], *EXTRAS["test"]]
 
-COMMANDS = ["train", "prepare", "export", "embed", "evaluate", "import_checkpoint", "search", "tune", "study"]
+COMMANDS = [
+    "train",
+    "prepare",
+    "export",
+    "embed",
+    "evaluate",
+    "import_checkpoint",
+    "search",
+    "map",
+    "tune",
+    "study",
+]
 #: Version of `exported/starter` that is shipped.
 STARTER_VERSION = "1"
 #: Names that Python does not allow for a module.

@@ -16,11 +16,15 @@ author = "kerasrep authors"
 project_copyright = "the kerasrep authors, MIT licence"
 version = release = kerasrep.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated"]
 exclude_patterns = ["_ext"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+nb_execution_in_temp = True
+nb_execution_timeout = 600  # seconds a cell: corpus and audio may have to be rendered
+nb_execution_raise_on_error = True
+nb_output_stderr = "remove"
 default_role = "literal"  # docstrings write `code` as Markdown does
 
 autodoc_member_order = "bysource"

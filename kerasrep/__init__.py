@@ -26,17 +26,29 @@ _PUBLIC = {
     "load": "kerasrep.embedding",
     "train": "kerasrep.api",
     "embed": "kerasrep.api",
+    "neighbours": "kerasrep.embedding.listening.found",
     "read_recipe": "kerasrep.recipe.file",
     "write_recipe": "kerasrep.recipe.file",
     "Recipe": "kerasrep.recipe.schema",
     "KerasrepError": "kerasrep.errors",
 }
 
-__all__ = ["KerasrepError", "Recipe", "__version__", "embed", "load", "read_recipe", "train", "write_recipe"]
+__all__ = [
+    "KerasrepError",
+    "Recipe",
+    "__version__",
+    "embed",
+    "load",
+    "neighbours",
+    "read_recipe",
+    "train",
+    "write_recipe",
+]
 
 if TYPE_CHECKING:
     from kerasrep.api import embed, train
     from kerasrep.embedding import load  # type: ignore[attr-defined]
+    from kerasrep.embedding.listening.found import neighbours
     from kerasrep.errors import KerasrepError
     from kerasrep.recipe.file import read_recipe, write_recipe
     from kerasrep.recipe.schema import Recipe

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.recipe.schema import Recipe
+from kerasrep.report.page import render
 from kerasrep.runtime.console import say
 from kerasrep.runtime.run_log import event, run_log
 from kerasrep.storage.run_directory import RUNS, PreparedDirectory, RunDirectory, home, latest_run, new_run
@@ -137,6 +138,20 @@ class Embeddings:
     embeddings: NDArray[np.float32]
     columns: tuple[str, ...]
     bad: tuple[BadFile, ...]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        files, values = self.embeddings.shape
+        rows = [
+            ("files", f"{files:,}"),
+            ("values of an embedding", f"{values:,}"),
+            ("skipped", f"{len(self.bad):,}"),
+        ]
+        rows += [
+            (path.name, f"{row[:4].round(3).tolist()} ...")
+            for path, row in zip(self.paths[:5], self.embeddings, strict=False)
+        ]
+        return render("repr.html", title="Embeddings", rows=rows)
 
 
 def embed(

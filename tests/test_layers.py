@@ -53,6 +53,8 @@ ONLY_HERE = {
     "onnx": {"serving.runtimes.onnx_file"},
     "tf2onnx": {"serving.runtimes.onnx_file"},
     "onnxruntime": {"serving.runtimes.onnx_file"},
+    "usearch": {"embedding.listening.nearest"},
+    "umap": {"embedding.listening.projection"},
 }
 #: Parts that need an extra of setup.py.
 EXTRA = {
@@ -65,6 +67,8 @@ EXTRA = {
     "serving.grpc_transport": "serving",
     "serving.rest": "serving",
     "experiments.study.anova": "study",
+    "embedding.listening.nearest": "search",
+    "embedding.listening.projection": "map",
     "runtime.pool": "scale",
     "training.on_ray": "scale",
     "training.ray_member": "scale",
@@ -78,6 +82,7 @@ DISTRIBUTION = {
     "sklearn": "scikit-learn",
     "tensorflow_io": "tensorflow-io",
     "tensorflow_serving": "tensorflow-serving-api",
+    "umap": "umap-learn",
     "yaml": "pyyaml",
 }
 

@@ -87,6 +87,11 @@ def layers_of(arguments: argparse.Namespace) -> str | None:
     return None if arguments.layers is None else layers_text(parse_layers(arguments.layers))
 
 
+def line(prog: str, argv: Sequence[str] | None) -> list[str]:
+    """The words of a command, as pages show them for running it again."""
+    return [prog, *(sys.argv[1:] if argv is None else argv)]
+
+
 def prepare_environment(verbose: bool) -> None:
     """Set what TensorFlow, Keras and Matplotlib read when they are imported.
 

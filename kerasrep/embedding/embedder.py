@@ -20,6 +20,7 @@ from kerasrep.data.decoders.plan import MIN_RATE_HZ
 from kerasrep.embedding.catalogue.layout import make_layout
 from kerasrep.embedding.models import SegmentModel, find_model
 from kerasrep.errors import DataError
+from kerasrep.report.page import render
 from kerasrep.storage import limits
 
 #: Raised whenever the same weights and the same audio give another vector; part of every fingerprint.
@@ -87,6 +88,14 @@ class Embedder:
         if self._origin[0] is None:
             raise TypeError("this model was not loaded from a path; load it in each process")
         return load, self._origin
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        branches = ", ".join(self.branches)
+        seconds = self.segment_samples / self.sample_rate_hz
+        rows = [("branches", branches), ("values of an embedding", f"{self.dimension:,}")]
+        rows += [("layers", self.layout.layers), ("segment", f"{seconds:g} s at {self.sample_rate_hz:,} Hz")]
+        return render("repr.html", title="kerasrep model", rows=rows)
 
     def embed(self, waveform: ArrayLike, sample_rate_hz: float) -> NDArray[np.float32]:
         """Embed one recording.

@@ -11,6 +11,8 @@ from kerasrep import constants
 
 #: Segments that the model gets at once; 16 of 2.5 s are 7 MB of samples.
 BATCH_SEGMENTS = 16
+#: Fewer segments than this are kept of a recording, to find the typical one.
+KEPT_SEGMENTS = 256
 
 
 def segment_count(samples: int, segment_samples: int, hop_samples: int) -> int:
@@ -95,21 +97,36 @@ class SegmentStatistics:
 
     Segments are taken in one by one in float64 (Welford 1962), so that the result is the same, bit by bit,
     however they are divided into batches, and a feature that does not vary has a deviation of 0 however
-    large it is.
+    large it is. For the typical segment every one is kept, then every second, every fourth and so on.
     """
 
     def __init__(self, dimension: int) -> None:
         self._count = 0
         self._mean = np.zeros(dimension)
         self._squares = np.zeros(dimension)  # sum of squared deviations from the mean
+        self._kept: list[NDArray[np.float32]] = []
+        self._step = 1  # from one that is kept to the next one
 
     def add(self, embeddings: NDArray[np.float32]) -> None:
         """Take in [segments, dimension], at least one segment."""
-        for value in embeddings.astype(np.float64):
+        for single, value in zip(embeddings, embeddings.astype(np.float64), strict=True):
+            if self._count % self._step == 0:
+                self._keep(single)
             self._count += 1
             difference = value - self._mean
             self._mean += difference / self._count
             self._squares += difference * (value - self._mean)
+
+    def _keep(self, embedding: NDArray[np.float32]) -> None:
+        self._kept.append(embedding.copy())
+        if len(self._kept) == KEPT_SEGMENTS:
+            self._kept = self._kept[::2]
+            self._step *= 2
+
+    def typical(self) -> int:
+        """Which segment is nearest to the mean; of recordings of 256 segments or more, among some of them."""
+        distances = np.square(np.stack(self._kept) - self._mean).sum(axis=1)
+        return int(np.argmin(distances)) * self._step
 
     def result(self) -> NDArray[np.float32]:
         """All means, then all standard deviations (ddof 0): float32 [2 x dimension]."""

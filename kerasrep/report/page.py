@@ -1,4 +1,4 @@
-"""Pages: one HTML file each that can be mailed, opened on a phone, printed, and loads nothing.
+"""Pages: one HTML file each that can be mailed, opened on a phone, printed, and loads nothing but audio.
 
 `templates/page.html` is what all pages have, `templates/parts.html` how tables and pictures look. Every name
 that a template shows is escaped, and control characters in it are spelled out.
@@ -6,6 +6,8 @@ that a template shows is escaped, and control characters in it are spelled out.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +35,18 @@ def render_page(
         HTML that UTF-8 can encode.
     """
     command = provenance.get("command", "")
+    return render(
+        template,
+        title=title,
+        notes=notes,
+        command=command if isinstance(command, str) else shlex.join(map(str, command)),
+        settings=[line for line in _flat_lines(provenance) if line[0] != "command"],
+        **contents,
+    )
+
+
+def render(template: str, **contents: Any) -> str:
+    """A template as text, every name in it escaped; a piece of a notebook has no more than this."""
     environment = Environment(
         loader=PackageLoader("kerasrep.report"),
         autoescape=True,
@@ -43,18 +57,20 @@ def render_page(
         keep_trailing_newline=True,
     )
     environment.filters["name_parts"] = _name_parts
-    return environment.get_template(template).render(
-        title=title,
-        notes=notes,
-        command=command if isinstance(command, str) else shlex.join(map(str, command)),
-        settings=[line for line in _flat_lines(provenance) if line[0] != "command"],
-        **contents,
-    )
+    environment.filters["script_hash"] = lambda name: _script_hash(environment, name)
+    return environment.get_template(template).render(**contents)
 
 
 def _name_parts(name: str) -> list[str]:
     """Parts of a name between which a narrow screen may break it: after punctuation."""
     return re.split(r"(?<=[_/:.@-])", printable(name))
+
+
+def _script_hash(environment: Environment, name: str) -> str:
+    """What a page's policy names a script by, so that it runs and no other does."""
+    assert environment.loader is not None
+    text, *_ = environment.loader.get_source(environment, name)
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _flat_lines(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -159,6 +159,24 @@ def test_a_table_says_what_made_it(folder, tmp_path, small_export):
     assert about.model_fingerprint == model_fingerprint(small_export)
     assert about.branches == about.model_branches == ("year", "tag")
     assert (about.pool, about.hop_seconds, about.segment_seconds) == ("none", 5.0, 2.5)
+    assert about.folder == str(Path.cwd())
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+def test_pooled_rows_say_where_the_segment_nearest_to_their_mean_begins(
+    folder, tmp_path, small_export, suffix
+):
+    table = embed_catalogue(
+        small_export, [folder], tmp_path / f"x{suffix}", Settings(hop_seconds=0.5, pool="mean")
+    )
+    pooled = read_embeddings(tmp_path / f"x{suffix}")
+    embed_catalogue(small_export, [folder], tmp_path / "segments.npz", Settings(hop_seconds=0.5))
+    single = read_embeddings(tmp_path / "segments.npz")
+    assert single.typical_seconds is None and table.files == len(pooled.paths)
+    for path, mean, typical in zip(pooled.paths, pooled.embeddings, pooled.typical_seconds, strict=True):
+        rows = [row for row, name in enumerate(single.paths) if name == path]
+        distances = np.linalg.norm(single.embeddings[rows] - mean, axis=1)
+        assert typical == pytest.approx(single.start_seconds[rows[int(np.argmin(distances))]])
 
 
 def test_the_real_model_gives_what_it_gives_alone(folder, tmp_path, small_export):

@@ -79,7 +79,7 @@ def test_any_flipped_bit_of_a_part_is_found_or_changes_nothing(tmp_path, begun):
 def block():
     values = np.random.default_rng(0).normal(size=(6, DIMENSION)).astype(np.float32)
     paths = [f"/music/{number // 2}.wav" for number in range(6)]
-    return Block(paths, np.arange(6.0), 2.5 * np.arange(6.0), values)
+    return Block(paths, np.arange(6.0), 2.5 * np.arange(6.0), values, np.full(6, np.nan))
 
 
 def test_any_flipped_bit_of_a_finished_table_is_told_or_changes_nothing(tmp_path):

@@ -92,3 +92,13 @@ def test_statistics_are_the_same_bit_by_bit_however_segments_are_divided_into_ba
     for part in np.split(embeddings, sorted(cuts)):
         divided.add(part)
     np.testing.assert_array_equal(divided.result(), together.result())
+
+
+@pytest.mark.parametrize("n", [1, 255, 256, 1000])
+def test_the_typical_segment_is_near_the_mean_however_many_there_are(n):
+    values = np.random.default_rng(n).normal(size=(n, 3)).astype(np.float32)
+    values[n // 2 - n // 2 % 8] = values.mean(axis=0)  # one that is kept of a thousand, too
+    statistics = SegmentStatistics(3)
+    for batch in np.array_split(values, 7):
+        statistics.add(batch)
+    assert statistics.typical() == n // 2 - n // 2 % 8

@@ -255,6 +255,7 @@ def _about(layout: Layout, model: str, fingerprint: str, decoder: str) -> About:
         decoder=decoder,
         kerasrep=kerasrep.__version__,
         layers=layout.layers,
+        folder=writing.path_text(Path.cwd()),
     )
 
 

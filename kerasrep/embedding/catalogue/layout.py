@@ -225,6 +225,7 @@ class About:
         kerasrep: Version that wrote the table.
         format: Of the table.
         layers: See `Layout`.
+        folder: That relative paths begin at, absolute; empty where the table does not say.
     """
 
     model: str
@@ -239,10 +240,11 @@ class About:
     kerasrep: str
     format: int = FORMAT
     layers: str = LAST
+    folder: str = ""
 
     def settings(self) -> dict[str, Any]:
         """All that changes values: tables of equal settings may be joined."""
-        without = {"model", "kerasrep"}
+        without = {"model", "kerasrep", "folder"}
         return {key: value for key, value in json.loads(self.to_json()).items() if key not in without}
 
     def to_json(self) -> str:
@@ -267,13 +269,13 @@ class About:
 
 def _checked(found: Mapping[str, Any]) -> About:
     """Types matter, as paths and layouts are made of them."""
-    found = {"layers": LAST, **found}  # tables of old do not say
+    found = {"layers": LAST, "folder": "", **found}  # tables of old do not say
     values = {key: found[key] for key in About.__dataclass_fields__}
     for key in ("branches", "model_branches"):
         if not (isinstance(values[key], list) and all(isinstance(item, str) for item in values[key])):
             raise TypeError(f"{key} is no list of names")
         values[key] = tuple(values[key])
-    for key in ("model", "model_fingerprint", "pool", "decoder", "kerasrep", "layers"):
+    for key in ("model", "model_fingerprint", "pool", "decoder", "kerasrep", "layers", "folder"):
         if not isinstance(values[key], str):
             raise TypeError(f"{key} is no text")
     for key in ("hop_seconds", "segment_seconds", "sample_rate_hz"):

@@ -39,6 +39,7 @@ class _File:
     seconds: float | None = None
     rows: tuple[_Rows, ...] = ()
     reason: str | None = None
+    typical_seconds: float | None = None
 
     @property
     def waits(self) -> bool:
@@ -140,6 +141,7 @@ class Listing:
                 continue
             if entry.seconds is not None and _count(rows) == entry.all_rows:
                 file.seconds, file.rows = entry.seconds, rows
+                file.typical_seconds = entry.typical_seconds
                 taken.append(entry.seconds)
             elif entry.reason is not None and bad_ones:
                 file.reason = entry.reason
@@ -166,7 +168,8 @@ class Listing:
                 n = stop - start
                 starts = (first + np.arange(n, dtype=np.float64)) * hop_seconds
                 values = read(self.folder / name).values[start:stop]
-                yield Block([text] * n, np.full(n, file.seconds), starts, values)
+                typical = np.full(n, np.nan if file.typical_seconds is None else file.typical_seconds)
+                yield Block([text] * n, np.full(n, file.seconds), starts, values, typical)
                 first += n
 
     def _check(self, settings: str) -> None:

@@ -34,7 +34,16 @@ PART_SECONDS = 5.0
 #: Vectors of a part are in memory.
 PART_BYTES = 1 << 24
 #: Of the values of an `Entry`.
-_TYPES = ((str,), (int,), (int,), (int,), (float, NoneType), (str, NoneType), (int, NoneType))
+_TYPES = (
+    (str,),
+    (int,),
+    (int,),
+    (int,),
+    (float, NoneType),
+    (str, NoneType),
+    (int, NoneType),
+    (float, NoneType),
+)
 
 
 class Listed(NamedTuple):
@@ -59,6 +68,7 @@ class Entry(NamedTuple):
     seconds: float | None = None
     reason: str | None = None
     all_rows: int | None = None
+    typical_seconds: float | None = None
 
 
 class Part(NamedTuple):
@@ -114,11 +124,17 @@ class PartWriter:
         self._all_rows[file] += len(values)
         self._publish_at_times()
 
-    def end(self, file: Listed, seconds: float | None, reason: str | None = None) -> None:
+    def end(
+        self,
+        file: Listed,
+        seconds: float | None,
+        reason: str | None = None,
+        typical_seconds: float | None = None,
+    ) -> None:
         """All rows of a file are there; or it cannot be used, and what was kept of it does not count."""
         text = None if reason is None else os.fsencode(reason).decode("utf-8", "backslashreplace")
         self._rows[file] = self._rows.get(file, []) if text is None else []
-        self._ends[file] = seconds, text, self._all_rows.pop(file, 0)
+        self._ends[file] = seconds, text, self._all_rows.pop(file, 0), typical_seconds
         self._publish_at_times()
 
     def publish(self) -> None:
@@ -149,7 +165,7 @@ class PartWriter:
 
     def _clear(self) -> None:
         self._rows: dict[Listed, list[NDArray[np.float32]]] = {}
-        self._ends: dict[Listed, tuple[float | None, str | None, int]] = {}
+        self._ends: dict[Listed, tuple[float | None, str | None, int, float | None]] = {}
         self._n_bytes, self._begun_seconds = 0, time.monotonic()
 
     def _publish_at_times(self) -> None:

@@ -28,6 +28,8 @@ class Table:
         seconds: float64 [rows], length of the audio.
         start_seconds: float64 [rows], where each segment begins; `None` where segments are pooled.
         about: What made it; `None` where the table does not say.
+        typical_seconds: float64 [rows], where the segment nearest to the mean begins; `None` where the table
+            does not say, as where rows are segments.
     """
 
     paths: tuple[str, ...]
@@ -36,6 +38,7 @@ class Table:
     seconds: NDArray[np.float64]
     start_seconds: NDArray[np.float64] | None
     about: About | None
+    typical_seconds: NDArray[np.float64] | None = None
 
 
 def read_embeddings(path: str | Path) -> Table:
@@ -76,6 +79,7 @@ def _read_npz(path: Path) -> Table:
         arrays.get("seconds"),
         arrays.get("start_seconds"),
         about,
+        arrays.get("typical_seconds"),
     )
 
 
@@ -107,14 +111,19 @@ def _read_parquet(path: Path) -> Table:
         raise ValueError("column 'path' is no text without gaps")
     values = np.asarray(embedding.flatten().to_numpy(zero_copy_only=False), np.float32)
     about = metadata.get(b"kerasrep")
+    numbers = {
+        name: read[name].to_numpy() if name in read.column_names else None
+        for name in ("seconds", "start_seconds", "typical_seconds")
+    }
     return _table(
         path,
         paths,
         values.reshape(-1, width),
         json.loads(metadata.get(b"columns", b"[]")),
-        read["seconds"].to_numpy() if "seconds" in read.column_names else None,
-        read["start_seconds"].to_numpy() if "start_seconds" in read.column_names else None,
+        numbers["seconds"],
+        numbers["start_seconds"],
         None if about is None else about.decode("utf-8", "replace"),
+        numbers["typical_seconds"],
     )
 
 
@@ -126,6 +135,7 @@ def _table(
     seconds: NDArray[Any] | None,
     start_seconds: NDArray[Any] | None,
     about: str | None,
+    typical_seconds: NDArray[Any] | None,
 ) -> Table:
     if embeddings.ndim != 2 or len(embeddings) != len(paths) or not embeddings.size:
         raise ValueError(f"{len(paths)} paths and embeddings {list(embeddings.shape)} do not fit")
@@ -143,4 +153,5 @@ def _table(
         np.full(len(paths), np.nan) if seconds is None else np.asarray(seconds, np.float64),
         None if start_seconds is None else np.asarray(start_seconds, np.float64),
         said,
+        None if typical_seconds is None else np.asarray(typical_seconds, np.float64),
     )

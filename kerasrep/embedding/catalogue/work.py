@@ -66,10 +66,12 @@ def embed_into(
                 writer.end(file, None, event.bad.reason)
                 ended(None)
                 continue
+            typical_seconds = None
             if pooled is not None:
                 writer.add(file, layout.pooled(pooled)[None])
+                typical_seconds = pooled.typical() * layout.hop_seconds
             seconds = event.samples / layout.sample_rate_hz
-            writer.end(file, seconds)
+            writer.end(file, seconds, typical_seconds=typical_seconds)
             ended(seconds)
     finally:
         parts.close()

@@ -38,19 +38,28 @@ class Block:
         seconds: Of the files, float64.
         start_seconds: Of the segments, float64; zeros where rows are pooled.
         embeddings: float32 [rows, dimension].
+        typical_seconds: Of the files, where their segment nearest to the mean begins, float64; NaN where rows
+            are segments.
     """
 
     paths: list[str]
     seconds: NDArray[np.float64]
     start_seconds: NDArray[np.float64]
     embeddings: NDArray[np.float32]
+    typical_seconds: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, rows: slice) -> Block:
         """Some of the rows."""
-        return Block(self.paths[rows], self.seconds[rows], self.start_seconds[rows], self.embeddings[rows])
+        return Block(
+            self.paths[rows],
+            self.seconds[rows],
+            self.start_seconds[rows],
+            self.embeddings[rows],
+            self.typical_seconds[rows],
+        )
 
 
 def blocks_of(blocks: Iterable[Block], dimension: int, max_rows: int | None = None) -> Iterator[Block]:
@@ -94,6 +103,7 @@ def _join(blocks: list[Block]) -> Block:
         np.concatenate([block.seconds for block in blocks]),
         np.concatenate([block.start_seconds for block in blocks]),
         np.concatenate([block.embeddings for block in blocks]),
+        np.concatenate([block.typical_seconds for block in blocks]),
     )
 
 
@@ -116,9 +126,9 @@ def _checksum(metadata: Mapping[bytes, bytes]) -> bytes:
 def write_parquet(path: Path, blocks: Iterable[Block], layout: Layout, about: About) -> None:
     """Write one Parquet file.
 
-    Columns `path` (string), `seconds` (double: length of the audio), without pooling `start_seconds`
-    (double), and `embedding` (list of `dimension` floats, fixed size). One list column, because thousands of
-    columns make slow tables: `np.stack(frame["embedding"])` is the matrix in pandas,
+    Columns `path` (string), `seconds` (double: length of the audio), without pooling `start_seconds`, else
+    `typical_seconds` (double), and `embedding` (list of `dimension` floats, fixed size). One list column,
+    because thousands of columns make slow tables: `np.stack(frame["embedding"])` is the matrix in pandas,
     `frame["embedding"].to_numpy()` in polars. The schema's metadata has JSON: `columns`, the names of the
     dimensions, and `kerasrep`, an `About`. Pages and metadata have checksums.
     """
@@ -126,7 +136,7 @@ def write_parquet(path: Path, blocks: Iterable[Block], layout: Layout, about: Ab
     from pyarrow import parquet
 
     fields = [("path", pyarrow.string()), ("seconds", pyarrow.float64())]
-    fields += [("start_seconds", pyarrow.float64())] if layout.pool == NONE else []
+    fields += [("start_seconds" if layout.pool == NONE else "typical_seconds", pyarrow.float64())]
     fields += [("embedding", pyarrow.list_(pyarrow.float32(), layout.dimension))]
     schema = pyarrow.schema(fields, described(columns=json.dumps(layout.columns), kerasrep=about.to_json()))
     with parquet.ParquetWriter(
@@ -138,6 +148,7 @@ def write_parquet(path: Path, blocks: Iterable[Block], layout: Layout, about: Ab
                 "path": pyarrow.array(block.paths, pyarrow.string()),
                 "seconds": block.seconds,
                 "start_seconds": block.start_seconds,
+                "typical_seconds": block.typical_seconds,
                 "embedding": pyarrow.FixedSizeListArray.from_arrays(values, layout.dimension),
             }
             columns = [pyarrow.array(arrays[name]) for name in schema.names]
@@ -195,7 +206,8 @@ def write_npz(
 ) -> None:
     """Write one NPZ file, array by array.
 
-    Arrays `paths` (text), `seconds` (float64), without pooling `start_seconds` (float64), `embeddings`
+    Arrays `paths` (text), `seconds` (float64), without pooling `start_seconds`, else `typical_seconds`
+    (float64), `embeddings`
     (float32 [rows, dimension]), `columns` (text: names of the dimensions) and `about` (text: an `About`).
 
     Args:
@@ -213,9 +225,8 @@ def write_npz(
         )
         double = np.dtype("<f8")
         _write_array(archive, "seconds", double, (n_rows,), (block.seconds for block in read_blocks()))
-        if layout.pool == NONE:
-            starts = (block.start_seconds for block in read_blocks())
-            _write_array(archive, "start_seconds", double, (n_rows,), starts)
+        name = "start_seconds" if layout.pool == NONE else "typical_seconds"
+        _write_array(archive, name, double, (n_rows,), (getattr(block, name) for block in read_blocks()))
         shape = (n_rows, layout.dimension)
         embeddings = (block.embeddings for block in read_blocks())
         _write_array(archive, "embeddings", np.dtype("<f4"), shape, embeddings)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from kerasrep.runtime.console import Progress
@@ -34,6 +35,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
 #: Fields that hold one thing a track unless it says otherwise; an artist may be called AC/DC.
 SINGLE_FIELDS = frozenset({"artist", "album", "albumartist", "composer", "label", "key"})
 NUMBER_FIELDS = frozenset({"date", "bpm"})
+_TITLES = ("title", "tit2", "©nam")
 _FIELD_OF = {name: field_name for field_name, names in FIELDS.items() for name in names}
 _JUNK = re.compile(
     r"[-?._\s]*|<.*>|\[(unknown|untitled|none|no artist)\]|(unknown|unnamed)( \w+)?|no (artist|album|genre)|"
@@ -106,24 +108,42 @@ def read_tags(files: Sequence[tuple[str, Path]], progress: bool = False) -> Tags
     return tags
 
 
-def _raw_tags(path: Path) -> dict[str, list[str]] | None:
-    """Field -> texts, as they stand in one file; `None` where it cannot be read."""
+def shown_tags(path: Path) -> dict[str, str]:
+    """Artist, title, album, genre and year of a file as people read them, as far as it has them."""
+    raw = _raw_tags(path, dict.fromkeys(_TITLES, "title")) or {}
+    found = {}
+    for name in ("artist", "title", "album", "genre", "date"):
+        texts = (" ".join(text.split())[:LONGEST_CHARACTERS] for text in raw.get(name, []))
+        if name == "date":
+            texts = (year.group() for text in raw.get(name, []) if (year := _YEAR.search(text)))
+        if text := ", ".join(filter(None, texts)):
+            found["year" if name == "date" else name] = text
+    return found
+
+
+def _raw_tags(path: Path, more: Mapping[str, str] = MappingProxyType({})) -> dict[str, list[str]] | None:
+    """Field -> texts, as they stand in one file; `None` where it cannot be read.
+
+    Args:
+        path: The file.
+        more: Name -> field, beside those of `FIELDS`.
+    """
     import mutagen
 
     try:
         file = mutagen.File(path)
-        return None if file is None else _texts_by_field(file)
+        return None if file is None else _texts_by_field(file, more)
     except Exception:  # of damaged files mutagen raises whatever its parsing meets
         return None
 
 
-def _texts_by_field(file: Any) -> dict[str, list[str]]:
+def _texts_by_field(file: Any, more: Mapping[str, str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for key, value in (file.tags or {}).items():
         name = str(key).lower()
         name = name.rpartition(":")[2] if name.startswith("----:") else name.partition(":")[0]
-        if name in _FIELD_OF:
-            found.setdefault(_FIELD_OF[name], []).extend(_texts(value))
+        if field_name := _FIELD_OF.get(name) or more.get(name):
+            found.setdefault(field_name, []).extend(_texts(value))
     return found
 
 

@@ -1,0 +1,1 @@
+"""What is near what in a table of embeddings: to read, to hear, and as a page with a map."""

@@ -1,0 +1,120 @@
+"""How similar tracks are: cosines of centred vectors, and how rare such a similarity is.
+
+Embeddings are never negative, so that plain cosines are high between all tracks. Without the mean of the
+table they spread to both sides of 0.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasrep.embedding.listening.tracks import Tracks
+from kerasrep.errors import DataError
+
+#: Tables of fewer tracks are not centred: the mean of two rows makes opposites of them.
+MIN_CENTRED_TRACKS = 8
+#: Tracks whose similarities among each other are looked at; fewer where each has many rows.
+SAMPLED_TRACKS, FEWEST_SAMPLED_TRACKS = 1500, 200
+#: Shares of pairs at which their similarity is kept.
+SHARES = np.linspace(0, 1, 2001)
+
+
+class Space:
+    """All values of a table, or those of a branch.
+
+    Attributes:
+        name: Of the branch; empty for all values.
+        is_centred: Whether the mean of the table is taken off.
+    """
+
+    def __init__(self, tracks: Tracks, name: str = "", columns: NDArray[np.int64] | None = None) -> None:
+        self.name = name
+        self._tracks, self._columns = tracks, columns
+        self.is_centred = len(tracks.paths) >= MIN_CENTRED_TRACKS
+
+    @functools.cached_property
+    def _centre(self) -> NDArray[np.float32]:
+        table = self._tracks.table.embeddings
+        mean = table.mean(axis=0, dtype=np.float64) if self.is_centred else np.zeros(table.shape[1])
+        return self._taken(mean.astype(np.float32))
+
+    def _taken(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return vectors if self._columns is None else vectors[..., self._columns]
+
+    def unit(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Centred and of length 1; one that is the mean itself stays 0.
+
+        Args:
+            vectors: float32 [..., dimension of the table].
+
+        Returns:
+            float32 [..., dimension].
+
+        Raises:
+            DataError: Where one is zero, and points nowhere.
+        """
+        taken = self._taken(vectors)
+        if not self.name and not taken.any(axis=-1).all():
+            raise DataError("an embedding is zero and points nowhere; embed the index with another model")
+        centred = taken - self._centre
+        lengths = np.linalg.norm(centred, axis=-1, keepdims=True)
+        unit: NDArray[np.float32] = np.divide(centred, lengths, out=centred, where=lengths > 0)
+        return unit
+
+    def between(self, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Similarity of rows of the table with the nearest of some vectors.
+
+        Args:
+            vectors: float32 [vectors, dimension of the table].
+            rows: [rows].
+
+        Returns:
+            float32 [rows].
+        """
+        similarities = self.unit(self._tracks.table.embeddings[rows]) @ self.unit(vectors).T
+        found: NDArray[np.float32] = similarities.max(axis=1)
+        return found
+
+    @functools.cached_property
+    def quantiles(self) -> NDArray[np.float32]:
+        """float32, at `SHARES`: similarities of pairs of tracks; of large tables, of some tracks.
+
+        Rows that are segments are compared as a search does: the mean of one track with the nearest segment
+        of the other.
+        """
+        tracks, rng = self._tracks, np.random.default_rng(0)
+        n = len(tracks.paths)
+        most = max(FEWEST_SAMPLED_TRACKS, SAMPLED_TRACKS * n // len(tracks.table.paths))
+        chosen = np.arange(n) if n <= most else np.sort(rng.choice(n, most, False))
+        if len(chosen) < 2:
+            return np.zeros(len(SHARES), np.float32)
+        rows = np.flatnonzero(np.isin(tracks.of_row, chosen))
+        rows = rows[np.argsort(tracks.of_row[rows], kind="stable")]
+        firsts = np.flatnonzero(np.diff(tracks.of_row[rows], prepend=-1))
+        queries = self.unit(tracks.vectors[chosen])
+        similarities = queries @ self.unit(tracks.table.embeddings[rows]).T
+        of_pairs: NDArray[np.float32] = np.maximum.reduceat(similarities, firsts, axis=1)
+        others = ~np.eye(len(chosen), dtype=bool)
+        quantiles: NDArray[np.float32] = np.quantile(of_pairs[others], SHARES).astype(np.float32)
+        return quantiles
+
+    def percentile(self, similarities: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Percent of the pairs of tracks that are less similar."""
+        shares: NDArray[np.float64] = np.interp(similarities, self.quantiles, SHARES)
+        return 100 * shares
+
+
+def branch_spaces(tracks: Tracks) -> list[Space]:
+    """A space for each branch, where the columns name several."""
+    columns: dict[str, list[int]] = {}
+    for number, name in enumerate(tracks.table.columns):
+        parts = name.split("/")
+        if len(parts) > 2 and parts[0] in ("mean", "sd"):
+            del parts[0]
+        columns.setdefault(parts[0], []).append(number)
+    if len(columns) < 2 or not all("/" in name for name in tracks.table.columns):
+        return []
+    return [Space(tracks, name, np.array(numbers)) for name, numbers in columns.items()]

@@ -1,0 +1,283 @@
+"""The page in a real browser. `KERASREP_AXE` names axe.min.js of axe-core, for looking at accessibility."""
+
+import contextlib
+import functools
+import http.server
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from catalogues import COLUMNS, grouped_vectors, write_catalogue, write_tone
+
+from kerasrep.cli import command
+from kerasrep.cli import map as map_command
+from kerasrep.cli import search as search_command
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+]
+
+
+def run(module, *arguments):
+    assert command.run(module.main, module.PROG, [str(argument) for argument in arguments]) == 0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Forty tracks of 8 s in four folders, the page of a map, and one of two queries by two models."""
+    root = tmp_path_factory.mktemp("listen")
+    index = write_catalogue(root)
+    for number, path in enumerate(np.load(index)["paths"].tolist()):
+        write_tone(root / path, 200 + 20 * number, 8)
+    (root / "group3/39 é.wav").unlink()
+    (root / "b").mkdir()
+    other = write_catalogue(root / "b", embeddings=grouped_vectors(40, 5, seed=1))
+    with np.load(other) as arrays:
+        np.savez(root / "other.npz", **(dict(arrays) | {"about": np.load(index)["about"]}))
+    run(
+        map_command,
+        index,
+        "-o",
+        root / "map.html",
+        "--color",
+        f"mood:{root / 'labels.csv'}",
+        "--color",
+        "folder",
+    )
+    queries = [root / "group0/00 é.wav", root / "group1/05 é.wav"]
+    run(
+        search_command,
+        index,
+        *queries,
+        "-n",
+        5,
+        "--page",
+        root / "near.html",
+        "--against",
+        root / "other.npz",
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """A function that opens an address and waits for the page; at the end nothing was complained of."""
+    said, contexts = [], []
+
+    def open_it(address, width=1400, height=900, **settings):
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **settings))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(address if isinstance(address, str) else address.as_uri())
+        page.wait_for_selector("html[data-ready=yes]")
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+def time_of(page):
+    return page.evaluate("document.getElementById('audio').currentTime")
+
+
+def wait_until(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_neighbour_plays_from_its_typical_segment_and_stops(folder, open_page):
+    page = open_page(folder / "near.html")
+    button = page.locator("#near li:not(.asked) .play").first
+    assert " from 0:05" in button.get_attribute("aria-label")
+    button.click()
+    wait_until(lambda: time_of(page) > 5.3)
+    page.keyboard.press("Escape")
+    wait_until(lambda: page.evaluate("document.getElementById('audio').paused"))
+    assert 5 < time_of(page) < 8
+
+
+def test_a_track_plays_from_the_middle_behind_a_server_without_ranges(folder, open_page):
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=folder)
+    ) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = open_page(f"http://127.0.0.1:{server.server_port}/map.html")
+        page.evaluate("listening.play(7)")
+        wait_until(lambda: time_of(page) > 5.3)
+        assert time_of(page) < 8
+        server.shutdown()
+
+
+def test_a_click_on_the_map_plays_and_shows_neighbours(folder, open_page):
+    page = open_page(folder / "map.html")
+    page.locator("#map").focus()
+    page.keyboard.press("Enter")  # what is nearest to the middle
+    wait_until(lambda: time_of(page) > 5.2)
+    rows = page.locator("#near li")
+    assert rows.count() == 13  # itself and twelve
+    # Vectors are near each other by folder.
+    folders = {name.split("/")[0] for name in page.locator("#near small").all_inner_texts()[:10]}
+    assert len(folders) == 1
+    page.locator("#near li .near").nth(3).click()
+    assert page.locator("#near-title").inner_text().startswith("Near ")
+
+
+def test_searching_and_the_legend_filter(folder, open_page):
+    page = open_page(folder / "map.html")
+    page.fill("#search", "GROUP1")
+    assert page.locator("#list-title").inner_text() == "List: 10 tracks"
+    page.select_option("#colour", label="mood")
+    page.get_by_role("button", name="mood 0 (14)").click()
+    shown = page.locator("#list li").count()
+    assert shown == sum(1 for i in range(40) if i % 4 == 1 and i % 3)
+    page.fill("#search", "")
+    assert page.locator("#list li").count() == 0
+
+
+def test_a_lasso_is_saved_as_playlist_and_as_table(folder, open_page, tmp_path):
+    page = open_page(folder / "map.html")
+    page.click("#lasso")
+    box = page.locator("#map").bounding_box()
+    corners = [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)]
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=3)
+    page.mouse.up()
+    assert page.locator("#list-title").inner_text() == "List: 40 tracks"
+    with page.expect_download() as saved:
+        page.click("#save-m3u8")
+    saved.value.save_as(tmp_path / "a.m3u8")
+    lines = (tmp_path / "a.m3u8").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "#EXTM3U" and lines[1] == "#EXTINF:8,00 é.wav"
+    assert [Path(line).exists() for line in lines[2::2]].count(True) == 39
+    with page.expect_download() as saved:
+        page.click("#save-csv")
+    saved.value.save_as(tmp_path / "a.csv")
+    table = (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()
+    assert table[:2] == ["path,tag_artist,tag_title,mood,folder", "group0/00 é.wav,,,mood 0,group0"]
+    assert len(table) == 41
+
+
+def test_two_models_and_branches_are_compared(folder, open_page):
+    page = open_page(folder / "near.html")
+    assert page.locator("#near h3").all_inner_texts() == ["A: index.npz", "B: other.npz"] * 2
+    assert page.locator("#near ol").first.locator("li").count() == 6
+    more = page.locator("#near ol").first.locator("li").nth(1).locator(".more").inner_text()
+    assert "of pairs" in more and "tag " in more and "artist " in more and "other.npz" in more
+    page.locator("#near ol").first.locator("li").nth(1).locator(".play").focus()
+    page.keyboard.press("b")
+    assert page.evaluate("document.activeElement.closest('ol').dataset.model") == "1"
+    page.keyboard.press("n")
+    assert page.locator("#near ol").count() == 2
+    page.get_by_role("button", name="Back to the queries").click()
+    assert page.locator("#near ol").count() == 4
+
+
+def test_a_track_without_audio_says_so(folder, open_page):
+    page = open_page(folder / "map.html")
+    assert "1 track of 40 have no audio" in page.locator(".note").first.inner_text()
+    page.evaluate("listening.play(39)")
+    assert "has no audio" in page.locator("#status").inner_text()
+
+
+@pytest.mark.parametrize("name", ["map.html", "near.html"])
+@pytest.mark.parametrize("width", [400, 1400])
+def test_nothing_is_wider_than_the_window(folder, open_page, name, width):
+    page = open_page(folder / name, width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    box = page.locator("#map").bounding_box()
+    assert box["width"] > 0.4 * width
+
+
+@pytest.mark.skipif("KERASREP_AXE" not in os.environ, reason="KERASREP_AXE does not name axe.min.js")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["map.html", "near.html"])
+def test_axe_finds_nothing_serious(folder, open_page, name, scheme):
+    page = open_page(folder / name, color_scheme=scheme, bypass_csp=True)
+    page.fill("#search", "group1")
+    page.add_script_tag(path=os.environ["KERASREP_AXE"])
+    found = page.evaluate("axe.run().then((results) => results.violations)")
+    bad = [one for one in found if one["impact"] in ("serious", "critical")]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in bad] == []
+
+
+def test_hostile_names_stay_text(open_page, tmp_path):
+    evil = "</script><script>window.bad=1</script><img src=x onerror=window.bad=1>{{ 1 }}\x1b.wav"
+    paths = np.array([f"{number}{evil}" for number in range(12)])
+    index = write_catalogue(tmp_path, 12, 3, paths=paths)
+    (tmp_path / "evil.csv").write_text(f'track,"{evil[:60]}"\n')
+    run(map_command, index, "-o", tmp_path / "map.html", "--color", "folder")
+    page = open_page(tmp_path / "map.html")
+    page.fill("#search", "script")
+    assert page.evaluate("window.bad") is None
+    assert "<script>" in page.locator("#list li small").first.inner_text()
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_points_pan_at_thirty_frames_a_second(open_page, tmp_path):
+    n = 100_000
+    rng = np.random.default_rng(0)
+    vectors = rng.uniform(0, 1, (n, len(COLUMNS))).astype(np.float32)
+    paths = np.array([f"folder {i % 50}/{i:06d}.wav" for i in range(n)])
+    many = {"paths": paths, "embeddings": vectors, "seconds": np.full(n, 8.0), "typical_seconds": np.zeros(n)}
+    index = write_catalogue(tmp_path, 12, 3, **many)
+    with pytest.MonkeyPatch.context() as patch:  # the points' places do not matter here
+        patch.setattr(
+            "kerasrep.embedding.listening.page.plane", lambda unit: (unit[:, :2].copy(), "Two of the values.")
+        )
+        run(map_command, index, "-o", tmp_path / "map.html")
+    page = open_page(tmp_path / "map.html")
+    box = page.locator("#map").bounding_box()
+    page.mouse.move(box["x"] + 300, box["y"] + 300)
+    page.mouse.down()
+    script = """async () => {
+      const canvas = document.getElementById("map"), box = canvas.getBoundingClientRect();
+      const frame = () => new Promise(requestAnimationFrame);
+      const first = listening.frames(), begin = performance.now();
+      for (let i = 0; performance.now() - begin < 3000; i++) {
+        canvas.dispatchEvent(new PointerEvent("pointermove", {pointerId: 1, bubbles: true,
+          clientX: box.left + 300 + 60 * Math.sin(i / 9), clientY: box.top + 300 + 60 * Math.cos(i / 7)}));
+        await frame();
+      }
+      return 1000 * (listening.frames() - first) / (performance.now() - begin);
+    }"""
+    with contextlib.suppress(Exception):
+        page.mouse.move(box["x"] + 320, box["y"] + 310)
+    rate = page.evaluate(script)
+    print(f"{rate:.0f} frames a second")
+    assert rate >= 30
