@@ -23,7 +23,9 @@ def loader(tmp_path_factory):
     libraries = tf.sysconfig.get_lib()
     program = tmp_path_factory.mktemp("loader") / "load_saved_model"
     command = ["g++", "-O0", str(SOURCE), "-o", str(program), *tf.sysconfig.get_compile_flags()]
-    command += [f"-L{libraries}", "-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
+    # TensorFlow 2.21 needs libraries of which the program uses no symbol.
+    command += ["-Wl,--no-as-needed", f"-L{libraries}"]
+    command += ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
     command += [f"-Wl,-rpath,{libraries}"]
     subprocess.run(command, check=True, capture_output=True)
     return program
