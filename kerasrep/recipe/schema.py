@@ -76,8 +76,8 @@ class AudioSettings(Settings):
         fft_samples: Length of an STFT frame; even.
         hop_samples: From one STFT frame to the next.
         n_mels: Mel bands.
-        decoder: `soundfile` (with ffmpeg's libraries for what it does not read), or `tensorflow-io` for files that
-            soundfile reads to their end.
+        decoder: `soundfile` (with ffmpeg's libraries for what it does not read), or `tensorflow-io` for files
+            that soundfile reads to their end.
     """
 
     sample_rate_hz: Annotated[int, Field(ge=4000, le=192_000)] = constants.SAMPLE_RATE_HZ
