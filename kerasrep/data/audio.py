@@ -9,6 +9,7 @@ end, and of WAV the samples alone. Rates are converted by soxr ("HQ").
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
@@ -190,7 +191,8 @@ class _Samples(io.RawIOBase):
         return self._file.tell() - self._start
 
 
-def _opened(path: Path, plan: Plan) -> soundfile.SoundFile:
+@contextlib.contextmanager
+def _opened(path: Path, plan: Plan) -> Iterator[soundfile.SoundFile]:
     """The file as libsndfile reads all of it."""
     import soundfile
 
@@ -199,16 +201,18 @@ def _opened(path: Path, plan: Plan) -> soundfile.SoundFile:
         sound = open_soundfile(path)
         if isinstance(sound, str):
             raise DataError(f"{path}: changed while it was read ({sound})")
-        return sound
+        with sound:
+            yield sound
+        return
     assert content.start_byte is not None
-    return soundfile.SoundFile(
-        _Samples(path.open("rb"), content.start_byte),
-        samplerate=header.sample_rate_hz,
-        channels=header.channels,
-        format="RAW",
-        subtype=header.subtype,
-        endian="BIG" if content.big_endian else "LITTLE",
-    )
+    endian = "BIG" if content.big_endian else "LITTLE"
+    about = {"samplerate": header.sample_rate_hz, "channels": header.channels, "subtype": header.subtype}
+    with (
+        path.open("rb") as file,
+        _Samples(file, content.start_byte) as samples,
+        soundfile.SoundFile(samples, format="RAW", endian=endian, **about) as sound,
+    ):
+        yield sound
 
 
 def _soundfile_blocks(path: Path, plan: Plan, limit: int | None) -> Iterator[NDArray[np.float32]]:

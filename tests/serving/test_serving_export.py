@@ -214,6 +214,26 @@ def test_an_empty_batch_gives_an_empty_result(embed_track):
     assert embed_track(np.zeros((0, 10, 2), np.float32), np.zeros(0, np.int32)).shape == (0, 1024)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_sample_that_is_no_number_gives_nan_for_its_segment_and_track_alone(small_export, value):
+    import tensorflow as tf
+
+    signatures = tf.saved_model.load(str(small_export)).signatures
+    clean = np.random.default_rng(5).normal(0, 0.1, (2, 2 * SEGMENT, 2)).astype(np.float32)
+    spoilt = clean.copy()
+    spoilt[0, 9, 0] = value
+    lengths = tf.constant([2 * SEGMENT] * 2, tf.int32)
+    for name, cut, inputs in (
+        ("serving_default", SEGMENT, {}),
+        ("embed_track", 2 * SEGMENT, {"length_samples": lengths}),
+    ):
+        right = signatures[name](waveform=tf.constant(clean[:, :cut]), **inputs)
+        found = signatures[name](waveform=tf.constant(spoilt[:, :cut]), **inputs)
+        for output in right:
+            assert np.isnan(found[output][0]).all(), (name, output)
+            np.testing.assert_allclose(found[output][1], right[output][1], atol=1e-5)
+
+
 def test_equal_segments_have_no_deviation(embed_track):
     track = np.tile(noise(5, SEGMENT, 2), (20, 1))
     assert embed_track(track[np.newaxis], [len(track)])[0, 512:].max() < 1e-6

@@ -105,6 +105,13 @@ def is_there() -> bool:
     return True
 
 
+def formats() -> frozenset[str]:
+    """ffmpeg's names of the formats that the installed PyAV reads or writes."""
+    import av
+
+    return frozenset(av.formats_available)
+
+
 def look(path: Path) -> Sound:
     """Read the header of a file.
 
