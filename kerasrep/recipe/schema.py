@@ -72,20 +72,16 @@ class TargetSettings(Settings):
 class AudioSettings(Settings):
     """Rates, lengths and mel geometry; defaults are the paper's.
 
-        Attributes:
-            sample_rate_hz: All audio is resampled to this rate.
-            segment_seconds: Length of what the network embeds at once.
-            fft_samples: Length of an STFT frame; even.
-            hop_samples: From one STFT frame to the next.
-            n_mels: Mel bands.
-    <<<<<<< HEAD
-            reference: Of the decibels: `absolute`, full scale, as published; or `segment`, its loudest value, so
-                that level makes no difference.
-            decoder: `soundfile`, or `tensorflow-io` for files whose header soundfile has accepted.
-    =======
-            decoder: `soundfile` (with ffmpeg's libraries for what it does not read), or `tensorflow-io` for files
-                that soundfile reads to their end.
-    >>>>>>> audio
+    Attributes:
+        sample_rate_hz: All audio is resampled to this rate.
+        segment_seconds: Length of what the network embeds at once.
+        fft_samples: Length of an STFT frame; even.
+        hop_samples: From one STFT frame to the next.
+        n_mels: Mel bands.
+        reference: Of the decibels: `absolute`, full scale, as published; or `segment`, its loudest value, so
+        that level makes no difference.
+    decoder: `soundfile` (with ffmpeg's libraries for what it does not read), or `tensorflow-io` for files
+        that soundfile reads to their end.
     """
 
     sample_rate_hz: Annotated[int, Field(ge=4000, le=192_000)] = constants.SAMPLE_RATE_HZ

@@ -106,7 +106,7 @@ def is_there() -> bool:
 
 
 def formats() -> frozenset[str]:
-    """ffmpeg's names of the formats that the installed PyAV reads or writes."""
+    """Ffmpeg's names of the formats that the installed PyAV reads or writes."""
     import av
 
     return frozenset(av.formats_available)
