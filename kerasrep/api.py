@@ -148,7 +148,7 @@ class Embeddings:
             ("skipped", f"{len(self.bad):,}"),
         ]
         rows += [
-            (path.name, f"{row[:4].round(3).tolist()} ...")
+            (path.name, " ".join(f"{value:.3f}" for value in row[:4]) + " ...")
             for path, row in zip(self.paths[:5], self.embeddings, strict=False)
         ]
         return render("repr.html", title="Embeddings", rows=rows)
