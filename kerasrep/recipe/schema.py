@@ -259,8 +259,8 @@ class ExportSettings(Settings):
     Attributes:
         directory: Relative to the current folder.
         name: By default the recipe's name.
-        weights: Type that kernels are stored in. `float16` is half as large; the network is the same in
-            float32 when it is loaded, its values differ by less than 1e-3.
+        weights: Type that kernels are stored in. `float16` is half as large; the network runs in float32 all
+            the same, its vectors differ by less than a thousandth of their length.
         default_layers: What an embedding is made of where nobody says otherwise: `last`, `all`, or some
             layers, as `--layers` takes them.
     """

@@ -7,15 +7,18 @@ one set of weights is in the file, training can go on from it, and no call pays 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kerasrep.model.folding import fold_batch_norm, folded_weights
 
 Tensor = Any
+#: Part of all values of kernels that may stay float32 where the others are float16.
+WHOLE_PART = 1 / 16
 
 
 class StoredWeights(tf.Module):  # type: ignore[misc]
@@ -23,8 +26,8 @@ class StoredWeights(tf.Module):  # type: ignore[misc]
 
     Args:
         model: Waveform -> dict of outputs, in float32.
-        kernels: Type that kernels are stored in, `float32` or `float16`. Vectors are few and may be very
-            small, such as variances; they are float32 always.
+        kernels: Type that kernels are stored in, `float32` or `float16`; but see `_kept_whole`. Vectors are
+            few and may be very small, such as variances; they are float32 always.
 
     Attributes:
         stored: Path of each variable of the model -> its value, not folded.
@@ -34,8 +37,9 @@ class StoredWeights(tf.Module):  # type: ignore[misc]
     def __init__(self, model: keras.Model, kernels: str) -> None:
         super().__init__()
         folded = fold_batch_norm(model)
+        whole = _kept_whole(model.variables)
         self.stored = {
-            variable.path: tf.Variable(tf.cast(variable, kernels if len(variable.shape) > 1 else "float32"))
+            variable.path: tf.Variable(tf.cast(variable, "float32" if variable.path in whole else kernels))
             for variable in model.variables
         }
         self.used = {
@@ -65,6 +69,19 @@ class StoredWeights(tf.Module):  # type: ignore[misc]
         )
         outputs: dict[str, Tensor] = folded.stateless_call(trainable, others, waveform, training=False)[0]
         return outputs
+
+
+def _kept_whole(variables: Sequence[keras.Variable]) -> frozenset[str]:
+    """Paths of what stays float32: vectors, and the smallest kernels, at most `WHOLE_PART` of all values.
+
+    The first layer and the skips have few values, and rounding them moved the outputs of the residual trunk
+    more than that of all others together.
+    """
+    sizes = {v.path: int(np.prod(v.shape)) for v in variables if len(v.shape) > 1}
+    kernels = sorted(sizes, key=sizes.__getitem__)
+    sums = np.cumsum([sizes[path] for path in kernels])
+    few = kernels[: int((sums <= WHOLE_PART * sums[-1]).sum())] if kernels else []
+    return frozenset({*few, *(v.path for v in variables if len(v.shape) < 2)})
 
 
 class _Loading(tf.saved_model.experimental.TrackableResource):  # type: ignore[misc]

@@ -68,18 +68,23 @@ def test_one_set_of_weights_is_kept_as_it_was_trained(trained, exported):
         stored = tf.saved_model.load(str(version)).stored
         assert set(stored) == {name for name in arrays if "logits" not in name}
         for name, variable in stored.items():
-            kind = weights if name.endswith("/kernel") else "float32"
-            assert variable.dtype.name == kind
+            kind = variable.dtype.name
+            if len(variable.shape) < 2 or name in ("shared_conv1/kernel", "shared_conv3skip/kernel"):
+                assert kind == "float32"  # rounding them would move the outputs most
+            elif name in ("shared_conv4b/kernel", "shared_conv7b/kernel", "shared_fc/kernel"):
+                assert kind == weights
             np.testing.assert_array_equal(variable.numpy(), arrays[name].astype(kind), err_msg=name)
         in_file = sum(path.stat().st_size for path in (version / "variables").iterdir())
         values = sum(variable.numpy().nbytes for variable in stored.values())
         assert values < in_file < values + 30_000
+        whole = sum(v.shape.num_elements() for v in stored.values() if v.dtype == tf.float32)
+        assert weights == "float32" or whole < 0.08 * sum(v.shape.num_elements() for v in stored.values())
 
 
 def test_values_that_half_precision_cannot_hold_are_refused(make_run, tmp_path):
     broken = make_run("ms-sr@fc", model={"width": 0.0625})
     trunk = broken.network.trunk
-    layer, norm = trunk.get_layer("shared_conv3"), trunk.get_layer("shared_conv3_bn")
+    layer, norm = trunk.get_layer("shared_conv6"), trunk.get_layer("shared_conv6_bn")
     layer.kernel.assign(layer.kernel * 2.0**20)
     layer.bias.assign(layer.bias * 2.0**20)
     norm.moving_mean.assign(norm.moving_mean * 2.0**20)
