@@ -28,7 +28,21 @@ def build_parser() -> argparse.ArgumentParser:
         "with the reason in OUT.skipped.csv; the others are saved, and the exit code is then 1. After a kill "
         "or Ctrl-C the same command goes on.",
     )
-    parser.add_argument("inputs", metavar="AUDIO_OR_FOLDER", type=Path, nargs="+", help="what to embed")
+    parser.add_argument(
+        "inputs",
+        metavar="AUDIO_OR_FOLDER",
+        type=Path,
+        nargs="*",
+        help="what to embed; also patterns such as 'music/**/*.flac'",
+    )
+    parser.add_argument(
+        "--files",
+        metavar="LIST",
+        action="append",
+        default=[],
+        help="a file with a path a line, or with NUL characters between them (find -print0), - for standard "
+        "input; or a table (.csv, .tsv, .parquet) with a column 'path', relative to the table",
+    )
     add_model_argument(parser)
     parser.add_argument(
         "-o",
@@ -37,7 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
         required=True,
         metavar="OUT",
         help="OUT.parquet: columns path, seconds and embedding (a list of fixed size); OUT.npz: arrays "
-        "paths, seconds, embeddings [rows, dimension], columns; with --shard-rows a new folder",
+        "paths, seconds, embeddings [rows, dimension], columns; OUT.csv: text with a column a dimension, for "
+        "small tables; with --shard-rows a new folder",
     )
     parser.add_argument(
         "--pool",
@@ -74,6 +89,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--restart", action="store_true", help="forget what an interrupted call with this OUT has done"
     )
+    parser.add_argument(
+        "--append",
+        action="store_true",
+        help="keep what OUT (.parquet or .npz) has, and embed only files that are new or changed since",
+    )
     command.add_ray_argument(parser)
     command.add_common_arguments(parser)
     return parser
@@ -95,11 +115,15 @@ def main(argv: list[str] | None = None) -> int:
 
     from kerasrep.data import notices
     from kerasrep.embedding.catalogue import job, writing
+    from kerasrep.embedding.inputs import named_inputs
     from kerasrep.embedding.named import named_model
 
     notices.take()  # those of earlier work in this process
     settings = _settings(arguments)
     job.check_output(arguments.output, settings.shard_rows)
+    if arguments.append and (settings.shard_rows or arguments.output.suffix == writing.CSV):
+        raise RecipeError("--append: adds to one file, .parquet or .npz; name such an -o, or leave it out")
+    inputs = named_inputs(arguments.inputs, arguments.files)
     try:
         named = named_model(arguments.model or _default_model())
     except ExportError as error:
@@ -107,12 +131,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         summary = job.embed_catalogue(
             named.path or named.name,
-            arguments.inputs,
+            inputs,
             arguments.output,
             settings,
             arguments.restart,
             PROG,
             arguments.ray,
+            arguments.append,
         )
     except KeyboardInterrupt:
         print(f"{PROG}: what is done is kept; the same command goes on", file=sys.stderr, flush=True)

@@ -60,4 +60,9 @@ def write_recipe(path: Path, recipe: Recipe) -> None:
     Raises:
         RunError: Where the folder cannot be written.
     """
-    write_text(path, strict_yaml.dump(recipe.as_dict()))
+    write_text(path, recipe_text(recipe))
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """What `write_recipe` writes."""
+    return strict_yaml.dump(recipe.as_dict())

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from typing import Any
 
 import kerasrep
 from kerasrep.errors import RecipeError, RunError
-from kerasrep.recipe.file import read_recipe, write_recipe
+from kerasrep.recipe.file import read_recipe, recipe_text
 from kerasrep.recipe.schema import Recipe, differences
-from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, read_object, write_json
+from kerasrep.storage.run_directory import (
+    PreparedDirectory,
+    RunDirectory,
+    read_object,
+    write_json,
+    write_text,
+)
 from kerasrep.training.workers import Workers
 
 #: Parts of a recipe that may change between a run and its resumption.
@@ -53,8 +60,8 @@ def check_run(
         return
     if not resume:
         raise RunError(f"{run.root}: holds a run already; add --resume, or choose another --run-dir")
-    _check_same(recipe, read_recipe(run.recipe), run)
     began = read_object(run.prepared)
+    _check_same(recipe, read_recipe(run.recipe), run, began.get("recipe_sha256"))
     left_out = began.get("damaged_shards", [])
     left_out = list(map(str, left_out)) if isinstance(left_out, list) else ["?"]
     if sorted(left_out) != sorted(damaged):
@@ -79,8 +86,10 @@ def write_beginning(
     about: dict[str, Any] = {"root": str(prepared.root), "fingerprint": prepared.root.name}
     if damaged:
         about["damaged_shards"] = sorted(damaged)
+    text = recipe_text(recipe)
+    about["recipe_sha256"] = hashlib.sha256(text.encode()).hexdigest()
     write_json(run.prepared, about)
-    write_recipe(run.recipe, recipe)
+    write_text(run.recipe, text)  # last: it says that there is a run
 
 
 def _without(shards: Collection[str]) -> str:
@@ -137,8 +146,13 @@ def _who(rank: int) -> str:
     return "the chief" if rank == 0 else f"worker {rank}"
 
 
-def _check_same(recipe: Recipe, before: Recipe, run: RunDirectory) -> None:
+def _check_same(recipe: Recipe, before: Recipe, run: RunDirectory, sha256: object) -> None:
     for key, old, new in differences(before.as_dict(), recipe.as_dict(), _MAY_CHANGE):
+        if sha256 not in (None, hashlib.sha256(run.recipe.read_bytes()).hexdigest()):
+            raise RunError(
+                f"{run.recipe}: is not what the run wrote (it says {key}: {old!r}), so it is damaged or was "
+                "edited; copy it again, or start again without --resume"
+            )
         raise RecipeError(
             f"{key}: {new!r}, but the run in {run.root} has {old!r}; only epochs and paths may change on "
             "--resume"

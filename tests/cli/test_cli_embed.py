@@ -116,7 +116,7 @@ def test_an_existing_output_survives_a_failure(tmp_path, run_embed):
     assert entries(tmp_path) == ["x.npz", "x.npz.skipped.csv"]
 
 
-@pytest.mark.parametrize("name", ["x.csv", "x", "x.NPZ.gz"])
+@pytest.mark.parametrize("name", ["x.tsv", "x", "x.NPZ.gz"])
 def test_an_unknown_output_suffix_is_refused_before_any_work(tmp_path, run_embed, name):
     code, out, err = run_embed(tmp_path, "-o", tmp_path / name)
     assert (code, out, len(err)) == (2, [], 1)

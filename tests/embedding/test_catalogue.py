@@ -1,3 +1,4 @@
+import csv
 import json
 from pathlib import Path
 
@@ -479,3 +480,60 @@ def test_tables_that_are_none_are_refused_in_one_line(tmp_path):
         with pytest.raises(DataError, match=name) as caught:
             read_embeddings(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_a_csv_table_has_the_same_numbers(folder, tmp_path, quick):
+    embed(folder, tmp_path / "x.npz", hop_seconds=0.5)
+    embed(folder, tmp_path / "x.csv", hop_seconds=0.5)
+    table = read_embeddings(tmp_path / "x.npz")
+    with (tmp_path / "x.csv").open(newline="", encoding="utf-8") as file:
+        header, *rows = list(csv.reader(file))
+    assert header == ["path", "seconds", "start_seconds", *table.columns]
+    assert [row[0] for row in rows] == list(table.paths)
+    np.testing.assert_array_equal(np.array([row[3:] for row in rows], np.float32), table.embeddings)
+    np.testing.assert_array_equal([float(row[2]) for row in rows], table.start_seconds)
+
+
+def add(folder, output, **settings):
+    return embed_catalogue(Path("any"), [folder], output, Settings(**settings), append=True)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_what_is_new_or_changed_is_added_to_a_table(folder, tmp_path, quick, suffix):
+    output = tmp_path / f"x{suffix}"
+    paths = sorted(folder.rglob("*.wav"))
+    embed(folder, output, hop_seconds=0.5)
+    before = output.read_bytes()
+    summary = add(folder, output, hop_seconds=0.5)
+    assert (summary.files, summary.kept, summary.bad) == (len(paths), len(paths), 0)
+    assert output.read_bytes() == before
+    soundfile.write(folder / "new.wav", np.ones((RATE_HZ, 2)) / 7, RATE_HZ)
+    soundfile.write(paths[0], np.ones((RATE_HZ, 2)) / 5, RATE_HZ)
+    paths[1].unlink()
+    summary = add(folder, output, hop_seconds=0.5)
+    assert (summary.files, summary.kept) == (len(paths) + 1, len(paths) - 2)
+    table = read_embeddings(output)
+    assert list(dict.fromkeys(table.paths))[-2:] == [str(paths[0]), str(folder / "new.wav")]
+    embed(folder, tmp_path / f"all{suffix}", hop_seconds=0.5)
+    everything = read_embeddings(tmp_path / f"all{suffix}")
+    for path in set(everything.paths):
+        mine, theirs = ([one == path for one in each.paths] for each in (table, everything))
+        np.testing.assert_array_equal(table.embeddings[mine], everything.embeddings[theirs])
+        np.testing.assert_array_equal(table.start_seconds[mine], everything.start_seconds[theirs])
+    assert str(paths[1]) in table.paths  # nobody asked for its removal
+
+
+def test_rows_of_a_file_that_was_spoilt_are_not_kept(folder, tmp_path, quick):
+    output, paths = tmp_path / "x.npz", sorted(folder.rglob("*.wav"))
+    embed(folder, output)
+    paths[0].write_bytes(b"no audio any more")
+    summary = add(folder, output)
+    assert (summary.files, summary.bad) == (len(paths) - 1, 1)
+    assert str(paths[0]) not in read_embeddings(output).paths
+
+
+def test_a_table_of_other_settings_is_not_added_to(folder, tmp_path, quick):
+    embed(folder, tmp_path / "x.npz")
+    with pytest.raises(RecipeError, match=r"x\.npz: was made with another pool \(mean-std, now mean\)"):
+        add(folder, tmp_path / "x.npz", pool="mean")
+    assert add(folder, tmp_path / "y.npz").files == 7

@@ -18,7 +18,7 @@ from kerasrep.corpora.prepare import prepare
 from kerasrep.data import shard_check
 from kerasrep.data.shards import load_index
 from kerasrep.embedding import cache
-from kerasrep.errors import DataError, RunError, StorageError, machine_message
+from kerasrep.errors import DataError, RecipeError, RunError, StorageError, machine_message
 from kerasrep.storage.atomic import remove_all_temporaries, remove_temporaries
 from kerasrep.storage.folder_lock import exclusive
 from kerasrep.storage.run_directory import (
@@ -157,6 +157,22 @@ def folder_recipe(tone_recipe, tmp_path, monkeypatch):
 
 def write_track(path, seed, n_samples=60_000):
     soundfile.write(path, 0.1 * np.random.default_rng(seed).normal(size=(n_samples, 1)), 22_050)
+
+
+def test_a_cut_recipe_of_a_run_is_called_damaged_and_not_a_changed_setting(folder_recipe, tmp_path):
+    _, recipe = folder_recipe
+    prepared, run = prepare(recipe, progress=False), RunDirectory(tmp_path / "run")
+    recipe = recipe.model_copy(update={"seed": 7})
+    write_beginning(recipe, prepared, run)
+    check_run(recipe, prepared, run, resume=True)
+    with pytest.raises(RecipeError, match=r"^seed: 8, but the run in .* has 7; only epochs and paths may"):
+        check_run(recipe.model_copy(update={"seed": 8}), prepared, run, resume=True)
+    text = run.recipe.read_text()
+    run.recipe.write_text(
+        text[: text.index("seed: 7")] if text.index("seed: 7") else text.replace("7", "6", 1)
+    )
+    with pytest.raises(RunError, match=r"recipe\.yaml: is not what the run wrote .*damaged or was edited"):
+        check_run(recipe, prepared, run, resume=True)
 
 
 @pytest.mark.parametrize("change", ["replaced", "replaced by an older one", "added", "removed"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import os
 import shutil
@@ -18,6 +19,7 @@ from kerasrep.data.audio import require_decoder
 from kerasrep.data.decoders.suffixes import passed_over
 from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue import writing
+from kerasrep.embedding.catalogue.earlier import Earlier
 from kerasrep.embedding.catalogue.layout import WHOLE, About, Layout, make_layout
 from kerasrep.embedding.catalogue.listing import Listing
 from kerasrep.embedding.catalogue.on_ray import Work, embed_on
@@ -137,6 +139,7 @@ def embed_catalogue(
     restart: bool = False,
     label: str | None = None,
     ray: str | None = None,
+    append: bool = False,
 ) -> Summary:
     """Embed files and folders into one table.
 
@@ -151,6 +154,7 @@ def embed_catalogue(
         restart: Forget what an earlier call has done.
         label: Of the progress that is shown; by default none is.
         ray: Address of a Ray cluster that does the work (see `pool.cluster.connect`).
+        append: Keep what the output has, and embed only files that are new or were changed since.
 
     Raises:
         RecipeError: Where settings or output cannot be, or differ from those of the work that was begun.
@@ -197,10 +201,11 @@ def embed_catalogue(
             for path in (output, writing.skipped_path(output)):
                 remove_temporaries(path)
             passed: Counter[str] = Counter()
-            listing = Listing(iterate_audio(inputs, passed), folder, about)
+            earlier = Earlier.read(output, about) if append else Earlier()
+            listing = Listing(earlier.left(iterate_audio(inputs, passed)), folder, about)
             summary.passed_over = passed_over(passed)
             listing.take_leftovers(restart)
-            summary.kept = len(listing.done())
+            summary.kept = len(listing.done()) + earlier.unchanged
             event("listed", waiting=listing.n_waiting, done_before=summary.kept)
 
             decoder, threads, said = settings.decoder, settings.workers, about.to_json()
@@ -217,7 +222,7 @@ def embed_catalogue(
 
             _embed(listing, embed, summary, label)
             joined.close()  # others may want the cluster while the table is written
-            _write(listing, output, layout, about, settings.shard_rows, summary)
+            _write(listing, earlier, output, layout, about, settings.shard_rows, summary)
             shutil.rmtree(folder, ignore_errors=True)
             event("written", output=output, **dataclasses.asdict(summary))
     return summary
@@ -293,20 +298,28 @@ def _embed(
 
 
 def _write(
-    listing: Listing, output: Path, layout: Layout, about: About, shard_rows: int, summary: Summary
+    listing: Listing,
+    earlier: Earlier,
+    output: Path,
+    layout: Layout,
+    about: About,
+    shard_rows: int,
+    summary: Summary,
 ) -> None:
-    """Write the tables; nothing where no file is good."""
-    done, bad = listing.done(), listing.bad()
-    summary.files, summary.rows, summary.bad = len(done), listing.n_rows(), len(bad)
+    """Write the tables; nothing where no file is good, or nothing has changed."""
+    done, bad, stays = listing.done(), listing.bad(), [*earlier.rows()]
+    summary.files, summary.bad = len(done) + earlier.n_files, len(bad)
+    summary.rows = listing.n_rows() + sum(map(len, stays))
     with _told(writing.skipped_path(output)):
         writing.write_skipped(output, bad)
     for one in bad:
         event("skipped", logging.WARNING, path=one.path, reason=one.reason)
-    if not summary.files:
+    if not summary.files or not (done or earlier.n_replaced):
         return
 
     def blocks() -> Iterable[writing.Block]:
-        return writing.blocks_of(listing.rows(layout.hop_seconds), layout.dimension, shard_rows or None)
+        rows = itertools.chain(stays, listing.rows(layout.hop_seconds))
+        return writing.blocks_of(rows, layout.dimension, shard_rows or None)
 
     with _told(output):
         if shard_rows:
@@ -314,8 +327,14 @@ def _write(
         else:
             with atomic_file(output) as temporary:
                 if output.suffix == writing.NPZ:
-                    longest = max(len(writing.path_text(path)) for path in done)
+                    names = [
+                        *map(writing.path_text, done),
+                        *(path for block in stays for path in block.paths),
+                    ]
+                    longest = max(map(len, names))
                     writing.write_npz(temporary, blocks, layout, about, summary.rows, longest)
+                elif output.suffix == writing.CSV:
+                    writing.write_csv(temporary, blocks(), layout)
                 else:
                     writing.write_parquet(temporary, blocks(), layout, about)
 
@@ -330,10 +349,8 @@ def _told(path: Path) -> Iterator[None]:
         raise StorageError(f"{error}: what is done is kept, and the same command goes on") from error
     except OSError as error:
         reason = str(storage_reason(error) or error.strerror or error)
-        raise RunError(
-            f"{path}: cannot be written ({reason}); what is done is kept: {room_advice(reason)}, and give "
-            "the same command again"
-        ) from error
+        advice = f"{room_advice(reason)}, and give the same command again"
+        raise RunError(f"{path}: cannot be written ({reason}); what is done is kept: {advice}") from error
 
 
 def reasons(output: Path, most: int) -> Iterator[str]:

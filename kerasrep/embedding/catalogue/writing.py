@@ -21,8 +21,8 @@ from kerasrep.embedding.catalogue.layout import NONE, About, Layout
 from kerasrep.embedding.files import BadFile
 from kerasrep.storage.run_directory import LOG_NAME, atomic_directory, atomic_file
 
-NPZ, PARQUET = ".npz", ".parquet"
-SUFFIXES = (NPZ, PARQUET)
+NPZ, PARQUET, CSV = ".npz", ".parquet", ".csv"
+SUFFIXES = (NPZ, PARQUET, CSV)
 #: Bytes of an output's name: with what is added for files beside it, systems take 255.
 MAX_NAME_BYTES = 230
 #: Bytes of embeddings in a row group.
@@ -153,6 +153,23 @@ def write_parquet(path: Path, blocks: Iterable[Block], layout: Layout, about: Ab
             }
             columns = [pyarrow.array(arrays[name]) for name in schema.names]
             writer.write_batch(pyarrow.record_batch(columns, schema=schema))
+
+
+def write_csv(path: Path, blocks: Iterable[Block], layout: Layout) -> None:
+    """Write text for spreadsheets: `path`, `seconds`, without pooling `start_seconds`, and each dimension.
+
+    A value is the shortest text that is the same float32 when it is read.
+    """
+    timed = layout.pool == NONE
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "seconds", *(["start_seconds"] if timed else []), *layout.columns])
+        for block in blocks:
+            for name, seconds, start, values in zip(
+                block.paths, block.seconds, block.start_seconds, block.embeddings, strict=True
+            ):
+                times = [float(seconds), float(start)] if timed else [float(seconds)]
+                writer.writerow([name, *times, *map(str, values)])
 
 
 def write_shards(
