@@ -14,6 +14,8 @@ FIRST_AXES = 50
 MOST_UMAP, MOST_TSNE = 100_000, 10_000
 #: With fewer points, their two main axes are the plane.
 FEWEST = 8
+#: Fewer points than this are placed by one thread.
+FEW = 2_000
 _NEAREST = 5
 
 
@@ -60,9 +62,12 @@ def _umap(points: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _tsne(points: NDArray[np.float32]) -> NDArray[np.float32]:
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     fitted = TSNE(perplexity=min(30.0, (len(points) - 1) / 3), init="pca", random_state=0)
-    return np.asarray(fitted.fit_transform(points), np.float32)
+    # Threads that wait for each other make few points slow where other work runs.
+    with threadpool_limits(1 if len(points) < FEW else None):
+        return np.asarray(fitted.fit_transform(points), np.float32)
 
 
 def _among_nearest(
