@@ -105,6 +105,15 @@ def is_there() -> bool:
     return True
 
 
+def containers() -> frozenset[str]:
+    """Names of the containers that PyAV knows, as ffmpeg has them; none where it cannot be imported."""
+    if not is_there():
+        return frozenset()
+    import av
+
+    return frozenset(av.formats_available)
+
+
 def look(path: Path) -> Sound:
     """Read the header of a file.
 
