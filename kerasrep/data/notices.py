@@ -6,6 +6,7 @@ import logging
 import threading
 from pathlib import Path
 
+from kerasrep.errors import one_line
 from kerasrep.runtime.run_log import event
 
 #: More files than this are counted only; the run's log names all.
@@ -33,7 +34,7 @@ def take(most: int = 20) -> list[str]:
     """Lines for people, the first `most` of them, and how many more there are; then none are left."""
     global _more  # noqa: PLW0603
     with _lock:
-        lines = [f"{path}: {text}" for path, text in sorted(_kept)]
+        lines = [one_line(f"{path}: {text}") for path, text in sorted(_kept)]
         n_all = len(lines) + _more
         _kept.clear()
         _more = 0

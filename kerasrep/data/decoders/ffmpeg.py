@@ -105,8 +105,10 @@ def is_there() -> bool:
     return True
 
 
-def formats() -> frozenset[str]:
-    """Ffmpeg's names of the formats that the installed PyAV reads or writes."""
+def containers() -> frozenset[str]:
+    """Names of the containers that PyAV knows, as ffmpeg has them; none where it cannot be imported."""
+    if not is_there():
+        return frozenset()
     import av
 
     return frozenset(av.formats_available)

@@ -39,8 +39,7 @@ def read_suffixes() -> frozenset[str]:
     import soundfile
 
     found = {s for name in _LIBSNDFILE.keys() & soundfile.available_formats() for s in _LIBSNDFILE[name]}
-    if ffmpeg.is_there():
-        known = ffmpeg.formats()
+    if known := ffmpeg.containers():
         found |= {
             s for name, some in ffmpeg.CONTAINERS.items() if known & {name, *name.split(",")} for s in some
         }
