@@ -124,8 +124,9 @@ def split_groups(
     n_validation = max(1, round(validation_fraction * len(ordered)))
     if n_evaluation + n_validation >= len(ordered):
         raise DataError(
-            f"{where}: {len(ordered)} groups of tracks leave none for training after {n_validation} for "
-            f"validation and {n_evaluation} for evaluation; add tracks or lower the fractions"
+            f"{where}: {len(ordered)} groups of tracks (copies are in one) leave none for training after "
+            f"{n_validation} for validation and {n_evaluation} for evaluation; add tracks, or lower the "
+            "fractions"
         )
     split = dict.fromkeys(ordered, "train")
     split.update(dict.fromkeys(ordered[:n_evaluation], "evaluation"))
