@@ -104,7 +104,7 @@ COMMANDS = [
     "study",
 ]
 #: Version of `exported/starter` that is shipped.
-STARTER_VERSION = "1"
+STARTER_VERSION = "2"
 #: Names that Python does not allow for a module.
 NAMES = {"import_checkpoint": "import"}
 

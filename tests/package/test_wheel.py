@@ -23,7 +23,7 @@ pytestmark = pytest.mark.package
 ROOT = Path(__file__).parents[2]
 #: The wheel has 3.8 MB, half of it the shipped trunk.
 MOST_BYTES = 5_000_000
-TRUNK = {"exported/starter/1/saved_model.pb", "exported/starter/card.json"}
+TRUNK = {"exported/starter/2/saved_model.pb", "exported/starter/card.json"}
 DATA = {
     f"kerasrep/{name}"
     for name in ("py.typed", "serving/tf_serving_messages.binpb", "report/templates/page.html")
