@@ -86,9 +86,7 @@ def read_export_scaler(version: Path, n_mels: int) -> Scaler:
     try:
         saved.ParseFromString(path.read_bytes())
         graph = saved.meta_graphs[0].graph_def
-        mean, variance = _argument(graph, _MEAN), _argument(graph, _VARIANCE)
-        if mean.size != n_mels or variance.size != n_mels:
-            raise ValueError(f"{mean.size} means and {variance.size} variances")
+        mean, variance = (_bands(_argument(graph, pattern), n_mels) for pattern in (_MEAN, _VARIANCE))
     # Damaged files raise anything from OSError to protobuf's own kinds.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
@@ -96,7 +94,15 @@ def read_export_scaler(version: Path, n_mels: int) -> Scaler:
             f"{path}: the standardisation of {n_mels} mel bands cannot be read from it ({reason}); give the "
             "run that it was exported from"
         ) from error
-    return Scaler(mean.reshape(-1), np.sqrt(variance.reshape(-1)))
+    return Scaler(mean, np.sqrt(variance))
+
+
+def _bands(values: NDArray[np.float32], n_mels: int) -> NDArray[np.float32]:
+    """A value for each band out of [..., mels, channels], where all channels have the same."""
+    by_band = values.reshape(n_mels, -1)
+    if (by_band != by_band[:, :1]).any():
+        raise ValueError("the channels have values of their own")
+    return by_band[:, 0]
 
 
 def _argument(graph: Graph, pattern: re.Pattern[str]) -> NDArray[np.float32]:

@@ -21,7 +21,6 @@ PAPER = {name: ROOT / "recipes" / "paper" / f"paper-{name}.yaml" for name in SHI
 OWN_LABELS = ROOT / "recipes" / "own-labels.yaml"
 OWN = [ROOT / "recipes" / f"{name}.yaml" for name in ("own-music", "own-sources", "distil")]
 STARTER = ROOT / "recipes" / "starter.yaml"
-TRUNK = ROOT / "recipes" / "starter" / "trunk.yaml"
 #: Tasks alone, for `kerasrep-evaluate --recipe`.
 BENCHMARKS = {ROOT / "recipes" / "starter" / name for name in ("benchmark.yaml", "benchmark-c.yaml")}
 #: Of other commands: file -> command. What they say is tested beside the command.
@@ -34,13 +33,13 @@ OTHERS = {
 
 def test_one_recipe_a_strategy_those_for_own_music_the_starters_and_those_of_other_commands_are_shipped():
     assert set(SHIPPED.values()) == set(constants.STRATEGIES)
-    wanted = {*DEMO.values(), *PAPER.values(), OWN_LABELS, *OWN, STARTER, TRUNK, *OTHERS, *BENCHMARKS}
+    wanted = {*DEMO.values(), *PAPER.values(), OWN_LABELS, *OWN, STARTER, *OTHERS, *BENCHMARKS}
     assert set((ROOT / "recipes").rglob("*.yaml")) == wanted
 
 
 @pytest.mark.parametrize(
     "path",
-    [*DEMO.values(), *PAPER.values(), OWN_LABELS, *OWN, STARTER, TRUNK, *OTHERS],
+    [*DEMO.values(), *PAPER.values(), OWN_LABELS, *OWN, STARTER, *OTHERS],
     ids=lambda path: path.stem,
 )
 def test_the_header_gives_purpose_command_time_and_score(path):
@@ -90,8 +89,8 @@ def test_the_recipe_for_own_labels_reads_two_tables_in_a_folder():
     assert (corpus.tables["tag"].track, corpus.tables["tag"].item) == ("file", "tag")
 
 
-def test_the_trunks_recipe_learns_from_every_kind_of_its_folder_by_contrast_and_labels():
-    recipe = read_recipe(TRUNK)
+def test_the_starters_recipe_learns_from_every_kind_of_its_folder_by_contrast_and_labels():
+    recipe = read_recipe(STARTER)
     assert recipe.model.trunk == "residual" and recipe.kind_of("self") == "contrast"
-    assert {recipe.kind_of(source) for source in recipe.sources} == {"contrast", "labels", "classes"}
+    assert {recipe.kind_of(source) for source in recipe.sources} == {"contrast", "labels", "classes", "number"}
     assert set(recipe.corpus.pools.shares) == {"real", "rendered", "note"}

@@ -61,14 +61,14 @@ def test_it_is_the_default_model():
 
 def test_its_card_is_complete(card):
     assert card == read_card_file(ServingFolder(STARTER).card)
-    assert (card.strategy, card.sources) == ("ms-sr@fc", constants.SOURCES)
-    assert (card.segment_dimension, card.track_dimension) == (256, 512)
-    assert set(card.scores["validation"]["sources"]) == set(constants.SOURCES)
+    assert (card.strategy, card.weights, card.default_layers) == ("ms-sr@fc", "float16", "all")
+    assert (card.segment_dimension, card.track_dimension, card.default_dimension) == (256, 512, 5888)
+    assert set(card.scores["validation"]["sources"]) == set(card.sources)
     assert {task for task in constants.DOWNSTREAM_TASKS if task.startswith("demo_")} == set(
         card.scores["downstream"]
     )
-    assert any("TimGM6mb" in line for line in card.licence)
-    assert card.training_data["corpus"] == "demo"
+    assert any(line.startswith("Trained on 690 recordings under these licences: ") for line in card.licence)
+    assert card.training_data["corpus"] == "folder"
     assert len(card.training_data["fingerprint"]) == 16
 
 
@@ -107,7 +107,7 @@ def test_its_folder_is_valid_and_its_requests_replay():
 def test_a_flipped_bit_of_any_file_is_told_before_it_is_loaded(tmp_path):
     copy = shutil.copytree(default_model(), tmp_path / "1")
     files = sorted(path for path in copy.rglob("*") if path.is_file() and path != card_path(copy))
-    assert len(files) == 5
+    assert len(files) == 6
     for path in files:
         whole = path.read_bytes()
         middle = len(whole) // 2
