@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasrep import constants
 from kerasrep.errors import ExportError
 from kerasrep.model.strategies import Scaler
 from kerasrep.storage.export_directory import SAVED_MODEL_FILE
@@ -44,7 +45,7 @@ def read_export_scaler(version: Path, n_mels: int) -> Scaler:
         saved.ParseFromString(path.read_bytes())
         graph = saved.meta_graphs[0].graph_def
         mean, variance = _argument(graph, _MEAN), _argument(graph, _VARIANCE)
-        if mean.size != n_mels or variance.size != n_mels:
+        if mean.size not in (n_mels, n_mels * constants.N_CHANNELS) or variance.size != mean.size:
             raise ValueError(f"{mean.size} means and {variance.size} variances")
     # Damaged files raise anything from OSError to protobuf's own kinds.
     except Exception as error:
@@ -53,7 +54,8 @@ def read_export_scaler(version: Path, n_mels: int) -> Scaler:
             f"{path}: the standardisation of {n_mels} mel bands cannot be read from it ({reason}); give the "
             "run that it was exported from"
         ) from error
-    return Scaler(mean.reshape(-1), np.sqrt(variance.reshape(-1)))
+    # The channels of a band have the same; exports made before Keras 3.14 hold it once.
+    return Scaler(mean.reshape(n_mels, -1)[:, 0], np.sqrt(variance.reshape(n_mels, -1)[:, 0]))
 
 
 def _argument(graph: Graph, pattern: re.Pattern[str]) -> NDArray[np.float32]:
