@@ -204,7 +204,6 @@ def build_network(
     waveform = keras.Input((audio.segment_samples, constants.N_CHANNELS), dtype="float32", name="waveform")
     features = keras.Model(waveform, standardise(frontend(waveform)), name="features")
     as_constants(standardise, "mean", "variance")
-    standardise.mean, standardise.variance = standardise.mean[..., :1], standardise.variance[..., :1]
     mel = keras.Input((audio.segment_frames, audio.n_mels, constants.N_CHANNELS), name="mel")
     embeddings = _encode(mel, strategy, tuple(sources), options)
     branches = tuple(embeddings)
