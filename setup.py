@@ -35,7 +35,8 @@ REQUIREMENTS = [
     "librosa>=0.10.2",
     # 0.59 is the first for Python 3.12.
     "numba>=0.59",
-    "pyarrow>=14",
+    # Earlier ones write no checksums of pages.
+    "pyarrow>=17",
     "threadpoolctl>=3.5",
     # Tags inside audio files; pure Python.
     "mutagen>=1.46",
