@@ -178,8 +178,8 @@ class LabelledItems:
             )
         if single:
             raise DataError(
-                f"{self._source}: of {len(n_groups)} classes {len(single)} are in one group only, so that they "
-                f"could not be learnt without their test items: {', '.join(map(repr, single))}; give "
+                f"{self._source}: of {len(n_groups)} classes {len(single)} are in one group only, so that "
+                f"they could not be learnt without their test items: {', '.join(map(repr, single))}; give "
                 "them other groups or leave them out"
             )
 
