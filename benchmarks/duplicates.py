@@ -20,7 +20,7 @@ from kerasrep.embedding.files import find_audio
 from kerasrep.embedding.listening.duplicates import THRESHOLD, duplicates
 from kerasrep.embedding.listening.tracks import Tracks
 from kerasrep.embedding.models import find_model
-from kerasrep.embedding.starter import default_model
+from kerasrep.storage.starter import default_model
 
 #: Name -> suffix, settings of libsndfile, gain, and seconds cut off the beginning.
 COPIES = {

@@ -8,17 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kerasrep.recipe.schema import Recipe
-from kerasrep.report.page import render
 from kerasrep.runtime.console import say
 from kerasrep.runtime.run_log import event, run_log
 from kerasrep.storage.run_directory import RUNS, PreparedDirectory, RunDirectory, home, latest_run, new_run
 
 if TYPE_CHECKING:
-    from kerasrep.embedding.files import BadFile
+    from kerasrep.embedding.embeddings import Embeddings
     from kerasrep.training.summary import Summary
     from kerasrep.training.workers import Workers
 
@@ -123,58 +119,25 @@ def _export(recipe: Recipe, run: RunDirectory, workers: Workers) -> Path:
     return Path(workers.from_chief("exported", version, recipe.distribution.prepare_seconds))
 
 
-@dataclass(frozen=True)
-class Embeddings:
-    """What `embed` gives.
-
-    Attributes:
-        paths: Files that were embedded, in the order of the rows.
-        embeddings: float32 [files, dimension].
-        columns: Name of each dimension.
-        bad: Files and folders that could not be used, with reasons.
-    """
-
-    paths: tuple[Path, ...]
-    embeddings: NDArray[np.float32]
-    columns: tuple[str, ...]
-    bad: tuple[BadFile, ...]
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        files, values = self.embeddings.shape
-        rows = [
-            ("files", f"{files:,}"),
-            ("values of an embedding", f"{values:,}"),
-            ("skipped", f"{len(self.bad):,}"),
-        ]
-        rows += [
-            (path.name, " ".join(f"{value:.3f}" for value in row[:4]) + " ...")
-            for path, row in zip(self.paths[:5], self.embeddings, strict=False)
-        ]
-        return render("repr.html", title="Embeddings", rows=rows)
-
-
 def embed(
-    model: str | Path, audio: Sequence[str | Path], layers: str | Sequence[str] | None = None
+    model: str | Path | None, audio: Sequence[str | Path], layers: str | Sequence[str] | None = None
 ) -> Embeddings:
     """Embed audio files, and folders at any depth.
 
     Args:
-        model: An export, a run directory, or a `.keras` file.
+        model: An export, a run directory, or a `.keras` file; `starter` or `None` is the trunk that comes
+            with kerasrep.
         audio: Files and folders.
         layers: What an embedding is made of; see `kerasrep.load`.
 
+    Returns:
+        A row for each file that could be used; the others are in `bad`, each with the reason.
+
     Raises:
+        DataError: Where none of them could be used.
         ExportError: Where `model` is none, or cannot give a layer.
         RunError: Where the run has no trained weights yet.
     """
     from kerasrep.embedding.embedder import load
-    from kerasrep.embedding.files import find_audio
-    from kerasrep.embedding.stream import embed_all
 
-    embedder = load(model, layers)
-    paths, not_found = find_audio([Path(path) for path in audio])
-    done, bad = embed_all(embedder, paths)
-    rows = [result.embedding for result in done]
-    matrix = np.stack(rows) if rows else np.zeros((0, embedder.dimension), np.float32)
-    return Embeddings(tuple(result.path for result in done), matrix, embedder.columns, (*not_found, *bad))
+    return load(model, layers).embed_files(audio)

@@ -103,9 +103,9 @@ def add_model_argument(parser: argparse.ArgumentParser) -> None:
     """Add `--model`."""
     parser.add_argument(
         "--model",
-        help="an export (exported/NAME is its newest version), a run directory, or a .keras file; or "
-        "musicnn, mfcc, hear:MODULE[:WEIGHTS], which embed whole files unless --hop-seconds or --pool is "
-        "given (default: the small trunk that comes with kerasrep)",
+        help="an export (exported/NAME is its newest version), a run directory, a .keras file, or "
+        "starter, the trunk that comes with kerasrep; or musicnn, mfcc, hear:MODULE[:WEIGHTS], which embed "
+        "whole files unless --hop-seconds or --pool is given (default: starter)",
     )
 
 
@@ -173,10 +173,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _default_model() -> str:
-    from kerasrep.embedding.starter import default_model
+    from kerasrep.storage.starter import default_model
 
     model = default_model()
-    console.say(f"model: {one_line(str(model))}, the small trunk that comes with kerasrep")
+    console.say(f"model: {one_line(str(model))}, the trunk that comes with kerasrep")
     return str(model)
 
 

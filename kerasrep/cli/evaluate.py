@@ -31,8 +31,8 @@ def build_parser() -> argparse.ArgumentParser:
         "models",
         metavar="MODEL",
         nargs="+",
-        help="an export, a run directory or a .keras file, with pooled layers behind a colon where they are "
-        "wanted (exported/mss:all); or a baseline: random (the first model's network, "
+        help="an export, a run directory, a .keras file, or starter, with pooled layers behind a colon "
+        "where they are wanted (exported/mss:all); or a baseline: random (the first model's network, "
         "untrained; random:SEED for another draw), mfcc, musicnn, hear:MODULE[:WEIGHTS], vectors:TABLE",
     )
     command.add_layers_argument(parser, "the model's own, mostly last; of models that name none")

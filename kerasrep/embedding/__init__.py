@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from kerasrep.embedding.catalogue.reading import Table, read_embeddings
 from kerasrep.embedding.embedder import Embedder, load
+from kerasrep.embedding.embeddings import Embeddings, TimedEmbeddings
 
 if TYPE_CHECKING:
     from kerasrep.embedding.transformer import AudioEmbedder
 
-__all__ = ["AudioEmbedder", "Embedder", "Table", "load", "read_embeddings"]
+__all__ = ["AudioEmbedder", "Embedder", "Embeddings", "Table", "TimedEmbeddings", "load", "read_embeddings"]
 
 
 def __getattr__(name: str) -> Any:

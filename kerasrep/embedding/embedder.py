@@ -18,10 +18,16 @@ from numpy.typing import ArrayLike, NDArray
 from kerasrep.data.audio import BLOCK_FRAMES, convert_blocks, decode_blocks
 from kerasrep.data.decoders.plan import MIN_RATE_HZ
 from kerasrep.embedding.catalogue.layout import make_layout
+from kerasrep.embedding.embeddings import Embeddings, TimedEmbeddings
+from kerasrep.embedding.files import BadFile, find_audio
 from kerasrep.embedding.models import SegmentModel, find_model
+from kerasrep.embedding.segments import segment_batches
+from kerasrep.embedding.stream import embed_in_order
 from kerasrep.errors import DataError
 from kerasrep.report.page import render
 from kerasrep.storage import limits
+from kerasrep.storage.segment_vector import SHARED
+from kerasrep.storage.starter import default_model
 
 #: Raised whenever the same weights and the same audio give another vector; part of every fingerprint.
 TRACK_EMBEDDING_VERSION = 1
@@ -30,26 +36,31 @@ MAX_CHANNELS = 256
 _FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 
 
-def load(path: str | Path, layers: str | Sequence[str] | None = None) -> Embedder:
+def load(
+    path: str | Path | None = None,
+    layers: str | Sequence[str] | None = None,
+    sources: Sequence[str] | None = None,
+) -> Embedder:
     """Load a trained model for embedding.
 
     Args:
         path: An export (`exported/NAME` for its newest version, or one version), a run directory, or a
-            run's `.keras` file.
+            run's `.keras` file; by default `starter`, the trunk that comes with kerasrep.
         layers: What an embedding is made of: `last`, the network's embedding; `all`, and then the pooled
             outputs of its convolution blocks (see `segment_vector.Piece`); or some of them: `conv3,conv5`. By
             default what the card says, which is `last` for most.
+        sources: Names of the branches to keep; by default all.
 
     Returns:
         The model, ready to embed.
 
     Raises:
         ExportError: Where `path` is none of these, is damaged, or cannot give a layer.
-        RecipeError: Where there is no such layer.
+        RecipeError: Where there is no such layer or branch.
         RunError: Where the run has no trained weights yet.
     """
-    load_model, found = find_model(Path(path))
-    return Embedder(load_model(found), layers, found.absolute())
+    load_model, found = find_model(default_model() if path is None else Path(path))
+    return Embedder(load_model(found), layers, found.absolute(), sources)
 
 
 class Embedder:
@@ -59,27 +70,37 @@ class Embedder:
         sample_rate_hz: Rate that recordings are converted to.
         segment_samples: Samples a channel in one segment.
         branches: Names of the representations side by side.
-        dimension: Values of an embedding: 512 a branch, and twice those of each pooled layer.
+        sources: Learning sources of these branches; of one that all share, all; empty where a `.keras` file
+            does not say.
+        layers: What an embedding is made of, as `load` takes it.
+        dimension: Of an embedding: 512 a branch, and twice those of each pooled layer.
         layout: Of an embedding.
-        columns: Name of each value: `mean/BRANCH/0` ... `mean/BRANCH/255` for all branches, then of pooled
-            layers `mean/BRANCH/conv3/mean/0` ..., then `sd/...`.
+        columns: Name of each dimension: `mean/BRANCH/0` ... `mean/BRANCH/255` for all branches, then of
+            pooled layers `mean/BRANCH/conv3/mean/0` ..., then `sd/...`.
     """
 
     def __init__(
-        self, model: SegmentModel, layers: str | Sequence[str] | None = None, path: Path | None = None
+        self,
+        model: SegmentModel,
+        layers: str | Sequence[str] | None = None,
+        path: Path | None = None,
+        sources: Sequence[str] | None = None,
     ) -> None:
-        self._origin = path, layers
+        self._origin = path, layers, sources
         self.layout = make_layout(
             model.branches,
             model.sample_rate_hz,
             model.segment_samples,
+            sources=sources,
             layers=model.default_layers if layers is None else layers,
             pooled=model.layers,
         )
         self._model = model.only(self.layout.pieces)
         self.sample_rate_hz = model.sample_rate_hz
         self.segment_samples = model.segment_samples
-        self.branches = model.branches
+        self.branches = self.layout.branches
+        self.sources = model.sources if self.branches == (SHARED,) else self.branches
+        self.layers = self.layout.layers
         self.columns = self.layout.columns
         self.dimension = self.layout.dimension
 
@@ -89,13 +110,26 @@ class Embedder:
             raise TypeError("this model was not loaded from a path; load it in each process")
         return load, self._origin
 
+    def _described(self) -> list[tuple[str, str]]:
+        """What it is, for people."""
+        model = "not loaded from a path" if self._origin[0] is None else str(self._origin[0])
+        seconds = self.segment_samples / self.sample_rate_hz
+        return [
+            ("model", model),
+            ("sources", ", ".join(self.sources) or "not known"),
+            ("branches", ", ".join(self.branches)),
+            ("layers", self.layers),
+            ("dimension", f"{self.dimension:,}"),
+            ("segment", f"{seconds:g} s at {self.sample_rate_hz:,} Hz"),
+        ]
+
+    def __repr__(self) -> str:
+        """One line that says what it is."""
+        return f"<kerasrep Embedder: {'; '.join(f'{name} {value}' for name, value in self._described())}>"
+
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        branches = ", ".join(self.branches)
-        seconds = self.segment_samples / self.sample_rate_hz
-        rows = [("branches", branches), ("values of an embedding", f"{self.dimension:,}")]
-        rows += [("layers", self.layout.layers), ("segment", f"{seconds:g} s at {self.sample_rate_hz:,} Hz")]
-        return render("repr.html", title="kerasrep model", rows=rows)
+        return render("repr.html", title="kerasrep model", rows=self._described())
 
     def embed(self, waveform: ArrayLike, sample_rate_hz: float) -> NDArray[np.float32]:
         """Embed one recording.
@@ -130,6 +164,75 @@ class Embedder:
             DataError: Where the file cannot be decoded.
         """
         return self.embed_blocks(decode_blocks(Path(path), self.sample_rate_hz, decoder))
+
+    def embed_files(self, audio: Sequence[str | Path], decoder: str = "soundfile") -> Embeddings:
+        """Embed audio files, and folders at any depth; several are decoded side by side.
+
+        Args:
+            audio: Files and folders.
+            decoder: `soundfile`, or `tensorflow-io`.
+
+        Returns:
+            A row for each file that could be used; the others are in `bad`, each with the reason.
+
+        Raises:
+            DataError: Where none of them could be used.
+        """
+        paths, not_found = find_audio([Path(path) for path in audio])
+        results = list(embed_in_order(paths, self.embed_segments, self.layout, decoder)) if paths else []
+        done = [result for result in results if not isinstance(result, BadFile)]
+        bad = (*not_found, *(result for result in results if isinstance(result, BadFile)))
+        if not done:
+            first = bad[0].reason if bad else "no file is named"
+            raise DataError(f"no file could be embedded, {len(bad)} skipped: {first}")
+        matrix = np.stack([result.embedding for result in done])
+        return Embeddings(tuple(result.path for result in done), matrix, self.columns, bad)
+
+    def embed_timed(
+        self, waveform: ArrayLike, sample_rate_hz: float, hop_seconds: float | None = None
+    ) -> TimedEmbeddings:
+        """Embed the segments of one recording, each by itself.
+
+        Args:
+            waveform: As `embed` takes it.
+            sample_rate_hz: Of `waveform`, in hertz.
+            hop_seconds: From the beginning of a segment to that of the next one; by default its length.
+
+        Returns:
+            One row per segment.
+
+        Raises:
+            DataError: As `embed` does.
+            RecipeError: Where there can be no such hop.
+        """
+        return self._timed(waveform_blocks(waveform, sample_rate_hz, self.sample_rate_hz), hop_seconds)
+
+    def embed_file_timed(
+        self, path: str | Path, hop_seconds: float | None = None, decoder: str = "soundfile"
+    ) -> TimedEmbeddings:
+        """Embed the segments of one audio file, each by itself.
+
+        Args:
+            path: Audio that libsndfile or ffmpeg's libraries read.
+            hop_seconds: From the beginning of a segment to that of the next one; by default its length.
+            decoder: `soundfile`, or `tensorflow-io`.
+
+        Returns:
+            One row per segment.
+
+        Raises:
+            DataError: Where the file cannot be decoded.
+            RecipeError: Where there can be no such hop.
+        """
+        return self._timed(decode_blocks(Path(path), self.sample_rate_hz, decoder), hop_seconds)
+
+    def _timed(self, blocks: Iterable[NDArray[np.float32]], hop_seconds: float | None) -> TimedEmbeddings:
+        layout = self.layout.timed(hop_seconds)
+        batches = segment_batches(blocks, self.segment_samples, hop_samples=layout.hop_samples)
+        values = np.concatenate([self.embed_segments(segments) for segments in batches])
+        start_seconds = np.arange(len(values)) * layout.hop_seconds
+        segment_seconds = self.segment_samples / self.sample_rate_hz
+        return TimedEmbeddings(start_seconds, values, layout.columns, segment_seconds)
 
     def embed_blocks(self, blocks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Embed one recording that comes in consecutive blocks.

@@ -18,13 +18,17 @@ from kerasrep.runtime.forked import check_not_forked
 from kerasrep.storage.export_directory import SERVING_DEFAULT, check_files, find_version, read_card
 from kerasrep.storage.run_directory import KERAS_SUFFIX, RunDirectory
 from kerasrep.storage.segment_vector import LAST, Piece, embedding_pieces
+from kerasrep.storage.starter import model_path
 
 if TYPE_CHECKING:
     import keras
 
     from kerasrep.embedding.files import BadFile, FileEmbedding
 
-WHAT_A_MODEL_IS = "an export (exported/NAME or a version in it), a run directory, or a .keras file"
+WHAT_A_MODEL_IS = (
+    "an export (exported/NAME or a version in it), a run directory, a .keras file, or starter, the trunk "
+    "that comes with kerasrep"
+)
 
 
 #: float32 [segments, segment_samples, 2] -> float32 [segments, widths of all pieces].
@@ -45,6 +49,7 @@ class SegmentModel:
             computed.
         layers: Pooled layers that `embed_some` can give as well.
         default_layers: What an embedding is made of where nobody names layers.
+        sources: What it learnt from, as far as its card or recipe says.
         baseline_width: Values of a segment, where it is a baseline; they have one branch.
         embed_file: A baseline's own embedding of a whole file.
     """
@@ -56,6 +61,7 @@ class SegmentModel:
     embed_some: Callable[[tuple[Piece, ...]], EmbedSegments] | None = None
     layers: tuple[Piece, ...] = ()
     default_layers: str = LAST
+    sources: tuple[str, ...] = ()
     baseline_width: int | None = None
     embed_file: Callable[[Path], FileEmbedding | BadFile] | None = None
 
@@ -82,8 +88,8 @@ def find_model(path: Path) -> tuple[Callable[[Path], SegmentModel], Path]:
     """Tell what kind of model `path` is, without loading anything.
 
     Args:
-        path: An export (a version, or `exported/NAME` for its newest one), a run directory, or a `.keras`
-            file that holds a run's model.
+        path: An export (a version, or `exported/NAME` for its newest one), a run directory, a `.keras` file
+            that holds a run's model; or `starter`, the trunk that comes with kerasrep.
 
     Returns:
         A function that loads such a model, and the path to give it.
@@ -92,6 +98,7 @@ def find_model(path: Path) -> tuple[Callable[[Path], SegmentModel], Path]:
         ExportError: Where `path` is none of these.
     """
     try:
+        path = model_path(path)
         if not path.exists():
             raise ExportError(f"{path}: does not exist; give {WHAT_A_MODEL_IS}")
         if path.is_file():
@@ -172,6 +179,7 @@ def load_export(version: Path) -> SegmentModel:
         embed_some,
         card.layers,
         card.default_layers,
+        card.sources,
     )
 
 
@@ -189,7 +197,9 @@ def load_run(root: Path) -> SegmentModel:
     trained = restore_run(root)
     audio, network = trained.recipe.audio, trained.network
     model = model_of_keras(network.embedder, audio.sample_rate_hz, audio.segment_samples, network.branches)
-    return replace(model, default_layers=trained.recipe.export.default_layers)
+    return replace(
+        model, default_layers=trained.recipe.export.default_layers, sources=tuple(trained.recipe.sources)
+    )
 
 
 def load_keras_file(path: Path) -> SegmentModel:

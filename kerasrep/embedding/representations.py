@@ -21,11 +21,12 @@ from kerasrep.embedding.baselines import untrained
 from kerasrep.embedding.embedder import TRACK_EMBEDDING_VERSION, Embedder
 from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.embedding.models import WHAT_A_MODEL_IS, default_layers, find_model, load_export, load_run
-from kerasrep.embedding.stream import embed_files
+from kerasrep.embedding.stream import embed_in_order
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.recipe.faults import nearest
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import fingerprint
+from kerasrep.storage import starter
 from kerasrep.storage.export_directory import SAVED_MODEL_FILE, read_card
 from kerasrep.storage.run_directory import RunDirectory
 from kerasrep.storage.segment_vector import LAST, layers_text, parse_layers
@@ -113,8 +114,10 @@ class ModelRepresentation:
         return self.embedder.embed(waveform, sample_rate_hz)
 
     def embed_files(self, paths: Sequence[Path]) -> Iterator[FileEmbedding | BadFile]:
-        """See `files.embed_files`."""
-        return embed_files(self.embedder, paths) if paths else iter(())
+        """See `stream.embed_in_order`."""
+        if not paths:
+            return iter(())
+        return embed_in_order(paths, self.embedder.embed_segments, self.embedder.layout)
 
 
 class UntrainedRepresentation(ModelRepresentation):
@@ -145,9 +148,9 @@ def open_representation(spec: str, *, reference: Path | None = None) -> Represen
     """Open one representation.
 
     Args:
-        spec: Path of an export, a run or a `.keras` file, with layers behind a colon where they are not
-            its own (`exported/mss:all`); or one of `FORMS`. A path that is spelt like a form needs `./`
-            in front.
+        spec: Path of an export, a run or a `.keras` file, or `starter`, with layers behind a colon where
+            they are not its own (`exported/mss:all`); or one of `FORMS`. A path that is spelt like a form
+            needs `./` in front.
         reference: Model whose network `random` takes, and likewise its layers.
 
     Returns:
@@ -245,7 +248,7 @@ def with_layers(spec: str, layers: str) -> str:
 
 def _exists(path: str) -> bool:
     try:
-        return bool(path) and Path(path).exists()
+        return bool(path) and (Path(path).exists() or path == starter.NAME)
     except (OSError, ValueError):  # too long, or with a NUL
         return False
 

@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 
 from kerasrep.embedding.catalogue.layout import Layout
 from kerasrep.embedding.decoding import Cutting, End, Failure, Part, Segments, decode_parts
-from kerasrep.embedding.embedder import Embedder
 from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.embedding.segments import BATCH_SEGMENTS, SegmentStatistics
-from kerasrep.runtime.console import Progress
 
 Array = NDArray[np.float32]
 
@@ -142,33 +140,3 @@ def embed_in_order(
                 next_key += 1
     finally:
         parts.close()
-
-
-def embed_files(
-    embedder: Embedder, paths: Sequence[Path], decoder: str = "soundfile"
-) -> Generator[FileEmbedding | BadFile, None, None]:
-    """Embed files as `embed_in_order` does, by a loaded model."""
-    return embed_in_order(paths, embedder.embed_segments, embedder.layout, decoder)
-
-
-def embed_all(
-    embedder: Embedder, paths: Sequence[Path], decoder: str = "soundfile", label: str | None = None
-) -> tuple[list[FileEmbedding], list[BadFile]]:
-    """Embed files as `embed_files` does, good ones and others apart, each in the order of `paths`.
-
-    Args:
-        embedder: The model.
-        paths: Audio files.
-        decoder: `soundfile`, or `tensorflow-io`.
-        label: Of the progress that is shown; by default none is.
-    """
-    embedded, bad = [], []
-    results = embed_files(embedder, paths, decoder)
-    with Progress(len(paths), label, "file", shown=label is not None) as bar:
-        for result in results:
-            if isinstance(result, BadFile):
-                bad.append(result)
-            else:
-                embedded.append(result)
-            bar.update()
-    return embedded, bad

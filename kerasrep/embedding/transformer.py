@@ -17,8 +17,8 @@ from kerasrep.embedding.catalogue.layout import MEAN, MEAN_STD, Layout, make_lay
 from kerasrep.embedding.catalogue.rows import rows_of_files
 from kerasrep.embedding.embedder import waveform_blocks
 from kerasrep.embedding.models import WHAT_A_MODEL_IS, SegmentModel, find_model
-from kerasrep.embedding.starter import default_model
 from kerasrep.errors import DataError, ExportError, RecipeError
+from kerasrep.storage.starter import default_model
 
 #: Models that stay loaded, so that the copies that a grid search makes do not load them again.
 _KEPT_MODELS = 2
@@ -31,7 +31,8 @@ class AudioEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     `kerasrep-embed`, and all can be searched over. The model is loaded once a process and is never pickled.
 
     Args:
-        model: An export, a run directory or a `.keras` file; by default the trunk that comes with kerasrep.
+        model: An export, a run directory or a `.keras` file; by default, or as `starter`, the trunk
+            that comes with kerasrep.
         pool: `mean-std`, or `mean`, over the segments of a recording.
         hop_seconds: From the beginning of a segment to that of the next one; by default its length.
         sources: Names of the branches to keep; by default all.
@@ -118,7 +119,10 @@ class AudioEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _loaded(self) -> tuple[SegmentModel, Layout]:
         if not isinstance(self.pool, str) or self.pool not in {MEAN_STD, MEAN}:
-            raise RecipeError(f"pool {self.pool!r}: a recording is one row; give {MEAN_STD} or {MEAN}")
+            raise RecipeError(
+                f"pool {self.pool!r}: a recording is one row; give {MEAN_STD} or {MEAN}, or take "
+                "kerasrep.load(...).embed_file_timed for vectors over time"
+            )
         if not isinstance(self.model, str | os.PathLike | None):
             raise ExportError(f"model {self.model!r:.100}: is no path; give {WHAT_A_MODEL_IS}")
         path = default_model() if self.model is None else Path(self.model)

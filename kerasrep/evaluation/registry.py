@@ -35,6 +35,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
 #: paper's authors list a part.
 ALSO_PUBLISHED = {"gtzan": gtzan.N_FILTERED_ITEMS, "ext_ballroom": ext_ballroom.N_WHOLE}
 
+WITHOUT_GROUPS = (
+    "names no groups, so that tracks of one album or artist may be in training and in test, which raises "
+    "scores (album and artist effects); add a column 'group' with the artist"
+)
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 #: Below the root no task may reach: the task of a table knows its own paths.
 _ANY_FOLDER = ""
@@ -128,9 +132,14 @@ def table_task(name: str, kind: Kind, table: Path, audio: Path, items: Path | No
 
     def read(folder: Path) -> TaskData:
         del folder  # the table says where everything is
+        data: TaskData
         if items is not None:
-            return read_play_list(table, items, audio)
-        return read_split_list(table, audio, kind)
+            data = read_play_list(table, items, audio)
+        else:
+            data = read_split_list(table, audio, kind)
+        if data.groups is not None:
+            return data
+        return replace(data, notices=(*data.notices, f"{items or table}: {WITHOUT_GROUPS}"))
 
     return Task(
         name=name,

@@ -24,6 +24,7 @@ from kerasrep.model.strategies import SHARED, Network, Scaler, network_of
 from kerasrep.recipe.schema import Recipe
 from kerasrep.storage.export_directory import find_version, read_card
 from kerasrep.storage.run_directory import KERAS_SUFFIX, RunDirectory, read_json, user_path
+from kerasrep.storage.starter import model_path
 
 #: A layer of a trunk: the part that owns it, then its block.
 _LAYER = re.compile(r"^(?P<owner>.+?)_(?P<rest>(?P<block>conv\d|fc)[a-z]*(_bn)?(/.*)?)$")
@@ -76,8 +77,8 @@ def read_start(recipe: Recipe) -> Start:
     Raises:
         RecipeError: Where `model.start` is no model, or one of another front end or trunk.
     """
-    path = user_path(str(recipe.model.start))
     try:
+        path = model_path(user_path(str(recipe.model.start)))
         start = _read(path)
     except (RunError, ExportError, DataError) as error:
         raise RecipeError(f"model.start: {error}") from error

@@ -121,8 +121,8 @@ class ModelSettings(Settings):
     """The network.
 
     Attributes:
-        start: Run directory, export or `.keras` file whose trunk training begins with; without it, with
-            random weights.
+        start: Run directory, export, `.keras` file or `starter`, whose trunk training begins with; without
+            it, with random weights.
         freeze: Blocks of that trunk that stay as they are, such as `[conv1, conv2]`.
         trunk: `published` has seven convolutions (Kim et al. 2018); `residual` has one and six blocks of two
             with a skip connection (compare Won et al. 2020, short-chunk CNN), and learns more from more data.

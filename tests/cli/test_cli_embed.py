@@ -12,8 +12,8 @@ import soundfile
 from pyarrow import parquet
 
 from kerasrep.cli import command, embed
-from kerasrep.embedding import starter
 from kerasrep.embedding.embedder import load
+from kerasrep.storage import starter
 
 ROOT = Path(__file__).parents[2]
 
@@ -199,7 +199,7 @@ def test_a_trunk_that_comes_along_is_used_and_said_where_no_model_is_named(
     assert f"model: {tmp_path / 'exported' / starter.NAME / '1'}" in capsys.readouterr().out
     monkeypatch.setattr(starter, "PLACES", (tmp_path / "nowhere",))
     assert command.run(embed.main, embed.PROG, arguments) == 2
-    assert "no model is named" in capsys.readouterr().err
+    assert "lacks the trunk that comes with kerasrep" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

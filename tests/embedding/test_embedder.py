@@ -3,13 +3,16 @@ import shutil
 import keras
 import numpy as np
 import pytest
+import soundfile
 import soxr
 
 import kerasrep
 from kerasrep.constants import SAMPLE_RATE_HZ, SEGMENT_SAMPLES
 from kerasrep.embedding.embedder import Embedder, load
 from kerasrep.embedding.models import SegmentModel
-from kerasrep.errors import DataError, ExportError, KerasrepError
+from kerasrep.embedding.representations import open_representation, open_representations
+from kerasrep.errors import DataError, ExportError, KerasrepError, RecipeError
+from kerasrep.storage import starter
 from kerasrep.storage.export_directory import card_path
 
 
@@ -214,3 +217,74 @@ def test_a_card_of_other_branches_is_refused(tmp_path, small_export):
     card_path(version).write_text(card.replace('"branches": [\n    "year",\n', '"branches": [\n'))
     with pytest.raises(ExportError, match="512 values a segment, its card names 1 branches"):
         load(version)
+
+
+def test_no_path_and_the_bare_name_are_the_trunk_that_comes_along(small_export, tmp_path, monkeypatch):
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / starter.NAME).symlink_to(small_export.parent)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(starter, "PLACES", (tmp_path / "exported",))
+    track = noise(11, 9000, 2)
+    expected = load(small_export).embed(track, SAMPLE_RATE_HZ)
+    opened = open_representations(["starter", "random"])
+    for model in (load(), load("starter"), opened[0], open_representation("starter:last")):
+        np.testing.assert_array_equal(model.embed(track, SAMPLE_RATE_HZ), expected)
+    assert [one.name for one in opened] == [f"{small_export.parent.name}/1", "random"]
+
+
+def test_it_says_what_it_is(embedder, small_export):
+    said = repr(embedder)
+    assert (embedder.sources, embedder.layers) == (("year", "tag"), "last")
+    for part in (str(small_export), "sources year, tag", "layers last", "dimension 1,024", "22,050 Hz"):
+        assert part in said
+
+
+def test_of_a_shared_network_the_sources_are_those_that_it_learnt_from(make_run):
+    shared = load(make_run("ms-sr@fc").run.root)
+    assert (shared.branches, shared.sources) == (("shared",), ("year", "tag"))
+
+
+def test_some_branches_alone_are_those_of_all(small_export, embedder):
+    track = noise(12, 9000, 2)
+    tag = load(small_export, sources=["tag"])
+    whole = dict(zip(embedder.columns, embedder.embed(track, SAMPLE_RATE_HZ), strict=True))
+    assert (tag.sources, tag.dimension) == (("tag",), 512)
+    found = tag.embed(track, SAMPLE_RATE_HZ)
+    np.testing.assert_allclose(found, [whole[column] for column in tag.columns], atol=1e-6)
+    with pytest.raises(RecipeError, match="source 'lyrics': the model has no such branch"):
+        load(small_export, sources=["lyrics"])
+
+
+def test_embeddings_over_time_are_those_of_the_segments(embedder, tmp_path):
+    track = noise(13, 2 * SEGMENT_SAMPLES + 100, 2)
+    hop_samples = SEGMENT_SAMPLES // 2
+    found = embedder.embed_timed(track, SAMPLE_RATE_HZ, hop_samples / SAMPLE_RATE_HZ)
+    assert found.embeddings.shape == (len(found.start_seconds), 512)
+    for number, second in enumerate(found.start_seconds):
+        assert second == pytest.approx(number * hop_samples / SAMPLE_RATE_HZ)
+        piece = track[number * hop_samples :][:SEGMENT_SAMPLES]
+        alone = embedder.embed(piece, SAMPLE_RATE_HZ)[:512]  # the mean of one segment is that segment
+        np.testing.assert_allclose(found.embeddings[number], alone, atol=1e-5)
+    assert found.columns[0] == "year/0"
+    whole = embedder.embed_timed(track, SAMPLE_RATE_HZ)
+    np.testing.assert_allclose(
+        whole.embeddings.mean(axis=0), embedder.embed(track, SAMPLE_RATE_HZ)[:512], atol=1e-5
+    )
+    soundfile.write(tmp_path / "a.wav", track, SAMPLE_RATE_HZ, subtype="FLOAT")
+    np.testing.assert_allclose(
+        embedder.embed_file_timed(tmp_path / "a.wav").embeddings, whole.embeddings, atol=1e-5
+    )
+    with pytest.raises(RecipeError, match="hop of 0 s"):
+        embedder.embed_timed(track, SAMPLE_RATE_HZ, 0)
+
+
+def test_files_that_cannot_be_used_are_named_and_none_at_all_is_an_error(embedder, small_export, tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(14, 9000, 2), SAMPLE_RATE_HZ)
+    found = embedder.embed_files([tmp_path / "a.wav", tmp_path / "missing.ogg"])
+    assert [path.name for path in found.paths] == ["a.wav"]
+    np.testing.assert_allclose(found.embeddings[0], embedder.embed_file(tmp_path / "a.wav"), atol=1e-5)
+    assert [one.path.name for one in found.bad] == ["missing.ogg"]
+    with pytest.raises(DataError, match=r"no file could be embedded, 1 skipped: .*missing\.ogg"):
+        kerasrep.embed(small_export, [tmp_path / "missing.ogg"])
+    with pytest.raises(DataError, match="no file is named"):
+        embedder.embed_files([])

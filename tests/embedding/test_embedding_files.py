@@ -8,7 +8,7 @@ import soundfile
 from kerasrep.data.audio import decode
 from kerasrep.embedding.embedder import load
 from kerasrep.embedding.files import BadFile, FileEmbedding, find_audio
-from kerasrep.embedding.stream import embed_files
+from kerasrep.embedding.stream import embed_in_order
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_files_are_embedded_as_their_waveforms(tmp_path, embedder):
         write(tmp_path / "six.wav", rate_hz=48_000, channels=6, seed=2),
         write(tmp_path / "vorbis.ogg", rate_hz=32_000, seed=3),
     ]
-    results = list(embed_files(embedder, paths))
+    results = list(embed_in_order(paths, embedder.embed_segments, embedder.layout))
     assert [result.path for result in results] == paths
     for path, result in zip(paths, results, strict=True):
         assert isinstance(result, FileEmbedding)
@@ -81,7 +81,7 @@ def test_bad_files_do_not_disturb_their_neighbours(tmp_path, embedder):
     soundfile.write(tmp_path / "2.wav", late_nan, 22_050, subtype="FLOAT")
     (tmp_path / "3.wav").write_text("no audio")
     paths = [first, tmp_path / "2.wav", tmp_path / "3.wav", tmp_path / "missing.wav", last]
-    results = list(embed_files(embedder, paths))
+    results = list(embed_in_order(paths, embedder.embed_segments, embedder.layout))
     assert [type(result) for result in results] == [FileEmbedding, BadFile, BadFile, BadFile, FileEmbedding]
     for path, result in zip(paths, results, strict=True):
         assert result.path == path
@@ -95,13 +95,13 @@ def test_bad_files_do_not_disturb_their_neighbours(tmp_path, embedder):
 @pytest.mark.io
 def test_the_other_decoder_gives_the_same(tmp_path, embedder):
     path = write(tmp_path / "a.wav")
-    (found,) = embed_files(embedder, [path], decoder="tensorflow-io")
+    (found,) = embed_in_order([path], embedder.embed_segments, embedder.layout, decoder="tensorflow-io")
     np.testing.assert_allclose(found.embedding, embedder.embed_file(path), atol=1e-5)
 
 
 def test_stopping_early_leaves_no_thread_behind(tmp_path, embedder):
     paths = [write(tmp_path / f"{n}.wav") for n in range(3)]
-    results = embed_files(embedder, paths)
+    results = embed_in_order(paths, embedder.embed_segments, embedder.layout)
     next(results)
     results.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]

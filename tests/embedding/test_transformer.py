@@ -9,8 +9,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kerasrep.embedding import AudioEmbedder, load, starter, transformer
+from kerasrep.embedding import AudioEmbedder, load, transformer
 from kerasrep.errors import DataError, ExportError, RecipeError
+from kerasrep.storage import starter
 
 RATE_HZ = 22_050
 
@@ -151,5 +152,5 @@ def test_without_a_model_the_trunk_that_comes_along_is_used(monkeypatch, tmp_pat
     found = AudioEmbedder().fit_transform(paths)
     np.testing.assert_array_equal(found, AudioEmbedder(small_export).fit_transform(paths))
     monkeypatch.setattr(starter, "PLACES", ())
-    with pytest.raises(ExportError, match="no model is named"):
+    with pytest.raises(ExportError, match="lacks the trunk that comes with kerasrep"):
         AudioEmbedder().fit(paths)

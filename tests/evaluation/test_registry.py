@@ -201,8 +201,18 @@ def test_a_table_of_the_users_own_is_a_task(tmp_path):
     task = registry.table_task("moods", "classification", table, tmp_path / "audio")
     data = registry.open_task(task, tmp_path / "there is no such root")
     assert data.paths[0] == tmp_path / "audio/a.wav" and data.groups.tolist() == ["A", "B", "C", "D"]
+    assert data.notices == ()
     assert registry.counts(task, data)["verified"] is None
     assert task.metric == "accuracy" and str(table) in task.described_at
+
+
+def test_a_table_without_groups_warns_of_albums_and_artists_once(tmp_path):
+    table = tmp_path / "moods.csv"
+    table.write_text("path,label\na.wav,calm\nb.wav,wild\nc.wav,calm\nd.wav,wild\n")
+    (notice,) = registry.open_task(
+        registry.table_task("moods", "classification", table, tmp_path), tmp_path
+    ).notices
+    assert notice.startswith(f"{table}: names no groups") and "album and artist effects" in notice
 
 
 def test_a_table_of_plays_of_the_users_own_is_a_task(tmp_path):

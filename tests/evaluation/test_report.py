@@ -22,13 +22,20 @@ from made_evaluations import (
     make_evaluations,
     with_left_out,
 )
+from scipy import stats
 
 from kerasrep.errors import DataError, RunError
 from kerasrep.evaluation.base import Comparison, Evaluation, FoldScore, ProbeResult
 from kerasrep.evaluation.report import terminal_report, write_report
 from kerasrep.evaluation.report.bars import draw_bars, draw_tasks
 from kerasrep.evaluation.report.confusion import draw_confusions
-from kerasrep.evaluation.report.overview import findings, overview_of, pair_sentences, win_sentences
+from kerasrep.evaluation.report.overview import (
+    findings,
+    overview_of,
+    pair_sentences,
+    sensitivity_sentences,
+    win_sentences,
+)
 from kerasrep.evaluation.results import safe_name
 from kerasrep.evaluation.significance import holm
 from kerasrep.report.drawing import drawing, new_figure
@@ -101,11 +108,15 @@ def test_p_values_of_headlines_are_corrected_together_and_those_of_each_other_pr
 @pytest.mark.parametrize(
     ("p_value", "turned", "verdict"),
     [
-        (0.01, False, "its lead of 0.200 [0.150, 0.250] over mfcc is significant (p = 0.010)"),
-        (0.01, True, "its lead of 0.200 [0.150, 0.250] over mfcc is significant (p = 0.010)"),
-        (0.0001, False, "is significant (p < 0.001)"),
-        (0.05, False, "its lead of 0.200 [0.150, 0.250] over mfcc is not significant (p = 0.050)"),
-        (None, False, "its lead of 0.200 over mfcc was not tested"),
+        (0.01, False, "a significant difference between mss/1 and mfcc, 0.200 [0.150, 0.250] (p = 0.010); "),
+        (0.01, True, "a significant difference between mss/1 and mfcc, 0.200 [0.150, 0.250] (p = 0.010); "),
+        (
+            0.0001,
+            False,
+            "a significant difference between mss/1 and mfcc, 0.200 [0.150, 0.250] (p < 0.001); ",
+        ),
+        (0.05, False, "no significant difference between mss/1 and mfcc, 0.200 [0.150, 0.250] (p = 0.050); "),
+        (None, False, ""),
     ],
 )
 def test_the_best_is_compared_with_the_next(p_value, turned, verdict):
@@ -117,8 +128,36 @@ def test_the_best_is_compared_with_the_next(p_value, turned, verdict):
     )
     (finding,) = findings(overview_of(evaluations, [] if p_value is None else [pair]))
     assert finding.best == ("mss/1",)
-    assert finding.sentence.startswith("dance: mss/1 is best (accuracy 0.700 [0.600, 0.800], chance 0.200); ")
-    assert verdict in finding.sentence
+    score = "mss/1 has the highest score (accuracy 0.700 [0.600, 0.800], chance 0.200)"
+    untested = "" if verdict else "; its lead of 0.200 over mfcc was not tested"
+    assert finding.sentence == f"dance: {verdict}{score}{untested}."
+
+
+def test_a_lead_that_is_not_significant_is_never_called_best_first():
+    evaluations = [scored("starter/1", 0.7), scored("mfcc", 0.69)]
+    overview = overview_of(evaluations, [compared("starter/1", "mfcc", 0.01, 0.64)])
+    assert list(win_sentences(overview)) == [
+        "starter/1 is significantly ahead of the next one on 0 of 1 task; its score is the highest on 1 of "
+        "1 task."
+    ]
+    (finding,) = findings(overview)
+    assert finding.sentence.startswith("dance: no significant difference between starter/1 and mfcc, 0.010 ")
+
+
+def test_what_could_have_been_found_is_what_a_power_of_80_percent_finds():
+    evaluations = [scored("a", 0.7), scored("b", 0.68)]
+    half_width = 0.05
+    overview = overview_of(evaluations, [compared("a", "b", 0.02, 0.4)])
+    (sentence,) = sensitivity_sentences(overview)
+    error = half_width / stats.norm.ppf(0.975)
+    smallest = float(re.search(r"a difference of ([\d.]+) would", sentence)[1])
+    power = stats.norm.sf(stats.norm.ppf(0.975) - smallest / error)
+    assert power == pytest.approx(0.8, abs=0.01)
+    needed = int(re.search(r"about ([\d,]+) items", sentence)[1].replace(",", ""))
+    error_then = error * np.sqrt(160 / needed)
+    assert stats.norm.sf(stats.norm.ppf(0.975) - 0.02 / error_then) == pytest.approx(0.8, abs=0.02)
+    assert sentence.startswith("dance: with 160 items in 80 groups, a difference of 0.071 ")
+    assert list(sensitivity_sentences(overview_of(evaluations, [compared("a", "b", 0.02, 0.01)]))) == []
 
 
 def test_a_score_beside_chance_is_called_so():
@@ -143,8 +182,8 @@ def test_tasks_won_and_pairs_are_counted():
     comparisons = [compared("a", "b", a - b, p_values[t], t) for t, (a, b) in scores.items()]
     overview = overview_of(evaluations, comparisons)
     assert list(win_sentences(overview)) == [
-        "a is best on 2 of 3 tasks (significantly ahead of the next one on 1).",
-        "b is best on 1 of 3 tasks (significantly ahead of the next one on 1).",
+        "a is significantly ahead of the next one on 1 of 3 tasks; its score is the highest on 2 of 3 tasks.",
+        "b is significantly ahead of the next one on 1 of 3 tasks; its score is the highest on 1 of 3 tasks.",
     ]
     assert list(pair_sentences(overview)) == [
         "a scores above b on 2 of 3 tasks: significantly better on 1, significantly worse on 1.",
@@ -154,16 +193,16 @@ def test_tasks_won_and_pairs_are_counted():
 @pytest.mark.parametrize(
     ("n_tested", "words"),
     [
-        (0, "not tested against the next one"),
-        (1, "significantly ahead of the next one on 1 of the 1 that were tested"),
-        (2, "significantly ahead of the next one on 2"),
+        (0, "was not tested against the next one"),
+        (1, "is significantly ahead of the next one on 1 of 2 tasks (1 tested)"),
+        (2, "is significantly ahead of the next one on 2 of 2 tasks"),
     ],
 )
 def test_only_what_was_tested_is_called_significant(n_tested, words):
     evaluations = [scored(name, mean, task) for task in "xy" for name, mean in (("a", 0.7), ("b", 0.5))]
     comparisons = [compared("a", "b", 0.2, 0.001, task) for task in "xy"[:n_tested]]
     (sentence,) = win_sentences(overview_of(evaluations, comparisons))
-    assert sentence == f"a is best on 2 of 2 tasks ({words})."
+    assert sentence == f"a {words}; its score is the highest on 2 of 2 tasks."
 
 
 def test_nothing_twice_and_nothing_that_is_not_finite_is_reported():
@@ -278,7 +317,7 @@ def test_headline_probes_are_named_by_kind_of_task():
     [
         ({"items": {"found": 930, "published": 930}}, "dance: 930 items found, 930 published: verified"),
         ({"items": {"found": 24, "published": 1000}}, "dance: 24 items found, 1,000 published: unverified"),
-        ({"items": {"found": 24, "published": None}}, "dance: 24 items found, no published number"),
+        ({"items": {"found": 24, "published": None}}, "dance: 24 items found"),
         (
             {"items": {"found": 9, "published": 9}, "classes": {"found": 3, "published": 4}},
             "dance: 9 items found, 9 published; 3 classes found, 4 published: unverified",

@@ -206,7 +206,7 @@ HEAD = "path\tlabel\tsplit\tgroup\n"
         (
             HEAD + "a\tx\ttrain\t\nb\ty\ttrain\t\nc\tz\ttest\t\n",
             "classification",
-            "no item for training has the class 'z'",
+            "no item for training has what the test asks for, the classes 'z'",
         ),
         (
             HEAD + "a\tx\ttrain\tA\nb\ty\tval\tB\nc\tx\ttest\tB\n",
@@ -218,7 +218,11 @@ HEAD = "path\tlabel\tsplit\tgroup\n"
             "classification",
             "column 'group' says the same as 'label'",
         ),
-        (HEAD + "a\tx\t\tA\nb\ty\t\tB\nc\tx\t\tC\n", "classification", "the class 'y' is in one group only"),
+        (
+            HEAD + "a\tx\t\tA\nb\ty\t\tB\nc\tx\t\tC\nd\tz\t\tB\n",
+            "classification",
+            "2 are in one group only, so that they could not be learnt without their test items: 'y', 'z'; ",
+        ),
         (HEAD + "a\tx\t\tA\nb\ty\t\tA\nc\tx\t\tA\n", "classification", "all items are in the group 'A'"),
         (HEAD + "a\t1\t\tA\nb\t2\t\tA\nc\t3\t\tA\n", "regression", "all items are in the group 'A'"),
         (b"path\tlabel\na\t\xff\n", "classification", "is not UTF-8 text"),

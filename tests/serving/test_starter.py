@@ -14,7 +14,6 @@ import regenerate_starter
 
 from kerasrep import constants
 from kerasrep.embedding.embedder import Embedder, load
-from kerasrep.embedding.starter import default_model
 from kerasrep.errors import ExportError
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe
@@ -29,6 +28,7 @@ from kerasrep.storage.export_directory import (
     read_card_file,
     warmup_path,
 )
+from kerasrep.storage.starter import default_model
 
 ROOT = Path(__file__).parents[2]
 STARTER = ROOT / "exported" / "starter"

@@ -11,19 +11,20 @@ from kerasrep.corpora.found_sources import with_found_sources
 from kerasrep.corpora.prepare import prepare
 from kerasrep.embedding.catalogue.job import Settings, embed_catalogue
 from kerasrep.recipe.file import read_recipe
-from kerasrep.storage.run_directory import RunDirectory
+from kerasrep.storage.run_directory import RunDirectory, read_json
 from kerasrep.training.train import train
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 RATE_HZ, N_TRACKS = 22_050, 24
 #: So that each trains for two steps.
 SMALLER = (
-    "model.width=0.0625",
     "batches.size=8",
     "training.epochs=1",
     "training.tensorboard=scalars",
     "corpus.validation_fraction=0.2",
 )
+
+NARROW = "model.width=0.0625"
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +70,11 @@ def trained(name, music, folder, *overrides):
 
 
 def test_a_folder_without_tables_trains_with_the_tags_that_it_has(music, tmp_path):
-    recipe, sources = trained("own-music", music, tmp_path)
+    recipe, sources = trained("own-music", music, tmp_path)  # with the whole trunk that it begins with
     assert sources == ["self", "year", "tag"]
     assert recipe.kind_of("self") == "contrast" and recipe.strategy == "ms-sr@fc"
+    start = read_json(RunDirectory(tmp_path / "own-music").card)["start"]
+    assert (start["export"], recipe.training.trunk_rate) == ("starter", 0.1)
 
 
 @pytest.mark.slow
@@ -85,11 +88,11 @@ def test_a_folder_without_tags_trains_by_contrast_alone(music, tmp_path):
 
 
 def test_sources_of_all_kinds_train_together(music, tmp_path):
-    recipe, sources = trained("own-sources", music, tmp_path)
+    recipe, sources = trained("own-sources", music, tmp_path, NARROW)
     kinds = {recipe.kind_of(source) for source in sources}
     assert kinds == {"contrast", "mixture", "topics", "classes", "labels", "number", "vector"}
 
 
 def test_a_teachers_vectors_train_a_student(music, tmp_path):
-    recipe, sources = trained("distil", music, tmp_path)
+    recipe, sources = trained("distil", music, tmp_path, NARROW)
     assert (sources, recipe.loss_of("teacher")) == (["self", "teacher"], "cosine")

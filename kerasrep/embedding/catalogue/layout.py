@@ -7,7 +7,7 @@ import json
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,20 @@ class Layout:
         for segments in segment_batches(blocks, self.segment_samples, hop_samples=self.hop_samples):
             statistics.add(embed_segments(segments))
         return self.pooled(statistics)
+
+    def timed(self, hop_seconds: float | None) -> Layout:
+        """The same for a row a segment.
+
+        Args:
+            hop_seconds: From the beginning of a segment to that of the next one; by default its length.
+
+        Raises:
+            RecipeError: Where there can be no such hop.
+        """
+        hop = self.segment_samples
+        if hop_seconds is not None:
+            hop = _hop_samples(hop_seconds, self.sample_rate_hz)
+        return replace(self, pool=NONE, hop_samples=hop)
 
     def new_statistics(self) -> SegmentStatistics:
         """Embeddings of the segments of one recording are added to this."""

@@ -151,7 +151,8 @@ class LabelledItems:
         unseen = set(labels[is_test].tolist()) - learnt
         if unseen and self._kind == "classification":
             raise DataError(
-                f"{self._source}: no item for training has the class {min(unseen)!r}, which the test asks for"
+                f"{self._source}: no item for training has what the test asks for, the classes "
+                f"{', '.join(map(repr, sorted(unseen)))}; add some or leave them out"
             )
 
     def _group_on_both_sides(self, is_test: NDArray[np.bool_], groups: NDArray[np.str_]) -> str:
@@ -177,8 +178,9 @@ class LabelledItems:
             )
         if single:
             raise DataError(
-                f"{self._source}: the class {single[0]!r} is in one group only, so that it could not be "
-                "learnt without its test items; give it other groups or leave it out"
+                f"{self._source}: of {len(n_groups)} classes {len(single)} are in one group only, so that "
+                f"they could not be learnt without their test items: {', '.join(map(repr, single))}; give "
+                "them other groups or leave them out"
             )
 
 

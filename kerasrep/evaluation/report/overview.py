@@ -22,6 +22,13 @@ from kerasrep.report.wording import (
     printable,
 )
 
+#: Width of a 95% interval in standard errors.
+INTERVAL_ERRORS = 2 * 1.96
+#: A difference of so many standard errors is significant at 5% (1.96) with a power of 80% (0.84).
+DETECTABLE_ERRORS = 1.96 + 0.84
+#: Kind of task -> what is tested; items where it is not here.
+UNITS = {"recommendation": "user"}
+
 
 @dataclass(frozen=True)
 class Adjusted:
@@ -174,10 +181,47 @@ def win_sentences(overview: Overview) -> Iterator[str]:
         if won:
             tested = [finding.behind for finding in won if finding.behind is not None]
             clear = sum(behind.significant for behind in tested)
-            ahead = f"significantly ahead of the next one on {clear or 'none'}"
-            ahead += "" if len(tested) == len(won) else f" of the {len(tested)} that were tested"
-            ahead = ahead if tested else "not tested against the next one"
-            yield f"{printable(name)} is best on {len(won)} of {counted(len(compared), 'task')} ({ahead})."
+            of = counted(len(compared), "task")
+            said = f"is significantly ahead of the next one on {clear} of {of}"
+            said += "" if len(tested) == len(won) else f" ({len(tested)} tested)"
+            said = said if tested else "was not tested against the next one"
+            yield f"{printable(name)} {said}; its score is the highest on {len(won)} of {of}."
+
+
+def sensitivity_sentences(overview: Overview) -> Iterator[str]:
+    """What difference a test that found none could have found, and how many units it would need; in words.
+
+    The standard error is that of the interval of the paired difference, the power that of a test at 5% before
+    any correction.
+    """
+    for finding in findings(overview):
+        if finding.behind is None or finding.behind.significant:
+            continue
+        seen = finding.behind.comparison
+        smallest = DETECTABLE_ERRORS * (seen.high - seen.low) / INTERVAL_ERRORS
+        if not smallest:
+            continue
+        decimals, units = overview.decimals(seen.task), UNITS.get(overview.of_task(seen.task)[0].kind, "item")
+        tested = counted(seen.n_units, units)
+        tested += "" if seen.n_groups == seen.n_units else f" in {counted(seen.n_groups, 'group')}"
+        sentence = (
+            f"{printable(seen.task)}: with {tested}, a difference of {number(smallest, decimals)} would be "
+            "found significant four times of five"
+        )
+        if 0 < abs(seen.difference) < smallest:
+            needed = math.ceil(seen.n_units * (smallest / abs(seen.difference)) ** 2)
+            of_groups = "" if seen.n_groups == seen.n_units else ", in as many more groups"
+            sentence += (
+                f"; for the one of {number(abs(seen.difference), decimals)} here, about "
+                f"{counted(_two_digits(needed), units)} would be needed{of_groups}"
+            )
+        yield sentence + "."
+
+
+def _two_digits(count: int) -> int:
+    """A count rounded up to two digits: more are not known of it."""
+    step = 10 ** max(0, len(str(count)) - 2)
+    return -(-count // step) * step
 
 
 def pair_sentences(overview: Overview) -> Iterator[str]:
@@ -217,13 +261,12 @@ def _finding(overview: Overview, task: str) -> Finding:
     best = ranked[: shown.count(shown[0])]
     names = tuple(evaluation.representation for evaluation in best)
     others = ranked[len(best) :]
-    behind = None
+    behind, achievement = None, _achievement(overview, task, best, len(ranked))
     if len(best) == 1 and others:
         behind = overview.between(task, names[0], others[0].representation)
-    sentence = f"{printable(task)}: {_achievement(overview, task, best, len(ranked))}"
-    if len(best) == 1 and others:
-        sentence += f"; {_lead(best[0], others[0], behind, decimals)}"
-    return Finding(task, names, behind, sentence + _beside_chance(best[0]) + ".")
+        achievement = _lead(best[0], others[0], behind, decimals, achievement)
+    sentence = f"{printable(task)}: {achievement}{_beside_chance(best[0])}."
+    return Finding(task, names, behind, sentence)
 
 
 def _achievement(overview: Overview, task: str, best: Sequence[Evaluation], n_compared: int) -> str:
@@ -235,18 +278,26 @@ def _achievement(overview: Overview, task: str, best: Sequence[Evaluation], n_co
     names = listing([printable(evaluation.representation) for evaluation in best])
     if n_compared == 1:
         return f"{names} alone was evaluated ({score})"
-    return f"{names} are level at the top ({score})" if len(best) > 1 else f"{names} is best ({score})"
+    return (
+        f"{names} are level at the top ({score})"
+        if len(best) > 1
+        else f"{names} has the highest score ({score})"
+    )
 
 
-def _lead(best: Evaluation, other: Evaluation, behind: Adjusted | None, decimals: int) -> str:
+def _lead(
+    best: Evaluation, other: Evaluation, behind: Adjusted | None, decimals: int, achievement: str
+) -> str:
+    """What the test says, then the score."""
     next_one = printable(other.representation)
     if behind is None:
         lead = best.probes[0].mean - other.probes[0].mean
-        return f"its lead of {number(lead, decimals)} over {next_one} was not tested"
+        return f"{achievement}; its lead of {number(lead, decimals)} over {next_one} was not tested"
     seen = behind.comparison
     lead_text = f"{number(seen.difference, decimals)} {interval(seen.low, seen.high, decimals)}"
-    verdict = "significant" if behind.significant else "not significant"
-    return f"its lead of {lead_text} over {next_one} is {verdict} ({p_equation(behind.p_holm)})"
+    found = "a significant difference" if behind.significant else "no significant difference"
+    names = f"{printable(best.representation)} and {next_one}"
+    return f"{found} between {names}, {lead_text} ({p_equation(behind.p_holm)}); {achievement}"
 
 
 def _beside_chance(best: Evaluation) -> str:

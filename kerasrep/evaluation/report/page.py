@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kerasrep.evaluation.report.overview import Overview, findings, pair_sentences, win_sentences
+from kerasrep.evaluation.report.overview import (
+    Overview,
+    findings,
+    pair_sentences,
+    sensitivity_sentences,
+    win_sentences,
+)
 from kerasrep.evaluation.report.tables import (
     class_table,
     comparison_table,
@@ -49,7 +55,11 @@ def build_page(
         TITLE,
         notes,
         provenance,
-        sentences=[*win_sentences(overview), *(finding.sentence for finding in findings(overview))],
+        sentences=[
+            *win_sentences(overview),
+            *(finding.sentence for finding in findings(overview)),
+            *sensitivity_sentences(overview),
+        ],
         scores=score_table(overview),
         bars=bars,
         pairs=list(pair_sentences(overview)),

@@ -146,8 +146,8 @@ def _counts(counts: Mapping[str, Any]) -> str:
         if not isinstance(count, Mapping) or "found" not in count:
             continue
         found, published = count["found"], count.get("published")
-        stated = "no published number" if published is None else f"{published:,} published"
-        parts.append(f"{found:,} {printable(name)} found, {stated}")
+        stated = "" if published is None else f", {published:,} published"
+        parts.append(f"{found:,} {printable(name)} found{stated}")
         agree += [] if published is None else [found == published]
     verdict = "" if not agree else ": verified" if all(agree) else ": unverified"
     return "; ".join(parts) + verdict

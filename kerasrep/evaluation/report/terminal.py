@@ -6,7 +6,13 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from kerasrep.evaluation.base import Comparison, Evaluation
-from kerasrep.evaluation.report.overview import findings, overview_of, pair_sentences, win_sentences
+from kerasrep.evaluation.report.overview import (
+    findings,
+    overview_of,
+    pair_sentences,
+    sensitivity_sentences,
+    win_sentences,
+)
 from kerasrep.evaluation.report.tables import comparison_table, data_lines, detail_tables, score_table
 from kerasrep.report.table import Table
 
@@ -35,6 +41,7 @@ def terminal_report(
     parts = [_table(score_table(overview), width)]
     parts += _sentences(win_sentences(overview), width)
     parts += _sentences((finding.sentence for finding in findings(overview)), width)
+    parts += _sentences(sensitivity_sentences(overview), width)
     if verbose:
         parts += [_table(table, width) for tables in detail_tables(overview).values() for table in tables]
     parts += _sentences(pair_sentences(overview), width)

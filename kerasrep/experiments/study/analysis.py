@@ -112,13 +112,13 @@ def analyse(
         notes.append(f"Left out of the models, as scores are missing: {', '.join(scores.left_out)}.")
     if scores.constant:
         notes.append(f"Left out, as all runs score the same: {', '.join(scores.constant)}.")
-    return Analysis(scores, number, presence, compactness_of(scores.table), tuple(notes))
+    return Analysis(scores, number, presence, compactness_of(scores.table), tuple(dict.fromkeys(notes)))
 
 
 def shortcomings(
     runs: Sequence[RunFacts], strategies: Sequence[str], sources: Sequence[str], interactions: Sequence[str]
 ) -> list[str]:
-    """What the models will not tell even when all runs are done, in sentences; to be known before they start.
+    """Which effects cannot be estimated even when all runs are done, in sentences, before they start.
 
     Args:
         runs: All that are planned.
@@ -132,7 +132,7 @@ def shortcomings(
     for terms in (number_terms(cells, strategies), presence_terms(cells, strategies, sources, interactions)):
         text = terms.left_out if _enough(terms, len(cells)) else _why_not(terms, len(cells))
         found += [text] if text else []
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _outcome(terms: Terms, scores: Standardised, effects: Callable[[Fit], list[Effect]]) -> ModelOutcome:

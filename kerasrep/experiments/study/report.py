@@ -77,7 +77,7 @@ def write_study_report(
     figures = _figures(folder, design, outcomes, analysis)
     page = build_study_page(
         f"Study {study.recipe.name}",
-        notes,
+        list(dict.fromkeys(notes)),
         design.how,
         analysis,
         outcomes,

@@ -12,7 +12,7 @@ from kerasrep.experiments.study.collect import Curve
 from kerasrep.experiments.study.compactness import Compactness
 from kerasrep.report.charts import MARKERS, ROW_INCHES, colour, grid, heat
 from kerasrep.report.drawing import WIDTH_INCHES, Picture, drawing, new_figure, one_panel, picture
-from kerasrep.report.wording import listing, p_equation
+from kerasrep.report.wording import listing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,12 +115,10 @@ def _draw_sizes(
 def _compactness_sentence(found: Compactness) -> str:
     smallest, best = (found.runs[found.front_dimension[end]] for end in (0, -1))
     low, high = (found.scores[found.front_dimension[end]] for end in (0, -1))
-    sign = "significant" if found.p_value < 0.05 else "not significant"
     return (
         f"The best run is {best.run_id} with {best.dimension:,} dimensions ({high:+.2f}); with "
-        f"{smallest.dimension:,} dimensions {smallest.run_id} reaches {low:+.2f}. Among multi-source runs, "
-        f"score and dimensions have a rank correlation of {found.rank_correlation:+.2f} ({sign}, "
-        f"{p_equation(found.p_value)})."
+        f"{smallest.dimension:,} dimensions {smallest.run_id} reaches {low:+.2f}. Size is not "
+        "tested: dimensions follow from the strategy and the number of sources, and runs share networks."
     )
 
 

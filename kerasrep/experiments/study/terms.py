@@ -115,8 +115,9 @@ def _terms(
             "their effects cannot be told apart."
         )
     else:
-        crossed, left_out = _interactions(columns, coded, main, named)
+        crossed, missing = _interactions(columns, coded, main, named)
         columns |= crossed
+        left_out = f"{title}: {missing}" if missing else ""
     names = tuple(columns)
     slopes = {STRATEGY: tuple(names.index(level) for level in coded)} if coded else {}
     effects = tuple(names.index(name) for name in main)

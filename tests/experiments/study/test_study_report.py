@@ -45,6 +45,14 @@ def test_where_mss_cr_is_compared_the_page_says_that_its_runs_share_networks(wri
     assert 'class="note">All mss-cr runs of a seed are made of the same single-source networks' in text
 
 
+def test_size_is_not_tested_and_no_note_stands_twice(written):
+    *_, text = written
+    assert "dimensions follow from the strategy and the number of sources" in html.unescape(text)
+    assert "rank correlation" not in text
+    notes = re.findall(r'<p class="note">(.+?)</p>', text, re.DOTALL)
+    assert len(notes) == len(set(notes)) >= 2
+
+
 def test_every_figure_has_a_picture_its_data_and_its_sentence(written):
     _, _, folder, text = written
     names = sorted(path.stem for path in (folder.root / "plots").glob("*.png"))

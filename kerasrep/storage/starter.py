@@ -1,4 +1,4 @@
-"""The trunk that comes with kerasrep, for those who name no model."""
+"""The trunk that comes with kerasrep, for those who name no model, or `starter`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,16 @@ def default_model() -> Path:
         if version is not None:
             return version
     raise ExportError(
-        f"no model is named, and this installation has no exported/{NAME}; train one (kerasrep-train "
-        "recipes/starter.yaml) and name it with --model"
+        f"{NAME}: this installation lacks the trunk that comes with kerasrep (exported/{NAME}); train one "
+        "(kerasrep-train recipes/starter.yaml) and name it with --model"
     )
+
+
+def model_path(named: str | Path) -> Path:
+    """The path of a model: what is named, or for `starter`, where no such path exists, the shipped trunk.
+
+    Raises:
+        ExportError: Where that is meant and missing.
+    """
+    path = Path(named)
+    return default_model() if path == Path(NAME) and not path.exists() else path
