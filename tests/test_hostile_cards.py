@@ -7,7 +7,6 @@ import shutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kerasrep.embedding.starter import default_model
 
 from kerasrep.cli.train import _is_complete
 from kerasrep.errors import KerasrepError
