@@ -79,9 +79,9 @@ class AudioSettings(Settings):
         hop_samples: From one STFT frame to the next.
         n_mels: Mel bands.
         reference: Of the decibels: `absolute`, full scale, as published; or `segment`, its loudest value, so
-        that level makes no difference.
-    decoder: `soundfile` (with ffmpeg's libraries for what it does not read), or `tensorflow-io` for files
-        that soundfile reads to their end.
+            that level makes no difference.
+        decoder: `soundfile` (with ffmpeg's libraries for what it does not read), or `tensorflow-io` for files
+            that soundfile reads to their end.
     """
 
     sample_rate_hz: Annotated[int, Field(ge=4000, le=192_000)] = constants.SAMPLE_RATE_HZ
