@@ -44,9 +44,12 @@ def compiled_update(counts_dtype: str) -> Update:
     rest = factor, factor, numba.float64[:, ::1], numba.int64, numba.float64, numba.boolean
     signature = numba.float64(*nonzeros, *rest)
     try:
-        return numba.njit(signature, cache=True, nogil=True, fastmath=FAST_MATH)(update_rows)
+        compiled: Callable[..., float] = numba.njit(signature, cache=True, nogil=True, fastmath=FAST_MATH)(
+            update_rows
+        )
     except Exception:  # a folder that is full or not ours, a damaged file: many kinds
-        return numba.njit(signature, nogil=True, fastmath=FAST_MATH)(update_rows)
+        compiled = numba.njit(signature, nogil=True, fastmath=FAST_MATH)(update_rows)
+    return compiled
 
 
 def update_rows(
@@ -102,7 +105,7 @@ def update_rows(
     return likelihood
 
 
-@register_jitable(fastmath=FAST_MATH)
+@register_jitable(fastmath=FAST_MATH)  # type: ignore[untyped-decorator]
 def _gather(
     begin: int,
     end: int,
@@ -132,7 +135,7 @@ def _gather(
     return likelihood
 
 
-@register_jitable(fastmath=FAST_MATH)
+@register_jitable(fastmath=FAST_MATH)  # type: ignore[untyped-decorator]
 def _multiply(row: FloatArray, gathered: FloatArray, normalised: bool) -> None:
     """Multiply `row` by `gathered`; where nothing was gathered, a normalised row stays as it is."""
     total = 0.0

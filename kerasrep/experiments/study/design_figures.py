@@ -46,7 +46,8 @@ def draw_balance(balance: Balance, factors: Factors) -> Picture:
     rows.append(("all", *map(int, balance.by_strategy)))
     with drawing():
         figure = new_figure(WIDTH_INCHES, 4.9)
-        above, below = figure.subplots(2, 1, gridspec_kw={"height_ratios": [len(counts), len(used)]})
+        ratios = {"height_ratios": [len(counts), len(used)]}
+        above, below = figure.subplots(2, 1, gridspec_kw=ratios)  # type: ignore[misc]
         numbers = balance.by_number[used]
         for axes, found, names in (
             (above, counts, factors.sources),

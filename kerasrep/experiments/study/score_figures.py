@@ -67,7 +67,7 @@ def draw_compactness(analysis: Analysis, strategies: Sequence[str]) -> Picture |
     parameters = [max(run.parameters, 1) for run in found.runs]
     with drawing():
         figure = new_figure(WIDTH_INCHES, 5.6)
-        above, below = figure.subplots(2, 1)
+        above, below = figure.subplots(2, 1)  # type: ignore[misc]
         _draw_sizes(above, found, strategies, dimensions, found.front_dimension, sorted(set(dimensions)))
         above.set_xlabel("dimensions of an embedding")
         ticks = _round_numbers(min(parameters), max(parameters))
