@@ -37,7 +37,8 @@ REQUIREMENTS = [
     "librosa>=0.10.2",
     # 0.59 is the first for Python 3.12.
     "numba>=0.59",
-    "pyarrow>=14",
+    # Earlier ones write no checksums of pages.
+    "pyarrow>=17",
     "threadpoolctl>=3.5",
     # M4A, WebM, WMA and so on, and files whose headers libsndfile believes; ffmpeg's libraries are inside.
     "av>=14",

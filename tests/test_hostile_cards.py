@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kerasrep.cli.train import _is_complete
-from kerasrep.embedding.baselines.untrained import _recipe_of_export
 from kerasrep.errors import KerasrepError
 from kerasrep.experiments.worker import _facts, _is_spoilt
+from kerasrep.model.export_trunk import recipe_of_export
 from kerasrep.serving.card import run_origin
 from kerasrep.storage.export_directory import card_path, find_version, read_card, read_card_file
 from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, read_object, write_json
@@ -91,7 +91,7 @@ def export(tmp_path_factory):
 def check_export(version):
     told(read_card, version)
     told(read_card_file, card_path(version))
-    told(_recipe_of_export, version)
+    told(recipe_of_export, version)
 
 
 @FUZZ

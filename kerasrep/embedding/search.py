@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from kerasrep.data.audio import decode_blocks
 from kerasrep.data.native_messages import silenced
-from kerasrep.embedding.catalogue.layout import MEAN, NONE, Layout, make_layout
+from kerasrep.embedding.catalogue.layout import MEAN, NONE, WHOLE, Layout, make_layout
 from kerasrep.embedding.catalogue.reading import Table
+from kerasrep.embedding.catalogue.rows import rows_of_files
 from kerasrep.embedding.listening.nearest import NearestRows
 from kerasrep.embedding.listening.space import Space, branch_spaces
 from kerasrep.embedding.listening.tracks import Tracks, own_names
@@ -151,6 +152,13 @@ def query_of(
         return Query((path,), tracks.vectors[track][None])
     model, layout = open_it()
     decoder = "soundfile" if tracks.table.about is None else tracks.table.about.decoder
+    if layout.pool == WHOLE:
+        if span_seconds or any_level:
+            raise RecipeError(
+                "the index is of a baseline that takes whole files; leave out --at and --any-level"
+            )
+        with silenced():
+            return Query((path,), np.stack(list(rows_of_files([path], model, layout, decoder))))
     vectors = []
     with silenced():
         for gain, step in itertools.product(_GAINS, (1, -1)) if any_level else [(1.0, 1)]:

@@ -76,7 +76,7 @@ def describe_model(path: Path, model: keras.Model) -> tuple[int, int, tuple[str,
     """
     try:
         sample_rate_hz = _sample_rate_hz(model)
-        outputs, segment_samples = list(model.output), int(model.input.shape[1])
+        outputs, segment_samples = list(model.output), int(model.inputs[0].shape[1])
         model.get_layer("trunk")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ExportError(

@@ -1,7 +1,8 @@
-"""`.keras` files of earlier releases, as any Keras of today reads them."""
+"""`.keras` files of earlier and later releases, as the Keras that is installed reads them."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import tempfile
 import zipfile
@@ -13,13 +14,15 @@ import keras
 import numpy as np
 
 _CONFIG = "config.json"
+_QUANTIZATION = "quantization_config"
+_QUANTIZES = _QUANTIZATION in inspect.signature(keras.layers.Dense.__init__).parameters
 
 
 def load_model(path: Path) -> keras.Model:
-    """Load a `.keras` file, whichever release wrote it; nothing in the file is executed.
+    """Load a `.keras` file, whichever Keras wrote it; nothing in the file is executed.
 
-    Files of kerasrep up to the one for TensorFlow 2.17 hold the mean of each mel band as [1, 1, mels, 1],
-    which Keras 3.14 and later refuse.
+    Keras 3.14 and later refuse what kerasrep wrote before them, the mean of each mel band as [1, 1, mels, 1];
+    Keras 3.10 refuses a setting that later ones write into layers even where it says nothing.
 
     Args:
         path: The file. Kapre's and kerasrep's layers are registered already.
@@ -29,7 +32,7 @@ def load_model(path: Path) -> keras.Model:
     """
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read(_CONFIG))
-    if not _lower_means(config):
+    if not sum([_rewrite(settings) for settings in _layers(config)]):
         return keras.models.load_model(path, compile=False)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, path.name)
@@ -39,20 +42,26 @@ def load_model(path: Path) -> keras.Model:
         return keras.models.load_model(copy, compile=False)
 
 
-def _lower_means(config: Any) -> bool:
-    """Write means and variances of [1, 1, mels, 1] as [mels, 1] over two axes; tell whether there are any."""
-    old = [settings for settings in _standardisers(config) if np.ndim(settings["mean"]) == 4]
-    for settings in old:
+def _rewrite(layer: dict[str, Any]) -> bool:
+    """Change the settings of a layer to what this Keras reads; tell whether that was needed."""
+    settings, changed = layer["config"], False
+    if layer["class_name"] == "Normalization" and np.ndim(settings["mean"]) == 4:
         settings["axis"] = [2, 3]
         for name in ("mean", "variance"):
             settings[name] = settings[name][0][0]
-    return bool(old)
+        changed = True
+    if not _QUANTIZES and settings.get(_QUANTIZATION, "") is None:
+        del settings[_QUANTIZATION]
+        changed = True
+    return changed
 
 
-def _standardisers(config: Any) -> Iterator[dict[str, Any]]:
-    """Configurations of all `Normalization` layers."""
-    if isinstance(config, dict) and config.get("class_name") == "Normalization":
-        yield config["config"]
-    elif isinstance(config, dict | list):
-        for part in config.values() if isinstance(config, dict) else config:
-            yield from _standardisers(part)
+def _layers(config: Any) -> Iterator[dict[str, Any]]:
+    """All objects in a configuration: dicts of `class_name`, `config` and more."""
+    if isinstance(config, dict):
+        if "class_name" in config and isinstance(config.get("config"), dict):
+            yield config
+        config = list(config.values())
+    if isinstance(config, list):
+        for part in config:
+            yield from _layers(part)

@@ -53,7 +53,14 @@ def test_a_folder_becomes_an_npz_table(audio, tmp_path, run_embed, small_export)
     assert "2 files" in out[-1]
     assert ", 2.7 s of audio in " in out[-1] and "times real time" in out[-1]
     with np.load(output, allow_pickle=False) as table:
-        assert sorted(table.files) == ["about", "columns", "embeddings", "paths", "seconds"]
+        assert sorted(table.files) == [
+            "about",
+            "columns",
+            "embeddings",
+            "paths",
+            "seconds",
+            "typical_seconds",
+        ]
         np.testing.assert_allclose(table["seconds"], [30_000 / 22_050, 60_000 / 44_100], atol=1e-3)
         assert table["paths"].tolist() == [str(audio / "b.wav"), str(audio / "sub" / "c.flac")]
         assert table["embeddings"].dtype == np.float32
@@ -68,7 +75,7 @@ def test_parquet_holds_the_same(audio, tmp_path, run_embed, small_run):
     assert run_embed(audio, "-o", tmp_path / "x.npz")[0] == 0
     assert run_embed(audio, "-o", tmp_path / "x.parquet", model=small_run.run.root)[0] == 0
     table = parquet.read_table(tmp_path / "x.parquet")
-    assert table.column_names == ["path", "seconds", "embedding"]
+    assert table.column_names == ["path", "seconds", "typical_seconds", "embedding"]
     with np.load(tmp_path / "x.npz") as expected:
         assert table["path"].to_pylist() == expected["paths"].tolist()
         np.testing.assert_allclose(

@@ -201,7 +201,7 @@ def test_a_fully_cached_run_imports_no_tensorflow(small_export, recipe, tmp_path
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        (["a.wav,low", "b.wav,nan"], "line 3"),
+        (["a.wav,low", "b.wav,nan"], "has 1 items (1 have no label)"),
         (["0.wav,low", "1.wav,low", "2.wav,low"], "all items have the class 'low'"),
         (["0.wav,low", "1.wav,high", "2.wav,low"], "too few for 5 folds"),
         ([f"{n}.wav,{'low' if n % 2 else 'high'},{'low' if n % 2 else 'high'}" for n in range(12)], "group"),

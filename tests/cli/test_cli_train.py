@@ -211,7 +211,7 @@ def test_a_corpus_of_broken_files_is_refused_and_leaves_nothing(recipe_path, tmp
     monkeypatch.setenv("KERASREP_HOME", str(tmp_path / "home"))
     (tmp_path / "broken").mkdir()
     for number in range(5):
-        (tmp_path / "broken" / f"t{number}.wav").write_bytes(b"RIFF" + bytes(range(200)))
+        (tmp_path / "broken" / f"t{number}.wav").write_bytes(b"RIFF" + bytes(range(number, 200)))
     rows = "".join(f"t{number},{word}\n" for number, word in enumerate("abcab"))
     (tmp_path / "broken" / "tag.csv").write_text("track,item\n" + rows)
     overrides = (f"corpus.root={tmp_path / 'broken'}", "corpus.tables={tag: tag.csv}")

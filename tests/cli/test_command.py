@@ -212,7 +212,9 @@ def test_a_wrong_recipe_exits_with_2_in_one_line(tmp_path, content):
 
 
 def test_every_command_is_a_console_script():
-    declared = re.search(r"^COMMANDS = (.+)$", (ROOT / "setup.py").read_text(encoding="utf-8"), re.MULTILINE)
+    declared = re.search(
+        r"^COMMANDS = (\[.+?\])$", (ROOT / "setup.py").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
     assert sorted(ast.literal_eval(declared[1])) == COMMANDS
 
 

@@ -345,7 +345,8 @@ def test_files_of_the_same_bytes_share_a_split_and_are_told(root):
     split = {track.track_id: track.split for track in corpus.tracks}
     assert all(split[f"x{n}.wav"] == split[f"b/copy{n}.wav"] for n in range(20))
     assert set(split.values()) == {"train", "validation", "evaluation"}
-    (notice,) = corpus.notices
+    notice, kept = corpus.notices
+    assert "kept apart for evaluation" in kept
     assert notice.startswith(
         "20 files have the same bytes as another one, such as 'x0.wav' and 'b/copy0.wav'"
     )

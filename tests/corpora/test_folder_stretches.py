@@ -243,7 +243,7 @@ def tag(root, **values):
     for number, name in enumerate(TRACKS):
         path = (root / name).with_suffix(".flac")
         (root / name).unlink()
-        soundfile.write(path, np.zeros(800), 8000)
+        soundfile.write(path, np.full(800, 0.01 * number), 8000)
         file = mutagen.File(path)
         for field, value in values.items():
             file[field] = value(number)

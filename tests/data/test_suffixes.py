@@ -51,7 +51,7 @@ def test_embedding_and_training_find_the_same_files_and_say_what_they_pass_over(
         ".h.wav",
         ".i.aax",
     ):
-        (tmp_path / name).write_bytes(b"x")
+        (tmp_path / name).write_bytes(name.encode())
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "folder", target_is_directory=True)
     files, _ = find_audio([tmp_path])

@@ -1,14 +1,17 @@
 """Baselines as models of catalogues and searches: whole files as evaluate takes them, or segments."""
 
+import shutil
+
 import numpy as np
 import pytest
 import soundfile
 
 from kerasrep.embedding.catalogue.job import Settings, embed_catalogue
 from kerasrep.embedding.catalogue.reading import read_embeddings
+from kerasrep.embedding.listening.tracks import Tracks
 from kerasrep.embedding.named import named_model
 from kerasrep.embedding.representations import open_representation
-from kerasrep.embedding.search import open_model, search
+from kerasrep.embedding.search import open_model, query_of, search
 from kerasrep.errors import DataError, ExportError, RecipeError
 from kerasrep.sources.readers.vectors import read_vectors
 
@@ -92,9 +95,15 @@ def test_vectors_teach_alike_from_npz_and_parquet(songs, module, tmp_path):
 
 def test_a_search_takes_the_baseline_that_the_table_names(songs, module, tmp_path):
     table = table_of(module, songs, tmp_path)
-    (query,) = search(table, [songs / "1.wav"], *open_model(table, None), n_neighbours=2)
-    assert {neighbour.path for neighbour in query.neighbours} == {str(songs / f"{n}.wav") for n in (0, 2)}
-    np.testing.assert_array_equal(query.vector, table.embeddings[1])
+    tracks, other = Tracks(table), tmp_path / "other.wav"
+    shutil.copy(songs / "1.wav", other)
+    for path, nearest in ((songs / "1.wav", (0, 2)), (other, (1,))):
+        query = query_of(tracks, path, lambda: open_model(table, None))
+        np.testing.assert_allclose(query.vectors[0], table.embeddings[1], rtol=1e-6)
+        (found,) = search(tracks, [query], n_neighbours=len(nearest))
+        assert {neighbour.path for neighbour in found} == {str(songs / f"{n}.wav") for n in nearest}
+    with pytest.raises(RecipeError, match="takes whole files; leave out --at"):
+        query_of(tracks, other, lambda: open_model(table, None), (0.0, 1.0))
     with pytest.raises(RecipeError, match="mfcc: is not the model that made the index"):
         open_model(table, "mfcc")
 

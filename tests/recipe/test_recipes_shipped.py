@@ -92,5 +92,10 @@ def test_the_recipe_for_own_labels_reads_two_tables_in_a_folder():
 def test_the_starters_recipe_learns_from_every_kind_of_its_folder_by_contrast_and_labels():
     recipe = read_recipe(STARTER)
     assert recipe.model.trunk == "residual" and recipe.kind_of("self") == "contrast"
-    assert {recipe.kind_of(source) for source in recipe.sources} == {"contrast", "labels", "classes", "number"}
+    assert {recipe.kind_of(source) for source in recipe.sources} == {
+        "contrast",
+        "labels",
+        "classes",
+        "number",
+    }
     assert set(recipe.corpus.pools.shares) == {"real", "rendered", "note"}

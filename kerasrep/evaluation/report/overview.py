@@ -220,7 +220,7 @@ def sensitivity_sentences(overview: Overview) -> Iterator[str]:
 
 def _two_digits(count: int) -> int:
     """A count rounded up to two digits: more are not known of it."""
-    step = 10 ** max(0, len(str(count)) - 2)
+    step = int(10 ** max(0, len(str(count)) - 2))
     return -(-count // step) * step
 
 

@@ -211,8 +211,8 @@ def test_what_the_models_will_not_tell_is_known_before_the_runs():
     assert len(told(facts(13)[:5])) == 2
     always = [replace(run, sources=tuple(dict.fromkeys((*run.sources, "tag")))) for run in facts(60)]
     assert told(always, "bpm:tag", "strategy:bpm") == [
-        "strategy × presence of each source: bpm:tag cannot be estimated, as one of the two is the same in all "
-        "runs."
+        "strategy × presence of each source: bpm:tag cannot be estimated, as one of the two is the same in "
+        "all runs."
     ]
 
 
