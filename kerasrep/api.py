@@ -25,7 +25,7 @@ class Trained:
 
     Attributes:
         run: The run directory.
-        summary: Scores of all sources before and after, beside those of the mean target.
+        summary: Scores of all sources before and after, beside those of the mean-prediction baseline.
         export: The version that was exported, `EXPORT.DIRECTORY/NAME/VERSION`.
         worker: Number of this process among those that trained together; 0, the chief, wrote it all.
     """

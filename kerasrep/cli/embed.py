@@ -57,8 +57,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pool",
         choices=("mean-std", "mean", "none"),
-        help="over the segments of a file; none: a row a segment, with its start_seconds (default: none with "
-        "--hop-seconds, else mean-std)",
+        help="over the segments of a file; none: one row per segment, with its start_seconds (default: "
+        "none with --hop-seconds, else mean-std)",
     )
     parser.add_argument(
         "--hop-seconds",

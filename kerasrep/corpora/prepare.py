@@ -4,9 +4,9 @@ Three stages, each of which is kept and found again: labels of large files are r
 audio is decoded into `shards/FINGERPRINT`, and targets are made, source by source (`target_parts`). The
 first fingerprint covers the corpus, how it is decoded, and how targets are made, but not which sources a
 recipe trains on: all recipes on one corpus share one folder. That of the shards covers audio, splits and
-decoding alone, so that other targets or another seed decode nothing again; the prepared folder holds hard
-links to the shards and stays whole when `shards` is deleted. `manifest.json` is written last and says that
-all the rest is there.
+decoding alone, so that no audio is decoded again for other targets or another seed; the prepared folder
+holds hard links to the shards and stays whole when `shards` is deleted. `manifest.json` is written last and
+says that all the rest is there.
 """
 
 from __future__ import annotations

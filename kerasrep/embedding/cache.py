@@ -51,7 +51,7 @@ class KnownFile:
 
 @dataclass
 class _Table:
-    """The result while it grows: a row a good file, in the order of the paths once all are done."""
+    """The result while it grows: one row per good file, in the order of the paths once all are done."""
 
     n_paths: int
     values: NDArray[np.float32] | None = None

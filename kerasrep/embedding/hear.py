@@ -5,8 +5,8 @@
 
 Pooled layers are named behind the path: `exported/mss/1:all`, or `:last,conv5` (see `kerasrep.load`).
 Audio is mono within [-1, 1] and is doubled, as the networks were trained on stereo. A scene's embedding is
-the mean and deviation over consecutive segments of 2.5 s, as `kerasrep-embed` gives it. An embedding with a
-time stamp is that of the 2.5 s around it; what lies outside the sound is silence.
+the mean and standard deviation over consecutive segments of 2.5 s, as `kerasrep-embed` gives it. An embedding
+with a time stamp is that of the 2.5 s around it; what lies outside the sound is silence.
 
 Tensors come back as they were given: TensorFlow's, PyTorch's (on the same device) or NumPy's.
 """

@@ -44,7 +44,7 @@ class RecordingRepresentation(ABC):
     @property
     @abstractmethod
     def dimension(self) -> int:
-        """Values of an embedding."""
+        """Dimensions of an embedding."""
 
     @property
     @abstractmethod

@@ -42,7 +42,7 @@ class Representation(Protocol):
 
     Attributes:
         name: Short, for tables; unique among representations opened together.
-        dimension: Values of an embedding. May load the model.
+        dimension: Dimensions of an embedding. May load the model.
         fingerprint: Hexadecimal digits that change with the weights, the settings or the code.
     """
 

@@ -42,7 +42,7 @@ class SideBySide:
 
     @property
     def dimension(self) -> int:
-        """Values of an embedding."""
+        """Dimensions of an embedding."""
         return sum(part.dimension for part in self._parts)
 
     def embed(self, waveform: ArrayLike, sample_rate_hz: float) -> NDArray[np.float32]:

@@ -232,7 +232,7 @@ class Comparison:
         metric: The task's score.
         first: Name of a representation.
         second: Name of the other one.
-        difference: Score of `first` less that of `second`.
+        difference: Score of `first` minus that of `second`.
         low: Lower end of the 95% interval of `difference`.
         high: Upper end.
         p_value: Two-sided, of the paired test.

@@ -37,7 +37,7 @@ class Client(Embedder):
         sample_rate_hz: Rate that recordings are converted to.
         branches: Names of the representations side by side, in the card's order; without a card
             `branch_1`, `branch_2`, ..., as a server does not tell their order.
-        dimension: Values of an embedding: 512 a branch.
+        dimension: Dimensions of an embedding: 512 a branch.
         columns: Name of each value.
     """
 

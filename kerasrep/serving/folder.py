@@ -49,11 +49,11 @@ def batching_parameters() -> str:
     return (
         "# For tensorflow_model_server --enable_batching --batching_parameters_file. kerasrep writes this\n"
         "# file once and never again.\n"
-        "# Segments, or tracks, in one batch; a request with more is refused.\n"
+        "# Segments, or tracks, in one batch; a request with more is rejected.\n"
         f"max_batch_size {{ value: {MAX_BATCH_SIZE} }}\n"
         "# How long the first request waits for company, in microseconds.\n"
         "batch_timeout_micros { value: 5000 }\n"
-        "# Batches that may wait; requests beyond them are refused (UNAVAILABLE), and may be tried again.\n"
+        "# Batches that may wait; requests beyond them are rejected (UNAVAILABLE), and may be tried again.\n"
         "max_enqueued_batches { value: 100 }\n"
         "# Batches at once: as many as the machine has cores, or one a GPU.\n"
         "num_batch_threads { value: 2 }\n"

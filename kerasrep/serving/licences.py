@@ -22,7 +22,7 @@ def licence_lines(table: Path) -> tuple[str, ...]:
     """What a table of licences means for weights, for a card; descriptions, not legal advice.
 
     Args:
-        table: TSV or CSV, a row a recording: `path`, `title`, `author`, `licence`, `package`, `source`.
+        table: TSV or CSV, one row per recording: `path`, `title`, `author`, `licence`, `package`, `source`.
 
     Raises:
         DataError: Where it cannot be read, has no row, or a row names no licence.

@@ -17,7 +17,7 @@ IN_SCORE, CHOSEN, SIMULATED = "in the score", "chosen at rendering", "simulated"
 
 #: Source -> what its labels hold -> where that comes from.
 LABEL_KINDS: dict[str, dict[str, str]] = {
-    "bpm": {"felt beats a minute": CHOSEN},
+    "bpm": {"beats per minute (tactus)": CHOSEN},
     "year": {"year of composition or publication, from the catalogue": IN_SCORE},
     "tag": {
         "dance type, metre, mode": IN_SCORE,
@@ -38,7 +38,7 @@ _REGISTERS = ((57.0, "low register"), (74.0, "middle register"), (1e9, "high reg
 
 
 def tempo_word(bpm: float) -> str:
-    """Word for a tempo in felt beats a minute."""
+    """Word for a tempo in beats per minute (tactus)."""
     return next(word for limit, word in _TEMPO_WORDS if bpm < limit)
 
 

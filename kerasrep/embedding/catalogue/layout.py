@@ -44,7 +44,7 @@ class Layout:
         model_branches: All branches that the model gives, side by side.
         branches: Those that are kept, in the order of the model.
         pieces: Values of a segment: the embeddings of these branches, then pooled layers.
-        pool: `mean-std`, `mean`, or `none` for a row a segment; `whole` where nothing is cut.
+        pool: `mean-std`, `mean`, or `none` for one row per segment; `whole` where nothing is cut.
         hop_samples: From the beginning of a segment to that of the next one.
         segment_samples: Samples a channel in one segment.
         sample_rate_hz: Of the model.
@@ -104,7 +104,7 @@ class Layout:
         return self.pooled(statistics)
 
     def timed(self, hop_seconds: float | None) -> Layout:
-        """The same for a row a segment.
+        """The same with one row per segment.
 
         Args:
             hop_seconds: From the beginning of a segment to that of the next one; by default its length.

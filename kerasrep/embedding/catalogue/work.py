@@ -84,7 +84,7 @@ def _embed_whole(
     embed_file: Callable[[Path], FileEmbedding | BadFile],
     ended: Callable[[float | None], object],
 ) -> None:
-    """A row a file, one after the other: what embeds it may not be called by several threads."""
+    """One row per file, one after the other: what embeds it may not be called by several threads."""
     try:
         for file in files:
             result = embed_file(file.path)

@@ -210,7 +210,7 @@ def sensitivity_sentences(overview: Overview) -> Iterator[str]:
         )
         if 0 < abs(seen.difference) < smallest:
             needed = math.ceil(seen.n_units * (smallest / abs(seen.difference)) ** 2)
-            of_groups = "" if seen.n_groups == seen.n_units else ", in as many more groups"
+            of_groups = "" if seen.n_groups == seen.n_units else ", in proportionally more groups"
             sentence += (
                 f"; for the one of {number(abs(seen.difference), decimals)} here, about "
                 f"{counted(_two_digits(needed), units)} would be needed{of_groups}"

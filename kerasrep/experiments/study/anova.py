@@ -56,7 +56,7 @@ class Residuals:
         standardised: float64 [runs], internally studentised.
         normality_p: Shapiro and Wilk's test.
         equal_variance_p: Breusch and Pagan's test against the columns of the model.
-        n_outliers: Beyond three deviations.
+        n_outliers: Beyond three standard deviations.
         r_squared: Part of the variance that the model explains.
     """
 
@@ -77,7 +77,7 @@ class Residuals:
             f"The model explains {self.r_squared:.0%} of the variance of the runs' means. Residuals show "
             f"{normal} departure from a normal distribution (Shapiro-Wilk {shapiro}) and "
             f"{equal} unequal variance (Breusch-Pagan {breusch}); {self.n_outliers} of "
-            f"{len(self.fitted)} lie beyond three deviations."
+            f"{len(self.fitted)} lie beyond three standard deviations."
         )
 
 

@@ -195,7 +195,7 @@ def _plain(effect: Effect) -> str:
 def _number_sentence(outcome: ModelOutcome, effect: Effect) -> str:
     verdict = "significant" if effect.significant else "not significant"
     sentence = (
-        f"One source more changes the score by {_plain(effect)} {UNIT} on average, which is {verdict} "
+        f"Each additional source changes the score by {_plain(effect)} {UNIT} on average, which is {verdict} "
         f"({p_equation(effect.p_holm)})."
     )
     by_strategy = sorted(outcome.family("number of sources by strategy"), key=lambda one: one.value)

@@ -95,7 +95,7 @@ class Standardised:
 
     @property
     def cells(self) -> ScoreTable:
-        """The same, a row a combination of sources and strategy: what the models are fitted to."""
+        """The same, one row per combination of sources and strategy: what the models are fitted to."""
         return cell_means(self.multi)
 
 

@@ -29,7 +29,7 @@ def job_of(trial: str, recipe: Recipe, objective: Objective) -> Job:
 
 
 def scores_of(folder: TrialFolder, objective: Objective) -> Mapping[str, float]:
-    """Task -> mean score of its probe; or source -> validation loss as a share of the mean target's.
+    """Task -> mean score of its probe; or source -> validation loss over the mean-prediction baseline's.
 
     Raises:
         DataError: Where the trial's files cannot be read.

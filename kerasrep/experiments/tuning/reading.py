@@ -57,7 +57,7 @@ class Tuning:
         objective = self.settings.objective
         if isinstance(objective, Downstream):
             return f"mean score on {', '.join(objective.tasks)}"
-        return "validation loss / that of the mean target, mean over sources"
+        return "validation loss / mean-prediction baseline, mean over sources"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that say everything, the base recipe included."""

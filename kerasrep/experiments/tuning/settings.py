@@ -71,7 +71,7 @@ class HyperbandTuner(Settings):
 
 
 class ValidationLoss(Settings):
-    """Mean over sources of validation loss relative to that of the mean target; less is better."""
+    """Mean over sources of validation loss relative to the mean-prediction baseline; lower is better."""
 
     name: Literal["validation_loss"] = "validation_loss"
 

@@ -23,7 +23,7 @@ class TrialResult:
         values: Dotted key -> the value that was tried.
         epochs: How long it was trained, those of the trial that it goes on from included.
         score: What the objective says of it; None unless it is done.
-        details: Source -> loss relative to the mean target's, or task -> score.
+        details: Source -> loss relative to the mean-prediction baseline, or task -> score.
         reason: Why it is not done.
         seconds: Wall time, in the session that ended it.
         ended: When, seconds since 1970.

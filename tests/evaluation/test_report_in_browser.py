@@ -1,0 +1,43 @@
+"""The page of an evaluation in a real browser: wide tables say that they scroll."""
+
+import shutil
+
+import pytest
+from made_evaluations import NOTES, PROVENANCE, make_comparisons, make_evaluations
+
+from kerasrep.evaluation.report import write_report
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+]
+#: Of each table: whether it is wider than its box, and whether the hint has a size.
+TABLES = """[...document.querySelectorAll('.scroll')].map(box =>
+    [box.scrollWidth > box.clientWidth, getComputedStyle(box, '::before').fontSize !== '0px'])"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    evaluations = make_evaluations()
+    write_report(folder, evaluations, make_comparisons(evaluations), PROVENANCE, NOTES)
+    return folder / "report.html"
+
+
+@pytest.mark.parametrize(("width_pixels", "some_are_wide"), [(400, True), (1400, False)])
+def test_a_table_says_that_it_scrolls_where_it_does(report, width_pixels, some_are_wide):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox"])
+        page = browser.new_page(viewport={"width": width_pixels, "height": 900})
+        page.goto(report.as_uri())
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        page.wait_for_timeout(200)  # timelines begin with the second frame
+        tables = page.evaluate(TABLES)
+        page_width = page.evaluate("document.documentElement.scrollWidth")
+        sized = page.evaluate("[...document.images].every(one => one.width && one.hasAttribute('height'))")
+        browser.close()
+    assert len(tables) >= 2 and all(is_wide == is_said for is_wide, is_said in tables)
+    assert any(is_wide for is_wide, _ in tables) == some_are_wide
+    assert page_width <= width_pixels and sized
