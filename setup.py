@@ -23,7 +23,8 @@ REQUIREMENTS = [
     "protobuf>=4.25",
     "scikit-learn>=1.4",
     "scipy>=1.11",
-    "pydantic>=2.7,<3",
+    # Earlier ones tell other kinds of the settings that kerasrep-tune searches.
+    "pydantic>=2.10,<3",
     "pyyaml>=6.0.1",
     "soundfile>=0.12",
     "soxr>=0.3.7",
