@@ -60,7 +60,7 @@ class Tags:
     def describe(self) -> str:
         """What was found, and how often, in one line."""
         parts = []
-        for name, by_file in sorted(self.values.items(), key=lambda item: -len(item[1])):
+        for name, by_file in sorted(self.values.items(), key=lambda item: (-len(item[1]), item[0])):
             different = len({text for texts in by_file.values() for text in texts})
             parts.append(f"{name} {len(by_file)} ({different} different)")
         found = ", ".join(parts) or "none"
