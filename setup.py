@@ -23,7 +23,8 @@ REQUIREMENTS = [
     "protobuf>=4.25",
     "scikit-learn>=1.4",
     "scipy>=1.11",
-    "pydantic>=2.7,<3",
+    # Earlier ones refuse a list where a union has a tuple.
+    "pydantic>=2.11,<3",
     "pyyaml>=6.0.1",
     "soundfile>=0.12",
     "soxr>=0.3.7",
