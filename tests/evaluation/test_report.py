@@ -144,13 +144,25 @@ def test_a_lead_that_is_not_significant_is_never_called_best_first():
     assert finding.sentence.startswith("dance: no significant difference between starter/1 and mfcc, 0.010 ")
 
 
+def test_where_only_the_first_is_compared_its_test_with_the_best_stands_first():
+    evaluations = [scored("mine", 0.5), scored("other", 0.6), scored("mfcc", 0.7)]
+    comparisons = [compared("mine", "other", -0.1, 0.2), compared("mine", "mfcc", -0.2, 0.3)]
+    overview = overview_of(evaluations, comparisons)
+    (finding,) = findings(overview)
+    assert finding.behind is None
+    assert finding.sentence.startswith("dance: no significant difference between mfcc and mine, 0.200 ")
+    assert "its lead of 0.100 over other was not tested" in finding.sentence
+    (sentence,) = sensitivity_sentences(overview)
+    assert "between mfcc and mine would be found" in sentence
+
+
 def test_what_could_have_been_found_is_what_a_power_of_80_percent_finds():
     evaluations = [scored("a", 0.7), scored("b", 0.68)]
     half_width = 0.05
     overview = overview_of(evaluations, [compared("a", "b", 0.02, 0.4)])
     (sentence,) = sensitivity_sentences(overview)
     error = half_width / stats.norm.ppf(0.975)
-    smallest = float(re.search(r"a difference of ([\d.]+) would", sentence)[1])
+    smallest = float(re.search(r"a difference of ([\d.]+) between a and b would", sentence)[1])
     power = stats.norm.sf(stats.norm.ppf(0.975) - smallest / error)
     assert power == pytest.approx(0.8, abs=0.01)
     needed = int(re.search(r"about ([\d,]+) items", sentence)[1].replace(",", ""))

@@ -65,12 +65,14 @@ class Finding:
         task: Name of the task.
         best: The representation with the highest score; several where they are level.
         behind: The best against the next one, where it was tested.
+        tested: The best against the highest one that it was tested with; `behind` where that was.
         sentence: All of it in words.
     """
 
     task: str
     best: tuple[str, ...]
     behind: Adjusted | None
+    tested: Adjusted | None
     sentence: str
 
 
@@ -195,9 +197,9 @@ def sensitivity_sentences(overview: Overview) -> Iterator[str]:
     any correction.
     """
     for finding in findings(overview):
-        if finding.behind is None or finding.behind.significant:
+        if finding.tested is None or finding.tested.significant:
             continue
-        seen = finding.behind.comparison
+        seen = finding.tested.comparison
         smallest = DETECTABLE_ERRORS * (seen.high - seen.low) / INTERVAL_ERRORS
         if not smallest:
             continue
@@ -205,8 +207,9 @@ def sensitivity_sentences(overview: Overview) -> Iterator[str]:
         tested = counted(seen.n_units, units)
         tested += "" if seen.n_groups == seen.n_units else f" in {counted(seen.n_groups, 'group')}"
         sentence = (
-            f"{printable(seen.task)}: with {tested}, a difference of {number(smallest, decimals)} would be "
-            "found significant four times of five"
+            f"{printable(seen.task)}: with {tested}, a difference of {number(smallest, decimals)} between "
+            f"{printable(seen.first)} and {printable(seen.second)} would be found significant four times "
+            "of five"
         )
         if 0 < abs(seen.difference) < smallest:
             needed = math.ceil(seen.n_units * (smallest / abs(seen.difference)) ** 2)
@@ -261,12 +264,16 @@ def _finding(overview: Overview, task: str) -> Finding:
     best = ranked[: shown.count(shown[0])]
     names = tuple(evaluation.representation for evaluation in best)
     others = ranked[len(best) :]
-    behind, achievement = None, _achievement(overview, task, best, len(ranked))
+    behind = tested = None
+    said = _achievement(overview, task, best, len(ranked))
     if len(best) == 1 and others:
-        behind = overview.between(task, names[0], others[0].representation)
-        achievement = _lead(best[0], others[0], behind, decimals, achievement)
-    sentence = f"{printable(task)}: {achievement}{_beside_chance(best[0])}."
-    return Finding(task, names, behind, sentence)
+        tests = [overview.between(task, names[0], other.representation) for other in others]
+        behind, tested = tests[0], next((test for test in tests if test is not None), None)
+        if behind is None:
+            lead = number(best[0].probes[0].mean - others[0].probes[0].mean, decimals)
+            said += f"; its lead of {lead} over {printable(others[0].representation)} was not tested"
+        said = said if tested is None else f"{_tested(tested, decimals)}; {said}"
+    return Finding(task, names, behind, tested, f"{printable(task)}: {said}{_beside_chance(best[0])}.")
 
 
 def _achievement(overview: Overview, task: str, best: Sequence[Evaluation], n_compared: int) -> str:
@@ -285,19 +292,13 @@ def _achievement(overview: Overview, task: str, best: Sequence[Evaluation], n_co
     )
 
 
-def _lead(
-    best: Evaluation, other: Evaluation, behind: Adjusted | None, decimals: int, achievement: str
-) -> str:
-    """What the test says, then the score."""
-    next_one = printable(other.representation)
-    if behind is None:
-        lead = best.probes[0].mean - other.probes[0].mean
-        return f"{achievement}; its lead of {number(lead, decimals)} over {next_one} was not tested"
-    seen = behind.comparison
-    lead_text = f"{number(seen.difference, decimals)} {interval(seen.low, seen.high, decimals)}"
-    found = "a significant difference" if behind.significant else "no significant difference"
-    names = f"{printable(best.representation)} and {next_one}"
-    return f"{found} between {names}, {lead_text} ({p_equation(behind.p_holm)}); {achievement}"
+def _tested(test: Adjusted, decimals: int) -> str:
+    """What a test says, in words."""
+    seen = test.comparison
+    difference = f"{number(seen.difference, decimals)} {interval(seen.low, seen.high, decimals)}"
+    found = "a significant difference" if test.significant else "no significant difference"
+    names = f"{printable(seen.first)} and {printable(seen.second)}"
+    return f"{found} between {names}, {difference} ({p_equation(test.p_holm)})"
 
 
 def _beside_chance(best: Evaluation) -> str:
