@@ -173,7 +173,7 @@ function details(one, rank, model, others) {
   if (one.from !== undefined) more.push(element("span", {}, `best match at ${clock(one.from)}`));
   for (const [name, found] of others) {
     const rank = found ? found.findIndex((other) => other.track === one.track) + 1 : 0;
-    more.push(element("span", {}, rank ? `${rank}. in ${name}` : `not in ${name}`));
+    more.push(element("span", {}, rank ? `${rank}. in ${name}` : `not among the first of ${name}`));
   }
   return more;
 }
