@@ -28,7 +28,7 @@ REQUIREMENTS = [
     "pyyaml>=6.0.1",
     "soundfile>=0.12",
     "soxr>=0.3.7",
-    "google-crc32c>=1.5",
+    "google-crc32c>=1.6",
     # Sizes of the arrays in .keras files, before Keras reads them.
     "h5py>=3.10",
     "joblib>=1.3",
@@ -57,8 +57,8 @@ EXTRAS = {
     "demo": ["kapre==0.4.1", "music21==10.5.1", "symusic==0.5.8", "pretty_midi==0.2.11.post0"],
     # Clients of a server (kerasrep.serving.client).
     "serving": ["grpcio>=1.60", "requests>=2.31"],
-    # kerasrep-study; 0.14.5 is the first for SciPy 1.16; 0.15.0 was tried with NumPy 1.26 and pandas 3.
-    "study": ["statsmodels>=0.14.5,<0.16"],
+    # kerasrep-study; 0.15 is the first for pandas 3.
+    "study": ["statsmodels>=0.15,<0.16"],
     # kerasrep-export --format onnx; onnx 1.19 wants an ml-dtypes that TensorFlow 2.17 cannot use.
     "onnx": ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.17"],
     # Searches of 200,000 rows and more; maps by UMAP in place of t-SNE.
@@ -84,7 +84,7 @@ EXTRAS = {
         # What only some users need; and what TF Serving's messages are compared with, of TensorFlow's minor.
         "grpcio>=1.60",
         "requests>=2.31",
-        "statsmodels>=0.14.5,<0.16",
+        "statsmodels>=0.15,<0.16",
         "tensorflow-serving-api>=2.17,<2.22",
         "usearch>=2.16",
         # Pages are tested where a Chromium is installed; no browser is downloaded.
