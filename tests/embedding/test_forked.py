@@ -26,7 +26,7 @@ def model(small_export):
     embedder = load(small_export)
     WORK["use the parent's"] = lambda: embedder.embed(NOISE, 22_050)
     WORK["load another"] = lambda: load(small_export)
-    WORK["transform"] = lambda: AudioEmbedder(small_export).fit(None)
+    WORK["transform"] = lambda: AudioEmbedder(small_export).fit(None).transform([NOISE])
     return embedder
 
 

@@ -10,7 +10,7 @@ from kerasrep.errors import DataError
 from kerasrep.serving.export import export_run
 
 
-def test_what_files_say_is_filled_in_and_the_rest_is_marked(make_run, tmp_path):
+def test_what_files_say_is_filled_in_and_nothing_is_left_to_be_filled_in(make_run, tmp_path):
     trained = make_run("ms-sr@fc", model={"width": 0.0625, "trunk": "residual"})
     table = tmp_path / "licences.tsv"
     header = "path\ttitle\tauthor\tlicence\tpackage\tsource\n"
@@ -27,6 +27,6 @@ def test_what_files_say_is_filled_in_and_the_rest_is_marked(make_run, tmp_path):
     assert f"residual trunk, {trainable:,} parameters" in text
     assert f"| output | {2 * (256 + 2 * 84)} values a track (`layers=all`), 512 with" in text
     assert "Trained on 3 recordings under these licences" in text
-    assert not re.search(r"\$[{a-z]", text) and "FILL" in text
+    assert not re.search(r"\$[{a-z]", text) and "FILL" not in text
     with pytest.raises(DataError, match=r"tracks\.tsv: cannot be read"):
         model_card(version, Path("nowhere"), "")

@@ -134,6 +134,11 @@ def test_every_variable_that_the_package_reads_is_known():
     assert {name for name in names if not name.endswith("_")} <= VARIABLES
 
 
+def _not_ignored():
+    """The tests themselves may run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def test_a_closed_terminal_ends_a_command_as_sigterm_does(tmp_path):
     body = """
     def main(argv):
@@ -151,6 +156,7 @@ def test_a_closed_terminal_ends_a_command_as_sigterm_does(tmp_path):
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         ["setsid", "--ctty", "--wait", *script(body)],
+        preexec_fn=_not_ignored,  # noqa: PLW1509
         cwd=tmp_path,
         env=environment(),
         stdin=theirs,
@@ -180,6 +186,7 @@ def test_sighup_unwinds_unless_it_is_ignored_as_under_nohup(tmp_path, before, co
     """
     done = subprocess.run(
         ["bash", "-c", f'{before} exec "$@"', "bash", *script(body)],
+        preexec_fn=_not_ignored,
         cwd=tmp_path,
         env=environment(),
         capture_output=True,

@@ -104,8 +104,11 @@ class Tracks:
         return next((self.number[name] for name in names if name in self.number), None)
 
     def is_file(self, path: str, names: Iterable[str]) -> bool:
-        """Whether a track is a file of one of these names, the last of them a real path."""
-        return path in names or path_text(Path(_real(str(self.place(path))))) in names
+        """Whether a track is a file of one of these names, the last of them a real path.
+
+        A path of the table is escaped already.
+        """
+        return path in names or _real(str(self.place(path))) in names
 
 
 def own_names(query: Path) -> tuple[str, str]:
