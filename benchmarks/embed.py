@@ -179,7 +179,7 @@ def measure_shards(audio: str, model: str) -> dict[str, Any]:
     """What `kerasrep-prepare` does with the audio."""
     from kerasrep.data.shard_decoding import AudioItem
     from kerasrep.data.shard_writer import write_shards
-    from kerasrep.recipe.schema import AudioSettings
+    from kerasrep.recipe.network import AudioSettings
     from kerasrep.storage.run_directory import PreparedDirectory
 
     items = [AudioItem(path.name, path, "train") for path in sorted(Path(audio).iterdir())]

@@ -44,6 +44,31 @@ def build_parser() -> argparse.ArgumentParser:
         "input; or a table (.csv, .tsv, .parquet) with a column 'path', relative to the table",
     )
     add_model_argument(parser)
+    _add_table_arguments(parser)
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="threads that decode (default: one a processor, 8 at most)"
+    )
+    parser.add_argument(
+        "--decoder",
+        choices=("soundfile", "tensorflow-io"),
+        default="soundfile",
+        help="what decodes the files (default: soundfile)",
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="forget what an interrupted call with this OUT has done"
+    )
+    parser.add_argument(
+        "--append",
+        action="store_true",
+        help="keep what OUT (.parquet or .npz) has, and embed only files that are new or changed since",
+    )
+    command.add_ray_argument(parser)
+    command.add_common_arguments(parser)
+    return parser
+
+
+def _add_table_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what shall be in the table, and where it goes."""
     parser.add_argument(
         "-o",
         "--output",
@@ -77,26 +102,6 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="write a folder of Parquet files with N rows each",
     )
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="threads that decode (default: one a processor, 8 at most)"
-    )
-    parser.add_argument(
-        "--decoder",
-        choices=("soundfile", "tensorflow-io"),
-        default="soundfile",
-        help="what decodes the files (default: soundfile)",
-    )
-    parser.add_argument(
-        "--restart", action="store_true", help="forget what an interrupted call with this OUT has done"
-    )
-    parser.add_argument(
-        "--append",
-        action="store_true",
-        help="keep what OUT (.parquet or .npz) has, and embed only files that are new or changed since",
-    )
-    command.add_ray_argument(parser)
-    command.add_common_arguments(parser)
-    return parser
 
 
 def add_model_argument(parser: argparse.ArgumentParser) -> None:

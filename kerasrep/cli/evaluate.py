@@ -60,6 +60,13 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         help="items and split of a task from your own list: index, path, split, label",
     )
+    _add_probe_arguments(parser)
+    command.add_common_arguments(parser, "show every probe, and TensorFlow's own messages as well")
+    return parser
+
+
+def _add_probe_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how probes are fitted and scored."""
     parser.add_argument(
         "--probes",
         metavar="PROBE",
@@ -89,8 +96,6 @@ def build_parser() -> argparse.ArgumentParser:
         default=0.02,
         help="fail a task where more of its items have no usable audio (default: 0.02)",
     )
-    command.add_common_arguments(parser, "show every probe, and TensorFlow's own messages as well")
-    return parser
 
 
 def main(argv: list[str] | None = None) -> int:

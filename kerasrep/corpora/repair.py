@@ -10,7 +10,7 @@ from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
 from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_shards
 from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError
-from kerasrep.recipe.schema import AudioSettings
+from kerasrep.recipe.network import AudioSettings
 from kerasrep.runtime.pool.cluster import Cluster
 from kerasrep.storage.run_directory import PreparedDirectory
 

@@ -216,7 +216,7 @@ class Schedule:
         starts = self._starts(step, rows)
         part = self._part(size, replica)
         filled = {source: self._weighted(source, members, starts, np.arange(size)[part])}
-        return self._make(step, source, rows[part], starts[part], filled)
+        return make_plan(step, source, rows[part], starts[part], filled, self.sizes)
 
     def _pairs(self, step: int, source: int, use: int, replica: int) -> Plan:
         size = self._batch.size
@@ -227,7 +227,7 @@ class Schedule:
         starts = np.concatenate([starts[:size][part], starts[size:][part]])
         target = self._pair_targets(source, left[part], right[part])
         weight = np.full(len(target), 1 / size, np.float32)
-        return self._make(step, source, rows, starts, {source: (target, weight)})
+        return make_plan(step, source, rows, starts, {source: (target, weight)}, self.sizes)
 
     def _joint(self, step: int, replica: int) -> Plan:
         size, crops = self._batch.size, self._batch.crops_per_visit
@@ -252,7 +252,7 @@ class Schedule:
                 filled[number] = target, np.full(len(target), 2 / size, np.float32)
             else:
                 filled[number] = self._weighted(number, self._position[number][rows], starts, local)
-        return self._make(step, JOINT, rows[local], starts[local], filled)
+        return make_plan(step, JOINT, rows[local], starts[local], filled, self.sizes)
 
     def _pair_targets(self, source: int, left: Int, right: Int) -> Float:
         if self._contrast:
@@ -323,11 +323,6 @@ class Schedule:
     def _part(self, size: int, replica: int) -> slice:
         share = size // self.replicas
         return slice(replica * share, (replica + 1) * share)
-
-    def _make(
-        self, step: int, source: int, rows: Int, starts: Int, filled: Mapping[int, tuple[Float, Float]]
-    ) -> Plan:
-        return make_plan(step, source, rows, starts, filled, self.sizes)
 
 
 def make_plan(

@@ -17,7 +17,8 @@ from kerasrep.data.audio import DECODING_VERSION, decode, read_header
 from kerasrep.data.shards import FULL_SCALE
 from kerasrep.data.tfrecord import write_record
 from kerasrep.errors import DataError
-from kerasrep.recipe.schema import AudioSettings, fingerprint
+from kerasrep.recipe.network import AudioSettings
+from kerasrep.recipe.schema import fingerprint
 from kerasrep.runtime.ordered_threads import in_order
 from kerasrep.storage.run_directory import atomic_file, read_json, write_json
 

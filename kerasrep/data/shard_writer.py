@@ -27,7 +27,7 @@ from kerasrep.data.shard_decoding import (
 )
 from kerasrep.data.shards import FRAME_BYTES, ShardIndex
 from kerasrep.errors import RunError
-from kerasrep.recipe.schema import AudioSettings
+from kerasrep.recipe.network import AudioSettings
 from kerasrep.runtime.console import Progress
 from kerasrep.runtime.cores import available_cores
 from kerasrep.runtime.ordered_threads import in_order

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from kerasrep import constants
 from kerasrep.errors import RunError
-from kerasrep.recipe.schema import AudioSettings
+from kerasrep.recipe.network import AudioSettings
 
 try:
     import kapre

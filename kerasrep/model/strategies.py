@@ -19,7 +19,8 @@ from kerasrep.model.branches import BranchesTogether, branches_together
 from kerasrep.model.frontend import as_constants, build_frontend
 from kerasrep.model.layers import side_by_side
 from kerasrep.recipe.base import LossName
-from kerasrep.recipe.schema import AudioSettings, Recipe
+from kerasrep.recipe.network import AudioSettings
+from kerasrep.recipe.schema import Recipe
 from kerasrep.storage import segment_vector
 
 SHARED = segment_vector.SHARED
@@ -41,6 +42,17 @@ class Scaler:
     def identity(cls, n_mels: int) -> Scaler:
         """Leave the decibels as they are."""
         return cls(np.zeros(n_mels, np.float32), np.ones(n_mels, np.float32))
+
+    def layer(self) -> keras.layers.Layer:
+        """Standardise [batch, frames, mels, channels]."""
+        # [mels, 1] over two axes: Keras 3.13 wants a shape that broadcasts, and 3.14 no axis beside those.
+        return keras.layers.Normalization(
+            axis=(2, 3),
+            mean=self.mean[:, None].tolist(),
+            variance=np.square(self.sd)[:, None].tolist(),
+            name="standardise",
+            dtype="float32",
+        )
 
 
 @dataclass(frozen=True)
@@ -187,15 +199,7 @@ def build_network(
     audio, options = audio or AudioSettings(), options or BlockOptions()
     scaler = scaler or Scaler.identity(audio.n_mels)
     # Layers
-    frontend = build_frontend(audio, audio.segment_samples, options.compiled)
-    # [mels, 1] over two axes, since Keras 3.13 wants a shape that broadcasts, and 3.14 no axis beside those.
-    standardise = keras.layers.Normalization(
-        axis=(2, 3),
-        mean=scaler.mean[:, None].tolist(),
-        variance=np.square(scaler.sd)[:, None].tolist(),
-        name="standardise",
-        dtype="float32",
-    )
+    frontend, standardise = build_frontend(audio, audio.segment_samples, options.compiled), scaler.layer()
     heads = {
         source: build_head(source, sizes[source], options, losses.get(source, "divergence"))
         for source in sources
@@ -220,21 +224,9 @@ def build_network(
     embedder = keras.Model(waveform, outputs, name="embedder")
     together = None
     if options.together and len(branches) > 1:
-        n_shared = constants.N_SHARED_BLOCKS[strategy]
-        together = branches_together(trunk, branches, n_shared, options)
-    return Network(
-        strategy,
-        tuple(sources),
-        branches,
-        features,
-        trunk,
-        encoders,
-        heads,
-        embedder,
-        together,
-        losses,
-        scaler,
-    )
+        together = branches_together(trunk, branches, constants.N_SHARED_BLOCKS[strategy], options)
+    names = strategy, tuple(sources), branches
+    return Network(*names, features, trunk, encoders, heads, embedder, together, losses, scaler)
 
 
 def _encode(mel: Tensor, strategy: str, sources: tuple[str, ...], options: BlockOptions) -> dict[str, Tensor]:

@@ -12,7 +12,8 @@ from kerasrep import constants
 from kerasrep.model.layers import layer_pieces
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import Network
-from kerasrep.recipe.schema import AudioSettings, Recipe
+from kerasrep.recipe.network import AudioSettings
+from kerasrep.recipe.schema import Recipe
 from kerasrep.runtime.extras import versions
 from kerasrep.serving.check import TOLERANCES
 from kerasrep.serving.licences import licence_lines

@@ -19,7 +19,7 @@ from kerasrep.errors import ExportError, RecipeError, storage_reason
 from kerasrep.model.layers import with_layers
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import Network
-from kerasrep.recipe.schema import AudioSettings
+from kerasrep.recipe.network import AudioSettings
 from kerasrep.serving.card import Described, Origin, imported_origin, make_card, run_origin
 from kerasrep.serving.check import largest_difference
 from kerasrep.serving.folder import check_folder, write_folder

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from kerasrep import constants
 from kerasrep.data.batches import to_float
-from kerasrep.model.blocks import Share
+from kerasrep.model.dropout import Share
 from kerasrep.model.strategies import Scaler
 from kerasrep.recipe.augment import AugmentationName, AugmentSettings
 

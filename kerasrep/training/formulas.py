@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import keras
 import tensorflow as tf
 
 from kerasrep import constants
@@ -83,3 +86,22 @@ def loss_scale(recipe: Recipe, source: str, size: int) -> float:
     if recipe.model.loss_scaling == "batch" or recipe.loss_of(source) != "divergence":
         return scale
     return scale / (constants.SELF_CLASSES if source == "self" else size)
+
+
+def not_finite(*vectors: tf.Tensor) -> tf.Tensor:
+    """0 where all values are finite, else NaN; float32 []."""
+    total = tf.add_n([tf.reduce_sum(vector) for vector in vectors])
+    return tf.where(tf.math.is_finite(total), 0.0, float("nan"))
+
+
+def gathered(values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rows of all replicas, in their order, and where this replica's begin; gradients go back to each."""
+    context = tf.distribute.get_replica_context()
+    first = tf.cast(context.replica_id_in_sync_group, tf.int32) * tf.shape(values)[0]
+    return context.all_gather(values, 0), first
+
+
+def seeds(states: Sequence[keras.Variable], step: tf.Tensor, first: tf.Tensor) -> list[tf.Tensor]:
+    """A seed pair of a step for each dropout layer, whose states these are; the seeds count from `first`."""
+    pairs = [tf.stack([step, first + number]) for number in range(len(states))]
+    return [tf.cast(pair % 2**31, state.dtype) for state, pair in zip(states, pairs, strict=True)]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from kerasrep.recipe.base import LossName
-from kerasrep.recipe.schema import ContrastSettings
+from kerasrep.recipe.network import ContrastSettings
 
 #: A standardised number counts as right within half a standard deviation.
 NEAR_DEVIATIONS = 0.5

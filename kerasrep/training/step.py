@@ -14,16 +14,17 @@ import keras
 import tensorflow as tf
 
 from kerasrep.data.batches import Batch, to_float
-from kerasrep.model.blocks import Share, batch_share
+from kerasrep.model.dropout import Share, batch_share
 from kerasrep.model.frontend import in_chunks
 from kerasrep.model.strategies import SHARED, Network
 from kerasrep.recipe.schema import Recipe
 from kerasrep.sources.stretches import STRETCH_KINDS
 from kerasrep.training.augmentation import Draws, change_mel, change_waveform
-from kerasrep.training.formulas import adam, averaged, clipped, learning_rate, loss_scale
+from kerasrep.training.formulas import clipped, gathered, learning_rate, loss_scale, not_finite, seeds
 from kerasrep.training.losses import score
 from kerasrep.training.totals import Tally, Totals
-from kerasrep.training.vectors import AVERAGES, PARTS, UPDATES, GroupState
+from kerasrep.training.update import updated
+from kerasrep.training.vectors import UPDATES, GroupState
 
 #: Vectors by part, for each group of a step.
 _Values = tuple[dict[str, tf.Tensor], ...]
@@ -54,7 +55,7 @@ class Step:
         self._xla = xla
         self._frontend = in_chunks(lambda waveform: network.features(to_float(waveform)))
         self._may_lack_labels = any(recipe.kind_of(source) in STRETCH_KINDS for source in recipe.sources)
-        self._gather = _gathered if recipe.contrast.negatives == "all" and self._replicas > 1 else None
+        self._gather = gathered if recipe.contrast.negatives == "all" and self._replicas > 1 else None
         self._waits = recipe.distribution.batch_norm == "synchronised" or self._gather is not None
 
     @property
@@ -271,11 +272,11 @@ class Step:
             parts = tf.split(statistics, [layout.statistics.total for layout in layouts])
             rate, used = learning_rate(self._recipe, step, self._n_steps), tf.reshape(reported, (3, -1))[2]
             after = []
-            for group, old, own, part in zip(groups, before, gradients, parts, strict=True):
+            for group, layout, old, own, part in zip(groups, layouts, before, gradients, parts, strict=True):
                 count = step if group == SHARED or source < 0 else uses
                 if UPDATES in old:  # not every joint step has a label of this source
                     count = tf.cast(old[UPDATES][0], tf.int64)
-                new = self._updated(group, old, own, part, rate, count + 1)
+                new = updated(self._recipe, self._network, layout.weights, old, own, part, rate, count + 1)
                 if self._may_lack_labels or (source < 0 and group != SHARED):
                     # No crop of the batch may have a label; momentum alone must not move anything.
                     own_place = source < 0 and group != SHARED
@@ -286,51 +287,6 @@ class Step:
             return tuple(after), so_far.with_step(step, self._figures(source, place, reported))
 
         return function
-
-    def _updated(
-        self,
-        group: str,
-        old: dict[str, tf.Tensor],
-        gradient: tf.Tensor,
-        statistics: tf.Tensor,
-        rate: tf.Tensor,
-        update: tf.Tensor,
-    ) -> dict[str, tf.Tensor]:
-        """Vectors of a group after one update.
-
-        Args:
-            group: Its name.
-            old: Before it.
-            gradient: float32 [weights].
-            statistics: float32 [statistics], the new ones.
-            rate: float32 [].
-            update: int64 [], counted from 1.
-        """
-        training, weights = self._recipe.training, old["weights"]
-        regularised = gradient + self._recipe.model.l2 * weights
-        moved, first, second = adam(
-            weights, regularised, old["first_moment"], old["second_moment"], rate, update
-        )
-        if training.optimizer == "adamw":
-            moved -= rate * training.weight_decay * weights
-        if training.trunk_rate != 1.0:  # every part of the change is in proportion to the rate
-            moved = weights + self._rate_factors(group) * (moved - weights)
-        new = dict(zip(PARTS, (moved, first, second, statistics), strict=True))
-        if UPDATES in old:
-            new[UPDATES] = old[UPDATES] + 1.0
-        for part, name in AVERAGES.items():
-            if name in old:
-                new[name] = averaged(old[name], new[part], training.average, update)
-        return new
-
-    def _rate_factors(self, group: str) -> tf.Tensor:
-        """What the rate is multiplied with for each weight of a group, float32 [weights]."""
-        rate = self._recipe.training.trunk_rate
-        heads = {v.path for head in self._network.heads.values() for v in head.variables}
-        layout = self._states[group].layout.weights
-        factors = [1.0 if variable.path in heads else rate for variable in layout.variables]
-        parts = [tf.fill((n,), f) for n, f in zip(layout.sizes, factors, strict=True)]
-        return tf.concat([*parts, tf.zeros((0,))], 0)  # a group whose blocks are all frozen has none
 
     def _first_seed(self, source: int) -> tf.Tensor:
         """What the dropout seeds of a source count from, int64 []; the same on all replicas."""
@@ -359,7 +315,7 @@ class Step:
         ) -> tf.Tensor:
             weights = tuple(values["weights"] for values in before)
             states = [state for name in names for state in self._network.seed_states(name)]
-            mapping = list(zip(states, _seeds(states, step, first_seed), strict=True))
+            mapping = list(zip(states, seeds(states, step, first_seed), strict=True))
             with tf.GradientTape() as tape:
                 tape.watch(weights)
                 for layout, values in zip(layouts, before, strict=True):
@@ -378,7 +334,7 @@ class Step:
                 )
                 for layout in layouts
             ]
-            faults = [_fault(gradient, part) for gradient, part in zip(gradient, new, strict=True)]
+            faults = [not_finite(gradient, part) for gradient, part in zip(gradient, new, strict=True)]
             reported = self._with_faults(source, faults, reported)
             statistics = tf.concat(new, 0) / self._replicas
             return tf.concat([*gradient, statistics, reported], 0)
@@ -428,22 +384,3 @@ class Step:
             loss += loss_scale(self._recipe, name, target.shape[-1]) * result.loss
             figures.append([result.loss, result.accuracy, tf.reduce_sum(weight)])
         return loss, tf.reshape(tf.transpose(tf.convert_to_tensor(figures)), (-1,))
-
-
-def _fault(*vectors: tf.Tensor) -> tf.Tensor:
-    """0 where all values are finite, else NaN; float32 []."""
-    total = tf.add_n([tf.reduce_sum(vector) for vector in vectors])
-    return tf.where(tf.math.is_finite(total), 0.0, float("nan"))
-
-
-def _gathered(values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Rows of all replicas, in their order, and where this replica's begin; gradients go back to each."""
-    context = tf.distribute.get_replica_context()
-    first = tf.cast(context.replica_id_in_sync_group, tf.int32) * tf.shape(values)[0]
-    return context.all_gather(values, 0), first
-
-
-def _seeds(states: Sequence[keras.Variable], step: tf.Tensor, first: tf.Tensor) -> list[tf.Tensor]:
-    """A seed pair of this step for each dropout layer."""
-    pairs = [tf.stack([step, first + number]) for number in range(len(states))]
-    return [tf.cast(pair % 2**31, state.dtype) for state, pair in zip(states, pairs, strict=True)]

@@ -16,7 +16,7 @@ from kerasrep.data.shard_writer import write_shards
 from kerasrep.data.shards import load_index, save_index
 from kerasrep.data.tfrecord import example_head, write_record
 from kerasrep.errors import DataError
-from kerasrep.recipe.schema import AudioSettings
+from kerasrep.recipe.network import AudioSettings
 from kerasrep.storage.run_directory import PreparedDirectory
 
 AUDIO = AudioSettings()

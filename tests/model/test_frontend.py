@@ -11,7 +11,7 @@ from kerasrep.corpora.demo.arrangement import Arrangement, Voice
 from kerasrep.corpora.demo.pieces import sound_font
 from kerasrep.corpora.demo.rendering import render
 from kerasrep.model.frontend import BandedFilterbank, build_frontend, in_chunks, kapre
-from kerasrep.recipe.schema import AudioSettings
+from kerasrep.recipe.network import AudioSettings
 
 SEGMENT, RATE_HZ = constants.SEGMENT_SAMPLES, constants.SAMPLE_RATE_HZ
 

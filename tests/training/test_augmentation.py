@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasrep.model.blocks import Share
+from kerasrep.model.dropout import Share
 from kerasrep.model.strategies import Scaler
 from kerasrep.recipe.augment import AugmentSettings
 from kerasrep.training import augmentation

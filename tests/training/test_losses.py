@@ -4,7 +4,7 @@ import tensorflow as tf
 from sklearn.metrics import log_loss
 from sklearn.metrics.pairwise import cosine_similarity
 
-from kerasrep.recipe.schema import ContrastSettings
+from kerasrep.recipe.network import ContrastSettings
 from kerasrep.training.losses import contrasted, cosine, divergence, score, sigmoid, squared
 
 

@@ -26,7 +26,8 @@ from kerasrep.embedding.catalogue.on_ray import Work, embed_on
 from kerasrep.embedding.catalogue.parts import DamagedPartError, PartWriter, parts_folder
 from kerasrep.embedding.catalogue.work import embed_into
 from kerasrep.embedding.files import iterate_audio
-from kerasrep.embedding.named import named_model
+from kerasrep.embedding.models import SegmentModel
+from kerasrep.embedding.named import NamedModel, named_model
 from kerasrep.errors import (
     DataError,
     RecipeError,
@@ -37,7 +38,7 @@ from kerasrep.errors import (
     storage_reason,
 )
 from kerasrep.runtime.console import Progress
-from kerasrep.runtime.pool.cluster import connect
+from kerasrep.runtime.pool.cluster import Cluster, connect
 from kerasrep.runtime.run_log import event, run_log
 from kerasrep.storage.atomic import remove_temporaries
 from kerasrep.storage.folder_lock import exclusive
@@ -174,29 +175,14 @@ def embed_catalogue(
             _leave_gpus()
         named = named_model(str(model_name))
         model = named.load()
-        layout = make_layout(
-            model.branches,
-            model.sample_rate_hz,
-            model.segment_samples,
-            settings.pool,
-            settings.hop_seconds,
-            settings.sources,
-            settings.layers or model.default_layers,
-            model.layers,
-            model.baseline_width,
-        )
-        if layout.pool == WHOLE and settings.decoder != "soundfile":
-            raise RecipeError(
-                f"--decoder {settings.decoder}: {named.name} takes whole files by soundfile alone"
-            )
+        layout = _layout(model, named.name, settings)
         model = model.only(layout.pieces)
         about = _about(layout, named.name, named.fingerprint, settings.decoder)
         summary = Summary(dimension=layout.dimension)
-        log = writing.log_path(output)
         folder = parts_folder(output)
         with (
             exclusive(folder, "another process works on this output", "-o"),
-            run_log("embed", log, **dataclasses.asdict(about)),
+            run_log("embed", writing.log_path(output), **dataclasses.asdict(about)),
         ):
             for path in (output, writing.skipped_path(output)):
                 remove_temporaries(path)
@@ -207,25 +193,30 @@ def embed_catalogue(
             listing.take_leftovers(restart)
             summary.kept = len(listing.done()) + earlier.unchanged
             event("listed", waiting=listing.n_waiting, done_before=summary.kept)
-
-            decoder, threads, said = settings.decoder, settings.workers, about.to_json()
-            place = named.name if named.path is None else named.path.absolute()
-            work = Work(place, named.fingerprint, layout, decoder, threads, said, folder.absolute())
-
-            def embed(ended: _Ended, under_way: _UnderWay) -> None:
-                if cluster is None:
-                    writer = PartWriter(folder, said, layout.dimension, listing.take)
-                    waiting = listing.waiting()
-                    embed_into(writer, waiting, model, layout, decoder, threads, ended, under_way)
-                else:
-                    embed_on(cluster, listing, work, inputs, ended)
-
+            embed = _embedding(cluster, listing, named, model, layout, settings, about, inputs)
             _embed(listing, embed, summary, label)
             joined.close()  # others may want the cluster while the table is written
             _write(listing, earlier, output, layout, about, settings.shard_rows, summary)
             shutil.rmtree(folder, ignore_errors=True)
             event("written", output=output, **dataclasses.asdict(summary))
     return summary
+
+
+def _layout(model: SegmentModel, name: str, settings: Settings) -> Layout:
+    layout = make_layout(
+        model.branches,
+        model.sample_rate_hz,
+        model.segment_samples,
+        settings.pool,
+        settings.hop_seconds,
+        settings.sources,
+        settings.layers or model.default_layers,
+        model.layers,
+        model.baseline_width,
+    )
+    if layout.pool == WHOLE and settings.decoder != "soundfile":
+        raise RecipeError(f"--decoder {settings.decoder}: {name} takes whole files by soundfile alone")
+    return layout
 
 
 def _leave_gpus() -> None:
@@ -262,6 +253,31 @@ def _about(layout: Layout, model: str, fingerprint: str, decoder: str) -> About:
         layers=layout.layers,
         folder=writing.path_text(Path.cwd()),
     )
+
+
+def _embedding(
+    cluster: Cluster | None,
+    listing: Listing,
+    named: NamedModel,
+    model: SegmentModel,
+    layout: Layout,
+    settings: Settings,
+    about: About,
+    inputs: Sequence[Path],
+) -> Callable[[_Ended, _UnderWay], None]:
+    """What embeds all that waits, here or on a cluster."""
+    folder, decoder, threads, said = listing.folder, settings.decoder, settings.workers, about.to_json()
+
+    def embed(ended: _Ended, under_way: _UnderWay) -> None:
+        if cluster is None:
+            writer = PartWriter(folder, said, layout.dimension, listing.take)
+            embed_into(writer, listing.waiting(), model, layout, decoder, threads, ended, under_way)
+        else:
+            place = named.name if named.path is None else named.path.absolute()
+            work = Work(place, named.fingerprint, layout, decoder, threads, said, folder.absolute())
+            embed_on(cluster, listing, work, inputs, ended)
+
+    return embed
 
 
 def _embed(
