@@ -25,7 +25,7 @@ if platform.machine() == "x86_64":
 _PUBLIC = {
     "load": "kerasrep.embedding",
     "train": "kerasrep.api",
-    "embed": "kerasrep.api",
+    "embed": "kerasrep.embedding.embedder",
     "neighbours": "kerasrep.embedding.listening.found",
     "read_recipe": "kerasrep.recipe.file",
     "write_recipe": "kerasrep.recipe.file",
@@ -46,8 +46,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from kerasrep.api import embed, train
-    from kerasrep.embedding import load  # type: ignore[attr-defined]
+    from kerasrep.api import train
+    from kerasrep.embedding.embedder import embed, load
     from kerasrep.embedding.listening.found import neighbours
     from kerasrep.errors import KerasrepError
     from kerasrep.recipe.file import read_recipe, write_recipe

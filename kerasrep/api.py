@@ -1,20 +1,35 @@
-"""What the commands do, for programs: whole jobs over all stages."""
+"""The way of the data, from a recipe to an export, top to bottom: each stage gives a value to those below."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kerasrep.corpora import open_corpus
+from kerasrep.corpora.found_sources import with_found_sources
+from kerasrep.corpora.prepare import (
+    check_labels,
+    check_shards,
+    check_trained,
+    decode,
+    folders_of,
+    joining,
+    make_targets,
+    making,
+    read_labels,
+)
+from kerasrep.corpora.report import describe
+from kerasrep.data.audio import require_decoder
 from kerasrep.recipe.schema import Recipe
 from kerasrep.runtime.console import say
 from kerasrep.runtime.run_log import event, run_log
 from kerasrep.storage.run_directory import RUNS, PreparedDirectory, RunDirectory, home, latest_run, new_run
 
 if TYPE_CHECKING:
-    from kerasrep.embedding.embeddings import Embeddings
+    from kerasrep.training.devices import Execution
     from kerasrep.training.summary import Summary
     from kerasrep.training.workers import Workers
 
@@ -41,6 +56,8 @@ def train(
 ) -> Trained:
     """Prepare the corpus where that has not been done, train, and export the best state.
 
+    Where several workers train, the chief prepares and exports, and the others wait for it.
+
     Args:
         recipe: See `read_recipe`.
         run_dir: Run directory; by default a new `runs/NAME/TIME`, or the latest one to resume.
@@ -50,94 +67,129 @@ def train(
     Raises:
         KerasrepError: Where recipe, corpus, run or export cannot be used; one line says why.
     """
-    from kerasrep.corpora.found_sources import with_found_sources
+    from kerasrep.model.start import check_start
     from kerasrep.training.devices import choose_execution
 
-    recipe = with_found_sources(recipe, say if progress else lambda line: None)
-    workers = choose_execution(recipe).workers  # before the corpus is made: devices may refuse the batch
+    recipe = with_found_sources(recipe, _teller(progress))
+    execution = choose_execution(recipe)  # before the corpus is made: devices may refuse the batch
+    workers, seconds = execution.workers, recipe.distribution.prepare_seconds
     if recipe.model.start and not resume:
-        from kerasrep.model.start import check_start
-
         check_start(recipe)  # likewise: it may not fit
+    progress = progress and workers.chief
+    tell = _teller(progress)
     # The training gives the log the run's folder; the chief writes for all.
-    with run_log("train") if workers.chief else contextlib.nullcontext():
-        return _train(recipe, run_dir, resume, progress and workers.chief, workers)
-
-
-def _train(
-    recipe: Recipe, run_dir: str | Path | None, resume: bool, progress: bool, workers: Workers
-) -> Trained:
-    with workers.faults():
-        prepared = _prepared(recipe, progress, workers)
-        run = _run_directory(recipe, run_dir, resume, workers)
-
-    from kerasrep.training.train import train as train_prepared
-
-    tell: Callable[[str], None] = say if progress else lambda line: None
-    tell(f"run directory: {run.root}")
-    summary = train_prepared(recipe, prepared, run, resume, show_progress=progress, say=tell)
-    tell("exporting the best state ...")
-    with workers.faults():
-        version = _export(recipe, run, workers)
+    with run_log("train") if workers.chief else contextlib.nullcontext(), workers.faults():
+        name = workers.from_chief("prepared", lambda: prepare(recipe, progress).root.name, seconds)
+        prepared = PreparedDirectory(home() / "prepared" / name)
+        workers.check_shared(prepared.root, "KERASREP_HOME")
+        chosen = workers.from_chief("run directory", lambda: _run_folder(recipe, run_dir, resume, workers))
+        run = RunDirectory(Path(chosen))
+        tell(f"run directory: {run.root}")
+        summary = train_prepared(recipe, prepared, run, resume, progress, tell, execution)
+        tell("exporting the best state ...")
+        version = workers.from_chief("exported", lambda: _export(recipe, run), seconds)
         event("exported", folder=version)
         workers.leave()
-        return Trained(run, summary, version, workers.rank)
+    return Trained(run, summary, Path(version), workers.rank)
 
 
-def _prepared(recipe: Recipe, progress: bool, workers: Workers) -> PreparedDirectory:
-    """The corpus: the chief prepares it, where all workers can read it."""
-    from kerasrep.corpora.prepare import prepare
+def prepare(
+    recipe: Recipe, progress: bool = True, check: bool = False, ray: str | None = None
+) -> PreparedDirectory:
+    """Make the folder that `recipe` trains from, or return it at once where it is complete.
 
-    name = prepare(recipe, progress).root.name if workers.chief else ""
-    name = workers.from_chief("prepared", name, recipe.distribution.prepare_seconds)
-    prepared = PreparedDirectory(home() / "prepared" / name)
-    workers.check_shared(prepared.root, "KERASREP_HOME")
-    return prepared
+    Args:
+        recipe: Its `corpus`, `audio`, `targets` and `seed` decide what is made.
+        progress: Show bars, notices and a summary.
+        check: Compare all files with their checksums, and make damaged ones again.
+        ray: Address of a Ray cluster that decodes the audio (see `pool.cluster.connect`); nothing is
+            asked of it where that is done.
+
+    Raises:
+        DataError: Where the corpus cannot be used, no track is left in training or validation, or a
+            source of the recipe has no training track.
+        RunError: Where the folder cannot be written, the decoder is not installed, or the cluster fails.
+    """
+    require_decoder(recipe.audio.decoder)
+    corpus = open_corpus(recipe.corpus, progress)
+    check_labels(corpus, recipe.sources)
+    folders = folders_of(corpus, recipe.audio, recipe.targets, recipe.seed)
+    directory = folders.directory
+    for notice in corpus.notices if progress else ():
+        print(f"note: {notice}")
+    with joining(ray) as join:
+        with making(corpus, directory, check, progress) as wanted:
+            if wanted:
+                if not folders.store.manifest.exists():
+                    join()  # an address that does not answer is told before minutes of reading labels
+                notes = read_labels(corpus, progress)
+                shards = decode(corpus, folders, recipe.audio, progress, join)
+                make_targets(corpus, folders, notes, shards, recipe.targets, recipe.seed, progress)
+        if check:
+            check_shards(corpus, folders, recipe.audio, progress, join)
+    event("prepared", folder=directory.root)
+    if progress:
+        print(describe(directory), flush=True)
+    check_trained(directory, recipe.sources)
+    return directory
 
 
-def _run_directory(
-    recipe: Recipe, run_dir: str | Path | None, resume: bool, workers: Workers
-) -> RunDirectory:
+def train_prepared(
+    recipe: Recipe,
+    prepared: PreparedDirectory,
+    run: RunDirectory,
+    resume: bool = False,
+    show_progress: bool = True,
+    say: Callable[[str], None] = print,
+    execution: Execution | None = None,
+) -> Summary:
+    """Train a recipe and leave the run directory complete.
+
+    Args:
+        recipe: What to train.
+        prepared: Shards and targets.
+        run: Where everything is written.
+        resume: Continue the run from its last state.
+        show_progress: Show a progress bar.
+        say: Prints a line for people.
+        execution: Devices; by default those that `choose_execution` chooses.
+
+    Returns:
+        Scores of all sources before and after training, beside those of the best constant prediction.
+
+    Raises:
+        KerasrepError: See `Loop.run`, `choose_execution`, `TrainingData.open` and `check_run`.
+    """
+    from kerasrep.training.beginning import hold
+    from kerasrep.training.devices import choose_execution
+    from kerasrep.training.inputs import TrainingData, steps_per_epoch
+    from kerasrep.training.loop import data_faults
+    from kerasrep.training.network import open_network
+    from kerasrep.training.train import Trainer
+
+    execution = execution or choose_execution(recipe)
+    data = TrainingData.open(recipe, prepared)
+    epoch_steps = steps_per_epoch(recipe, data)  # or the batch is too large, before anything is written
+    with hold(recipe, prepared, run, resume, data.damaged, execution.workers, say), data_faults():
+        network = open_network(recipe, data, run, execution, resume)
+        trainer = Trainer(recipe, data, run, network, execution, epoch_steps, show_progress, say)
+        return trainer.run(prepared, resume)
+
+
+def _run_folder(recipe: Recipe, run_dir: str | Path | None, resume: bool, workers: Workers) -> str:
     """The run directory: the chief's choice, wherever the others were started."""
-    chosen = ""
-    if workers.chief:
-        run = None if run_dir is None else RunDirectory(Path(run_dir))
-        if run is None:
-            run = latest_run(RUNS, recipe.name) if resume else new_run(RUNS, recipe.name)
-        chosen = str(run.root if workers.size == 1 else run.root.absolute())
-    return RunDirectory(Path(workers.from_chief("run directory", chosen)))
+    root = None if run_dir is None else Path(run_dir)
+    if root is None:
+        root = (latest_run(RUNS, recipe.name) if resume else new_run(RUNS, recipe.name)).root
+    return str(root if workers.size == 1 else root.absolute())
 
 
-def _export(recipe: Recipe, run: RunDirectory, workers: Workers) -> Path:
-    """Export the best state: the chief does, and the others wait for it."""
+def _export(recipe: Recipe, run: RunDirectory) -> str:
     from kerasrep.model.restore import restore_run
     from kerasrep.serving.export import export_run
 
-    version = ""
-    if workers.chief:
-        version = str(export_run(restore_run(run.root), Path(recipe.export.directory), recipe.export_name))
-    return Path(workers.from_chief("exported", version, recipe.distribution.prepare_seconds))
+    return str(export_run(restore_run(run.root), Path(recipe.export.directory), recipe.export_name))
 
 
-def embed(
-    model: str | Path | None, audio: Sequence[str | Path], layers: str | Sequence[str] | None = None
-) -> Embeddings:
-    """Embed audio files, and folders at any depth.
-
-    Args:
-        model: An export, a run directory, or a `.keras` file; `starter` or `None` is the trunk that comes
-            with kerasrep.
-        audio: Files and folders.
-        layers: What an embedding is made of; see `kerasrep.load`.
-
-    Returns:
-        A row for each file that could be used; the others are in `bad`, each with the reason.
-
-    Raises:
-        DataError: Where none of them could be used.
-        ExportError: Where `model` is none, or cannot give a layer.
-        RunError: Where the run has no trained weights yet.
-    """
-    from kerasrep.embedding.embedder import load
-
-    return load(model, layers).embed_files(audio)
+def _teller(progress: bool) -> Callable[[str], None]:
+    return say if progress else lambda line: None

@@ -96,6 +96,6 @@ def tiny_recipe(tone_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
 
 @pytest.fixture(scope="session")
 def prepared_tones(tone_recipe: Callable[..., Recipe]) -> PreparedDirectory:
-    from kerasrep.corpora.prepare import prepare
+    from kerasrep.api import prepare
 
     return prepare(tone_recipe(), progress=False)

@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command: print a summary, or with `--quiet` the prepared folder alone."""
     arguments = build_parser().parse_intermixed_args(argv)
 
+    from kerasrep.api import prepare
     from kerasrep.corpora.found_sources import with_found_sources
-    from kerasrep.corpora.prepare import prepare
     from kerasrep.recipe.file import read_recipe
 
     recipe = with_found_sources(read_recipe(arguments.recipe, arguments.overrides), console.say)

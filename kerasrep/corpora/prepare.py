@@ -1,12 +1,12 @@
 """A corpus becomes shards and targets in one folder, `prepared/FINGERPRINT` under `run_directory.home()`.
 
-Three stages, each of which is kept and found again: labels of large files are read (`stored_labels`),
-audio is decoded into `shards/FINGERPRINT`, and targets are made, source by source (`target_parts`). The
-first fingerprint covers the corpus, how it is decoded, and how targets are made, but not which sources a
-recipe trains on: all recipes on one corpus share one folder. That of the shards covers audio, splits and
-decoding alone, so that no audio is decoded again for other targets or another seed; the prepared folder
-holds hard links to the shards and stays whole when `shards` is deleted. `manifest.json` is written last and
-says that all the rest is there.
+`api.prepare` calls the stages, each of which is kept and found again: labels of large files are read
+(`stored_labels`), audio is decoded into `shards/FINGERPRINT`, and targets are made, source by source
+(`target_parts`). The first fingerprint covers the corpus, how it is decoded, and how targets are made, but
+not which sources a recipe trains on: all recipes on one corpus share one folder. That of the shards covers
+audio, splits and decoding alone, so that no audio is decoded again for other targets or another seed; the
+prepared folder holds hard links to the shards and stays whole when `shards` is deleted. `manifest.json` is
+written last and says that all the rest is there.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,6 @@ from kerasrep.corpora.prepared_files import describe_files, find_fault
 from kerasrep.corpora.repair import Join, repair
 from kerasrep.corpora.report import (
     LabelsInUse,
-    describe,
     overlaps,
     read_manifest,
     report_lines,
@@ -43,7 +42,8 @@ from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_sh
 from kerasrep.errors import DataError
 from kerasrep.recipe.base import in_order
 from kerasrep.recipe.corpora import FolderCorpus
-from kerasrep.recipe.schema import Recipe, fingerprint
+from kerasrep.recipe.network import AudioSettings
+from kerasrep.recipe.schema import Recipe, TargetSettings, fingerprint
 from kerasrep.report.topics import write_topics
 from kerasrep.runtime.pool.cluster import Cluster, connect
 from kerasrep.runtime.run_log import event, run_log
@@ -59,56 +59,63 @@ FORMAT_VERSION = 4
 SAMPLED_FILES = 30
 
 
-def prepare(
-    recipe: Recipe, progress: bool = True, check: bool = False, ray: str | None = None
-) -> PreparedDirectory:
-    """Make the folder that `recipe` trains from, or return it at once where it is complete.
+@dataclass(frozen=True)
+class Folders:
+    """Where what is made of a corpus goes.
 
-    Args:
-        recipe: Its `corpus`, `audio`, `targets` and `seed` decide what is made.
-        progress: Show bars, notices and a summary.
-        check: Compare all files with their checksums, and make damaged ones again.
-        ray: Address of a Ray cluster that decodes the audio (see `pool.cluster.connect`); nothing is
-            asked of it where that is done.
-
-    Raises:
-        DataError: Where the corpus cannot be used, no track is left in training or validation, or a
-            source of the recipe has no training track.
-        RunError: Where the folder cannot be written, the decoder is not installed, or the cluster fails.
+    Attributes:
+        directory: Shards and targets, named by all that they depend on.
+        store: The shards alone, which other targets share.
+        settings: What the files depend on, beside the corpus.
     """
+
+    directory: PreparedDirectory
+    store: PreparedDirectory
+    settings: Mapping[str, Any]
+
+
+def folders_of(corpus: Corpus, audio: AudioSettings, targets: TargetSettings, seed: int) -> Folders:
+    """The folders of a corpus, as it is decoded and as its targets are made."""
+    decoding = {
+        "sample_rate_hz": audio.sample_rate_hz,
+        "segment_samples": audio.segment_samples,
+        "decoder": audio.decoder,
+        "decoding": DECODING_VERSION,
+    }
+    settings = {**decoding, "targets": targets.model_dump(mode="json", exclude={"kinds"}), "seed": seed}
+    of_audio = corpus.audio_fingerprint or corpus.fingerprint
+    return Folders(
+        PreparedDirectory(home() / "prepared" / fingerprint([FORMAT_VERSION, corpus.fingerprint, settings])),
+        PreparedDirectory(home() / "shards" / fingerprint([FORMAT_VERSION, of_audio, decoding])),
+        settings,
+    )
+
+
+@contextlib.contextmanager
+def joining(ray: str | None) -> Iterator[Join]:
+    """Give what joins the cluster at an address, once, where something is asked of it."""
     with contextlib.ExitStack() as joined:
 
         @functools.cache
         def join() -> Cluster | None:
             return None if ray is None else joined.enter_context(connect(ray))
 
-        return _prepare(recipe, progress, check, join)
+        yield join
 
 
-def _prepare(recipe: Recipe, progress: bool, check: bool, join: Join) -> PreparedDirectory:
-    require_decoder(recipe.audio.decoder)
-    corpus = open_corpus(recipe.corpus, progress)
-    _check_labels(recipe, corpus)
-    settings = _settings(recipe)
-    directory = _directory(corpus, settings)
-    if progress:
-        for notice in corpus.notices:
-            print(f"note: {notice}")
-    if not _is_whole(directory, check):
-        with _lock(directory.root, progress):
-            if not _is_whole(directory, check, progress):  # another process may have made it meanwhile
-                remove_temporary(directory)
-                with run_log("prepare", directory.log, corpus=corpus.name, tracks=len(corpus.tracks)):
-                    _build(recipe, corpus, directory, settings, progress, join)
-    if check:
-        with _lock(directory.root, progress), _lock(_store(recipe, corpus).root, progress):
-            store = _store(recipe, corpus)
-            repair(directory, store, _items(corpus), recipe.audio, progress, join)
-    event("prepared", folder=directory.root)
-    if progress:
-        print(describe(directory), flush=True)
-    _check_sources(recipe, directory)
-    return directory
+@contextlib.contextmanager
+def making(corpus: Corpus, directory: PreparedDirectory, check: bool, progress: bool) -> Iterator[bool]:
+    """Hold a folder while it is made, with its log; gives whether anything but shards is to be made."""
+    if _is_whole(directory, check):
+        yield False
+        return
+    with _lock(directory.root, progress):
+        if _is_whole(directory, check, progress):  # another process may have made it meanwhile
+            yield False
+            return
+        remove_temporary(directory)
+        with run_log("prepare", directory.log, corpus=corpus.name, tracks=len(corpus.tracks)):
+            yield True
 
 
 def _is_whole(directory: PreparedDirectory, thorough: bool, tell: bool = False) -> bool:
@@ -156,8 +163,8 @@ def preview(recipe: Recipe) -> Preview:
             training = round(learning * (1 - corpus_settings.validation_fraction))
             return Preview(None, training, seconds=learning * corpus_settings.track_seconds)
     corpus = open_corpus(corpus_settings, progress=False)
-    _check_labels(recipe, corpus)
-    directory = _directory(corpus, _settings(recipe))
+    check_labels(corpus, recipe.sources)
+    directory = folders_of(corpus, recipe.audio, recipe.targets, recipe.seed).directory
     if directory.manifest.exists():
         return Preview(directory, None, corpus.notices)
     training = sum(track.split == "train" for track in corpus.tracks)
@@ -178,30 +185,6 @@ def _expected_seconds(corpus: Corpus) -> float | None:
     return float(np.mean(lengths)) * len(items) if lengths else None
 
 
-def _settings(recipe: Recipe) -> dict[str, Any]:
-    """What the prepared files depend on, beside the corpus."""
-    return {
-        **_decoding(recipe),
-        "targets": recipe.targets.model_dump(mode="json", exclude={"kinds"}),
-        "seed": recipe.seed,
-    }
-
-
-def _decoding(recipe: Recipe) -> dict[str, Any]:
-    """What the shards depend on, beside the audio."""
-    return {
-        "sample_rate_hz": recipe.audio.sample_rate_hz,
-        "segment_samples": recipe.audio.segment_samples,
-        "decoder": recipe.audio.decoder,
-        "decoding": DECODING_VERSION,
-    }
-
-
-def _directory(corpus: Corpus, settings: Mapping[str, Any]) -> PreparedDirectory:
-    digits = fingerprint([FORMAT_VERSION, corpus.fingerprint, settings])
-    return PreparedDirectory(home() / "prepared" / digits)
-
-
 def _lock(root: Path, progress: bool) -> AbstractContextManager[None]:
     def waiting() -> None:
         if progress:
@@ -211,39 +194,87 @@ def _lock(root: Path, progress: bool) -> AbstractContextManager[None]:
     return in_turn(root, waiting)
 
 
-def _build(
-    recipe: Recipe,
-    corpus: Corpus,
-    directory: PreparedDirectory,
-    settings: Mapping[str, Any],
-    progress: bool,
-    join: Join,
-) -> None:
-    """Write every file of `directory`, the manifest last."""
-    if not _store(recipe, corpus).manifest.exists():
-        join()  # an address that does not answer is told before labels are read, which may take minutes
-    skipped_labels, notices = _read_labels(corpus, progress)
-    event("labels_read", skipped=skipped_labels, notices=notices)
-    shards = _shards(recipe, corpus, directory, progress, join)
+class LabelNotes(NamedTuple):
+    """What reading label files had to say.
+
+    Attributes:
+        skipped: File -> reason -> lines that were not used.
+        notices: For people.
+    """
+
+    skipped: Mapping[str, Mapping[str, int]]
+    notices: Sequence[str]
+
+
+def read_labels(corpus: Corpus, progress: bool) -> LabelNotes:
+    """Read label files before hours of decoding, and keep what was read."""
+    notes = LabelNotes({}, ())
+    if isinstance(corpus.labels, StoredLabels):
+        notes = LabelNotes(*corpus.labels.read_all())
+    for notice in notes.notices if progress else ():
+        if notice not in corpus.notices:  # which were shown
+            print(f"note: {notice}", flush=True)
+    event("labels_read", skipped=notes.skipped, notices=notes.notices)
+    return notes
+
+
+def decode(
+    corpus: Corpus, folders: Folders, audio: AudioSettings, progress: bool, join: Join
+) -> WrittenShards:
+    """Decode the audio into shards, unless that is done, and list the tracks that are in them.
+
+    Raises:
+        DataError: Where no track is left in training or validation; the folders are removed then.
+    """
+    directory, store = folders.directory, folders.store
+    with _lock(store.root, progress):
+        shards = read_shards(store)
+        if shards is None:
+            remove_temporary(store)
+            shards = write_shards(store, _items(corpus), audio, progress=progress, cluster=join())
+            for split in ("train", "validation"):
+                if not len(shards.index.rows(split)):
+                    shutil.rmtree(store.root, ignore_errors=True)
+                    shutil.rmtree(directory.root, ignore_errors=True)
+                    raise DataError(_none_left(corpus, shards, split))
+            finish_shards(store, shards)
+        link_shards(store, directory, shards.index)
     event("decoded", **_decoded(shards))
     _write_skipped(directory, corpus, shards)
     _write_tracks(directory, corpus, shards)
     _write_pools(directory, corpus, shards)
+    return shards
+
+
+def make_targets(
+    corpus: Corpus,
+    folders: Folders,
+    notes: LabelNotes,
+    shards: WrittenShards,
+    settings: TargetSettings,
+    seed: int,
+    progress: bool,
+) -> None:
+    """Make the soft targets of the tracks in the shards; the manifest, written last, completes the folder."""
+    directory = folders.directory
     train_ids = shards.index.track_ids[shards.index.rows("train")].tolist()
     labels = LabelsInUse(corpus.labels, shards.index.track_ids.tolist())
     targets = targets_by_source(
-        directory,
-        labels,
-        lambda one: build_targets(one, train_ids, recipe.targets, recipe.seed, progress),
+        directory, labels, lambda one: build_targets(one, train_ids, settings, seed, progress)
     )
     save_targets(directory.targets, targets)
     write_topics(directory, targets.report)
-    about = {"notices": list(dict.fromkeys([*corpus.notices, *notices])), "skipped_labels": skipped_labels}
     manifest = {
         "format": FORMAT_VERSION,
         "fingerprint": directory.root.name,
-        "corpus": _about_corpus(corpus) | about,
-        "settings": dict(settings),
+        "corpus": {
+            "name": corpus.name,
+            "fingerprint": corpus.fingerprint,
+            "missing": dict(corpus.missing),
+            "notices": list(dict.fromkeys([*corpus.notices, *notes.notices])),
+            "skipped_labels": notes.skipped,
+        },
+        "settings": dict(folders.settings),
         **_about_shards(corpus, shards),
         "sources": source_numbers(shards.index, targets, labels.n_labelled),
         "overlaps": overlaps(shards.index, targets),
@@ -254,8 +285,10 @@ def _build(
     remove_target_parts(directory, corpus.labels)
 
 
-def _about_corpus(corpus: Corpus) -> dict[str, Any]:
-    return {"name": corpus.name, "fingerprint": corpus.fingerprint, "missing": dict(corpus.missing)}
+def check_shards(corpus: Corpus, folders: Folders, audio: AudioSettings, progress: bool, join: Join) -> None:
+    """Compare the shards of a complete folder with their checksums, and decode damaged ones again."""
+    with _lock(folders.directory.root, progress), _lock(folders.store.root, progress):
+        repair(folders.directory, folders.store, _items(corpus), audio, progress, join)
 
 
 def _about_shards(corpus: Corpus, shards: WrittenShards) -> dict[str, Any]:
@@ -284,47 +317,6 @@ def _decoded(shards: WrittenShards) -> dict[str, Any]:
         "shortened": shards.shortened,
         "shards": len(shards.index.shard_files),
     }
-
-
-def _read_labels(corpus: Corpus, progress: bool) -> tuple[dict[str, dict[str, int]], list[str]]:
-    """Read label files before hours of decoding: what was skipped in each, and notices for people."""
-    if not isinstance(corpus.labels, StoredLabels):
-        return {}, []
-    skipped, notices = corpus.labels.read_all()
-    if progress:
-        for notice in notices:
-            if notice not in corpus.notices:  # which were shown
-                print(f"note: {notice}", flush=True)
-    return skipped, notices
-
-
-def _shards(
-    recipe: Recipe, corpus: Corpus, directory: PreparedDirectory, progress: bool, join: Join
-) -> WrittenShards:
-    """Decode the audio, unless that is done, and put shards and index into `directory`.
-
-    Raises:
-        DataError: Where no track is left in training or validation; `directory` is removed then.
-    """
-    store = _store(recipe, corpus)
-    with _lock(store.root, progress):
-        shards = read_shards(store)
-        if shards is None:
-            remove_temporary(store)
-            shards = write_shards(store, _items(corpus), recipe.audio, progress=progress, cluster=join())
-            for split in ("train", "validation"):
-                if not len(shards.index.rows(split)):
-                    shutil.rmtree(store.root, ignore_errors=True)
-                    shutil.rmtree(directory.root, ignore_errors=True)
-                    raise DataError(_none_left(corpus, shards, split))
-            finish_shards(store, shards)
-        link_shards(store, directory, shards.index)
-    return shards
-
-
-def _store(recipe: Recipe, corpus: Corpus) -> PreparedDirectory:
-    audio = corpus.audio_fingerprint or corpus.fingerprint
-    return PreparedDirectory(home() / "shards" / fingerprint([FORMAT_VERSION, audio, _decoding(recipe)]))
 
 
 def _items(corpus: Corpus) -> list[AudioItem]:
@@ -366,20 +358,29 @@ def _write_pools(directory: PreparedDirectory, corpus: Corpus, shards: WrittenSh
         write_arrays(directory.pools, {"pool": np.array([pools[t] for t in shards.index.track_ids.tolist()])})
 
 
-def _check_labels(recipe: Recipe, corpus: Corpus) -> None:
-    """Refuse a source without any label before hours of decoding."""
-    for source in recipe.sources:
+def check_labels(corpus: Corpus, sources: Iterable[str]) -> None:
+    """Refuse a source without any label before hours of decoding.
+
+    Raises:
+        DataError: Naming the source, and those that the corpus has.
+    """
+    for source in sources:
         if source != "self" and source not in corpus.labels:
             available = ", ".join(in_order(["self", *corpus.labels]))
             sought = f"; {corpus.missing[source]}" if source in corpus.missing else ""
             raise DataError(_no_labels(corpus.name, source, available) + sought)
 
 
-def _check_sources(recipe: Recipe, directory: PreparedDirectory) -> None:
+def check_trained(directory: PreparedDirectory, sources: Iterable[str]) -> None:
+    """Refuse a source that no training track of a complete folder has.
+
+    Raises:
+        DataError: Naming the source, and those that there are.
+    """
     manifest = read_manifest(directory)
     numbers = manifest["sources"]
     available = ", ".join(source for source in numbers if numbers[source]["train"])
-    for source in recipe.sources:
+    for source in sources:
         if source not in numbers or not numbers[source]["train"]:
             raise DataError(_no_labels(manifest["corpus"]["name"], source, available))
 

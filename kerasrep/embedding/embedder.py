@@ -63,6 +63,28 @@ def load(
     return Embedder(load_model(found), layers, found.absolute(), sources)
 
 
+def embed(
+    model: str | Path | None, audio: Sequence[str | Path], layers: str | Sequence[str] | None = None
+) -> Embeddings:
+    """Embed audio files, and folders at any depth.
+
+    Args:
+        model: An export, a run directory, or a `.keras` file; `starter` or `None` is the trunk that comes
+            with kerasrep.
+        audio: Files and folders.
+        layers: What an embedding is made of; see `kerasrep.load`.
+
+    Returns:
+        A row for each file that could be used; the others are in `bad`, each with the reason.
+
+    Raises:
+        DataError: Where none of them could be used.
+        ExportError: Where `model` is none, or cannot give a layer.
+        RunError: Where the run has no trained weights yet.
+    """
+    return load(model, layers).embed_files(audio)
+
+
 class Embedder:
     """A trained model that embeds recordings. Pickled, it is its path, and is loaded again.
 

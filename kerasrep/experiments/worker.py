@@ -94,15 +94,14 @@ def _train_and_export(folder: RunFolder, job: Job, show_progress: bool) -> None:
 
 
 def _train(folder: RunFolder, recipe: Recipe, show_progress: bool) -> None:
-    from kerasrep.corpora.prepare import prepare
-    from kerasrep.training.train import train
+    from kerasrep.api import prepare, train_prepared
 
     run = RunDirectory(folder.training)
     if _is_spoilt(run):
         shutil.rmtree(run.root)
     prepared = prepare(recipe, progress=False)
     say = lambda line: print(line, flush=True)  # noqa: E731
-    train(recipe, prepared, run, resume=run.recipe.is_file(), show_progress=show_progress, say=say)
+    train_prepared(recipe, prepared, run, resume=run.recipe.is_file(), show_progress=show_progress, say=say)
 
 
 def _is_spoilt(run: RunDirectory) -> bool:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import kerasrep
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.recipe.file import read_recipe, recipe_text
 from kerasrep.recipe.schema import Recipe, differences
+from kerasrep.runtime.run_log import run_log
+from kerasrep.storage.atomic import remove_all_temporaries
+from kerasrep.storage.folder_lock import exclusive
 from kerasrep.storage.run_directory import (
     PreparedDirectory,
     RunDirectory,
@@ -34,6 +38,45 @@ _MAY_CHANGE = (
     ("distribution", "connect_seconds"),
     ("distribution", "prepare_seconds"),
 )
+
+
+@contextlib.contextmanager
+def hold(
+    recipe: Recipe,
+    prepared: PreparedDirectory,
+    run: RunDirectory,
+    resume: bool,
+    damaged: Mapping[str, str],
+    workers: Workers,
+    say: Callable[[str], None],
+) -> Iterator[None]:
+    """Hold a run directory, with its log, once all workers agree that the run can begin there, or go on.
+
+    Args:
+        recipe: What shall be trained.
+        prepared: Its data.
+        run: Where; the chief holds it for all workers, and writes.
+        resume: Whether a run is there to go on with.
+        damaged: Shards that are left out: name -> what is wrong.
+        workers: Who train together.
+        say: Prints a line for people.
+
+    Raises:
+        RunError: Where another process trains there; see also `agree` and `check_run`.
+        RecipeError: See `agree` and `check_run`.
+    """
+    with contextlib.ExitStack() as held:
+        if workers.chief:
+            held.enter_context(exclusive(run.root, "is being trained by another process", "--run-dir"))
+        agree(workers, recipe, prepared, run, damaged)
+        check_run(recipe, prepared, run, resume, damaged)
+        workers.exchange("run checked", None)  # before the chief changes anything that is checked
+        for name, reason in damaged.items():
+            say(f"note: {name} is left out: {reason}")
+        if workers.chief:
+            remove_all_temporaries(run.root)
+            held.enter_context(run_log("train", run.log, recipe=recipe.name, prepared=prepared.root))
+        yield
 
 
 def check_run(

@@ -1,4 +1,4 @@
-"""Train a recipe: from prepared shards and targets to a run directory."""
+"""Train a network on prepared data, and leave the run directory complete."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import csv
 import io
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -16,123 +15,32 @@ from numpy.typing import NDArray
 from kerasrep.data.schedule import Schedule
 from kerasrep.errors import KerasrepError, RecipeError, RunError
 from kerasrep.model.picture import describe_network, draw_strategy
-from kerasrep.model.restore import load_scaler, load_weights, save_scaler
-from kerasrep.model.start import fill_from_start, freeze, read_start
+from kerasrep.model.restore import load_scaler, load_weights
+from kerasrep.model.start import read_start
 from kerasrep.model.strategies import Network, network_of
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe
 from kerasrep.report.wording import counted
-from kerasrep.runtime.run_log import event, how_it_ended, run_log
-from kerasrep.storage.atomic import remove_all_temporaries
-from kerasrep.storage.folder_lock import exclusive
+from kerasrep.runtime.run_log import event, how_it_ended
 from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, atomic_file, read_json, write_text
-from kerasrep.training.beginning import agree, agree_on_step, check_run, write_beginning
+from kerasrep.training.beginning import agree_on_step, write_beginning
 from kerasrep.training.best import choice_of, improved, keep
 from kerasrep.training.card import RunCard
 from kerasrep.training.checkpoint import Progress, restore_state, save_state
-from kerasrep.training.devices import Execution, choose_execution
+from kerasrep.training.devices import Execution
 from kerasrep.training.formulas import learning_rate
-from kerasrep.training.inputs import TrainingData, rare_sources, steps_per_epoch
-from kerasrep.training.loop import Loop, data_faults, mean_scores
-from kerasrep.training.scaling import fit_scaler
+from kerasrep.training.inputs import TrainingData, rare_sources
+from kerasrep.training.loop import Loop, mean_scores
 from kerasrep.training.step import Step
 from kerasrep.training.summary import Summary, SummaryRow
 from kerasrep.training.tensorboard import Board
 from kerasrep.training.validation import Outcomes, Score, Validator, mean_target_scores
 from kerasrep.training.vectors import GroupLayout, GroupState
-from kerasrep.training.workers import Workers
 
 #: From one writing of the history to the next, at least; states are saved with a whole one.
 HISTORY_SECONDS = 5.0
 #: What the chief says when the last state is written.
 _TRAINED = "training has ended"
-
-
-def train(
-    recipe: Recipe,
-    prepared: PreparedDirectory,
-    run: RunDirectory,
-    resume: bool = False,
-    show_progress: bool = True,
-    say: Callable[[str], None] = print,
-) -> Summary:
-    """Train a recipe and leave the run directory complete.
-
-    Args:
-        recipe: What to train.
-        prepared: Shards and targets.
-        run: Where everything is written.
-        resume: Continue the run from its last state.
-        show_progress: Show a progress bar.
-        say: Prints a line for people.
-
-    Returns:
-        Scores of all sources before and after training, beside those of the best constant prediction.
-
-    Raises:
-        KerasrepError: See `Loop.run`, `choose_execution`, `TrainingData.open` and `check_run`.
-    """
-    data = TrainingData.open(recipe, prepared)
-    steps_per_epoch(recipe, data)
-    execution = choose_execution(recipe)
-    workers = execution.workers
-    with workers.faults(), _own(run, workers), data_faults():
-        agree(workers, recipe, prepared, run, data.damaged)
-        check_run(recipe, prepared, run, resume, data.damaged)
-        workers.exchange("run checked", None)  # before the chief changes anything that is checked
-        for name, reason in data.damaged.items():
-            say(f"note: {name} is left out: {reason}")
-        with _log(recipe, prepared, run, workers):
-            network = _network(recipe, data, run, execution, resume)
-            trainer = Trainer(recipe, data, run, network, execution, show_progress, say)
-            if resume:
-                trainer.restore()
-            agree_on_step(workers, trainer.progress.step)
-            if workers.chief:
-                write_beginning(recipe, prepared, run, data.damaged)
-            return trainer.run(prepared)
-
-
-def _log(
-    recipe: Recipe, prepared: PreparedDirectory, run: RunDirectory, workers: Workers
-) -> contextlib.AbstractContextManager[object]:
-    """The log of the run, which the chief writes."""
-    if not workers.chief:
-        return contextlib.nullcontext()
-    remove_all_temporaries(run.root)
-    return run_log("train", run.log, recipe=recipe.name, prepared=prepared.root)
-
-
-def _own(run: RunDirectory, workers: Workers) -> contextlib.AbstractContextManager[None]:
-    """Hold the run directory: the chief, for all workers."""
-    if not workers.chief:
-        return contextlib.nullcontext()
-    return exclusive(run.root, "is being trained by another process", "--run-dir")
-
-
-def _network(
-    recipe: Recipe, data: TrainingData, run: RunDirectory, execution: Execution, resume: bool
-) -> Network:
-    workers = execution.workers
-    begun = resume and run.last.is_file()  # then the trunk is in the run's own state
-    start = read_start(recipe) if recipe.model.start and not begun else None
-    if workers.chief and not (resume and run.scaler.is_file()):
-        save_scaler(run.scaler, start.scaler if start else fit_scaler(recipe, data.index, data.train.rows))
-    workers.from_chief("scaler", None, recipe.distribution.prepare_seconds)
-    scaler = load_scaler(run.scaler, recipe.audio.n_mels)
-    network = network_of(
-        recipe,
-        data.sizes,
-        scaler,
-        execution.precision,
-        execution.replicas,
-        execution.xla,
-        execution.together,
-    )
-    if start:
-        fill_from_start(network, start)
-    freeze(network, recipe.model.freeze)
-    return network
 
 
 class Trainer:
@@ -145,14 +53,14 @@ class Trainer:
         run: RunDirectory,
         network: Network,
         execution: Execution,
+        epoch_steps: int,
         show_progress: bool,
         say: Callable[[str], None],
     ) -> None:
         """Make the vectors from the network's initial weights."""
         self.recipe, self.data, self.run_directory = recipe, data, run
         self.network, self.execution = network, execution
-        self.epoch_steps = steps_per_epoch(recipe, data)
-        self.n_steps = recipe.training.epochs * self.epoch_steps
+        self.epoch_steps, self.n_steps = epoch_steps, recipe.training.epochs * epoch_steps
         self.progress = Progress(0, np.zeros((3, len(recipe.sources))))
         average, rare = recipe.training.average > 0, rare_sources(recipe, data)
         self.states = {
@@ -172,17 +80,37 @@ class Trainer:
         )
         self._chief = execution.workers.chief
         self._show = show_progress and self._chief
-        self._say = say if self._chief else _say_nothing
+        self._say = say if self._chief else lambda line: None
         self._full_board = recipe.training.tensorboard == "full"
         self._history_written = -HISTORY_SECONDS
 
-    def restore(self) -> None:
-        """Go on from the last state, where there is one.
+    def run(self, prepared: PreparedDirectory, resume: bool) -> Summary:
+        """Train to the end, whatever is left to do; the chief alone writes anything.
+
+        Args:
+            prepared: What is trained on, which the run names.
+            resume: Go on from the last state, where there is one.
 
         Raises:
             RecipeError: Where the run is beyond the recipe's epochs already.
             DataError: Where the state cannot be read.
+            KerasrepError: See `Loop.run`.
         """
+        if resume:
+            self._restore()
+        workers, seconds = self.execution.workers, self.recipe.distribution.prepare_seconds
+        agree_on_step(workers, self.progress.step)
+        if self._chief:
+            write_beginning(self.recipe, prepared, self.run_directory, self.data.damaged)
+            summary = self._run_as_chief(prepared)
+            workers.from_chief(_TRAINED, lambda: None)
+            return summary
+        self._train()
+        workers.from_chief(_TRAINED, lambda: None, seconds)  # it has written the last state, with the scores
+        self.progress = restore_state(self.run_directory.last, self.states, len(self.recipe.sources))
+        return self.summary()
+
+    def _restore(self) -> None:
         if not self.run_directory.last.exists():
             self._say("no state was saved yet: starting with step 0")
             return
@@ -198,21 +126,6 @@ class Trainer:
         before = read_recipe(self.run_directory.recipe).training.epochs
         if self.recipe.training.decay == "cosine" and before != epochs:
             self._say(f"note: the learning rate now falls over {epochs} epochs instead of {before}")
-
-    def run(self, prepared: PreparedDirectory) -> Summary:
-        """Train to the end, whatever is left to do; the chief alone writes anything."""
-        if not self._chief:
-            self._train()
-            return self._summary_of_the_chief()
-        summary = self._run_as_chief(prepared)
-        self.execution.workers.from_chief(_TRAINED, None)
-        return summary
-
-    def _summary_of_the_chief(self) -> Summary:
-        """Wait until it has written the last state, which has the scores."""
-        self.execution.workers.from_chief(_TRAINED, None, self.recipe.distribution.prepare_seconds)
-        self.progress = restore_state(self.run_directory.last, self.states, len(self.recipe.sources))
-        return self.summary()
 
     def _run_as_chief(self, prepared: PreparedDirectory) -> Summary:
         path, data = self.run_directory.card, self.data.fingerprint
@@ -360,9 +273,13 @@ class Trainer:
 
     def _finish(self, prepared: PreparedDirectory) -> Summary:
         """Save the best network as a Keras file and describe it."""
-        network = self.network if self.execution.plain else self._plain_network()
+        network = self.network
+        if not self.execution.plain:  # others use it in float32, on one device, of ordinary layers
+            scaler = load_scaler(self.run_directory.scaler, self.recipe.audio.n_mels)
+            network = network_of(self.recipe, self.data.sizes, scaler)
         load_weights(self.run_directory.best, network)
-        _save_keras(self.run_directory.model, network)
+        with atomic_file(self.run_directory.model) as temporary:
+            network.embedder.save(temporary)
         summary = self.summary(self._outcomes())
         board = Board(self.run_directory.tensorboard, suffix=".final")
         board.hparams(self.recipe, summary)
@@ -380,11 +297,6 @@ class Trainer:
             for group, layout in layouts.items()
         }
         return self.validator.outcomes(vectors, self.baselines)
-
-    def _plain_network(self) -> Network:
-        """The network as others use it: in float32, for one device, of ordinary layers."""
-        scaler = load_scaler(self.run_directory.scaler, self.recipe.audio.n_mels)
-        return network_of(self.recipe, self.data.sizes, scaler)
 
     def summary(self, outcomes: Mapping[str, Outcomes] | None = None) -> Summary:
         """Scores before training and of the state that is kept, beside the best constant prediction's.
@@ -409,10 +321,6 @@ class Trainer:
         return Summary(rows, training.epochs, self.progress.seconds, training.keep)
 
 
-def _say_nothing(line: str) -> None:
-    del line
-
-
 def _csv(history: list[dict[str, float]]) -> str:
     columns = list(dict.fromkeys(key for row in history for key in row))
     text = io.StringIO()
@@ -420,8 +328,3 @@ def _csv(history: list[dict[str, float]]) -> str:
     writer.writeheader()
     writer.writerows(history)
     return text.getvalue()
-
-
-def _save_keras(path: Path, network: Network) -> None:
-    with atomic_file(path) as temporary:
-        network.embedder.save(temporary)

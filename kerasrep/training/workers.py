@@ -13,7 +13,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -86,15 +86,16 @@ class Workers:
         _context().set_config_key_value(f"{key}/{self.rank}", json.dumps(value))
         return [self._get(f"{key}/{rank}", rank, subject, seconds) for rank in range(self.size)]
 
-    def from_chief(self, subject: str, value: Any, seconds: float = SHARED_SECONDS) -> Any:
-        """The chief's value; that of the others is not looked at. See `exchange`."""
+    def from_chief(self, subject: str, do: Callable[[], Any], seconds: float = SHARED_SECONDS) -> Any:
+        """What the chief alone does, and all others wait for: its JSON value. See `exchange`."""
         if self.cluster is None:
-            return value
+            return do()
         key = self._key(subject)
-        if self.chief:
-            _context().set_config_key_value(key, json.dumps(value))
-            return value
-        return self._get(key, 0, subject, seconds)
+        if not self.chief:
+            return self._get(key, 0, subject, seconds)
+        value = do()
+        _context().set_config_key_value(key, json.dumps(value))
+        return value
 
     def leave(self) -> None:
         """End well: the chief, who holds what was said, waits until the others have heard it."""
@@ -115,7 +116,7 @@ class Workers:
         """
         if self.cluster is None:
             return
-        name = self.from_chief(f"{what} token", f".shared-{uuid.uuid4().hex}")
+        name = self.from_chief(f"{what} token", lambda: f".shared-{uuid.uuid4().hex}")
         if self.chief:
             write_text(folder / name, "")
         self.exchange(f"{what} token written", None)

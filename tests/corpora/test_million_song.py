@@ -14,9 +14,10 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.metrics import adjusted_mutual_info_score
 
 from kerasrep import constants
+from kerasrep.api import prepare
 from kerasrep.cli import prepare as prepare_command
 from kerasrep.corpora import million_song, open_corpus, stored_labels
-from kerasrep.corpora.prepare import prepare, preview
+from kerasrep.corpora.prepare import preview
 from kerasrep.data import shard_decoding
 from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from kerasrep.api import prepare
 from kerasrep.cli import prepare as command_line
-from kerasrep.corpora.prepare import describe, prepare, preview
+from kerasrep.corpora.prepare import preview
+from kerasrep.corpora.report import describe
 from kerasrep.data import shard_decoding
 from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError, RunError

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from kerasrep.api import prepare
 from kerasrep.cli import prepare as command_line
-from kerasrep.corpora.prepare import prepare
 from kerasrep.data import shard_decoding, shard_writer
 from kerasrep.data.shard_check import sound_index
 from kerasrep.data.shards import load_index

@@ -13,8 +13,8 @@ import pytest
 import soundfile
 from fault_tools import ROOT
 
+from kerasrep.api import prepare, train_prepared
 from kerasrep.cli import evaluate as evaluate_command
-from kerasrep.corpora.prepare import prepare
 from kerasrep.data import shard_check
 from kerasrep.data.shards import load_index
 from kerasrep.embedding import cache
@@ -33,7 +33,6 @@ from kerasrep.storage.run_directory import (
 )
 from kerasrep.training.beginning import check_run, write_beginning
 from kerasrep.training.inputs import TrainingData
-from kerasrep.training.train import train
 
 
 def test_a_full_disk_is_told_with_the_file_and_leaves_what_was_there(make_disk):
@@ -212,7 +211,7 @@ def test_a_flipped_bit_ends_a_run_before_its_first_step_or_leaves_the_shard_out(
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
     with pytest.raises(DataError, match=f"{shard.name}: its bytes are not those that were written"):
-        train(recipe, prepared, run, show_progress=False)
+        train_prepared(recipe, prepared, run, show_progress=False)
     assert not run.root.exists()
 
     def opened(policy):

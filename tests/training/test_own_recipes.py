@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from kerasrep.api import prepare, train_prepared
 from kerasrep.corpora.found_sources import with_found_sources
-from kerasrep.corpora.prepare import prepare
 from kerasrep.embedding.catalogue.job import Settings, embed_catalogue
 from kerasrep.recipe.file import read_recipe
 from kerasrep.storage.run_directory import RunDirectory, read_json
-from kerasrep.training.train import train
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 RATE_HZ, N_TRACKS = 22_050, 24
@@ -63,7 +62,9 @@ def trained(name, music, folder, *overrides):
     recipe = with_found_sources(read, lambda line: None)
     run = RunDirectory(folder / name)
     run.root.mkdir()
-    summary = train(recipe, prepare(recipe, progress=False), run, show_progress=False, say=lambda line: None)
+    summary = train_prepared(
+        recipe, prepare(recipe, progress=False), run, show_progress=False, say=lambda line: None
+    )
     assert run.model.is_file()
     assert all(np.isfinite(row.after) for row in summary.rows)
     return recipe, [row.source for row in summary.rows]

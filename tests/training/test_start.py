@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasrep.api import train_prepared
 from kerasrep.errors import RecipeError
 from kerasrep.model.restore import restore_run, weight_arrays
 from kerasrep.model.start import check_start, fill_from_start, read_start
 from kerasrep.model.strategies import network_of
 from kerasrep.serving.export import export_imported, export_run
 from kerasrep.storage.run_directory import RunDirectory, read_arrays
-from kerasrep.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_frozen_blocks_and_their_statistics_stay_and_the_rest_learns(
         training={"epochs": 1, "tensorboard": "scalars"},
     )
     run = RunDirectory(tmp_path / "run")
-    train(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
+    train_prepared(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
     after, before = read_arrays(run.best), weight_arrays(trunk.network)
     for name in (
         "shared_conv1/kernel",
@@ -155,7 +155,7 @@ def test_a_slower_trunk_moves_by_its_factor_of_a_whole_step(trunk, tone_recipe, 
             training={"epochs": 1, "schedule": "joint", "trunk_rate": rate, "tensorboard": "scalars"},
         )
         run = RunDirectory(tmp_path / str(rate))
-        train(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
+        train_prepared(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
         state, first = read_arrays(run.last), weight_arrays(trunk.network)["shared_conv1/kernel"].ravel()
         moved[rate] = state["shared.weights"][: first.size] - first
     assert np.abs(moved[1.0]).max() > 1e-5
@@ -171,12 +171,12 @@ def test_a_run_goes_on_where_the_trunk_that_it_began_with_is_gone(
     training = {"epochs": 1, "trunk_rate": 0.5, "tensorboard": "scalars"}
     recipe = tone_recipe("ms-cr@2", training=training, **sections)  # all that is shared is frozen
     run = RunDirectory(tmp_path / "run")
-    train(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
+    train_prepared(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
     first = json.loads(run.card.read_text())["start"]
     shutil.rmtree(gone)
     sections["model"]["start"] = "elsewhere"
     longer = tone_recipe("ms-cr@2", training=training | {"epochs": 2}, **sections)
-    train(longer, prepared_tones, run, resume=True, show_progress=False, say=lambda line: None)
+    train_prepared(longer, prepared_tones, run, resume=True, show_progress=False, say=lambda line: None)
     assert json.loads(run.card.read_text())["start"] == first
     np.testing.assert_array_equal(
         read_arrays(run.best)["shared_conv1/kernel"], weight_arrays(own.network)["shared_conv1/kernel"]

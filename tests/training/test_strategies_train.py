@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from kerasrep import constants
+from kerasrep.api import train_prepared
 from kerasrep.model.restore import load_scaler, restore_run, weight_arrays
 from kerasrep.model.strategies import network_of
 from kerasrep.serving.export import export_run
 from kerasrep.storage.run_directory import RunDirectory, read_arrays
 from kerasrep.training.inputs import TrainingData
-from kerasrep.training.train import train
 from kerasrep.training.vectors import GroupLayout
 
 
@@ -43,7 +43,7 @@ def test_a_strategy_trains_and_its_export_equals_the_trained_network(
     import tensorflow as tf
 
     recipe, run = tiny_recipe(strategy, training={"epochs": 1}), RunDirectory(tmp_path / "run")
-    summary = train(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
+    summary = train_prepared(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
     assert [row.source for row in summary.rows] == list(recipe.sources)
     assert all(np.isfinite(row.after) for row in summary.rows)
     sizes = TrainingData.open(recipe, prepared_tones).sizes

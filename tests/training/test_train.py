@@ -17,6 +17,7 @@ import time
 import numpy as np
 import pytest
 
+from kerasrep.api import train_prepared
 from kerasrep.data.batches import TrainingBatches
 from kerasrep.data.schedule import Schedule
 from kerasrep.errors import DataError, RecipeError, RunError
@@ -29,14 +30,13 @@ from kerasrep.training.devices import choose_execution
 from kerasrep.training.inputs import TrainingData
 from kerasrep.training.loop import MultiStep, row_length
 from kerasrep.training.step import Step
-from kerasrep.training.train import train
 from kerasrep.training.vectors import GroupLayout, GroupState
 
 TRAIN = (
     "import sys; from pathlib import Path; from kerasrep.cli.command import run;"
-    "from kerasrep.recipe.file import read_recipe; from kerasrep.training.train import train;"
+    "from kerasrep.recipe.file import read_recipe; from kerasrep.api import train_prepared;"
     "from kerasrep.storage.run_directory import *;"
-    "main = lambda a: (train(read_recipe(a[0], a[3:]), PreparedDirectory(Path(a[1])),"
+    "main = lambda a: (train_prepared(read_recipe(a[0], a[3:]), PreparedDirectory(Path(a[1])),"
     " RunDirectory(Path(a[2]))), 0)[1];"
     "sys.exit(run(main, 'train'))"
 )
@@ -59,7 +59,7 @@ def wait_for(condition, process, seconds=120):
 
 def quiet_train(recipe, prepared, root, **options):
     run = RunDirectory(root)
-    return run, train(recipe, prepared, run, show_progress=False, say=lambda line: None, **options)
+    return run, train_prepared(recipe, prepared, run, show_progress=False, say=lambda line: None, **options)
 
 
 @pytest.fixture(scope="module")

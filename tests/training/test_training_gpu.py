@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasrep.api import train_prepared
 from kerasrep.model.restore import restore_run
 from kerasrep.storage.run_directory import RunDirectory, read_arrays
-from kerasrep.training.train import train
 
 pytestmark = pytest.mark.gpu
 
@@ -23,7 +23,7 @@ def _rows_of_steps(monkeypatch):
 
 def gpu_train(recipe, prepared, root, **options):
     run = RunDirectory(root)
-    return run, train(recipe, prepared, run, show_progress=False, say=lambda line: None, **options)
+    return run, train_prepared(recipe, prepared, run, show_progress=False, say=lambda line: None, **options)
 
 
 @pytest.mark.parametrize("strategy", ["mss-cr", "ms-cr@4", "ms-sr@fc"])

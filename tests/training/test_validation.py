@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kerasrep.corpora.prepare import prepare
+from kerasrep.api import prepare
 from kerasrep.data.batches import SplitExamples
 from kerasrep.data.crops import read_crops
 from kerasrep.data.schedule import Examples, Schedule, self_examples

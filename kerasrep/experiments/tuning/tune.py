@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kerasrep.corpora.prepare import prepare
+from kerasrep.api import prepare
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.experiments.tuning.directory import TuningDirectory
 from kerasrep.experiments.tuning.event_files import write_experiment, write_trial

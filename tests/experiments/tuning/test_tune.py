@@ -155,13 +155,13 @@ def test_the_best_recipe_is_the_base_with_the_best_values_and_the_bases_epochs(f
 def test_training_the_best_recipe_for_the_trials_epochs_gives_the_trials_losses(
     first, prepared_tones, tmp_path
 ):
-    from kerasrep.training.train import train
+    from kerasrep.api import train_prepared
 
     root = the_tuning(first[0])
     best = min((row for row in trials(root) if row["score"]), key=lambda row: float(row["score"]))
     recipe = read_recipe(root / "best.yaml", ["training.epochs=1"])
     run = RunDirectory(tmp_path / "run")
-    summary = train(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
+    summary = train_prepared(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
     again = [row.after / row.mean_target for row in summary.rows]
     assert sum(again) / 2 == pytest.approx(float(best["score"]), rel=1e-6)
 

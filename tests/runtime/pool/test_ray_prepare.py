@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from kerasrep.corpora.prepare import prepare
+from kerasrep.api import prepare
 from kerasrep.errors import RunError
 from kerasrep.recipe.file import write_recipe
 from kerasrep.runtime.pool import cluster as connection
