@@ -21,7 +21,6 @@ A trial of a tuning has the same files, but for those that `tuning.directory` na
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,7 +31,7 @@ from kerasrep.recipe.base import Fraction, PathText, Settings
 from kerasrep.recipe.file import write_recipe
 from kerasrep.recipe.schema import Recipe
 from kerasrep.recipe.tasks import TableTasks
-from kerasrep.storage.run_directory import LOG_NAME, read_json, read_object, write_json
+from kerasrep.storage.run_directory import LOG_NAME, Folder, Inside, read_json, read_object, write_json
 
 #: Where studies go unless told otherwise, under the current folder.
 STUDIES = Path("studies")
@@ -86,60 +85,27 @@ class Job(Settings):
     key: str = ""
 
 
-@dataclass(frozen=True)
-class RunFolder:
-    """The files of one run of a study.
+class RunFolder(Folder):
+    """The files of one run of a study."""
 
-    Attributes:
-        root: The folder.
-    """
-
-    root: Path
-
-    @property
-    def job(self) -> Path:
-        """JSON: what is to be done."""
-        return self.root / "job.json"
-
-    @property
-    def recipe(self) -> Path:
-        """YAML: what is trained."""
-        return self.root / "recipe.yaml"
-
-    @property
-    def training(self) -> Path:
-        """Run directory of the training."""
-        return self.root / "training"
-
-    @property
-    def exports(self) -> Path:
-        """Folder of the export."""
-        return self.root / "export"
-
-    @property
-    def evaluation(self) -> Path:
-        """Folder of the results of all tasks."""
-        return self.root / "evaluation"
-
-    @property
-    def scores(self) -> Path:
-        """JSON: the outcome."""
-        return self.root / "scores.json"
-
-    @property
-    def failures(self) -> Path:
-        """One line of JSON a failed attempt."""
-        return self.root / "failures.jsonl"
-
-    @property
-    def log(self) -> Path:
-        """What the process printed, attempt after attempt."""
-        return self.root / "log.txt"
-
-    @property
-    def events(self) -> Path:
-        """JSON lines: what happened, attempt after attempt (see `run_log`)."""
-        return self.root / LOG_NAME
+    #: JSON: what is to be done.
+    job = Inside("job.json")
+    #: YAML: what is trained.
+    recipe = Inside("recipe.yaml")
+    #: Run directory of the training.
+    training = Inside("training")
+    #: Folder of the export.
+    exports = Inside("export")
+    #: Folder of the results of all tasks.
+    evaluation = Inside("evaluation")
+    #: JSON: the outcome.
+    scores = Inside("scores.json")
+    #: One line of JSON a failed attempt.
+    failures = Inside("failures.jsonl")
+    #: What the process printed, attempt after attempt.
+    log = Inside("log.txt")
+    #: JSON lines: what happened, attempt after attempt (see `run_log`).
+    events = Inside(LOG_NAME)
 
     @property
     def checked(self) -> Path:
@@ -186,35 +152,17 @@ class RunFolder:
         return found
 
 
-@dataclass(frozen=True)
-class StudyFolder:
-    """The files of a study.
+class StudyFolder(Folder):
+    """The files of a study."""
 
-    Attributes:
-        root: The folder.
-    """
-
-    root: Path
-
-    @property
-    def recipe(self) -> Path:
-        """YAML: the study recipe as it was run."""
-        return self.root / "study.yaml"
-
-    @property
-    def design(self) -> Path:
-        """CSV: the multi-source runs."""
-        return self.root / "design.csv"
-
-    @property
-    def runs(self) -> Path:
-        """One folder a run."""
-        return self.root / "runs"
-
-    @property
-    def report(self) -> Path:
-        """HTML: the report."""
-        return self.root / "report.html"
+    #: YAML: the study recipe as it was run.
+    recipe = Inside("study.yaml")
+    #: CSV: the multi-source runs.
+    design = Inside("design.csv")
+    #: One folder a run.
+    runs = Inside("runs")
+    #: HTML: the report.
+    report = Inside("report.html")
 
     def run(self, name: str) -> RunFolder:
         """The folder of a run."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kerasrep.errors import DataError, ExportError
-from kerasrep.storage.run_directory import read_json
+from kerasrep.storage.run_directory import Folder, Inside, read_json
 from kerasrep.storage.segment_vector import LAST, Piece
 
 SAVED_MODEL_FILE = "saved_model.pb"
@@ -160,30 +159,15 @@ def _read_card(path: Path, advice: str) -> ExportCard:
     return card
 
 
-@dataclass(frozen=True)
-class ServingFolder:
-    """What lies beside the versions in `exported/NAME`; servers look at the numbered folders alone.
+class ServingFolder(Folder):
+    """What lies beside the versions in `exported/NAME`; servers look at the numbered folders alone."""
 
-    Attributes:
-        root: The folder.
-    """
-
-    root: Path
-
-    @property
-    def card(self) -> Path:
-        """JSON: the card of the newest version, with its number as `version`."""
-        return self.root / "card.json"
-
-    @property
-    def models_config(self) -> Path:
-        """Text of a `ModelServerConfig`: which versions are served. Written once, then the user's."""
-        return self.root / "models.config"
-
-    @property
-    def batching_parameters(self) -> Path:
-        """Text of `BatchingParameters`. Written once, then the user's."""
-        return self.root / "batching_parameters.txt"
+    #: JSON: the card of the newest version, with its number as `version`.
+    card = Inside("card.json")
+    #: Text of a `ModelServerConfig`: which versions are served. Written once, then the user's.
+    models_config = Inside("models.config")
+    #: Text of `BatchingParameters`. Written once, then the user's.
+    batching_parameters = Inside("batching_parameters.txt")
 
     def runtimes(self, number: int) -> Path:
         """Files for other runtimes than TensorFlow's, of one version."""

@@ -179,8 +179,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 @dataclass(frozen=True)
-class PreparedDirectory:
-    """Shards and targets of one corpus: `prepared/FINGERPRINT` under `home()`.
+class Folder:
+    """A folder whose files have names that several stages know.
 
     Attributes:
         root: The folder.
@@ -188,134 +188,77 @@ class PreparedDirectory:
 
     root: Path
 
-    @property
-    def manifest(self) -> Path:
-        """JSON, written last: its presence says that all the rest is complete."""
-        return self.root / "manifest.json"
 
-    @property
-    def index(self) -> Path:
-        """NPZ: where each track's samples lie in the shards (see `data.shards`)."""
-        return self.root / "index.npz"
+class Inside:
+    """A file or folder inside a `Folder`, by its path below the root."""
 
-    @property
-    def targets(self) -> Path:
-        """NPZ: soft targets of all sources (see `sources.targets`)."""
-        return self.root / "targets.npz"
+    def __init__(self, *parts: str) -> None:
+        self._parts = parts
 
-    @property
-    def pools(self) -> Path:
-        """NPZ: `pool` (str), the pool of each track of the index; only where the recipe has pools."""
-        return self.root / "pools.npz"
+    def __get__(self, folder: Folder, owner: type[Folder]) -> Path:
+        return folder.root.joinpath(*self._parts)
 
-    @property
-    def topics(self) -> Path:
-        """JSON: top terms of each topic, means of each mixture component."""
-        return self.root / "topics.json"
 
-    @property
-    def topics_text(self) -> Path:
-        """Text: the same for people (see `sources.topics`)."""
-        return self.root / "topics.txt"
+class PreparedDirectory(Folder):
+    """Shards and targets of one corpus: `prepared/FINGERPRINT` under `home()`."""
 
-    @property
-    def topics_picture(self) -> Path:
-        """PNG: the largest topics with their likeliest terms, and the components of the mixtures."""
-        return self.root / "topics.png"
-
-    @property
-    def tracks(self) -> Path:
-        """TSV with a header: track_id, split, title, artist, label (for people and the projector)."""
-        return self.root / "tracks.tsv"
-
-    @property
-    def skipped(self) -> Path:
-        """CSV with a header: path, reason; one line a file that could not be used."""
-        return self.root / "skipped.csv"
-
-    @property
-    def report(self) -> Path:
-        """Text: tracks a source and their overlaps, and what was skipped."""
-        return self.root / "report.txt"
-
-    @property
-    def log(self) -> Path:
-        """JSON lines: what happened while the folder was made (see `run_log`)."""
-        return self.root / LOG_NAME
+    #: JSON, written last: its presence says that all the rest is complete.
+    manifest = Inside("manifest.json")
+    #: NPZ: where each track's samples lie in the shards (see `data.shards`).
+    index = Inside("index.npz")
+    #: NPZ: soft targets of all sources (see `sources.targets`).
+    targets = Inside("targets.npz")
+    #: NPZ: `pool` (str), the pool of each track of the index; only where the recipe has pools.
+    pools = Inside("pools.npz")
+    #: JSON: top terms of each topic, means of each mixture component.
+    topics = Inside("topics.json")
+    #: Text: the same for people (see `sources.topics`).
+    topics_text = Inside("topics.txt")
+    #: PNG: the largest topics with their likeliest terms, and the components of the mixtures.
+    topics_picture = Inside("topics.png")
+    #: TSV with a header: track_id, split, title, artist, label (for people and the projector).
+    tracks = Inside("tracks.tsv")
+    #: CSV with a header: path, reason; one line a file that could not be used.
+    skipped = Inside("skipped.csv")
+    #: Text: tracks a source and their overlaps, and what was skipped.
+    report = Inside("report.txt")
+    #: JSON lines: what happened while the folder was made (see `run_log`).
+    log = Inside(LOG_NAME)
 
     def shard(self, number: int, count: int) -> Path:
         """TFRecord file `number` of `count`."""
         return self.root / f"shard-{number:05d}-of-{count:05d}.tfrecord"
 
 
-@dataclass(frozen=True)
-class RunDirectory:
-    """Everything one run of a recipe writes.
+class RunDirectory(Folder):
+    """Everything one run of a recipe writes."""
 
-    Attributes:
-        root: The folder.
-    """
-
-    root: Path
-
-    @property
-    def recipe(self) -> Path:
-        """YAML: the recipe with overrides applied and defaults filled in."""
-        return self.root / "recipe.yaml"
-
-    @property
-    def prepared(self) -> Path:
-        """JSON: where the shards and targets lie, and their fingerprint."""
-        return self.root / "prepared.json"
-
-    @property
-    def scaler(self) -> Path:
-        """NPZ: per-band `mean` and `sd` in dB, float32 [n_mels]."""
-        return self.root / "scaler.npz"
-
-    @property
-    def last(self) -> Path:
-        """NPZ: the latest whole training state."""
-        return self.root / "checkpoints" / "last.npz"
+    #: YAML: the recipe with overrides applied and defaults filled in.
+    recipe = Inside("recipe.yaml")
+    #: JSON: where the shards and targets lie, and their fingerprint.
+    prepared = Inside("prepared.json")
+    #: NPZ: per-band `mean` and `sd` in dB, float32 [n_mels].
+    scaler = Inside("scaler.npz")
+    #: NPZ: the latest whole training state.
+    last = Inside("checkpoints", "last.npz")
+    #: NPZ: the weights of the lowest validation loss (see `training.best`).
+    best = Inside("checkpoints", "best.npz")
+    #: CSV: one line an epoch.
+    history = Inside("history.csv")
+    #: Folder of event files.
+    tensorboard = Inside("tensorboard")
+    #: PNG: the strategy, with shared and branch parameters.
+    picture = Inside("strategy.png")
+    #: Keras file: waveform -> embeddings, best weights, float32.
+    model = Inside("model.keras")
+    #: JSON: versions, devices, recipe, data, time, scores, and how the run ended.
+    card = Inside("card.json")
+    #: JSON lines: what happened, session after session (see `run_log`).
+    log = Inside(LOG_NAME)
 
     def messages(self, rank: int) -> Path:
         """What a worker prints that is not the chief, whose messages are on the screen."""
         return self.root / f"worker-{rank}.txt"
-
-    @property
-    def best(self) -> Path:
-        """NPZ: the weights of the lowest validation loss (see `training.best`)."""
-        return self.root / "checkpoints" / "best.npz"
-
-    @property
-    def history(self) -> Path:
-        """CSV: one line an epoch."""
-        return self.root / "history.csv"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Folder of event files."""
-        return self.root / "tensorboard"
-
-    @property
-    def picture(self) -> Path:
-        """PNG: the strategy, with shared and branch parameters."""
-        return self.root / "strategy.png"
-
-    @property
-    def model(self) -> Path:
-        """Keras file: waveform -> embeddings, best weights, float32."""
-        return self.root / "model.keras"
-
-    @property
-    def card(self) -> Path:
-        """JSON: versions, devices, recipe, data, time, scores, and how the run ended."""
-        return self.root / "card.json"
-
-    @property
-    def log(self) -> Path:
-        """JSON lines: what happened, session after session (see `run_log`)."""
-        return self.root / LOG_NAME
 
 
 def new_run(runs: Path, name: str) -> RunDirectory:

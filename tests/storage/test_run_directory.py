@@ -11,6 +11,7 @@ import pytest
 from kerasrep.errors import DataError, RunError
 from kerasrep.storage import run_directory
 from kerasrep.storage.run_directory import (
+    Inside,
     PreparedDirectory,
     RunDirectory,
     atomic_directory,
@@ -177,8 +178,8 @@ def test_nothing_in_an_npz_is_executed(tmp_path):
 @pytest.mark.parametrize("layout", [PreparedDirectory, RunDirectory])
 def test_file_names_differ_and_lie_inside(tmp_path, layout):
     directory = layout(tmp_path)
-    properties = [name for name in vars(layout) if isinstance(vars(layout)[name], property)]
-    paths = [getattr(directory, name) for name in properties]
+    names = [name for name, value in vars(layout).items() if isinstance(value, Inside)]
+    paths = [getattr(directory, name) for name in names]
     assert len(set(paths)) == len(paths) > 0
     assert all(tmp_path in path.parents for path in paths)
 
