@@ -116,7 +116,9 @@ def build_targets(
         if target is not None:
             kind: TargetKind = "mixture" if isinstance(raw, ValueLabels) else "topics"
             ids = np.asarray(raw.track_ids, dtype=np.str_)
-            sources[source] = SourceTargets(ids, _rows_of_simplex(target), kind)
+            # They sum to 1 before they are rounded to float32, so that they still do within 1e-6.
+            rows = (target / target.sum(axis=1, keepdims=True)).astype(np.float32)
+            sources[source] = SourceTargets(ids, rows, kind)
     return TargetSet(sources, report)
 
 
@@ -282,9 +284,3 @@ def _describe_topics(model: Plsa, terms: Sequence[str]) -> list[dict[str, Any]]:
         probable = [{"term": str(terms[t]), "probability": float(column[t])} for t in top if column[t] > 0]
         topics.append({"share": float(share), "terms": probable})
     return topics
-
-
-def _rows_of_simplex(target: FloatArray) -> NDArray[np.float32]:
-    """Rows that sum to 1 before they are rounded to float32, so that they still do within 1e-6."""
-    rows: FloatArray = target / target.sum(axis=1, keepdims=True)
-    return rows.astype(np.float32)

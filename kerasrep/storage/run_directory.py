@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import stat
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from kerasrep.errors import DataError, RecipeError, RunError
 from kerasrep.storage import limits
 from kerasrep.storage.atomic import atomic_directory as atomic_directory  # noqa: PLC0414 (for others to import)
 from kerasrep.storage.atomic import atomic_file as atomic_file  # noqa: PLC0414
+from kerasrep.storage.regular_file import opened
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,13 +79,8 @@ def read_json(path: Path) -> Any:
         DataError: Where the file is missing, larger than `limits.JSON_BYTES`, or not JSON.
     """
     most = limits.JSON_BYTES
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a fifo would wait for ever
-            raise DataError(f"{path}: is not a regular file; a JSON file was expected")
-        with path.open("rb") as file:
-            content = file.read(most.value + 1)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    with opened(path, "a JSON file") as file:
+        content = file.read(most.value + 1)
     if len(content) > most.value:
         raise DataError(f"{path}: is larger than {most.value:,} bytes; {most.advice}")
     try:

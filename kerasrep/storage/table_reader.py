@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from kerasrep.errors import DataError
 from kerasrep.storage import limits
+from kerasrep.storage.regular_file import opened
 from kerasrep.storage.tables import PARQUET_ENDINGS, column_positions, read_rows, too_long
 
 BATCH_ROWS = 16_384
@@ -41,7 +41,8 @@ def _read_parquet(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    check_file(path)
+    with opened(path, "a Parquet table"):
+        pass
     try:
         with pq.ParquetFile(path) as file:
             columns = _columns(path, file.schema_arrow, required, optional)
@@ -57,16 +58,6 @@ def _read_parquet(
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:100]
         raise DataError(f"{path}: cannot be read as Parquet ({reason}); write it again") from error
-
-
-def check_file(path: Path) -> None:
-    """Refuse what is no regular file."""
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check path and permissions") from error
-    if not stat.S_ISREG(mode):
-        raise DataError(f"{path}: is not a regular file; a Parquet table was expected")
 
 
 def _columns(path: Path, schema: Any, required: Sequence[str], optional: Sequence[str]) -> list[str]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
 import csv
 import io
 import math
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 from kerasrep.errors import DataError
 from kerasrep.storage import limits
 from kerasrep.storage.atomic import atomic_file
+from kerasrep.storage.regular_file import opened
 
 #: Endings of tables whose fields are separated by tabs; `.info` is that of published lists of splits.
 TAB_ENDINGS = frozenset({".tsv", ".txt", ".info"})
@@ -90,7 +89,7 @@ def read_fields(path: Path) -> Iterator[tuple[str, list[str]]]:
     Raises:
         DataError: Where the file cannot be read, is in another encoding, or has a malformed line.
     """
-    with _opened(path) as file:
+    with opened(path, "a CSV or TSV table") as file:
         mark = file.read(2)
         file.seek(0)
         encoding = "utf-16" if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
@@ -196,7 +195,7 @@ def read_unquoted(path: Path) -> Iterator[tuple[int, list[bytes]]]:
         DataError: Where the file cannot be read, or a line is longer than `limits.LINE_CHARACTERS` bytes.
     """
     number, most = 0, limits.LINE_CHARACTERS.value
-    with _opened(path) as file:
+    with opened(path, "a CSV or TSV table") as file:
         while line := file.readline(most + 1):
             number += 1
             if len(line) > most:
@@ -225,18 +224,6 @@ def too_long(place: str) -> DataError:
     """The error at a line longer than any table has."""
     limit = limits.LINE_CHARACTERS
     return DataError(f"{place}: is longer than {limit.value:,} characters; {limit.advice}")
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """The file, open for reading; what can go wrong with it becomes a `DataError`."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise DataError(f"{path}: is not a regular file; a CSV or TSV table was expected")
-        with path.open("rb") as file:
-            yield file
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check path and permissions") from error
 
 
 def _lines(path: Path, file: TextIO) -> Iterator[str]:

@@ -102,10 +102,12 @@ class Keys:
     def _meanings(self, fold: Callable[[str], str]) -> dict[str, int]:
         """Name -> position; a whole path counts before a stem."""
         found: dict[str, int] = {}
-        for level in (_stem, _name, _without_ending, str):
+        paths = [PurePosixPath(track) for track in self.tracks]
+        stems, names = ([p.stem for p in paths], [p.name for p in paths])
+        for level in (stems, names, [str(p.with_suffix("")) for p in paths], self.tracks):
             meanings: dict[str, int] = {}
-            for row, track in enumerate(self.tracks):
-                name = fold(unicodedata.normalize("NFC", level(track)))
+            for row, track in enumerate(level):
+                name = fold(unicodedata.normalize("NFC", track))
                 meanings[name] = _SEVERAL if name in meanings else row
             found.update(meanings)
         return found
@@ -135,18 +137,6 @@ class Unnamed:
     def compared(self, keys: Keys) -> str:
         """Both sides where they do not fit, such as `'2', '3' against files such as '000002.mp3'`."""
         return f"{', '.join(repr(name[:80]) for name in self.names)} against files such as {keys.examples()}"
-
-
-def _name(track: str) -> str:
-    return PurePosixPath(track).name
-
-
-def _stem(track: str) -> str:
-    return PurePosixPath(track).stem
-
-
-def _without_ending(track: str) -> str:
-    return str(PurePosixPath(track).with_suffix(""))
 
 
 def files_below(folder: Path, endings: Iterable[str]) -> list[str]:

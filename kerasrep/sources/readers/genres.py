@@ -26,16 +26,7 @@ FILE = "CDR_genre.txt"
 
 
 def read_genres(path: Path, known: Container[str] | None = None, progress: bool = False) -> Reading:
-    """The genres of each track, each of weight 1.
-
-    Args:
-        path: The file, plain or zipped.
-        known: Tracks of the data set; others are skipped. By default all are taken.
-        progress: Show a bar.
-
-    Raises:
-        DataError: Where the file or a line is malformed; names the line.
-    """
+    """The genres of each track, each of weight 1; see `reading` for arguments and errors."""
     tracks: dict[str, int] = {}
     terms: dict[str, int] = {}
     pairs: set[tuple[int, int]] = set()
@@ -45,13 +36,12 @@ def read_genres(path: Path, known: Container[str] | None = None, progress: bool 
         if len(fields) != 2 or not fields[1].strip():
             raise DataError(f"{place}: TRACK_ID<TAB>TAG was expected, not {shown(line)}")
         track, tag = track_id(fields[0], place), decoded(fields[1], place).strip()
-        where = place.rpartition(", ")[2]
         if known is not None and track not in known:
-            tally.skip("name an unknown track", where)
+            tally.skip("name an unknown track", place)
             continue
         pair = tracks.setdefault(track, len(tracks)), terms.setdefault(tag, len(terms))
         if pair in pairs:
-            tally.skip("repeat a track and genre", where)
+            tally.skip("repeat a track and genre", place)
             continue
         pairs.add(pair)
         builder.rows.append(pair[0])

@@ -41,13 +41,7 @@ _SKIPPED = -1
 def read_lastfm_tags(path: Path, known: Container[str] | None = None, progress: bool = False) -> Reading:
     """The tags of each track; documents are tracks, weights those of Last.fm, at least 1.
 
-    Args:
-        path: The database.
-        known: Tracks of the data set; others are skipped. By default all are taken.
-        progress: Show counts of rows.
-
-    Raises:
-        DataError: Where the database is damaged or has another schema, or a value is none of its column.
+    See `reading` for arguments and errors.
     """
     tally = Tally(path, "rows")
     with opened_database(path, _TABLES) as database:

@@ -7,17 +7,17 @@ Nothing is extracted to disk, and memory is bounded by a block of `BLOCK_BYTES` 
 from __future__ import annotations
 
 import contextlib
-import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 from kerasrep.errors import DataError
 from kerasrep.runtime.console import Progress
 from kerasrep.sources.readers.reading import shown
 from kerasrep.storage import limits
+from kerasrep.storage.regular_file import opened
 from kerasrep.storage.tables import too_long
 
 BLOCK_BYTES = 1 << 20
@@ -89,24 +89,17 @@ def _checked(path: Path, number: int, block: bytes) -> list[bytes]:
 @contextlib.contextmanager
 def _opened(path: Path, member: str) -> Iterator[tuple[IO[bytes], int]]:
     """The unpacked stream and its length in bytes."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise DataError(f"{path}: is not a regular file; a text or zip file was expected")
+    with opened(path, "a text or zip file") as file, contextlib.ExitStack() as stack:
         if path.suffix.lower() != ".zip":
-            with path.open("rb") as file:
-                yield file, status.st_size
+            yield file, path.stat().st_size
             return
-        with contextlib.ExitStack() as stack:
-            try:
-                archive = stack.enter_context(zipfile.ZipFile(path))
-                info = _member(path, archive.infolist(), member)
-                stream = stack.enter_context(archive.open(info))
-            except _BROKEN_ZIP as error:
-                raise _broken(path, error) from error
-            yield _ZipStream(path, stream), info.file_size  # type: ignore[misc]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check path and permissions") from error
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(file))
+            info = _member(path, archive.infolist(), member)
+            stream = stack.enter_context(archive.open(info))
+        except _BROKEN_ZIP as error:
+            raise _broken(path, error) from error
+        yield _ZipStream(path, stream), info.file_size  # type: ignore[misc]
 
 
 class _ZipStream:
@@ -138,7 +131,8 @@ def _member(path: Path, infos: list[zipfile.ZipInfo], wanted: str) -> zipfile.Zi
     found = named or (files if len(files) == 1 else [])
     if len(found) != 1:
         names = ", ".join(shown(info.filename) for info in files[:3]) or "nothing"
-        raise DataError(f"{path}: must hold the file '{wanted}' once; holds {names}{_more(files)}")
+        more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+        raise DataError(f"{path}: must hold the file '{wanted}' once; holds {names}{more}")
     (info,) = found
     if info.flag_bits & 0x1:
         raise DataError(f"{path}: '{wanted}' is encrypted; unpack it first")
@@ -148,7 +142,3 @@ def _member(path: Path, infos: list[zipfile.ZipInfo], wanted: str) -> zipfile.Zi
             f"more than {MAX_EXPANSION} times; {limits.ZIP_BYTES.advice}"
         )
     return info
-
-
-def _more(files: list[Any]) -> str:
-    return f" and {len(files) - 3} more" if len(files) > 3 else ""

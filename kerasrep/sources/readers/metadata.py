@@ -101,7 +101,7 @@ def read_unique_tracks(path: Path, describe: Container[str] = (), progress: bool
 def _add(table: TrackTable, place: str, track: str, song: bytes, artist: str) -> bool:
     """Take a track, unless it is there already."""
     if track in table.artists:
-        table.tally.skip("repeat a track (the first counts)", place.rpartition(", ")[2])
+        table.tally.skip("repeat a track (the first counts)", place)
         return False
     table.artists[track] = artist
     others = table.songs.get(song)

@@ -44,16 +44,7 @@ _SKIPPED = -1
 
 
 def read_lyrics(path: Path, known: Container[str] | None = None, progress: bool = False) -> Reading:
-    """TF-IDF weights of the stems of each track, from the database.
-
-    Args:
-        path: The database.
-        known: Tracks of the data set; others are skipped. By default all are taken.
-        progress: Show counts of rows.
-
-    Raises:
-        DataError: Where the database is damaged or has another schema, or a value is none of its column.
-    """
+    """TF-IDF weights of the stems of each track, from the database; see `reading` for the rest."""
     tally, builder = Tally(path, "rows"), CountBuilder()
     documents: dict[bytes, int] = {}
     tracks: list[str] = []
@@ -194,13 +185,12 @@ def _read_text(
         text, _, rest = line.partition(b",")
         track = track_id(text, place)
         _, comma, pairs = rest.partition(b",")
-        where = place.rpartition(", ")[2]
         if not comma:
-            tally.skip("have no words", where)
+            tally.skip("have no words", place)
         elif known is not None and track not in known:
-            tally.skip("name an unknown track", where)
+            tally.skip("name an unknown track", place)
         elif track in documents:
-            tally.skip("repeat a track (the first counts)", where)
+            tally.skip("repeat a track (the first counts)", place)
         else:
             _add_pairs(place, pairs, len(terms), documents.setdefault(track, len(documents)), builder)
     if not listed:

@@ -1,4 +1,9 @@
-"""What a reader of a label file hands back, and how it counts what it skips."""
+"""What a reader of a label file hands back, and how it counts what it skips.
+
+A reader takes the file (text is plain or zipped), `known`, the tracks of the data set (others are skipped;
+by default all are taken), and `progress`, whether people see how far it is. A file, line or row that is
+malformed, or a value that is none of its column, is a `DataError` that names it.
+"""
 
 from __future__ import annotations
 
@@ -51,10 +56,10 @@ class Tally:
         self._first: dict[str, str] = {}
 
     def skip(self, reason: str, place: str = "", count: int = 1) -> None:
-        """Count `count` lines; `place` is such as `line 7`, where known, and is kept for the first."""
+        """Count `count` lines; `place` is such as `FILE, line 7`, where known, and is kept for the first."""
         if count:
             self._counts[reason] = self._counts.get(reason, 0) + count
-            self._first.setdefault(reason, place)
+            self._first.setdefault(reason, place.removeprefix(f"{self.path}, "))
 
     @property
     def counts(self) -> dict[str, int]:

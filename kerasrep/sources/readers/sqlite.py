@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from kerasrep.errors import DataError
 from kerasrep.runtime.console import Progress
 from kerasrep.sources.readers.reading import shown
 from kerasrep.storage import limits
+from kerasrep.storage.regular_file import opened
 
 BLOCK_ROWS = 50_000
 MIN_ROW_BYTES = 5  # sizes of payload and header, row id, one column, and the pointer to the cell
@@ -134,21 +134,15 @@ def _told(path: Path) -> Iterator[None]:
 
 def _check_file(path: Path) -> None:
     """Refuse what is no whole SQLite file, before SQLite opens it."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise DataError(f"{path}: is not a regular file; an SQLite database was expected")
-        with path.open("rb") as file:
-            header = file.read(100)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check path and permissions") from error
+    with opened(path, "an SQLite database") as file:
+        header, size = file.read(100), path.stat().st_size
     if len(header) < 100 or not header.startswith(_MAGIC):
         raise DataError(f"{path}: is no SQLite database; fetch it again")
     page = int.from_bytes(header[16:18], "big")
     expected = int.from_bytes(header[28:32], "big") * (65_536 if page == 1 else page)
     in_use = header[24:28] == header[92:96]  # else an old version wrote last and left the size as it was
-    if in_use and status.st_size < expected:
-        raise DataError(f"{path}: has {status.st_size:,} bytes instead of {expected:,}; fetch it again")
+    if in_use and size < expected:
+        raise DataError(f"{path}: has {size:,} bytes instead of {expected:,}; fetch it again")
 
 
 def _check_table(path: Path, connection: sqlite3.Connection, table: str, columns: Sequence[str]) -> None:

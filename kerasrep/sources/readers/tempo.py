@@ -19,16 +19,7 @@ FILE = "msd_tempo_est.txt"
 
 
 def read_tempi(path: Path, known: Container[str] | None = None, progress: bool = False) -> Reading:
-    """The tempo of each track, beats a minute.
-
-    Args:
-        path: The file, plain or zipped.
-        known: Tracks of the data set; others are skipped. By default all are taken.
-        progress: Show a bar.
-
-    Raises:
-        DataError: Where the file or a line is malformed; names the line.
-    """
+    """The tempo of each track, beats a minute; see `reading` for arguments and errors."""
     values: dict[str, float] = {}
     tally = Tally(path)
     for place, line in read_lines(path, FILE, progress):

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.errors import DataError
+from kerasrep.storage.regular_file import opened
 from kerasrep.storage.run_directory import read_arrays
-from kerasrep.storage.table_reader import check_file
 from kerasrep.storage.tables import PARQUET_ENDINGS
 
 
@@ -57,7 +57,8 @@ def read_vectors(
         raise DataError(
             f"{path}: vectors are read from Parquet or NPZ; write it with kerasrep-embed, or set {key}.target"
         )
-    check_file(path)
+    with opened(path, "a Parquet table"):
+        pass
     try:
         with pq.ParquetFile(path) as file:
             names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}

@@ -21,16 +21,7 @@ _SEPARATOR = b"<SEP>"
 
 
 def read_years(path: Path, known: Container[str] | None = None, progress: bool = False) -> Reading:
-    """The year of each track.
-
-    Args:
-        path: The file, plain or zipped.
-        known: Tracks of the data set; others are skipped. By default all are taken.
-        progress: Show a bar.
-
-    Raises:
-        DataError: Where the file or a line is malformed; names the line.
-    """
+    """The year of each track; see `reading` for arguments and errors."""
     values: dict[str, float] = {}
     tally = Tally(path)
     for place, line in read_lines(path, FILE, progress):
@@ -47,20 +38,14 @@ def read_years(path: Path, known: Container[str] | None = None, progress: bool =
 
 
 def add_value(
-    values: dict[str, float],
-    tally: Tally,
-    place: str,
-    track: str,
-    value: float,
-    known: Container[str] | None,
+    values: dict[str, float], tally: Tally, place: str, track: str, value: float, known: Container[str] | None
 ) -> None:
     """Keep the value of a track, or count why not; 0 stands for unknown in the data set's lists."""
-    where = place.rpartition(", ")[2]
     if known is not None and track not in known:
-        tally.skip("name an unknown track", where)
+        tally.skip("name an unknown track", place)
     elif value == 0:
-        tally.skip("have the value 0, which stands for unknown", where)
+        tally.skip("have the value 0, which stands for unknown", place)
     elif track in values:
-        tally.skip("repeat a track (the first counts)", where)
+        tally.skip("repeat a track (the first counts)", place)
     else:
         values[track] = value
