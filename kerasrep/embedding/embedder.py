@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from kerasrep.data.audio import BLOCK_FRAMES, convert_blocks, decode_blocks
 from kerasrep.data.decoders.plan import MIN_RATE_HZ
-from kerasrep.embedding.catalogue.layout import make_layout
 from kerasrep.embedding.embeddings import Embeddings, TimedEmbeddings
 from kerasrep.embedding.files import BadFile, find_audio
 from kerasrep.embedding.models import SegmentModel, find_model
@@ -109,15 +108,7 @@ class Embedder:
         sources: Sequence[str] | None = None,
     ) -> None:
         self._origin = path, layers, sources
-        self.layout = make_layout(
-            model.branches,
-            model.sample_rate_hz,
-            model.segment_samples,
-            sources=sources,
-            layers=model.default_layers if layers is None else layers,
-            pooled=model.layers,
-        )
-        self._model = model.only(self.layout.pieces)
+        self._model, self.layout = model.arranged(sources=sources, layers=layers)
         self.sample_rate_hz = model.sample_rate_hz
         self.segment_samples = model.segment_samples
         self.branches = self.layout.branches

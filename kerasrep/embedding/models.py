@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep import constants
+from kerasrep.embedding.catalogue.layout import Layout, make_layout
 from kerasrep.errors import ExportError
 from kerasrep.recipe.file import read_recipe
 from kerasrep.runtime.forked import check_not_forked
@@ -64,6 +65,27 @@ class SegmentModel:
     sources: tuple[str, ...] = ()
     baseline_width: int | None = None
     embed_file: Callable[[Path], FileEmbedding | BadFile] | None = None
+
+    def arranged(
+        self,
+        pool: str | None = None,
+        hop_seconds: float | None = None,
+        sources: Sequence[str] | None = None,
+        layers: str | Sequence[str] | None = None,
+    ) -> tuple[SegmentModel, Layout]:
+        """The model of what an embedding shall be made of, and where its values lie; see `make_layout`."""
+        layout = make_layout(
+            self.branches,
+            self.sample_rate_hz,
+            self.segment_samples,
+            pool,
+            hop_seconds,
+            sources,
+            self.default_layers if layers is None else layers,
+            self.layers,
+            self.baseline_width,
+        )
+        return self.only(layout.pieces), layout
 
     def only(self, pieces: tuple[Piece, ...]) -> SegmentModel:
         """The model whose `embed_segments` gives some pieces, in the order given."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from kerasrep.data.audio import decode_blocks
 from kerasrep.data.native_messages import silenced
-from kerasrep.embedding.catalogue.layout import MEAN, NONE, WHOLE, Layout, make_layout
+from kerasrep.embedding.catalogue.layout import MEAN, NONE, WHOLE, Layout
 from kerasrep.embedding.catalogue.reading import Table
 from kerasrep.embedding.catalogue.rows import rows_of_files
 from kerasrep.embedding.listening.nearest import NearestRows
@@ -101,30 +100,21 @@ def open_model(
             f"{about.model_fingerprint}); give that one, or embed the index again"
         )
     model = named.load()
-    settings = (None, None, None) if about is None else (about.pool, about.hop_seconds, about.branches)
-    pool, hop_seconds, branches = settings
-    make = functools.partial(
-        make_layout,
-        model.branches,
-        model.sample_rate_hz,
-        model.segment_samples,
-        hop_seconds=hop_seconds,
-        sources=branches,
-        layers=layers or (model.default_layers if about is None else about.layers),
-        pooled=model.layers,
-        baseline_width=model.baseline_width,
+    pool, hop_seconds, branches = (
+        (None, None, None) if about is None else (about.pool, about.hop_seconds, about.branches)
     )
+    layers = layers or (None if about is None else about.layers)
     of_segments = pool == NONE or (pool is None and table.start_seconds is not None)
-    layout = make(pool=MEAN if of_segments else pool)
+    found, layout = model.arranged(MEAN if of_segments else pool, hop_seconds, branches, layers)
     # Names of columns may be missing, so that the width tells.
     if pool is None and layout.dimension != table.embeddings.shape[1]:
-        layout = make(pool=MEAN)
+        found, layout = model.arranged(MEAN, hop_seconds, branches, layers)
     if layout.dimension != table.embeddings.shape[1]:
         raise RecipeError(
             f"{name}: gives {layout.dimension} values, the index has {table.embeddings.shape[1]}; give the "
             "model that made it"
         )
-    return model.only(layout.pieces), layout
+    return found, layout
 
 
 def query_of(
@@ -171,11 +161,7 @@ def query_of(
 
 
 def _between(
-    path: Path,
-    blocks: Iterable[NDArray[np.float32]],
-    rate_hz: int,
-    start_seconds: float,
-    stop_seconds: float,
+    path: Path, blocks: Iterable[NDArray[np.float32]], rate_hz: int, start_seconds: float, stop_seconds: float
 ) -> Iterator[NDArray[np.float32]]:
     """The samples from one time to another."""
     start, stop, place = round(start_seconds * rate_hz), round(stop_seconds * rate_hz), 0

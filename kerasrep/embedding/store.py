@@ -82,11 +82,7 @@ class Database:
             self._attempt(work)
 
     def _attempt(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Do some work; where the file turns out to be damaged, once more on an empty one.
-
-        Raises:
-            DataError: Where the file cannot be opened, read or written.
-        """
+        """Do some work; where the file turns out to be damaged, once more on an empty one."""
         try:
             try:
                 return self._begin(work)
@@ -94,7 +90,9 @@ class Database:
                 if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_NOTADB) & 0xFF not in _DAMAGED:
                     raise
                 _log.warning("%s: is damaged (%s); what it held is computed again", self.path, error)
-                self._discard()
+                # The journal first: it must not be played back into the new file.
+                self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
+                self.path.unlink(missing_ok=True)
                 return self._begin(work)
         except (sqlite3.Error, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -130,11 +128,6 @@ class Database:
             raise
         self._connection = connection
         return connection
-
-    def _discard(self) -> None:
-        """Remove the file, its journal first: it must not be played back into the new file."""
-        self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
 
 
 class EmbeddingStore(Database):

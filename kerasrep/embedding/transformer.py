@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from kerasrep.embedding.catalogue.layout import MEAN, MEAN_STD, Layout, make_layout
+from kerasrep.embedding.catalogue.layout import MEAN, MEAN_STD, Layout
 from kerasrep.embedding.catalogue.rows import rows_of_files
 from kerasrep.embedding.embedder import waveform_blocks
 from kerasrep.embedding.models import WHAT_A_MODEL_IS, SegmentModel, find_model
@@ -126,18 +126,7 @@ class AudioEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(self.model, str | os.PathLike | None):
             raise ExportError(f"model {self.model!r:.100}: is no path; give {WHAT_A_MODEL_IS}")
         path = default_model() if self.model is None else Path(self.model)
-        model = _load(*_state(path))
-        layout = make_layout(
-            model.branches,
-            model.sample_rate_hz,
-            model.segment_samples,
-            self.pool,
-            self.hop_seconds,
-            self.sources,
-            model.default_layers if self.layers is None else self.layers,
-            model.layers,
-        )
-        return model.only(layout.pieces), layout
+        return _load(*_state(path)).arranged(self.pool, self.hop_seconds, self.sources, self.layers)
 
 
 def _state(path: Path) -> tuple[Path, int]:

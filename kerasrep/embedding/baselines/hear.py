@@ -182,11 +182,7 @@ def _mono_parts(blocks: Iterable[NDArray[np.float32]], size: int) -> Iterator[ND
 
 
 def _find_code(module: str, place: str) -> Path:
-    """The file of a module, or the folder of a package; parents of a dotted name are imported.
-
-    Raises:
-        DataError: Where there is none.
-    """
+    """The file of a module, or the folder of a package; parents of a dotted name are imported."""
     spec: ModuleSpec | None
     try:
         spec = importlib.util.find_spec(module)

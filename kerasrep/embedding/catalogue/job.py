@@ -20,7 +20,7 @@ from kerasrep.data.decoders.suffixes import passed_over
 from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue import writing
 from kerasrep.embedding.catalogue.earlier import Earlier
-from kerasrep.embedding.catalogue.layout import WHOLE, About, Layout, make_layout
+from kerasrep.embedding.catalogue.layout import WHOLE, About, Layout
 from kerasrep.embedding.catalogue.listing import Listing
 from kerasrep.embedding.catalogue.on_ray import Work, embed_on
 from kerasrep.embedding.catalogue.parts import DamagedPartError, PartWriter, parts_folder
@@ -42,7 +42,7 @@ from kerasrep.runtime.pool.cluster import Cluster, connect
 from kerasrep.runtime.run_log import event, run_log
 from kerasrep.storage.atomic import remove_temporaries
 from kerasrep.storage.folder_lock import exclusive
-from kerasrep.storage.run_directory import atomic_file
+from kerasrep.storage.run_directory import LOG_NAME, atomic_file
 
 #: Of a file that is longer, people see how far it is.
 LONG_SECONDS = 600.0
@@ -174,15 +174,19 @@ def embed_catalogue(
         if cluster is not None:
             _leave_gpus()
         named = named_model(str(model_name))
-        model = named.load()
-        layout = _layout(model, named.name, settings)
-        model = model.only(layout.pieces)
+        model, layout = named.load().arranged(
+            settings.pool, settings.hop_seconds, settings.sources, settings.layers
+        )
+        if layout.pool == WHOLE and settings.decoder != "soundfile":
+            raise RecipeError(
+                f"--decoder {settings.decoder}: {named.name} takes whole files by soundfile alone"
+            )
         about = _about(layout, named.name, named.fingerprint, settings.decoder)
         summary = Summary(dimension=layout.dimension)
         folder = parts_folder(output)
         with (
             exclusive(folder, "another process works on this output", "-o"),
-            run_log("embed", writing.log_path(output), **dataclasses.asdict(about)),
+            run_log("embed", output.with_name(f"{output.name}.{LOG_NAME}"), **dataclasses.asdict(about)),
         ):
             for path in (output, writing.skipped_path(output)):
                 remove_temporaries(path)
@@ -200,23 +204,6 @@ def embed_catalogue(
             shutil.rmtree(folder, ignore_errors=True)
             event("written", output=output, **dataclasses.asdict(summary))
     return summary
-
-
-def _layout(model: SegmentModel, name: str, settings: Settings) -> Layout:
-    layout = make_layout(
-        model.branches,
-        model.sample_rate_hz,
-        model.segment_samples,
-        settings.pool,
-        settings.hop_seconds,
-        settings.sources,
-        settings.layers or model.default_layers,
-        model.layers,
-        model.baseline_width,
-    )
-    if layout.pool == WHOLE and settings.decoder != "soundfile":
-        raise RecipeError(f"--decoder {settings.decoder}: {name} takes whole files by soundfile alone")
-    return layout
 
 
 def _leave_gpus() -> None:
@@ -281,10 +268,7 @@ def _embedding(
 
 
 def _embed(
-    listing: Listing,
-    embed: Callable[[_Ended, _UnderWay], None],
-    summary: Summary,
-    label: str | None,
+    listing: Listing, embed: Callable[[_Ended, _UnderWay], None], summary: Summary, label: str | None
 ) -> None:
     """Embed what is not done; results go into parts as they come."""
     start_seconds = time.monotonic()

@@ -11,13 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasrep.embedding.catalogue.layout import About
-from kerasrep.embedding.catalogue.parts import (
-    DamagedPartError,
-    Listed,
-    parts_in,
-    read_part,
-    writer_of,
-)
+from kerasrep.embedding.catalogue.parts import DamagedPartError, Listed, parts_in, read_part, writer_of
 from kerasrep.embedding.catalogue.writing import Block, path_text
 from kerasrep.embedding.files import BadFile
 from kerasrep.errors import DataError, RecipeError

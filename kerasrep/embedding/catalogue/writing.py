@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from kerasrep.embedding.catalogue.layout import NONE, About, Layout
 from kerasrep.embedding.files import BadFile
-from kerasrep.storage.run_directory import LOG_NAME, atomic_directory, atomic_file
+from kerasrep.storage.run_directory import atomic_directory, atomic_file
 
 NPZ, PARQUET, CSV = ".npz", ".parquet", ".csv"
 SUFFIXES = (NPZ, PARQUET, CSV)
@@ -270,11 +270,6 @@ def _write_array(
 def skipped_path(output: Path) -> Path:
     """Where the table of files that could not be used lies: a table's own, whatever else has its stem."""
     return output.with_name(f"{output.name}.skipped.csv")
-
-
-def log_path(output: Path) -> Path:
-    """Where the log lies: JSON lines, call after call (see `run_log`)."""
-    return output.with_name(f"{output.name}.{LOG_NAME}")
 
 
 def write_skipped(output: Path, bad: Iterable[BadFile]) -> None:

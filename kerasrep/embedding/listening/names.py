@@ -84,10 +84,7 @@ class Names:
 
     def __init__(self, tracks: Tracks) -> None:
         self.tracks = tracks
-        self.tags = functools.cache(self._tags)
-
-    def _tags(self, path: str) -> dict[str, str]:
-        return shown_tags(self.tracks.place(path))
+        self.tags = functools.cache(lambda path: shown_tags(tracks.place(path)))
 
     def label(self, path: str) -> str:
         """`Artist – Title`, as far as the file says; else empty."""
