@@ -87,6 +87,18 @@ def layers_of(arguments: argparse.Namespace) -> str | None:
     return None if arguments.layers is None else layers_text(parse_layers(arguments.layers))
 
 
+def integer(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
+    """The type of an option that takes a whole number."""
+
+    def integer(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{value} is not between {least} and {most}")
+        return value
+
+    return integer
+
+
 def line(prog: str, argv: Sequence[str] | None) -> list[str]:
     """The words of a command, as pages show them for running it again."""
     return [prog, *(sys.argv[1:] if argv is None else argv)]

@@ -13,7 +13,7 @@ from kerasrep.runtime.run_log import run_log
 from kerasrep.storage.run_directory import LOG_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 PROG = "kerasrep-evaluate"
 
@@ -75,10 +75,10 @@ def _add_probe_arguments(parser: argparse.ArgumentParser) -> None:
         help="only these, such as linear_svm; 'chance' is always added",
     )
     parser.add_argument(
-        "--folds", metavar="N", type=_integer(2, 1000), default=5, help="folds or repeats (default: 5)"
+        "--folds", metavar="N", type=command.integer(2, 1000), default=5, help="folds or repeats (default: 5)"
     )
     parser.add_argument(
-        "--seed", metavar="N", type=_integer(0), default=0, help="of folds and probes (default: 0)"
+        "--seed", metavar="N", type=command.integer(0), default=0, help="of folds and probes (default: 0)"
     )
     parser.add_argument("--tune", action="store_true", help="choose C on the training part of each fold")
     parser.add_argument(
@@ -149,27 +149,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _words(option: str, given: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Words separated by blanks or commas, each once; `None` where the option is not given.
-
-    Raises:
-        RecipeError: Where the option is given without a word.
-    """
+    """Words separated by blanks or commas, each once; `None` where the option is not given."""
     if given is None:
         return None
     words = [word for text in given for word in text.replace(",", " ").split()]
     if not words:
         raise RecipeError(f"{option}: names nothing; give a name, or leave the option out")
     return tuple(dict.fromkeys(words))
-
-
-def _integer(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
-    def integer(text: str) -> int:
-        value = int(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{value} is not between {least} and {most}")
-        return value
-
-    return integer
 
 
 def fraction(text: str) -> float:

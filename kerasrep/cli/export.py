@@ -118,11 +118,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _formats(text: str | None) -> tuple[str, ...]:
-    """Formats that the command line names.
-
-    Raises:
-        RecipeError: Where one is unknown.
-    """
+    """Formats that the command line names."""
     formats = tuple(part.strip() for part in (SAVED_MODEL if text is None else text).split(","))
     for name in formats:
         if name not in EXPORT_FORMATS:
@@ -131,11 +127,7 @@ def _formats(text: str | None) -> tuple[str, ...]:
 
 
 def _headlines(path: Path) -> dict[str, Any]:
-    """The headline scores of an evaluation: task -> metric, items, and a score for each representation.
-
-    Raises:
-        DataError: Where the file is not what kerasrep-evaluate writes.
-    """
+    """The headline scores of an evaluation: task -> metric, items, and a score for each representation."""
     from kerasrep.storage.run_directory import read_json
 
     found: dict[str, Any] = {}
@@ -161,9 +153,6 @@ def _check_scores(path: Path, run: RunDirectory, places: list[Path]) -> None:
         path: What kerasrep-evaluate wrote.
         run: Whose scores are wanted.
         places: Folders such as `exported/NAME` where exports of the run may be.
-
-    Raises:
-        DataError: Where the evaluation has nothing of the run, or does not say what it is of.
     """
     from kerasrep.embedding.representations import model_fingerprint
     from kerasrep.storage.run_directory import read_json, read_object
@@ -210,11 +199,7 @@ def _exports(places: list[Path]) -> Iterator[tuple[Path, ExportCard]]:
 
 
 def _check(settings: dict[str, str]) -> None:
-    """Hold options to what a recipe may say of the export.
-
-    Raises:
-        RecipeError: Naming the option.
-    """
+    """Hold options to what a recipe may say of the export."""
     from pydantic import ValidationError
 
     from kerasrep.recipe.schema import ExportSettings

@@ -84,11 +84,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _check_name(output: Path) -> None:
-    """Hold the export's folder to what a recipe may say of it.
-
-    Raises:
-        RecipeError: Where it is no name of an export.
-    """
+    """Hold the export's folder to what a recipe may say of it."""
     from pydantic import ValidationError
 
     from kerasrep.recipe.schema import ExportSettings

@@ -39,31 +39,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers",
         metavar="N",
-        type=_count,
+        type=command.integer(1, 1024),
         help="train with N processes (multi_worker), on this machine or with --ray on those of a cluster",
     )
     parser.add_argument(
         "--restarts",
         metavar="N",
-        type=_restarts,
+        type=command.integer(0, 1_000_000),
         default=3,
         help="of --workers when one of them dies (default: 3)",
     )
     command.add_ray_argument(parser)
     command.add_common_arguments(parser)
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 1024:
-        raise argparse.ArgumentTypeError(f"{text}: takes a number from 1 to 1024")
-    return int(text)
-
-
-def _restarts(text: str) -> int:
-    if not text.isdecimal() or int(text) > 1_000_000:
-        raise argparse.ArgumentTypeError(f"{text}: takes a number from 0 to 1000000")
-    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -178,11 +166,7 @@ def _is_exported(recipe: Recipe, run_card: dict[str, Any]) -> bool:
 
 
 def _check_writable(folder: Path) -> None:
-    """Refuse a folder that could not be made, before minutes of work.
-
-    Raises:
-        RunError: Naming the folder.
-    """
+    """Refuse a folder that could not be made, before minutes of work."""
     from kerasrep.errors import RunError
 
     nearest = folder.absolute()

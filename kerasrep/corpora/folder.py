@@ -241,11 +241,7 @@ def _read_words(path: Path, column: str, word: str, keys: Keys, notices: list[st
 def _read_pools(
     settings: FolderCorpus, root: Path, keys: Keys, splits: Mapping[str, str], notices: list[str]
 ) -> dict[str, str]:
-    """Track id -> pool.
-
-    Raises:
-        DataError: Where a training track is in no pool of the recipe, or a pool has none.
-    """
+    """Track id -> pool."""
     if settings.pools is None:
         return {}
     path, shares = root / settings.pools.path, settings.pools.shares

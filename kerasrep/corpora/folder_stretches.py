@@ -223,11 +223,7 @@ def _check_probabilities(source: str, path: Path, table: LabelTable, vectors: ND
 
 
 def _one_a_track(rows: _Rows, kind: StretchKind, keys: Keys, notices: list[str]) -> _Rows:
-    """The first row of each track.
-
-    Raises:
-        DataError: Where a track has two classes.
-    """
+    """The first row of each track."""
     repeats = np.flatnonzero(np.diff(rows.track) == 0) + 1
     if kind == "classes":
         changes = repeats[rows.values[repeats] != rows.values[repeats - 1]]
@@ -267,11 +263,7 @@ def _check_times(rows: _Rows, kind: StretchKind, keys: Keys) -> None:
 def _common(
     source: str, rows: _Rows, kind: StretchKind, trained: NDArray[np.bool_], least: int
 ) -> tuple[_Rows, dict[str, int]]:
-    """Rows whose item has enough training tracks, items in alphabetical order; and what was left out.
-
-    Raises:
-        DataError: Where fewer than two classes, or no label, are left.
-    """
+    """Rows whose item has enough training tracks, items in alphabetical order; and what was left out."""
     of_training = trained[rows.track]
     pairs = np.unique(np.stack([rows.track[of_training], rows.values[of_training]]), axis=1)
     counts = np.bincount(pairs[1], minlength=len(rows.terms))

@@ -88,11 +88,7 @@ def _extent(source: str, corpus: Corpus) -> str:
 
 
 def _without(recipe: Recipe, sources: Collection[str]) -> Recipe:
-    """The recipe without some sources, and without what it says of them.
-
-    Raises:
-        DataError: Where none is left.
-    """
+    """The recipe without some sources, and without what it says of them."""
     kept = [source for source in recipe.sources if source not in sources]
     if not kept:
         raise DataError(

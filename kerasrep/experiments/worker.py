@@ -7,12 +7,9 @@ saves its state and ends.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +20,7 @@ from kerasrep.recipe.schema import Recipe, fingerprint
 from kerasrep.recipe.tasks import TableTask
 from kerasrep.runtime.cores import keep_to
 from kerasrep.runtime.run_log import event, run_log
+from kerasrep.storage.folder_lock import held
 from kerasrep.storage.run_directory import RunDirectory, read_object, write_json
 
 if TYPE_CHECKING:
@@ -46,7 +44,8 @@ def work(
     """
     if cores:
         keep_to(cores)  # before TensorFlow counts them
-    with _alone(folder), run_log("run", folder.events):
+    # A run whose study was killed may still be saving.
+    with held(folder.root), run_log("run", folder.events):
         job = read_job(folder.job)
         if job.kind == "check":
             _check(job)
@@ -62,17 +61,6 @@ def work(
         representation = _representation(folder, job)
         evaluations = _evaluate(folder, job, representation, report)
         write_json(folder.scores, _outcome(folder, job, representation, evaluations, facts))
-
-
-@contextlib.contextmanager
-def _alone(folder: RunFolder) -> Iterator[None]:
-    """Wait until no other process works on the run: one whose study was killed may still be saving."""
-    handle = os.open(folder.root, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _stage(folder: RunFolder, stage: str, key: str, do: Callable[[], object]) -> None:
@@ -180,11 +168,7 @@ def _check(job: Job) -> None:
 def _evaluate(
     folder: RunFolder, job: Job, representation: Representation, report: bool
 ) -> tuple[Evaluation, ...]:
-    """Embed the audio of all tasks in one pass, then fit the probes.
-
-    Raises:
-        RunError: Where a task failed.
-    """
+    """Embed the audio of all tasks in one pass, then fit the probes."""
     from kerasrep.embedding.cache import cached_embeddings
     from kerasrep.evaluation.options import Options
     from kerasrep.evaluation.registry import open_task

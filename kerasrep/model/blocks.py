@@ -230,7 +230,8 @@ def _convolution(x: Tensor, name: str, geometry: BlockGeometry, options: BlockOp
         x = keras.layers.ZeroPadding2D(geometry.kernel // 2, name=f"{name}_pad", dtype=options.precision)(x)
         padding = "valid"
     fan_in = geometry.kernel**2 * x.shape[-1]
-    kind = _conv_layer(geometry, options)
+    strided = options.compiled and geometry.strides == (2, 1)
+    kind: type[keras.layers.Conv2D] = PhaseConv2D if strided else keras.layers.Conv2D
     x = kind(
         options.filters(geometry),
         geometry.kernel,
@@ -259,12 +260,6 @@ def _residual(x: Tensor, name: str, geometry: BlockGeometry, options: BlockOptio
     return keras.layers.Add(name=f"{name}_sum", dtype=options.precision)([inner, x])
 
 
-def _conv_layer(geometry: BlockGeometry, options: BlockOptions) -> type[keras.layers.Conv2D]:
-    if options.compiled and geometry.strides == (2, 1):
-        return PhaseConv2D
-    return keras.layers.Conv2D  # type: ignore[no-any-return]
-
-
 def embedding_block(x: Tensor, prefix: str, options: BlockOptions) -> Tensor:
     """Pool over frames and bands, then dense, batch norm, ReLU: the embedding of a segment.
 
@@ -290,12 +285,7 @@ def embedding_block(x: Tensor, prefix: str, options: BlockOptions) -> Tensor:
     return keras.layers.ReLU(name=f"{prefix}_embedding", dtype="float32")(x)
 
 
-def build_head(
-    source: str,
-    size: int,
-    options: BlockOptions,
-    loss: LossName = "divergence",
-) -> keras.Model:
+def build_head(source: str, size: int, options: BlockOptions, loss: LossName = "divergence") -> keras.Model:
     """Build the head of one source: a model from an embedding to logits.
 
     Args:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,6 @@ from kerasrep.errors import DataError, ExportError
 
 # Their layers must be registered before a file names them; the first chooses Keras's backend.
 from kerasrep.model import blocks, frontend, layers  # noqa: F401
-from kerasrep.model.older_files import load_model
 from kerasrep.model.strategies import Scaler
 from kerasrep.runtime.forked import check_not_forked
 from kerasrep.storage import limits
@@ -23,6 +26,9 @@ from kerasrep.storage.segment_vector import SHARED
 
 _WEIGHTS = "model.weights.h5"  # as Keras calls it
 _SINGLE_PREFIX = "embedding_"
+_CONFIG = "config.json"
+_QUANTIZATION = "quantization_config"
+_QUANTIZES = _QUANTIZATION in inspect.signature(keras.layers.Dense.__init__).parameters
 
 
 def read_keras_file(path: Path) -> keras.Model:
@@ -35,7 +41,7 @@ def read_keras_file(path: Path) -> keras.Model:
     try:
         check_unpacked_size(path)
         _check_weights(path)
-        return load_model(path)
+        return _load_model(path)
     except DataError as error:
         raise ExportError(str(error)) from error
     # Damaged files raise anything: BadZipFile, KeyError, ValueError, TypeError...
@@ -45,11 +51,7 @@ def read_keras_file(path: Path) -> keras.Model:
 
 
 def _check_weights(path: Path) -> None:
-    """Refuse arrays that are far larger than the file, which compression and fill values allow.
-
-    Raises:
-        DataError: Where they are, or lie in other files.
-    """
+    """Refuse arrays that are far larger than the file, which compression and fill values allow."""
     sizes: list[int] = []
 
     def look(name: str, found: Any) -> None:
@@ -110,3 +112,52 @@ def scaler_of(model: keras.Model) -> Scaler:
     config: dict[str, Any] = model.get_layer("features").get_layer("standardise").get_config()
     mean, variance = (np.asarray(config[key], np.float32).reshape(-1) for key in ("mean", "variance"))
     return Scaler(mean, np.sqrt(variance))
+
+
+def _load_model(path: Path) -> keras.Model:
+    """Load a `.keras` file, whichever Keras wrote it; nothing in the file is executed.
+
+    Keras 3.14 and later refuse what kerasrep wrote before them, the mean of each mel band as [1, 1, mels, 1];
+    Keras 3.10 refuses a setting that later ones write into layers even where it says nothing.
+
+    Args:
+        path: The file. Kapre's and kerasrep's layers are registered already.
+
+    Raises:
+        Exception: Of any kind, where it is damaged.
+    """
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read(_CONFIG))
+    if not sum([_rewrite(settings) for settings in _layers(config)]):
+        return keras.models.load_model(path, compile=False)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, path.name)
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(copy, "w") as new:
+            for name in old.namelist():
+                new.writestr(name, json.dumps(config) if name == _CONFIG else old.read(name))
+        return keras.models.load_model(copy, compile=False)
+
+
+def _rewrite(layer: dict[str, Any]) -> bool:
+    """Change the settings of a layer to what this Keras reads; tell whether that was needed."""
+    settings, changed = layer["config"], False
+    if layer["class_name"] == "Normalization" and np.ndim(settings["mean"]) == 4:
+        settings["axis"] = [2, 3]
+        for name in ("mean", "variance"):
+            settings[name] = settings[name][0][0]
+        changed = True
+    if not _QUANTIZES and settings.get(_QUANTIZATION, "") is None:
+        del settings[_QUANTIZATION]
+        changed = True
+    return changed
+
+
+def _layers(config: Any) -> Iterator[dict[str, Any]]:
+    """All objects in a configuration: dicts of `class_name`, `config` and more."""
+    if isinstance(config, dict):
+        if "class_name" in config and isinstance(config.get("config"), dict):
+            yield config
+        config = list(config.values())
+    if isinstance(config, list):
+        for part in config:
+            yield from _layers(part)

@@ -152,6 +152,16 @@ def read_draft(
     return Draft(value, {key: f"{path}:{line}" for key, line in lines.items()}, str(path))
 
 
+def read_named(file: Path, name: str) -> Draft:
+    """Parse the recipe that another one names: beside that one, or in the current folder.
+
+    Raises:
+        RecipeError: See `read_draft`.
+    """
+    beside, here = file.parent / name, Path(name)
+    return read_draft(here if here.is_file() and not beside.is_file() else beside)
+
+
 def _read_text(path: Path) -> str:
     most = limits.RECIPE_BYTES.value
     try:

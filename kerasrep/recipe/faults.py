@@ -83,9 +83,9 @@ def _path(key: str) -> KeyPath:
     return tuple(int(part) if part.isdecimal() else part for part in parts)
 
 
-def kinds(key: KeyPath, model: type[Settings] = Recipe) -> frozenset[str]:
+def kinds(key: KeyPath) -> frozenset[str]:
     """JSON schema's types of what stands at `key`, such as `integer`; empty where there is no such key."""
-    path, schema = _follow(key, _schema_of(model))
+    path, schema = _follow(key, _schema_of(Recipe))
     options = schema.get("anyOf", [schema])
     return frozenset(option["type"] for option in options if "type" in option) if path == key else frozenset()
 

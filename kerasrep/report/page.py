@@ -56,14 +56,10 @@ def render(template: str, **contents: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["name_parts"] = _name_parts
+    # Parts of a name between which a narrow screen may break it: after punctuation.
+    environment.filters["name_parts"] = lambda name: re.split(r"(?<=[_/:.@-])", printable(name))
     environment.filters["script_hash"] = lambda name: _script_hash(environment, name)
     return environment.get_template(template).render(**contents)
-
-
-def _name_parts(name: str) -> list[str]:
-    """Parts of a name between which a narrow screen may break it: after punctuation."""
-    return re.split(r"(?<=[_/:.@-])", printable(name))
 
 
 def _script_hash(environment: Environment, name: str) -> str:

@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO
 
 from kerasrep.errors import one_line
@@ -79,7 +78,7 @@ def clock(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-class Progress:
+class Progress(contextlib.AbstractContextManager["Progress"]):
     """How far a job is: a bar, plain lines, or nothing, and lines in the run's log."""
 
     def __init__(
@@ -149,13 +148,7 @@ class Progress:
         if now - self._began >= FIRST_LINE_SECONDS:
             self._tell(now)
 
-    def __enter__(self) -> Progress:
-        """Begin a block."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End it."""
         self.close()
 

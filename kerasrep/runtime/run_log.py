@@ -42,12 +42,7 @@ class RunLog(logging.Handler):
     """Appends events to a file, each in one call; keeps them in memory while no file is named."""
 
     def __init__(self, job: str, path: Path | None = None) -> None:
-        """Nothing is written yet.
-
-        Args:
-            job: What is done, such as `train`.
-            path: The file; `None` where its folder is not made yet.
-        """
+        """Nothing is written yet; without a path, its folder is not made yet."""
         super().__init__(logging.DEBUG)
         self.job, self.path = job, path
         self._kept: list[str] = []

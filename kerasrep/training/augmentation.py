@@ -179,11 +179,7 @@ def change_waveform(
 
 
 def change_mel(
-    mel: tf.Tensor,
-    names: Sequence[AugmentationName],
-    settings: AugmentSettings,
-    scaler: Scaler,
-    draws: Draws,
+    mel: tf.Tensor, names: Sequence[AugmentationName], settings: AugmentSettings, scaler: Scaler, draws: Draws
 ) -> tf.Tensor:
     """Make the changes that are made behind the front end, float32 [n, frames, bands, channels]."""
     n, bands = tf.shape(mel)[0], int(mel.shape[2])

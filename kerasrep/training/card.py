@@ -39,16 +39,7 @@ class RunCard:
         earlier: Path,
         start: Mapping[str, Any] | None = None,
     ) -> None:
-        """Collect what is known before training.
-
-        Args:
-            recipe: What is trained.
-            execution: Where.
-            data_fingerprint: Of the prepared data.
-            parameters: Of each part of the network.
-            earlier: The card of the session before, where there is one.
-            start: The trunk that training began with.
-        """
+        """Collect what is known before training; `earlier` is the card of the session before."""
         self._earlier = _sessions_before(earlier)
         self._fixed: dict[str, Any] = {
             "kerasrep": kerasrep.__version__,
@@ -59,7 +50,7 @@ class RunCard:
             "parameters": {**parameters, "total": sum(parameters.values())},
             "batch_norm_over_replicas": recipe.distribution.batch_norm,
             "execution": execution.as_dict(),
-            "versions": _versions(),
+            "versions": {"python": platform.python_version()} | versions(PACKAGES),
             "platform": platform.platform(),
             "started": _now(),
         }
@@ -99,10 +90,6 @@ def _sessions_before(path: Path) -> list[dict[str, Any]]:
         if session.get("ended") == UNFINISHED:
             session["ended"] = "killed"
     return before
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | versions(PACKAGES)
 
 
 def _now() -> str:

@@ -82,15 +82,13 @@ def restore_state(path: Path, states: Mapping[str, GroupState], n_sources: int) 
             best={
                 choice: Best(float(best["loss"]), int(best["epoch"])) for choice, best in meta["best"].items()
             },
-            history=[_renamed(row) for row in meta["history"]],
+            history=[  # under the names that figures have now
+                {name.replace("_agreement/", "_accuracy/"): value for name, value in row.items()}
+                for row in meta["history"]
+            ],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: its description cannot be read; start again without --resume") from error
     for state in states.values():
         state.restore(arrays)
     return progress
-
-
-def _renamed(row: Mapping[str, float]) -> dict[str, float]:
-    """An epoch's figures under the names that they have now."""
-    return {name.replace("_agreement/", "_accuracy/"): value for name, value in row.items()}

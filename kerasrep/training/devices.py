@@ -176,11 +176,7 @@ def _worker_devices(recipe: Recipe, gpus: list[tf.config.PhysicalDevice]) -> lis
 
 
 def _all_devices(workers: Workers, devices: list[str]) -> list[str]:
-    """Devices of all workers, which must have equally many.
-
-    Raises:
-        RunError: Where they have not.
-    """
+    """Devices of all workers, which must have equally many."""
     found = workers.exchange("devices", devices)
     for rank, theirs in enumerate(found):
         if len(theirs) != len(found[0]):

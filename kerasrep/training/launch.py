@@ -120,11 +120,7 @@ def _died(codes: Sequence[int]) -> int | None:
 
 
 def _exit_code(codes: Sequence[int], run: RunDirectory) -> int:
-    """The first that is an error of its own.
-
-    Raises:
-        RunError: Where that is not the chief's, who has said why: with the last line of the worker.
-    """
+    """The first that is an error of its own."""
     rank = next((rank for rank, code in enumerate(codes) if code not in (0, _TRY_AGAIN)), None)
     if rank is None:
         return max(codes)

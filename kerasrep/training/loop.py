@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerasrep.data.batches import Batch, TrainingBatches
+from kerasrep.data.batches import TrainingBatches
 from kerasrep.data.schedule import Schedule
 from kerasrep.data.shards import ShardIndex
 from kerasrep.errors import DataError, RunError
@@ -39,13 +39,6 @@ class Interrupted(RunError):  # noqa: N818 (it is not an error that the user mad
         self.exit_code = 128 + number
 
 
-class Batches(Protocol):
-    """What gives each replica its batches."""
-
-    def local(self) -> Batch:
-        """The next batch of the present replica."""
-
-
 def row_length(execution: Execution, branches: int, n_steps: int) -> int:
     """How many steps the host starts at once.
 
@@ -68,15 +61,8 @@ class MultiStep:
     at once. (In a loop inside TensorFlow a GPU waits for the host between two steps.)
     """
 
-    def __init__(self, step: Step, execution: Execution, batches: Batches, n_steps: int) -> None:
-        """Keep the parts; the first step of each source traces.
-
-        Args:
-            step: Makes one step on a replica.
-            execution: Devices.
-            batches: What the steps are made on.
-            n_steps: Steps that will be made in all.
-        """
+    def __init__(self, step: Step, execution: Execution, batches: TrainingBatches, n_steps: int) -> None:
+        """Keep the parts; the first step of each source traces."""
         self._step, self._distribution, self._batches = step, execution.distribution, batches
         self._row = row_length(execution, step.branches, n_steps)
         self._functions: dict[int | str, Callable[..., None]] = {}
@@ -121,7 +107,6 @@ class StopVote:
     """Whether any worker was asked to stop, so that all of them stop after the same step."""
 
     def __init__(self, execution: Execution) -> None:
-        """Keep what the workers share."""
         self._distribution, self._several = execution.distribution, execution.workers.size > 1
         self._sum = tf.function(self._sum_of_all)
 
@@ -163,7 +148,6 @@ class Loop:
     def __init__(
         self, schedule: Schedule, index: ShardIndex, step: Step, execution: Execution, epoch_steps: int
     ) -> None:
-        """Keep the parts; nothing is read yet."""
         self._schedule, self._index, self._execution = schedule, index, execution
         self._step, self._epoch_steps = step, epoch_steps
         self._vote = StopVote(execution)

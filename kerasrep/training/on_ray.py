@@ -71,11 +71,7 @@ class OnRay:
 
 
 def _place(cluster: Cluster, count: int) -> Place:
-    """What each process gets; waits a little for nodes.
-
-    Raises:
-        RunError: Where there is no room, or a node has other packages.
-    """
+    """What each process gets; waits a little for nodes."""
     end_seconds = time.monotonic() + NO_NODE_SECONDS
     while True:
         nodes = Inspector().fit([node for node in cluster.nodes() if node.cpus > 0])
@@ -210,11 +206,7 @@ class Group:
             print(value, end="", file=sys.stdout if kind == "out" else sys.stderr, flush=True)
 
     def _settle(self) -> None:
-        """Ray Train has ended: who has not told its exit code is lost, or was ended with the others.
-
-        Raises:
-            RunError: Where Ray Train itself failed.
-        """
+        """Ray Train has ended: who has not told its exit code is lost, or was ended with the others."""
         lost = getattr(self._failure, "worker_failures", None)
         if self._failure is not None and lost is None:
             reason = one_line(str(self._failure))[:300]

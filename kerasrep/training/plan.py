@@ -16,6 +16,7 @@ from kerasrep.model.picture import describe_network
 from kerasrep.model.start import fill_from_start, freeze, read_start
 from kerasrep.model.strategies import Network, Scaler, network_of
 from kerasrep.recipe.schema import Recipe
+from kerasrep.runtime.console import clock
 from kerasrep.storage.run_directory import home
 from kerasrep.training.devices import Execution, choose_execution
 from kerasrep.training.inputs import TrainingData, steps_of_tracks, steps_per_epoch
@@ -63,8 +64,9 @@ def describe_plan(recipe: Recipe, found: Preview) -> str:
         fill_from_start(network, read_start(recipe))
         freeze(network, recipe.model.freeze)
     seconds = _seconds_per_step(recipe, network, sizes, execution)
+    sources = ", ".join(f"{source} ({recipe.kind_of(source)})" for source in recipe.sources)
     lines = [
-        f"recipe:  {recipe.name}, strategy {recipe.strategy}, sources {_sources(recipe)}",
+        f"recipe:  {recipe.name}, strategy {recipe.strategy}, sources {sources}",
         f"tracks:  {tracks}",
         f"shards:  {disk}",
         f"devices: {', '.join(execution.devices)}{' a worker, if it were alone' if several else ''}, "
@@ -83,7 +85,7 @@ def describe_plan(recipe: Recipe, found: Preview) -> str:
             f"{crops * recipe.training.epochs:.0f} in all"
         )
         lines.append(
-            f"time:    about {_clock(seconds * steps)} in steps ({seconds:.3f} s each, measured), "
+            f"time:    about {clock(seconds * steps)} in steps ({seconds:.3f} s each, measured), "
             "validation and export not counted"
         )
     return "\n".join(lines)
@@ -109,11 +111,6 @@ def _disk(recipe: Recipe, seconds: float | None) -> str:
 
 def _size(n_bytes: int) -> str:
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
-
-
-def _sources(recipe: Recipe) -> str:
-    """The sources, with what their labels become."""
-    return ", ".join(f"{source} ({recipe.kind_of(source)})" for source in recipe.sources)
 
 
 def _seconds_per_step(recipe: Recipe, network: Network, sizes: dict[str, int], execution: Execution) -> float:
@@ -167,9 +164,3 @@ def _noise(recipe: Recipe, source: int, sizes: tuple[int, ...], replicas: int) -
         tuple(tf.fill((count, size), 1.0 / size) for count, size in zip(counts, sizes, strict=True)),
         tuple(tf.fill((count,), 1.0 / recipe.batches.size) for count in counts),
     )
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

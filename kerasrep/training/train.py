@@ -248,10 +248,7 @@ class Trainer:
         for source, (loss, accuracy) in trained.items():
             row |= {f"train_loss/{source}": loss, f"train_accuracy/{source}": accuracy}
         for source, score in scores.items():
-            row |= {
-                f"validation_loss/{source}": score.loss,
-                f"validation_accuracy/{source}": score.accuracy,
-            }
+            row |= {f"validation_loss/{source}": score.loss, f"validation_accuracy/{source}": score.accuracy}
         if scores:
             undecided = self.data.undecided
             losses = [score.loss for source, score in scores.items() if source not in undecided]

@@ -66,13 +66,12 @@ class Workers:
         """Whether this process writes."""
         return self.rank == 0
 
-    def exchange(self, subject: str, value: Any, seconds: float = SHARED_SECONDS) -> list[Any]:
+    def exchange(self, subject: str, value: Any) -> list[Any]:
         """Give a JSON value to all workers, and take theirs.
 
         Args:
             subject: What it is about, the same on all.
             value: Small.
-            seconds: How long to wait for each of the others.
 
         Returns:
             One value a worker, the chief's first.
@@ -84,7 +83,7 @@ class Workers:
             return [value]
         key = self._key(subject)
         _context().set_config_key_value(f"{key}/{self.rank}", json.dumps(value))
-        return [self._get(f"{key}/{rank}", rank, subject, seconds) for rank in range(self.size)]
+        return [self._get(f"{key}/{rank}", rank, subject, SHARED_SECONDS) for rank in range(self.size)]
 
     def from_chief(self, subject: str, do: Callable[[], Any], seconds: float = SHARED_SECONDS) -> Any:
         """What the chief alone does, and all others wait for: its JSON value. See `exchange`."""

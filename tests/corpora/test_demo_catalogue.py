@@ -1,7 +1,7 @@
 import pytest
 
 from kerasrep.corpora.demo import pieces
-from kerasrep.corpora.demo.catalogue import COLLECTIONS, attribute, choose, collection_named
+from kerasrep.corpora.demo.catalogue import BY_NAME, COLLECTIONS, attribute, choose
 from kerasrep.corpora.demo.dances import dance_type
 from kerasrep.corpora.demo.staff_notation import text_of_musicxml
 from kerasrep.errors import RecipeError
@@ -53,7 +53,7 @@ def test_every_collection_has_pieces_with_unique_file_safe_ids(collection):
 )
 def test_artists_and_years(source, notes, artist, year):
     name = "oneill" if source.startswith("oneill") else "aird"
-    found = attribute(collection_named(name), source, notes)
+    found = attribute(BY_NAME[name], source, notes)
     assert (found.artist, found.year) == (artist, year)
 
 

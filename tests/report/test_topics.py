@@ -13,8 +13,7 @@ import pytest
 from scipy import sparse
 
 from kerasrep.recipe.schema import TargetSettings
-from kerasrep.report.topics import describe_topics, write_topics
-from kerasrep.report.topics_picture import draw_topics
+from kerasrep.report.topics import describe_topics, draw_topics, write_topics
 from kerasrep.sources.labels import CountLabels, ValueLabels
 from kerasrep.sources.targets import build_targets
 from kerasrep.storage.run_directory import PreparedDirectory
@@ -130,7 +129,7 @@ def test_the_length_of_a_bar_is_the_topics_share(tmp_path):
 def test_equal_reports_give_equal_files_and_pyplot_is_left_alone(tmp_path):
     code = (
         "import sys, json, pathlib\n"
-        "from kerasrep.report.topics_picture import draw_topics\n"
+        "from kerasrep.report.topics import draw_topics\n"
         "draw_topics(json.loads(sys.argv[1]), pathlib.Path(sys.argv[2]))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )

@@ -12,7 +12,7 @@ from kerasrep.model.strategies import Scaler, network_of
 from kerasrep.recipe.schema import Recipe
 from kerasrep.sources.stretches import Stretches
 from kerasrep.training.inputs import TrainingData, balanced
-from kerasrep.training.scaling import fit_scaler
+from kerasrep.training.network import fit_scaler
 from kerasrep.training.validation import Validator, mean_target_scores
 from kerasrep.training.vectors import GroupLayout, GroupState
 

@@ -106,7 +106,7 @@ def arrange(
     family = favourite if rng.random() < _HOUSE_SOUND else FAMILIES[int(rng.integers(len(FAMILIES)))]
     quarter_seconds = 60.0 / bpm / score.metre.beat_quarters
     start = _draw_excerpt(score, track_seconds / quarter_seconds, rng)
-    moved = [_transpose(part, transposition) for part in score.parts]
+    moved = [Part(p.starts, p.durations, p.pitches + transposition) for p in score.parts]
     if len(moved) == 1:
         ensemble, lines = _arrange_tune(score, moved[0], transposition, family, rng)
     else:
@@ -141,10 +141,6 @@ def _draw_excerpt(score: Score, wanted_quarters: float, rng: np.random.Generator
     bars = int((score.length_quarters - score.pickup_quarters - wanted_quarters) / score.metre.bar_quarters)
     place = int(rng.integers(0, max(bars, 0) + 1))
     return 0.0 if place == 0 else score.pickup_quarters + place * score.metre.bar_quarters
-
-
-def _transpose(part: Part, semitones: int) -> Part:
-    return Part(part.starts, part.durations, part.pitches + semitones)
 
 
 def _fit_octave(part: Part, instrument: Instrument, octaves: Sequence[int] = (0, -1, 1, -2, 2)) -> Part:

@@ -119,11 +119,7 @@ def _in_processes(takes: list[selection.Take], studio: Studio, workers: int) -> 
 
 
 def _outliving_processes(takes: list[selection.Take], studio: Studio, workers: int) -> Iterator[Outcome]:
-    """Where a process dies, those that are left start anew with what is not done.
-
-    Raises:
-        DataError: Where processes die again and again.
-    """
+    """Where a process dies, those that are left start anew with what is not done."""
     from joblib import Parallel, delayed  # type: ignore[import-untyped]
     from joblib.externals.loky import BrokenProcessPool  # type: ignore[import-untyped]
 

@@ -12,11 +12,8 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from kerasrep.errors import RecipeError
-
-Reader = Literal["abc", "abc-parts", "music21"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Collection:
     name: str
     title: str
     patterns: tuple[str, ...]
-    reader: Reader
+    reader: str
     share: int
     artist: str
     year: int
@@ -55,206 +52,111 @@ class Collection:
 
 _ABC_TERMS = "Tunes out of copyright; volunteers' ABC transcriptions, published without restriction"
 _MUSIC21_TERMS = "Work out of copyright; encoding passed on by music21 with the encoder's permission"
+_CHAMBER = (
+    *("haydn/*/*.mxl", "mozart/k1*/*.mxl", "mozart/k4*/*.mxl", "mozart/k80/*.mxl"),
+    *("beethoven/*.mxl", "beethoven/*/*.mxl", "schumann_robert/opus41no1/*.mxl", "weber/*.mxl"),
+)
+_SONGS = (
+    *("schubert/*.xml", "schumann_robert/*.mxl", "schumann_robert/*.xml", "beach/*.musicxml"),
+    *("handel/*/*.mxl", "verdi/*.mxl", "liliuokalani/*.mxl", "johnson_j_r/*.mxl"),
+)
 
 COLLECTIONS = (
     Collection(
-        "oneill",
-        "O'Neill's Music of Ireland",
-        ("oneills1850/*.abc",),
-        "abc",
-        140,
-        "Francis O'Neill",
-        1903,
-        "Ireland",
-        "air",
-        ("traditional", "folk"),
+        *("oneill", "O'Neill's Music of Ireland", ("oneills1850/*.abc",), "abc", 140),
+        *("Francis O'Neill", 1903, "Ireland", "air", ("traditional", "folk")),
         _ABC_TERMS,
     ),
     Collection(
-        "ryan",
-        "Ryan's Mammoth Collection",
-        ("ryansMammoth/*.abc",),
-        "abc",
-        85,
-        "William Bradbury Ryan",
-        1883,
-        "United States",
-        "dance",
-        ("traditional", "fiddle tunes"),
+        *("ryan", "Ryan's Mammoth Collection", ("ryansMammoth/*.abc",), "abc", 85),
+        *("William Bradbury Ryan", 1883, "United States", "dance", ("traditional", "fiddle tunes")),
         _ABC_TERMS,
     ),
     Collection(
-        "aird",
-        "Aird's Selection of Scotch, English, Irish and Foreign Airs",
-        ("airdsAirs/*.abc",),
-        "abc",
-        75,
-        "James Aird",
-        1790,
-        "Scotland",
-        "air",
-        ("traditional", "folk"),
+        *(
+            "aird",
+            "Aird's Selection of Scotch, English, Irish and Foreign Airs",
+            ("airdsAirs/*.abc",),
+            "abc",
+            75,
+        ),
+        *("James Aird", 1790, "Scotland", "air", ("traditional", "folk")),
         _ABC_TERMS,
     ),
     Collection(
-        "fife",
-        "Colonial and Civil War American Fife Music",
-        ("miscFolk/americanfifeopus.abc",),
-        "abc",
-        20,
-        "American fifers",
-        1820,
-        "United States",
-        "march",
-        ("traditional", "military"),
+        *(
+            "fife",
+            "Colonial and Civil War American Fife Music",
+            ("miscFolk/americanfifeopus.abc",),
+            "abc",
+            20,
+        ),
+        *("American fifers", 1820, "United States", "march", ("traditional", "military")),
         _ABC_TERMS,
     ),
     Collection(
-        "northumbrian",
-        "Northumbrian Minstrelsy",
-        ("miscFolk/northumbrianminstrelsyopus.abc",),
-        "abc",
-        30,
-        "Bruce and Stokoe",
-        1882,
-        "England",
-        "air",
-        ("traditional", "folk"),
+        *("northumbrian", "Northumbrian Minstrelsy", ("miscFolk/northumbrianminstrelsyopus.abc",), "abc", 30),
+        *("Bruce and Stokoe", 1882, "England", "air", ("traditional", "folk")),
         _ABC_TERMS,
     ),
     Collection(
-        "bach-chorales",
-        "Bach, four-part chorales",
-        ("bach/bwv*.mxl",),
-        "music21",
-        120,
-        "Johann Sebastian Bach",
-        1727,
-        "Germany",
-        "chorale",
-        ("sacred", "vocal", "baroque"),
+        *("bach-chorales", "Bach, four-part chorales", ("bach/bwv*.mxl",), "music21", 120),
+        *("Johann Sebastian Bach", 1727, "Germany", "chorale", ("sacred", "vocal", "baroque")),
         "Work out of copyright; encodings of Margaret Greentree and others, used by permission",
     ),
     Collection(
-        "trecento",
-        "Italian and French polyphony of the fourteenth century",
-        ("trecento/*.xml", "trecento/*.mxl"),
-        "music21",
-        60,
-        "Anonymous (trecento)",
-        1390,
-        "Italy",
-        "motet",
-        ("vocal", "medieval", "polyphony"),
+        *(
+            "trecento",
+            "Italian and French polyphony of the fourteenth century",
+            ("trecento/*.xml", "trecento/*.mxl"),
+            "music21",
+            60,
+        ),
+        *("Anonymous (trecento)", 1390, "Italy", "motet", ("vocal", "medieval", "polyphony")),
         "Works out of copyright, encoded after modern editions for music21; no restriction stated",
     ),
     Collection(
-        "monteverdi",
-        "Monteverdi, madrigals of the third and fourth book",
-        ("monteverdi/madrigal.[34].*.mxl",),
-        "music21",
-        32,
-        "Claudio Monteverdi",
-        1592,
-        "Italy",
-        "madrigal",
-        ("secular", "vocal", "renaissance"),
+        *(
+            "monteverdi",
+            "Monteverdi, madrigals of the third and fourth book",
+            ("monteverdi/madrigal.[34].*.mxl",),
+            "music21",
+            32,
+        ),
+        *("Claudio Monteverdi", 1592, "Italy", "madrigal", ("secular", "vocal", "renaissance")),
         _MUSIC21_TERMS,
     ),
     Collection(
-        "josquin",
-        "Josquin des Prez and his time, chansons",
-        ("josquin/*.abc",),
-        "abc-parts",
-        8,
-        "Josquin des Prez",
-        1500,
-        "France",
-        "chanson",
-        ("secular", "vocal", "renaissance"),
+        *("josquin", "Josquin des Prez and his time, chansons", ("josquin/*.abc",), "abc-parts", 8),
+        *("Josquin des Prez", 1500, "France", "chanson", ("secular", "vocal", "renaissance")),
         "Work out of copyright; ABC by Laura E. Conrad, GNU GPL version 2 or later",
     ),
     Collection(
-        "chamber",
-        "Quartets and other chamber music",
-        (
-            "haydn/*/*.mxl",
-            "mozart/k1*/*.mxl",
-            "mozart/k4*/*.mxl",
-            "mozart/k80/*.mxl",
-            "beethoven/*.mxl",
-            "beethoven/*/*.mxl",
-            "schumann_robert/opus41no1/*.mxl",
-            "weber/*.mxl",
-        ),
-        "music21",
-        30,
-        "Joseph Haydn",
-        1793,
-        "Austria",
-        "quartet",
-        ("instrumental", "chamber", "classical"),
+        *("chamber", "Quartets and other chamber music", _CHAMBER, "music21", 30),
+        *("Joseph Haydn", 1793, "Austria", "quartet", ("instrumental", "chamber", "classical")),
         _MUSIC21_TERMS,
     ),
     Collection(
-        "songs",
-        "Songs and arias",
-        (
-            "schubert/*.xml",
-            "schumann_robert/*.mxl",
-            "schumann_robert/*.xml",
-            "beach/*.musicxml",
-            "handel/*/*.mxl",
-            "verdi/*.mxl",
-            "liliuokalani/*.mxl",
-            "johnson_j_r/*.mxl",
-        ),
-        "music21",
-        9,
-        "Franz Schubert",
-        1827,
-        "Germany",
-        "song",
-        ("secular", "vocal", "romantic"),
+        *("songs", "Songs and arias", _SONGS, "music21", 9),
+        *("Franz Schubert", 1827, "Germany", "song", ("secular", "vocal", "romantic")),
         "Works out of copyright; encodings public domain, CC0, CC BY-SA, or without restriction",
     ),
     Collection(
-        "essen",
-        "Essen Folksong Collection",
-        ("essenFolksong/*.abc",),
-        "abc",
-        150,
-        "Essen Folksong Collection",
-        1850,
-        "Germany",
-        "song",
-        ("traditional", "folk"),
+        *("essen", "Essen Folksong Collection", ("essenFolksong/*.abc",), "abc", 150),
+        *("Essen Folksong Collection", 1850, "Germany", "song", ("traditional", "folk")),
         "Non-commercial use only (music21's licence note on the Essen folksong database)",
         "essen: these songs are for non-commercial use only, and so may be what you train on them",
     ),
     Collection(
-        "palestrina",
-        "Palestrina, masses",
-        ("palestrina/*.krn",),
-        "music21",
-        60,
-        "Giovanni Pierluigi da Palestrina",
-        1570,
-        "Italy",
-        "mass",
-        ("sacred", "vocal", "renaissance"),
+        *("palestrina", "Palestrina, masses", ("palestrina/*.krn",), "music21", 60),
+        *("Giovanni Pierluigi da Palestrina", 1570, "Italy", "mass", ("sacred", "vocal", "renaissance")),
         "Copyright 2000 John Miller; rights to all derivative electronic formats reserved",
         "palestrina: copyright 2000 John Miller, rights to all derivative electronic formats reserved; "
         "see the licence named in the kern files before you pass anything on",
     ),
 )
 
-_BY_NAME = {collection.name: collection for collection in COLLECTIONS}
-
-
-def collection_named(name: str) -> Collection:
-    """The collection of that exact name."""
-    return _BY_NAME[name]
+BY_NAME = {collection.name: collection for collection in COLLECTIONS}
 
 
 def choose(names: Sequence[str] | None) -> tuple[Collection, ...]:
@@ -268,11 +170,11 @@ def choose(names: Sequence[str] | None) -> tuple[Collection, ...]:
     if not names:
         raise RecipeError("corpus.collections is empty: name at least one, or leave the key out")
     for name in names:
-        if name not in _BY_NAME:
-            near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.5)
+        if name not in BY_NAME:
+            near = difflib.get_close_matches(name, BY_NAME, n=1, cutoff=0.5)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             raise RecipeError(
-                f"corpus.collections: unknown collection '{name}'{hint} (allowed: {', '.join(_BY_NAME)})"
+                f"corpus.collections: unknown collection '{name}'{hint} (allowed: {', '.join(BY_NAME)})"
             )
     return tuple(collection for collection in COLLECTIONS if collection.name in set(names))
 

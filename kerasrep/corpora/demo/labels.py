@@ -37,16 +37,6 @@ _TEMPO_WORDS = ((72.0, "very slow"), (92.0, "slow"), (120.0, "moderate"), (152.0
 _REGISTERS = ((57.0, "low register"), (74.0, "middle register"), (1e9, "high register"))
 
 
-def tempo_word(bpm: float) -> str:
-    """Word for a tempo in beats per minute (tactus)."""
-    return next(word for limit, word in _TEMPO_WORDS if bpm < limit)
-
-
-def register_word(median_pitch: float) -> str:
-    """Word for the median MIDI note of the leading voice."""
-    return next(word for limit, word in _REGISTERS if median_pitch < limit)
-
-
 def tags_of(track: Record) -> dict[str, float]:
     """Weighted tags of a track, as listeners might give them.
 
@@ -54,13 +44,15 @@ def tags_of(track: Record) -> dict[str, float]:
         track: Its record in the manifest, tags not needed.
     """
     families = track["families"]
+    tempo = next(word for limit, word in _TEMPO_WORDS if track["bpm"] < limit)  # of the tactus
+    register = next(word for limit, word in _REGISTERS if track["median_pitch"] < limit)
     tags = {
         f"metre {track['metre']}": 1.0,
         track["mode"]: 1.0,
         f"in {track['key']}": 0.5,
         track["ensemble"]: 1.0,
-        tempo_word(track["bpm"]): 1.0,
-        register_word(track["median_pitch"]): 1.0,
+        tempo: 1.0,
+        register: 1.0,
         f"lead {families[0]}": 2.0,
     }
     tags.update(dict.fromkeys(families, 1.0))
@@ -79,12 +71,7 @@ def catalogue_terms(track: Record, styles: Sequence[str]) -> dict[str, float]:
         styles: Of its collection.
     """
     century = (track["year"] - 1) // 100 + 1
-    terms = {
-        track["form"]: 2.0,
-        track["collection"]: 1.0,
-        track["region"]: 1.0,
-        f"century {century}": 1.0,
-    }
+    terms = {track["form"]: 2.0, track["collection"]: 1.0, track["region"]: 1.0, f"century {century}": 1.0}
     terms.update(dict.fromkeys(styles, 1.0))
     if track["dance"] and track["dance"] != track["form"]:
         terms[track["dance"]] = 2.0

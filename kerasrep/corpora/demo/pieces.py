@@ -26,28 +26,9 @@ _CHORALE_INCIPIT_NOTES = 8
 _GENERIC = frozenset(
     (
         *("untitled", "air", "allegro", "cotillion", "country dance", "dance", "do", "gavotte", "gigg"),
-        *(
-            "hornpipe",
-            "irish air",
-            "jig",
-            "march",
-            "minuet",
-            "polka",
-            "quick march",
-            "quick step",
-            "quickstep",
-        ),
-        *(
-            "reel",
-            "rondo",
-            "scotch air",
-            "slow air",
-            "slow march",
-            "song",
-            "strathspey",
-            "walk around",
-            "waltz",
-        ),
+        *("hornpipe", "irish air", "jig", "march", "minuet", "polka", "quick march", "quick step"),
+        *("quickstep", "reel", "rondo", "scotch air", "slow air", "slow march", "song", "strathspey"),
+        *("walk around", "waltz"),
     )
 )
 _MOVEMENT = re.compile(r"(gloria|credo|kyrie|sanctus|agnus dei|benedicamus)( \d+)?( pmfc.*)?")

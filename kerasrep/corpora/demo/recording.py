@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kerasrep.constants import N_CHANNELS, SAMPLE_RATE_HZ
 from kerasrep.corpora.demo import abc_notation, dances, draws, rendering, staff_notation
 from kerasrep.corpora.demo.arrangement import Arrangement, arrange
-from kerasrep.corpora.demo.catalogue import Attribution, attribute, collection_named
+from kerasrep.corpora.demo.catalogue import BY_NAME, Attribution, attribute
 from kerasrep.corpora.demo.labels import catalogue_terms, tags_of
 from kerasrep.corpora.demo.pieces import read_text
 from kerasrep.corpora.demo.score import KEY_NAMES, Score, UnreadableScoreError
@@ -108,7 +108,7 @@ def _tunes(path: Path) -> list[abc_notation.AbcTune]:
 def _read(take: Take, folder: Path) -> tuple[Score, Attribution, str, int]:
     """Score, attribution, dance type, and the reader's warnings."""
     piece = take.piece
-    collection = collection_named(piece.collection)
+    collection = BY_NAME[piece.collection]
     path = folder / piece.source
     if collection.reader == "music21":
         return staff_notation.read_staff_file(path), attribute(collection, piece.source), "", 0
@@ -128,7 +128,7 @@ def _describe(
     take: Take, score: Score, attribution: Attribution, dance: str, arrangement: Arrangement
 ) -> dict[str, Any]:
     """The record in the manifest, plays, file and checksum excepted."""
-    collection = collection_named(take.piece.collection)
+    collection = BY_NAME[take.piece.collection]
     lead = arrangement.voices[0]
     described: dict[str, Any] = {
         "track_id": take.track_id,

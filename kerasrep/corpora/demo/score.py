@@ -13,6 +13,7 @@ FloatArray = NDArray[np.float64]
 MODES = ("major", "minor", "dorian", "phrygian", "lydian", "mixolydian", "locrian")
 KEY_NAMES = ("c", "c sharp", "d", "e flat", "e", "f", "f sharp", "g", "a flat", "a", "b flat", "b")
 
+LEAST_NOTES = 12
 #: Semitones of each mode's scale above its tonic.
 SCALES = {
     "major": (0, 2, 4, 5, 7, 9, 11),
@@ -135,7 +136,7 @@ def estimate_key(parts: Sequence[Part]) -> tuple[int, str]:
     return best[1], best[2]
 
 
-def check_usable(parts: Sequence[Part], least_notes: int = 12) -> tuple[Part, ...]:
+def check_usable(parts: Sequence[Part]) -> tuple[Part, ...]:
     """Drop empty parts.
 
     Raises:
@@ -143,8 +144,8 @@ def check_usable(parts: Sequence[Part], least_notes: int = 12) -> tuple[Part, ..
     """
     kept = tuple(part for part in parts if len(part.pitches))
     n_notes = sum(len(part.pitches) for part in kept)
-    if n_notes < least_notes:
-        raise UnreadableScoreError(f"has {n_notes} notes, fewer than {least_notes}")
+    if n_notes < LEAST_NOTES:
+        raise UnreadableScoreError(f"has {n_notes} notes, fewer than {LEAST_NOTES}")
     if any(part.pitches.min() < 0 or part.pitches.max() > 127 for part in kept):
         raise UnreadableScoreError("has pitches outside MIDI's range")
     return kept

@@ -94,7 +94,7 @@ def anova(terms: Terms, scores: NDArray[np.float64]) -> tuple[list[AnovaRow], Re
     error = _rss(x, y)
     rows = []
     for name, columns in blocks.items():
-        kept = [c for other, c in blocks.items() if other != name and not _contains(other, name)]
+        kept = [c for other, c in blocks.items() if other != name and name not in other.split(" × ")]
         reduced = [0, *(column for block in kept for column in block)]
         sum_of_squares = _rss(x[:, reduced], y) - _rss(x[:, sorted([*reduced, *columns])], y)
         f = (sum_of_squares / len(columns)) / (error / residual_df)
@@ -118,12 +118,10 @@ def term_blocks(terms: Terms) -> dict[str, list[int]]:
     return blocks
 
 
-def effect_interval(
-    f: float, df: int, residual_df: int, n_runs: int, level: float = 0.90
-) -> tuple[float, float]:
-    """Interval of partial omega squared (Steiger 2004).
+def effect_interval(f: float, df: int, residual_df: int, n_runs: int) -> tuple[float, float]:
+    """90% interval of partial omega squared (Steiger 2004).
 
-    The noncentralities L under which F would be as large, or as small, as it is in half of 1 - `level` of
+    The noncentralities L under which F would be as large, or as small, as it is in 5% of
     repetitions are the ends of an interval of the noncentrality; L / (L + runs) is the effect's variance as
     part of itself and the residual variance. The point estimate is not made from L and lies a little off the
     middle.
@@ -133,7 +131,6 @@ def effect_interval(
         df: Of the term.
         residual_df: Of the residuals.
         n_runs: Rows of the model.
-        level: Part of such intervals that hold the truth.
 
     Returns:
         Both ends, 0 to 1.
@@ -150,13 +147,8 @@ def effect_interval(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ends = [noncentrality(0.5 + level / 2), noncentrality(0.5 - level / 2)]
+        ends = [noncentrality(0.95), noncentrality(0.05)]
     return ends[0] / (ends[0] + n_runs), ends[1] / (ends[1] + n_runs)
-
-
-def _contains(term: str, part: str) -> bool:
-    """Whether an interaction has `part` as one of its factors."""
-    return part in term.split(" × ") and term != part
 
 
 def _rss(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:

@@ -80,7 +80,7 @@ class Efficiency:
         )
 
 
-def efficiency_of(design: Design, draws: int = RANDOM_DESIGNS, seed: int = 0) -> Efficiency:
+def efficiency_of(design: Design) -> Efficiency:
     """D-efficiency of a design, of random ones of its size, and of all possible runs.
 
     The model is that which the design was made for; interactions that it cannot estimate are left out.
@@ -92,9 +92,10 @@ def efficiency_of(design: Design, draws: int = RANDOM_DESIGNS, seed: int = 0) ->
         interactions = ()
     candidates = model_matrix(possible, design.factors, interactions).values
     own = model_matrix(design.cells, design.factors, interactions).values
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     size = min(len(design.cells), len(possible))
-    random = [d_efficiency(candidates[rng.choice(len(possible), size, replace=False)]) for _ in range(draws)]
+    draws = (rng.choice(len(possible), size, replace=False) for _ in range(RANDOM_DESIGNS))
+    random = [d_efficiency(candidates[rows]) for rows in draws]
     return Efficiency(
         d_efficiency(own), d_efficiency(candidates), np.array(random), candidates.shape[1], interactions
     )

@@ -60,11 +60,7 @@ def collect(folder: StudyFolder, runs: Sequence[PlannedRun]) -> list[Outcome]:
 
 
 def _outcome(run: PlannedRun, values: Mapping[str, Any]) -> Outcome:
-    """A run with what it turned out to be; everything that a report reads of it is looked at.
-
-    Raises:
-        KeyError, AttributeError, TypeError, ValueError: Where something is missing or of another type.
-    """
+    """A run with what it turned out to be; everything that a report reads of it is looked at."""
     facts = replace(
         run.facts, dimension=int(values["dimension"]), parameters=int(values.get("parameters", 0))
     )

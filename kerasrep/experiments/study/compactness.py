@@ -53,9 +53,4 @@ def compactness_of(table: ScoreTable) -> Compactness:
     scores = kept.values.mean(axis=1)
     dimension = np.array([run.dimension for run in kept.runs], np.float64)
     parameters = np.array([run.parameters for run in kept.runs], np.float64)
-    return Compactness(
-        kept.runs,
-        scores,
-        pareto_front(dimension, scores),
-        pareto_front(parameters, scores),
-    )
+    return Compactness(kept.runs, scores, pareto_front(dimension, scores), pareto_front(parameters, scores))

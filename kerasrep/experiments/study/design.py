@@ -81,11 +81,7 @@ def _d_optimal(settings: DesignSettings, factors: Factors, possible: list[Cell])
     assert settings.runs is not None  # the recipe is checked
     matrix = model_matrix(possible, factors, settings.interactions)
     chosen = d_optimal(
-        matrix.values,
-        coordinate_neighbours(possible, factors),
-        settings.runs,
-        settings.starts,
-        settings.seed,
+        matrix.values, coordinate_neighbours(possible, factors), settings.runs, settings.starts, settings.seed
     )
     how = (
         f"{settings.runs} of {len(possible):,} possible runs, each at most once, by coordinate exchange for "

@@ -166,7 +166,8 @@ def draw_residuals(number: ModelOutcome | None, presence: ModelOutcome | None) -
         panels = figure.subplots(len(found), 2, squeeze=False)
         for (left, right), outcome in zip(panels, found, strict=True):
             title, residuals = outcome.fit.terms.title, outcome.residuals
-            expected = _normal_scores(len(residuals.standardised))
+            places = np.arange(1, len(residuals.standardised) + 1)
+            expected = stats.norm.ppf((places - 0.375) / (len(places) + 0.25))
             left.plot(expected, np.sort(residuals.standardised), "o", markersize=3, color=PALETTE[0])
             reach = [float(expected[0]), float(expected[-1])]
             left.plot(reach, reach, color="#777777", linewidth=1)
@@ -263,7 +264,3 @@ def _whether_slopes_differ(outcome: ModelOutcome) -> str:
         return ""
     differ = "differ" if row.p_holm < LEVEL else "do not differ"
     return f"; the slopes of the strategies {differ} significantly ({p_equation(row.p_holm)})"
-
-
-def _normal_scores(count: int) -> NDArray[np.float64]:
-    return np.asarray(stats.norm.ppf((np.arange(1, count + 1) - 0.375) / (count + 0.25)))

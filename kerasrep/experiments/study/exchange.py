@@ -29,14 +29,10 @@ class Chosen:
     Attributes:
         rows: Places of the chosen candidates, in no particular order.
         log_determinant: Of X'X.
-        by_start: log-determinant that each start ended with.
-        passes: Over all rows, of all starts together.
     """
 
     rows: NDArray[np.intp]
     log_determinant: float
-    by_start: tuple[float, ...]
-    passes: int
 
 
 def log_determinant(rows: Matrix) -> float:
@@ -95,17 +91,14 @@ def d_optimal(
             "fewer design.interactions"
         )
     rng = np.random.default_rng(seed)
-    ends: list[tuple[float, NDArray[np.intp]]] = []
-    passes = 0
+    ends: list[Chosen] = []
     for _ in range(n_starts):
         first = _first_rows(candidates, n_rows, rng)
         search = _Search(candidates, neighbours, first)
         while search.one_pass(rng.permutation(n_rows)) and search.passes < MAX_PASSES:
             pass
-        passes += search.passes
-        ends.append((log_determinant(candidates[search.rows]), search.rows))
-    best = max(ends, key=lambda end: end[0])
-    return Chosen(best[1], best[0], tuple(end[0] for end in ends), passes)
+        ends.append(Chosen(search.rows, log_determinant(candidates[search.rows])))
+    return max(ends, key=lambda end: end.log_determinant)
 
 
 def _first_rows(candidates: Matrix, n_rows: int, rng: np.random.Generator) -> NDArray[np.intp]:

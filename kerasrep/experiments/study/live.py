@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from types import TracebackType
+from contextlib import AbstractContextManager
 
 from kerasrep.experiments.study.schedule import Progress
 from kerasrep.report.table import Table
@@ -36,7 +36,7 @@ def summary(progress: Progress) -> str:
     return f"{done} of {len(progress.states)} runs done, {running} running, {failed} failed{rest}"
 
 
-class Display:
+class Display(AbstractContextManager["Display"]):
     """A live table where standard output is a terminal, else one line per change."""
 
     def __init__(self, terminal: bool | None = None) -> None:
@@ -45,13 +45,7 @@ class Display:
         self._n_lines = 0
         self._last = time.monotonic()
 
-    def __enter__(self) -> Display:
-        """Begin."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End; the table disappears, lines stay."""
         self._replace([])
 

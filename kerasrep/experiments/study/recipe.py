@@ -12,7 +12,7 @@ from kerasrep import constants
 from kerasrep.errors import RecipeError
 from kerasrep.experiments.job import EvaluationSettings
 from kerasrep.recipe.base import FileName, ImpossibleSetting, PathText, Settings, SourceName, in_order
-from kerasrep.recipe.draft import Draft, read_draft
+from kerasrep.recipe.draft import Draft, read_draft, read_named
 from kerasrep.recipe.schema import Recipe
 from kerasrep.recipe.tasks import TableTask
 
@@ -169,7 +169,6 @@ class Study:
     """
 
     def __init__(self, recipe: StudyRecipe, base: Draft) -> None:
-        """Keep both; see `read_study`."""
         self.recipe = recipe
         self._base = base
 
@@ -225,8 +224,7 @@ def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
 def _base_of(path: Path, draft: Draft, recipe: StudyRecipe) -> Draft:
     """The recipe of all runs with the study's settings laid over it; faults keep their file and line."""
     if isinstance(recipe.recipe, str):
-        beside, here = path.parent / recipe.recipe, Path(recipe.recipe)
-        base = read_draft(here if here.is_file() and not beside.is_file() else beside)
+        base = read_named(path, recipe.recipe)
         for name in OF_THE_RUN:
             base.values.pop(name, None)
     else:
@@ -240,11 +238,7 @@ def _base_of(path: Path, draft: Draft, recipe: StudyRecipe) -> Draft:
 
 
 def _refuse_own(draft: Draft, section: str) -> None:
-    """Refuse what each run has of its own.
-
-    Raises:
-        RecipeError: With file and line.
-    """
+    """Refuse what each run has of its own."""
     for name in OF_THE_RUN:
         if name in draft.values:
             where = draft.origin([(name,)])

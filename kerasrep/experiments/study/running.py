@@ -87,11 +87,7 @@ def _shared_checks(folder: StudyFolder, runs: Sequence[PlannedRun]) -> Iterator[
 
 
 def _prepare(folder: StudyFolder, study: Study, ray: str | None) -> None:
-    """Shards and targets of each seed, which all its runs share.
-
-    Raises:
-        RunError: Where `kerasrep-prepare` fails; its own line stands above.
-    """
+    """Shards and targets of each seed, which all its runs share."""
     design = study.recipe.design
     code = "import sys; from kerasrep.cli.prepare import entry; sys.exit(entry())"
     for seed in study.recipe.seeds:
@@ -105,11 +101,7 @@ def _prepare(folder: StudyFolder, study: Study, ray: str | None) -> None:
 
 
 def _check_tasks(folder: StudyFolder, like: Job) -> None:
-    """Read the tasks once in a process of its own, so that what is missing is told before any work.
-
-    Raises:
-        RunError: With the line that says what is missing.
-    """
+    """Read the tasks once in a process of its own, so that what is missing is told before any work."""
     run = folder.run(CHECK)
     job = like.model_copy(
         update={

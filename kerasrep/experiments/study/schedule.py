@@ -72,11 +72,7 @@ class Schedule:
     """
 
     def __init__(
-        self,
-        folder: StudyFolder,
-        pool: Pool[Path],
-        retries: int,
-        listener: Callable[[Progress, str], None],
+        self, folder: StudyFolder, pool: Pool[Path], retries: int, listener: Callable[[Progress, str], None]
     ) -> None:
         self._folder, self._pool, self._retries, self._listener = folder, pool, retries, listener
         self._losses: dict[str, int] = {}

@@ -13,7 +13,7 @@ from kerasrep.errors import RecipeError
 from kerasrep.experiments.tuning.settings import Downstream, HyperbandTuner, Parameter, TuningRecipe
 from kerasrep.recipe import faults as recipe_faults
 from kerasrep.recipe.base import ImpossibleSetting
-from kerasrep.recipe.draft import Draft, read_draft
+from kerasrep.recipe.draft import Draft, read_draft, read_named
 from kerasrep.recipe.schema import Recipe
 
 #: Sections that are no hyper-parameters: what is learnt from, and names.
@@ -109,11 +109,8 @@ def with_values(base: Recipe, values: Mapping[str, Any]) -> Recipe:
 
 
 def _base(draft: Draft, settings: TuningRecipe, path: Path) -> Recipe:
-    if isinstance(settings.recipe, str):
-        beside, here = path.parent / settings.recipe, Path(settings.recipe)
-        base = read_draft(here if here.is_file() and not beside.is_file() else beside)
-    else:
-        base = draft.section("recipe")
+    named = settings.recipe
+    base = read_named(path, named) if isinstance(named, str) else draft.section("recipe")
     if settings.settings:
         base.lay_over(draft.section("settings"))
     base.values["name"] = settings.name

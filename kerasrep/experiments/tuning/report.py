@@ -14,7 +14,6 @@ from kerasrep.experiments.tuning.directory import TuningDirectory
 from kerasrep.experiments.tuning.reading import Tuning, with_values
 from kerasrep.experiments.tuning.trials import TrialResult, best_of
 from kerasrep.recipe import strict_yaml
-from kerasrep.recipe.schema import Recipe
 from kerasrep.report.table import Table
 from kerasrep.runtime.console import clock, say
 from kerasrep.storage.run_directory import write_text
@@ -47,11 +46,6 @@ def write_trials(directory: TuningDirectory, tuning: Tuning, results: Sequence[T
     write_table(directory.table, header, rows)
 
 
-def best_recipe(tuning: Tuning, best: TrialResult) -> Recipe:
-    """The base recipe with the best settings, for as many epochs as it had."""
-    return with_values(tuning.base, {"name": f"{tuning.settings.name[:95]}-best", **best.values})
-
-
 def write_best(
     directory: TuningDirectory, tuning: Tuning, results: Sequence[TrialResult]
 ) -> TrialResult | None:
@@ -59,7 +53,7 @@ def write_best(
     best = best_of(results, tuning.more_is_better)
     if best is None:
         return None
-    recipe = best_recipe(tuning, best)
+    recipe = with_values(tuning.base, {"name": f"{tuning.settings.name[:95]}-best", **best.values})
     counts = Counter(result.status for result in results)
     lost = "".join(f", {counts[name]} {name}" for name in ("invalid", "failed") if counts[name])
     lines = [
@@ -83,8 +77,7 @@ def trials_table(tuning: Tuning, results: Sequence[TrialResult]) -> str:
     names = short_names(tuple(tuning.space))
     best = best_of(results, tuning.more_is_better)
     order = sorted(
-        results,
-        key=lambda r: (r.score is None, (-1 if tuning.more_is_better else 1) * (r.score or 0.0)),
+        results, key=lambda r: (r.score is None, (-1 if tuning.more_is_better else 1) * (r.score or 0.0))
     )
     rows = [
         [
@@ -124,13 +117,7 @@ class Lines:
     """One line a trial: its settings when it begins, its score and the time left when it ends."""
 
     def __init__(self, tuning: Tuning, plan: Sequence[float], before: Sequence[TrialResult]) -> None:
-        """Keep what is known.
-
-        Args:
-            tuning: What is tried.
-            plan: How much work each trial is, in the order of trials; any unit.
-            before: Trials of an earlier session.
-        """
+        """Keep what is known: the work of each trial, in any unit, and trials of an earlier session."""
         self._tuning, self._plan = tuning, plan
         self._results = list(before)
         self._open = False

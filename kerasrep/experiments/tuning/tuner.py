@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import keras_tuner
 
-from kerasrep.errors import KerasrepError, RecipeError, RunError, machine_message
+from kerasrep.errors import RecipeError, RunError
 from kerasrep.experiments.tuning.directory import TRIALS, TrialFolder, TuningDirectory
 from kerasrep.experiments.tuning.objective import job_of, mean, scores_of
 from kerasrep.experiments.tuning.oracles import OBJECTIVE, make_oracle, values_of
@@ -22,6 +22,7 @@ from kerasrep.experiments.tuning.reading import Tuning, with_values
 from kerasrep.experiments.tuning.trials import Status, TrialResult, read_result
 from kerasrep.experiments.worker import work
 from kerasrep.recipe.schema import Recipe
+from kerasrep.runtime.run_log import reason_of
 from kerasrep.storage.run_directory import RunDirectory, atomic_directory, write_text
 from kerasrep.training.loop import Interrupted
 
@@ -34,19 +35,8 @@ ERROR = "error.txt"
 class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
     """Trains one recipe a trial; a trial that a kill or a failure has cut short goes on where it stood."""
 
-    def __init__(
-        self,
-        tuning: Tuning,
-        directory: TuningDirectory,
-        show_progress: bool = False,
-    ) -> None:
-        """Take up the search in the directory, where there is one.
-
-        Args:
-            tuning: What to try.
-            directory: Where everything is written.
-            show_progress: Show each training's own bar.
-        """
+    def __init__(self, tuning: Tuning, directory: TuningDirectory, show_progress: bool = False) -> None:
+        """Take up the search in the directory, where there is one."""
         self._tuning, self._where = tuning, directory
         self._show, self._failures = show_progress, 0
         super().__init__(make_oracle(tuning), directory=str(directory.root), project_name=TRIALS)
@@ -151,7 +141,7 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
         except RecipeError as error:
             status, reason = "invalid", str(error)
         except Exception as error:
-            status, reason = "failed", _reason(error)
+            status, reason = "failed", reason_of(error)
             write_text(where.root / ERROR, traceback.format_exc())
         finally:
             keras.backend.clear_session()
@@ -203,9 +193,3 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
                 (before.history, copy.history),
             ):
                 shutil.copyfile(source, target)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, KerasrepError):
-        return str(error)
-    return machine_message(error) or f"{type(error).__name__}: {error}"

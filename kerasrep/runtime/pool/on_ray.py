@@ -141,7 +141,7 @@ class _Member(Generic[Task]):
     tasks: dict[Any, _Given[Task]] = field(default_factory=dict)
 
 
-class RayPool(Generic[Task]):
+class RayPool(contextlib.AbstractContextManager["RayPool[Task]"], Generic[Task]):
     """Workers on all nodes of a cluster, those that join later as well; see `base.Pool`. Close it when done.
 
     Args:
@@ -158,10 +158,6 @@ class RayPool(Generic[Task]):
         self._queue = deque[_Given[Task]]()  # what no worker has
         self._recruited_seconds = -RECRUIT_SECONDS
         self._worked_seconds = time.monotonic()
-
-    def __enter__(self) -> RayPool[Task]:
-        """Nothing more to do."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """End the workers."""
@@ -245,11 +241,7 @@ class RayPool(Generic[Task]):
             member.tasks[member.actor.work.remote(given.task)] = given
 
     def _wait(self) -> list[tuple[_Member[Task], Any]]:
-        """What has come back; a little later, where nothing has.
-
-        Raises:
-            RunError: Where there has been nobody to wait for, for too long.
-        """
+        """What has come back; a little later, where nothing has."""
         owners = {reference: m for m in self._members for reference in m.tasks}
         if owners:
             self._worked_seconds = time.monotonic()
@@ -304,11 +296,7 @@ class RayPool(Generic[Task]):
                 self._queue.append(given)
 
     def _recruit(self) -> None:
-        """Workers for nodes that have too few.
-
-        Raises:
-            RunError: Where a node has other packages.
-        """
+        """Workers for nodes that have too few."""
         if time.monotonic() - self._recruited_seconds < RECRUIT_SECONDS:
             return
         nodes = [
