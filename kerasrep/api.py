@@ -87,8 +87,11 @@ def _train(
 def _prepared(recipe: Recipe, progress: bool, workers: Workers) -> PreparedDirectory:
     """The corpus: the chief prepares it, where all workers can read it."""
     from kerasrep.corpora.prepare import prepare
+    from kerasrep.training.inputs import steps_of_tracks
 
-    name = prepare(recipe, progress).root.name if workers.chief else ""
+    name = ""
+    if workers.chief:
+        name = prepare(recipe, progress, accept=lambda tracks: steps_of_tracks(recipe, tracks)).root.name
     name = workers.from_chief("prepared", name, recipe.distribution.prepare_seconds)
     prepared = PreparedDirectory(home() / "prepared" / name)
     workers.check_shared(prepared.root, "KERASREP_HOME")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +60,11 @@ SAMPLED_FILES = 30
 
 
 def prepare(
-    recipe: Recipe, progress: bool = True, check: bool = False, ray: str | None = None
+    recipe: Recipe,
+    progress: bool = True,
+    check: bool = False,
+    ray: str | None = None,
+    accept: Callable[[int], object] | None = None,
 ) -> PreparedDirectory:
     """Make the folder that `recipe` trains from, or return it at once where it is complete.
 
@@ -70,6 +74,8 @@ def prepare(
         check: Compare all files with their checksums, and make damaged ones again.
         ray: Address of a Ray cluster that decodes the audio (see `pool.cluster.connect`); nothing is
             asked of it where that is done.
+        accept: Called with the number of training tracks before any audio is decoded; raises where they are
+            too few for what shall be done with them.
 
     Raises:
         DataError: Where the corpus cannot be used, no track is left in training or validation, or a
@@ -82,13 +88,17 @@ def prepare(
         def join() -> Cluster | None:
             return None if ray is None else joined.enter_context(connect(ray))
 
-        return _prepare(recipe, progress, check, join)
+        return _prepare(recipe, progress, check, join, accept)
 
 
-def _prepare(recipe: Recipe, progress: bool, check: bool, join: Join) -> PreparedDirectory:
+def _prepare(
+    recipe: Recipe, progress: bool, check: bool, join: Join, accept: Callable[[int], object] | None
+) -> PreparedDirectory:
     require_decoder(recipe.audio.decoder)
     corpus = open_corpus(recipe.corpus, progress)
     _check_labels(recipe, corpus)
+    if accept is not None:
+        accept(corpus.n_training)
     settings = _settings(recipe)
     directory = _directory(corpus, settings)
     if progress:
@@ -160,12 +170,11 @@ def preview(recipe: Recipe) -> Preview:
     directory = _directory(corpus, _settings(recipe))
     if directory.manifest.exists():
         return Preview(directory, None, corpus.notices)
-    training = sum(track.split == "train" for track in corpus.tracks)
     sizes = {}
     if isinstance(corpus_settings, FolderCorpus):  # whose labels are read by now
         labels = [(source, corpus.labels[source]) for source in recipe.sources if source != "self"]
         sizes = {source: raw.stretches.size for source, raw in labels if isinstance(raw, StretchLabels)}
-    return Preview(None, training, corpus.notices, _expected_seconds(corpus), sizes)
+    return Preview(None, corpus.n_training, corpus.notices, _expected_seconds(corpus), sizes)
 
 
 def _expected_seconds(corpus: Corpus) -> float | None:

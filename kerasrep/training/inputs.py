@@ -176,6 +176,6 @@ def steps_of_tracks(recipe: Recipe, n_tracks: int) -> int:
     steps = n_tracks // recipe.batches.size
     if steps == 0:
         raise RecipeError(
-            f"batches.size: {recipe.batches.size} is more than the {n_tracks} training tracks; lower it"
+            f"batches.size: {recipe.batches.size} is more than the {n_tracks} training tracks; lower it, or add tracks"
         )
     return steps
