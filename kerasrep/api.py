@@ -76,7 +76,7 @@ def _train(
     tell: Callable[[str], None] = say if progress else lambda line: None
     tell(f"run directory: {run.root}")
     summary = train_prepared(recipe, prepared, run, resume, show_progress=progress, say=tell)
-    tell("exporting the best state ...")
+    tell("exporting the state that is kept ...")
     with workers.faults():
         version = _export(recipe, run, workers)
         event("exported", folder=version)

@@ -126,9 +126,9 @@ def split_groups(
     if not training:
         lower = "set corpus.evaluation_fraction=0, or lower" if evaluation else "or lower"
         raise DataError(
-            f"{where}: {counted(len(evaluation) + len(validation), 'group')} of tracks (copies are in one) leave "
-            f"none for training after {len(validation)} for validation and {len(evaluation)} for evaluation; "
-            f"add tracks, {lower} corpus.validation_fraction"
+            f"{where}: {counted(len(evaluation) + len(validation), 'group')} of tracks (copies are in one) "
+            f"leave none for training after {len(validation)} for validation and {len(evaluation)} for "
+            f"evaluation; add tracks, {lower} corpus.validation_fraction"
         )
     split = dict.fromkeys(training, "train")
     split.update(dict.fromkeys(evaluation, "evaluation"))
@@ -146,7 +146,9 @@ def _divide(
     )
     first = max(1, round(evaluation_fraction * len(ordered))) if evaluation_fraction else 0
     last = first + max(1, round(validation_fraction * len(ordered)))
-    while last < len(ordered) and sum(sizes[group] for group in ordered[first:last]) < LEAST_VALIDATION_TRACKS:
+    while sum(sizes[group] for group in ordered[first:last]) < LEAST_VALIDATION_TRACKS and last < len(
+        ordered
+    ):
         last += 1
     return ordered[:first], ordered[first:last], ordered[last:]
 

@@ -1,4 +1,4 @@
-"""Recipes that learn from whatever tags a folder's files have: which sources those are, and which batch fits."""
+"""Recipes that learn from whatever tags a folder's files have: which sources, and in which batches."""
 
 from __future__ import annotations
 

@@ -21,7 +21,6 @@ from kerasrep.model.start import fill_from_start, freeze, read_start
 from kerasrep.model.strategies import Network, network_of
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe
-from kerasrep.report.wording import counted
 from kerasrep.runtime.run_log import event, how_it_ended, run_log
 from kerasrep.storage.atomic import remove_all_temporaries
 from kerasrep.storage.folder_lock import exclusive
@@ -38,7 +37,7 @@ from kerasrep.training.scaling import fit_scaler
 from kerasrep.training.step import Step
 from kerasrep.training.summary import Summary, SummaryRow
 from kerasrep.training.tensorboard import Board
-from kerasrep.training.validation import Outcomes, Score, Validator, mean_target_scores
+from kerasrep.training.validation import LEAST_TRACKS, Outcomes, Score, Validator, mean_target_scores
 from kerasrep.training.vectors import GroupLayout, GroupState
 from kerasrep.training.workers import Workers
 
@@ -250,10 +249,10 @@ class Trainer:
                 f"validated on held-out tracks of the groups that are trained on: "
                 f"{', '.join(self.data.within_groups)}; they do not decide which state is kept"
             )
-        for source in self.data.undecided:
-            if source not in self.data.within_groups:
-                tracks = counted(len(self.data.validation.by_source[source].rows), "validation track")
-                self._say(f"{source}: {tracks}, too few to decide which state is kept")
+        if few := self.data.few:
+            named = ", ".join(f"{source} ({tracks})" for source, tracks in few.items())
+            what = "the last state is kept" if self._keeps_last else "they do not decide which state is kept"
+            self._say(f"fewer than {LEAST_TRACKS} validation tracks: {named}; {what}")
         event(
             "training",
             training_tracks=len(self.data.train.rows),
@@ -313,8 +312,15 @@ class Trainer:
         if not scores:
             return
         losses = {source: score.loss for source, score in scores.items()}
-        last, undecided = self.recipe.training.keep == "last", self.data.undecided
-        better = improved(self.network, losses, self.progress.best, epoch, undecided, last)
+        better = improved(
+            self.network,
+            losses,
+            self.progress.best,
+            epoch,
+            self.data.within_groups,
+            self.recipe.training.keep == "last",
+            self.data.few,
+        )
         if better:
             keep(self.run_directory.best, self.network, self._fill_network, better)
             self.progress.best |= better
@@ -340,7 +346,7 @@ class Trainer:
                 f"validation_accuracy/{source}": score.accuracy,
             }
         if scores:
-            undecided = self.data.undecided
+            undecided = {*self.data.within_groups, *self.data.few}
             losses = [score.loss for source, score in scores.items() if source not in undecided]
             row["validation_loss/mean"] = float(np.mean(losses or [s.loss for s in scores.values()]))
         self.progress.history.append(row)
@@ -403,10 +409,16 @@ class Trainer:
                 accuracy=best[f"validation_accuracy/{source}"],
                 mean_target_accuracy=self.baselines[source].accuracy,
                 best_epoch=int(best["epoch"]),
+                loss=self.network.loss_of(source),
             )
             rows.append(row.with_intervals(outcomes[source]) if outcomes else row)
-        training = self.recipe.training
-        return Summary(rows, training.epochs, self.progress.seconds, training.keep)
+        kept = "last" if self._keeps_last else "best"
+        return Summary(rows, self.recipe.training.epochs, self.progress.seconds, kept)
+
+    @property
+    def _keeps_last(self) -> bool:
+        """Whether the last state is kept: the recipe says so, or no source can decide."""
+        return self.recipe.training.keep == "last" or self.data.few.keys() >= {*self.recipe.sources}
 
 
 def _say_nothing(line: str) -> None:
