@@ -30,6 +30,7 @@ from kerasrep.recipe.schema import fingerprint
 from kerasrep.report.wording import counted
 from kerasrep.sources.labels import RawLabels
 from kerasrep.sources.readers.jams import jams_path
+from kerasrep.sources.readers.mirdata_labels import annotation_files
 from kerasrep.storage.run_directory import user_path
 from kerasrep.storage.table_reader import read_table
 from kerasrep.storage.track_names import Keys
@@ -313,6 +314,9 @@ def _table_states(settings: FolderCorpus, root: Path, tracks: Sequence[str]) -> 
         content: Any = _sha256(root / table.path) if table.path else "tags"  # which change with their files
         if table.from_ == "jams":
             content = [file_state(jams_path(root, track)) for track in tracks]
+        elif table.from_ == "mirdata":
+            files = annotation_files(table.dataset or "", root, f"corpus.tables.{source}")
+            content = [file_state(path) for path in files]
         tables[str(source)] = [content, table.model_dump(exclude={"path", "optional"})]
     states = [tables, _sha256(root / settings.groups) if isinstance(settings.groups, str) else None]
     pools = settings.pools  # whose shares change nothing that is prepared

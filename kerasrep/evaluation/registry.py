@@ -15,9 +15,11 @@ from kerasrep.errors import DataError, RecipeError
 from kerasrep.evaluation.base import Kind, PlayData, Task, TaskData
 from kerasrep.evaluation.datasets import demo, emotion, ext_ballroom, fma, gtzan, irmas, jam, lastfm1k
 from kerasrep.evaluation.readers.items import is_file
+from kerasrep.evaluation.readers.mirdata_items import read_mirdata_items
 from kerasrep.evaluation.readers.play_list import read_play_list
 from kerasrep.evaluation.readers.split_list import read_split_list
 from kerasrep.recipe.faults import nearest
+from kerasrep.recipe.tasks import TableTask
 
 #: Name -> task, in the order in which they are run and reported.
 TASKS: dict[str, Task] = {
@@ -35,10 +37,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
 #: paper's authors list a part.
 ALSO_PUBLISHED = {"gtzan": gtzan.N_FILTERED_ITEMS, "ext_ballroom": ext_ballroom.N_WHOLE}
 
-WITHOUT_GROUPS = (
+_EFFECTS = (
     "names no groups, so that tracks of one album or artist may be in training and in test, which raises "
-    "scores (album and artist effects); add a column 'group' with the artist"
+    "scores (album and artist effects); "
 )
+WITHOUT_GROUPS = f"{_EFFECTS}add a column 'group' with the artist"
+WITHOUT_GROUPS_OF_ATTRIBUTE = f"{_EFFECTS}name an attribute as 'group', where tracks have one"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 #: Below the root no task may reach: the task of a table knows its own paths.
 _ANY_FOLDER = ""
@@ -122,10 +126,7 @@ def table_task(name: str, kind: Kind, table: Path, audio: Path, items: Path | No
     Raises:
         RecipeError: Where the name cannot be used, or `items` does not fit the kind.
     """
-    if not _NAME.fullmatch(name):
-        raise RecipeError(f"task {name[:40]!r}: a name has lower-case letters, digits and underscores")
-    if name in TASKS or name in GROUPS:
-        raise RecipeError(f"task '{name}' is there already; choose another name")
+    _check_name(name)
     if (kind == "recommendation") != (items is not None):
         need = "needs a table of items (item, path)" if items is None else "takes no table of items"
         raise RecipeError(f"task '{name}': {kind} {need}")
@@ -151,6 +152,41 @@ def table_task(name: str, kind: Kind, table: Path, audio: Path, items: Path | No
         citation="the user's own table",
         licence="the user's own data",
     )
+
+
+def mirdata_task(settings: TableTask) -> Task:
+    """A task of a data set that mirdata knows.
+
+    Raises:
+        RecipeError: Where the name cannot be used.
+    """
+    _check_name(settings.name)
+    folder, data_set, item = Path(settings.audio or ""), settings.dataset or "", settings.item or ""
+
+    def read(unused: Path) -> TaskData:
+        del unused  # the settings say where everything is
+        data = read_mirdata_items(data_set, folder, item, settings.group, settings.kind)
+        if data.groups is not None:
+            return data
+        return replace(data, notices=(*data.notices, f"{data_set}: {WITHOUT_GROUPS_OF_ATTRIBUTE}"))
+
+    return Task(
+        name=settings.name,
+        kind=settings.kind,
+        folder=_ANY_FOLDER,
+        described_at=f"mirdata, {data_set}",
+        read=read,
+        split="that of the data set, else folds",
+        citation=f"mirdata.initialize('{data_set}').cite()",
+        licence=f"mirdata.initialize('{data_set}').license()",
+    )
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise RecipeError(f"task {name[:40]!r}: a name has lower-case letters, digits and underscores")
+    if name in TASKS or name in GROUPS:
+        raise RecipeError(f"task '{name}' is there already; choose another name")
 
 
 def counts(task: Task, data: TaskData) -> dict[str, Any]:
