@@ -21,7 +21,7 @@ LAYERS = (
     {"cli"},
     {"experiments"},
     {"api"},
-    {"evaluation.suite", "evaluation.chosen_tasks"},
+    {"evaluation.suite", "evaluation.chosen_tasks", "evaluation.mirdata_tasks"},
     {"serving"},
     {"embedding", "training"},
     {"corpora"},

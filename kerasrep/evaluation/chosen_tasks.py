@@ -7,7 +7,8 @@ from pathlib import Path
 
 from kerasrep.errors import RecipeError
 from kerasrep.evaluation.base import Task
-from kerasrep.evaluation.registry import find_tasks, mirdata_task, table_task, with_split_list
+from kerasrep.evaluation.mirdata_tasks import mirdata_task
+from kerasrep.evaluation.registry import find_tasks, table_task, with_split_list
 from kerasrep.recipe.tasks import TableTask
 
 

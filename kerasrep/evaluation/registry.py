@@ -15,11 +15,9 @@ from kerasrep.errors import DataError, RecipeError
 from kerasrep.evaluation.base import Kind, PlayData, Task, TaskData
 from kerasrep.evaluation.datasets import demo, emotion, ext_ballroom, fma, gtzan, irmas, jam, lastfm1k
 from kerasrep.evaluation.readers.items import is_file
-from kerasrep.evaluation.readers.mirdata_items import read_mirdata_items
 from kerasrep.evaluation.readers.play_list import read_play_list
 from kerasrep.evaluation.readers.split_list import read_split_list
 from kerasrep.recipe.faults import nearest
-from kerasrep.recipe.tasks import TableTask
 
 #: Name -> task, in the order in which they are run and reported.
 TASKS: dict[str, Task] = {
@@ -37,15 +35,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
 #: paper's authors list a part.
 ALSO_PUBLISHED = {"gtzan": gtzan.N_FILTERED_ITEMS, "ext_ballroom": ext_ballroom.N_WHOLE}
 
-_EFFECTS = (
+EFFECTS = (
     "names no groups, so that tracks of one album or artist may be in training and in test, which raises "
     "scores (album and artist effects); "
 )
-WITHOUT_GROUPS = f"{_EFFECTS}add a column 'group' with the artist"
-WITHOUT_GROUPS_OF_ATTRIBUTE = f"{_EFFECTS}name an attribute as 'group', where tracks have one"
+WITHOUT_GROUPS = f"{EFFECTS}add a column 'group' with the artist"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 #: Below the root no task may reach: the task of a table knows its own paths.
-_ANY_FOLDER = ""
+ANY_FOLDER = ""
 
 
 def find_tasks(names: Iterable[str], own: Mapping[str, Task] | None = None) -> tuple[Task, ...]:
@@ -84,7 +81,7 @@ def open_task(task: Task, root: Path) -> TaskData:
             described), or what is in it is malformed.
     """
     folder = root / task.folder
-    if task.folder != _ANY_FOLDER and not folder.is_dir():
+    if task.folder != ANY_FOLDER and not folder.is_dir():
         raise DataError(
             f"{task.name}: looked for the folder {folder}, which is not there; the data set is described at "
             f"{task.described_at}, and nothing is downloaded"
@@ -105,7 +102,7 @@ def with_split_list(task: Task, split_list: Path) -> Task:
         RecipeError: For recommendation, which has plays and no split list, and for a task from a table, whose
             table is the list.
     """
-    if task.folder == _ANY_FOLDER:
+    if task.folder == ANY_FOLDER:
         raise RecipeError(f"task '{task.name}' is a table already; name the split in its column 'split'")
     if task.kind == "recommendation":
         raise RecipeError(f"task '{task.name}' takes plays, not a split list; put plays.tsv into its folder")
@@ -126,7 +123,7 @@ def table_task(name: str, kind: Kind, table: Path, audio: Path, items: Path | No
     Raises:
         RecipeError: Where the name cannot be used, or `items` does not fit the kind.
     """
-    _check_name(name)
+    check_name(name)
     if (kind == "recommendation") != (items is not None):
         need = "needs a table of items (item, path)" if items is None else "takes no table of items"
         raise RecipeError(f"task '{name}': {kind} {need}")
@@ -145,7 +142,7 @@ def table_task(name: str, kind: Kind, table: Path, audio: Path, items: Path | No
     return Task(
         name=name,
         kind=kind,
-        folder=_ANY_FOLDER,
+        folder=ANY_FOLDER,
         described_at=str(table),
         read=read,
         split="that of the table, else folds" if items is None else "5% of the items held out",
@@ -154,35 +151,12 @@ def table_task(name: str, kind: Kind, table: Path, audio: Path, items: Path | No
     )
 
 
-def mirdata_task(settings: TableTask) -> Task:
-    """A task of a data set that mirdata knows.
+def check_name(name: str) -> None:
+    """Refuse a name that a task of one's own cannot have.
 
     Raises:
-        RecipeError: Where the name cannot be used.
+        RecipeError: Where it is no name, or there is such a task already.
     """
-    _check_name(settings.name)
-    folder, data_set, item = Path(settings.audio or ""), settings.dataset or "", settings.item or ""
-
-    def read(unused: Path) -> TaskData:
-        del unused  # the settings say where everything is
-        data = read_mirdata_items(data_set, folder, item, settings.group, settings.kind)
-        if data.groups is not None:
-            return data
-        return replace(data, notices=(*data.notices, f"{data_set}: {WITHOUT_GROUPS_OF_ATTRIBUTE}"))
-
-    return Task(
-        name=settings.name,
-        kind=settings.kind,
-        folder=_ANY_FOLDER,
-        described_at=f"mirdata, {data_set}",
-        read=read,
-        split="that of the data set, else folds",
-        citation=f"mirdata.initialize('{data_set}').cite()",
-        licence=f"mirdata.initialize('{data_set}').license()",
-    )
-
-
-def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise RecipeError(f"task {name[:40]!r}: a name has lower-case letters, digits and underscores")
     if name in TASKS or name in GROUPS:

@@ -23,7 +23,7 @@ from kerasrep.training.augmentation import Draws, change_mel, change_waveform
 from kerasrep.training.formulas import adam, averaged, clipped, learning_rate, loss_scale
 from kerasrep.training.losses import score
 from kerasrep.training.totals import Tally, Totals
-from kerasrep.training.vectors import AVERAGES, PARTS, UPDATES, GroupState
+from kerasrep.training.vectors import AVERAGES, FROZEN, PARTS, UPDATES, GroupState
 
 #: Vectors by part, for each group of a step.
 _Values = tuple[dict[str, tf.Tensor], ...]
@@ -365,6 +365,8 @@ class Step:
                 for layout, values in zip(layouts, before, strict=True):
                     mapping += layout.weights.split(values["weights"])
                     mapping += layout.statistics.split(values["statistics"])
+                    if FROZEN in values:
+                        mapping += layout.frozen.split(values[FROZEN])
                 if together is not None:
                     mapping += together.joined(mapping)
                 with keras.StatelessScope(state_mapping=mapping) as scope:

@@ -62,8 +62,11 @@ class SummaryRow:
         """Whether it is better than the baseline, beyond the interval; `None` where that cannot be said."""
         if self.tracks is not None and self.tracks < LEAST_TRACKS:
             return None
-        if self.gain is not None:
-            return self.gain[0] > 0
+        return self.is_better if self.gain is None else self.gain[0] > 0
+
+    @property
+    def is_better(self) -> bool:
+        """Whether it is better than the baseline at all; `self` by accuracy, the others by loss."""
         if self.source == "self":
             return self.accuracy > self.mean_target_accuracy
         return self.after < self.mean_target
@@ -136,10 +139,13 @@ class Summary:
         if not sure:
             return nothing
         learnt = [row for row in sure if row.learnt]
-        behind = [row.source for row in sure if not row.learnt]
+        close = [f"{row.source} ({row.tracks})" for row in sure if row.is_better and not row.learnt]
+        behind = [row.source for row in sure if not (row.is_better or row.learnt)]
         said = f"{len(learnt)} of {len(sure)} sources beat the baseline, the best constant prediction"
         if any(row.gain for row in sure):
             said += ", by more than the 95% interval over validation tracks"
+        if close:
+            said += f"; better too, but by no more than their tracks may differ: {', '.join(close)}"
         if behind:
             said += f"; not {', '.join(behind)}"
         return f"{said}; {nothing}" if few else said

@@ -25,7 +25,7 @@ from kerasrep.runtime.run_log import event, how_it_ended, run_log
 from kerasrep.storage.atomic import remove_all_temporaries
 from kerasrep.storage.folder_lock import exclusive
 from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, atomic_file, read_json, write_text
-from kerasrep.training.beginning import agree, agree_on_step, check_run, write_beginning
+from kerasrep.training.beginning import agree, agree_on_step, begin_with_means, check_run, write_beginning
 from kerasrep.training.best import choice_of, improved, keep
 from kerasrep.training.card import RunCard
 from kerasrep.training.checkpoint import Progress, restore_state, save_state
@@ -153,14 +153,6 @@ class Trainer:
         self.epoch_steps = steps_per_epoch(recipe, data)
         self.n_steps = recipe.training.epochs * self.epoch_steps
         self.progress = Progress(0, np.zeros((3, len(recipe.sources))))
-        average, rare = recipe.training.average > 0, rare_sources(recipe, data)
-        self.states = {
-            group: GroupState(
-                group, GroupLayout.of(network, group), execution.distribution, average, group in rare
-            )
-            for group in network.groups
-        }
-        self.validator = Validator(recipe, network, self.states, data.validation, data.index)
         self.baselines = mean_target_scores(
             data.train,
             data.validation,
@@ -169,6 +161,16 @@ class Trainer:
             recipe.training.validation_crops,
             recipe.contrast.views,
         )
+        if recipe.model.heads == "mean":
+            begin_with_means(network, self.baselines)
+        average, rare = recipe.training.average > 0, rare_sources(recipe, data)
+        self.states = {
+            group: GroupState(
+                group, GroupLayout.of(network, group), execution.distribution, average, group in rare
+            )
+            for group in network.groups
+        }
+        self.validator = Validator(recipe, network, self.states, data.validation, data.index)
         self._chief = execution.workers.chief
         self._show = show_progress and self._chief
         self._say = say if self._chief else _say_nothing

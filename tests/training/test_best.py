@@ -96,7 +96,10 @@ def test_a_source_beats_the_baseline_only_beyond_the_interval_over_tracks():
     assert (sure.tracks, sure.learnt, lucky.learnt) == (20, True, False)
     assert lucky.gain[0] < 0 < lucky.gain[1]
     table = Summary([sure, replace(lucky, source="year")], 7, 1.0).table()
-    assert "1 of 2 sources beat the baseline" in table and "; not year" in table
+    assert "1 of 2 sources beat the baseline" in table
+    assert table.endswith("; better too, but by no more than their tracks may differ: year (20)")
+    worse = replace(lucky, source="year", after=1.6)
+    assert Summary([sure, worse], 7, 1.0).table().endswith("; not year")
 
 
 def test_crops_of_a_track_are_drawn_together_and_unknown_ones_not_at_all():

@@ -1,16 +1,48 @@
-"""Labelled items of data sets that mirdata knows."""
+"""Tasks of data sets that mirdata knows: items and labels that its loaders read."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from kerasrep.errors import DataError
-from kerasrep.evaluation.base import Kind, LabelledData
+from kerasrep.evaluation.base import Kind, LabelledData, Task, TaskData
 from kerasrep.evaluation.readers.items import SPLIT_WORDS, LabelledItems, path_below
+from kerasrep.evaluation.registry import ANY_FOLDER, EFFECTS, check_name
+from kerasrep.recipe.tasks import TableTask
 from kerasrep.sources.readers.mirdata_labels import read_mirdata
 
 
-def read_mirdata_items(name: str, root: Path, item: str, group: str | None, kind: Kind) -> LabelledData:
+def mirdata_task(settings: TableTask) -> Task:
+    """A task of a data set that mirdata knows.
+
+    Raises:
+        RecipeError: Where the name cannot be used.
+    """
+    check_name(settings.name)
+    folder, data_set, item = Path(settings.audio or ""), settings.dataset or "", settings.item or ""
+
+    def read(unused: Path) -> TaskData:
+        del unused  # the settings say where everything is
+        data = _read(data_set, folder, item, settings.group, settings.kind)
+        if data.groups is not None:
+            return data
+        notice = f"{data_set}: {EFFECTS}name an attribute as 'group', where tracks have one"
+        return replace(data, notices=(*data.notices, notice))
+
+    return Task(
+        name=settings.name,
+        kind=settings.kind,
+        folder=ANY_FOLDER,
+        described_at=f"mirdata, {data_set}",
+        read=read,
+        split="that of the data set, else folds",
+        citation=f"mirdata.initialize('{data_set}').cite()",
+        licence=f"mirdata.initialize('{data_set}').license()",
+    )
+
+
+def _read(name: str, root: Path, item: str, group: str | None, kind: Kind) -> LabelledData:
     """Items of a data set, one a track; those of a published split in its parts.
 
     Args:
