@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,7 +75,8 @@ def _train(
 
     tell: Callable[[str], None] = say if progress else lambda line: None
     tell(f"run directory: {run.root}")
-    summary = train_prepared(recipe, prepared, run, resume, show_progress=progress, say=tell)
+    with _removed_where_empty(run) if run_dir is None else contextlib.nullcontext():
+        summary = train_prepared(recipe, prepared, run, resume, show_progress=progress, say=tell)
     tell("exporting the state that is kept ...")
     with workers.faults():
         version = _export(recipe, run, workers)
@@ -109,6 +110,18 @@ def _run_directory(
             run = latest_run(RUNS, recipe.name) if resume else new_run(RUNS, recipe.name)
         chosen = str(run.root if workers.size == 1 else run.root.absolute())
     return RunDirectory(Path(workers.from_chief("run directory", chosen)))
+
+
+@contextlib.contextmanager
+def _removed_where_empty(run: RunDirectory) -> Iterator[None]:
+    """Leave no new run directory behind where the training is refused before anything is in it."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # it, or one above it, has something in it
+            for folder in (run.root, *run.root.parents[:2]):
+                folder.rmdir()
+        raise
 
 
 def _export(recipe: Recipe, run: RunDirectory, workers: Workers) -> Path:

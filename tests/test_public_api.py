@@ -9,6 +9,8 @@ import pytest
 import soundfile
 
 import kerasrep
+from kerasrep import api
+from kerasrep.storage.run_directory import RunDirectory
 
 ROOT = Path(__file__).parents[1]
 
@@ -111,3 +113,14 @@ def test_resuming_without_a_folder_goes_on_with_the_latest_run(tmp_path, monkeyp
     second = kerasrep.train(longer, resume=True, progress=False)
     assert second.run == first.run and second.export.name == "2"
     assert second.summary.epochs == 2
+
+
+def test_a_training_that_is_refused_leaves_no_empty_run_directory(tmp_path):
+    for name in ("empty", "begun"):
+        run = RunDirectory(tmp_path / "runs" / name / "1")
+        run.root.mkdir(parents=True)
+        if name == "begun":
+            run.log.touch()
+        with pytest.raises(kerasrep.KerasrepError), api._removed_where_empty(run):
+            raise kerasrep.KerasrepError("refused")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["begun"]

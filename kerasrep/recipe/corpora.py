@@ -50,7 +50,6 @@ class LabelTable(Settings):
             default that of the source's name (`genre` for tag). `from: jams`: annotations in `song.jams`
             beside `song.flac`; `item` names the namespace, such as `tag_open` or `chord`. `from: mirdata`: a
             data set that mirdata knows, whose folder `root` is; `item` names an attribute of its tracks.
-        dataset: Name of the data set, as mirdata calls it, such as `gtzan_genre`.
         target: What the labels become; by default a mixture for bpm and year, topics for others, and for
             tags and mirdata classes or labels.
         track: Name of the column of tracks; by default `track`, for vectors `path`.
@@ -69,13 +68,13 @@ class LabelTable(Settings):
         min_tracks: Training tracks that a class (by default 4) or label (1) needs, or is left out.
         optional: With `from`: where too few files have labels, the source is left out, which is reported; one
             source alone is then learnt as `ss-r`.
+        dataset: Name of the data set, as mirdata calls it, such as `gtzan_genre`.
     """
 
     model_config = ConfigDict(populate_by_name=True)
 
     path: PathText | None = None
     from_: Literal["tags", "jams", "mirdata"] | None = Field(default=None, alias="from")
-    dataset: PathText | None = None
     target: TableTarget | None = None
     track: PathText | None = None
     value: PathText | None = None
@@ -87,6 +86,7 @@ class LabelTable(Settings):
     gaps: Literal["unknown", "negative"] = "unknown"
     min_tracks: Annotated[int, Field(ge=1)] | None = None
     optional: bool = False
+    dataset: PathText | None = None
 
     def field_of(self, source: str) -> str:
         """Field of the tags that a source is read from."""
