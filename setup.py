@@ -64,6 +64,8 @@ EXTRAS = {
     # Searches of 200,000 rows and more; maps by UMAP in place of t-SNE.
     "search": ["usearch>=2.16"],
     "map": ["umap-learn>=0.5.7"],
+    # from: mirdata, labels of data sets that mirdata's loaders know.
+    "mirdata": ["mirdata>=1.0"],
     "gpu": ["tensorflow[and-cuda]>=2.17,<2.22"],
     # For kerasrep-import alone; earlier releases could be made to run code by a checkpoint.
     "torch": ["torch>=2.6"],

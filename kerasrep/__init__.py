@@ -11,6 +11,8 @@ import platform
 import sys
 from typing import TYPE_CHECKING, Any
 
+from kerasrep.runtime import tensorflow_messages
+
 __version__ = "0.1.0"
 
 if sys.platform == "win32":
@@ -20,6 +22,9 @@ if sys.platform == "win32":
 # Read when TensorFlow is imported.
 if platform.machine() == "x86_64":
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+# A program that wants TensorFlow's messages sets TF_CPP_MIN_LOG_LEVEL.
+tensorflow_messages.hide()
 
 #: Public name -> module that defines it under the same name.
 _PUBLIC = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +70,7 @@ def train(
     """
     from kerasrep.model.start import check_start
     from kerasrep.training.devices import choose_execution
+    from kerasrep.training.inputs import steps_of_tracks
 
     recipe = with_found_sources(recipe, _teller(progress))
     execution = choose_execution(recipe)  # before the corpus is made: devices may refuse the batch
@@ -77,16 +79,20 @@ def train(
         check_start(recipe)  # likewise: it may not fit
     progress = progress and workers.chief
     tell = _teller(progress)
+    enough = functools.partial(steps_of_tracks, recipe)
     # The training gives the log the run's folder; the chief writes for all.
     with run_log("train") if workers.chief else contextlib.nullcontext(), workers.faults():
-        name = workers.from_chief("prepared", lambda: prepare(recipe, progress).root.name, seconds)
+        name = workers.from_chief(
+            "prepared", lambda: prepare(recipe, progress, accept=enough).root.name, seconds
+        )
         prepared = PreparedDirectory(home() / "prepared" / name)
         workers.check_shared(prepared.root, "KERASREP_HOME")
         chosen = workers.from_chief("run directory", lambda: _run_folder(recipe, run_dir, resume, workers))
         run = RunDirectory(Path(chosen))
         tell(f"run directory: {run.root}")
-        summary = train_prepared(recipe, prepared, run, resume, progress, tell, execution)
-        tell("exporting the best state ...")
+        with _removed_where_empty(run) if run_dir is None else contextlib.nullcontext():
+            summary = train_prepared(recipe, prepared, run, resume, progress, tell, execution)
+        tell("exporting the state that is kept ...")
         version = workers.from_chief("exported", lambda: _export(recipe, run), seconds)
         event("exported", folder=version)
         workers.leave()
@@ -94,7 +100,11 @@ def train(
 
 
 def prepare(
-    recipe: Recipe, progress: bool = True, check: bool = False, ray: str | None = None
+    recipe: Recipe,
+    progress: bool = True,
+    check: bool = False,
+    ray: str | None = None,
+    accept: Callable[[int], object] | None = None,
 ) -> PreparedDirectory:
     """Make the folder that `recipe` trains from, or return it at once where it is complete.
 
@@ -104,6 +114,8 @@ def prepare(
         check: Compare all files with their checksums, and make damaged ones again.
         ray: Address of a Ray cluster that decodes the audio (see `pool.cluster.connect`); nothing is
             asked of it where that is done.
+        accept: Called with the number of training tracks before any audio is decoded; raises where they are
+            too few for what shall be done with them.
 
     Raises:
         DataError: Where the corpus cannot be used, no track is left in training or validation, or a
@@ -113,6 +125,8 @@ def prepare(
     require_decoder(recipe.audio.decoder)
     corpus = open_corpus(recipe.corpus, progress)
     check_labels(corpus, recipe.sources)
+    if accept is not None:
+        accept(corpus.n_training)
     folders = folders_of(corpus, recipe.audio, recipe.targets, recipe.seed)
     directory = folders.directory
     for notice in corpus.notices if progress else ():
@@ -182,6 +196,18 @@ def _run_folder(recipe: Recipe, run_dir: str | Path | None, resume: bool, worker
     if root is None:
         root = (latest_run(RUNS, recipe.name) if resume else new_run(RUNS, recipe.name)).root
     return str(root if workers.size == 1 else root.absolute())
+
+
+@contextlib.contextmanager
+def _removed_where_empty(run: RunDirectory) -> Iterator[None]:
+    """Leave no new run directory behind where the training is refused before anything is in it."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # it, or one above it, has something in it
+            for folder in (run.root, *run.root.parents[:2]):
+                folder.rmdir()
+        raise
 
 
 def _export(recipe: Recipe, run: RunDirectory) -> str:

@@ -22,6 +22,7 @@ LAYERS = (
     {"experiments"},
     {"api"},
     {"evaluation.suite", "evaluation.chosen_tasks"},
+    {"evaluation.mirdata_tasks"},
     {"serving"},
     {"embedding", "training"},
     {"corpora"},
@@ -55,6 +56,7 @@ ONLY_HERE = {
     "onnxruntime": {"serving.runtimes.onnx_file"},
     "usearch": {"embedding.listening.nearest"},
     "umap": {"embedding.listening.projection"},
+    "mirdata": {"sources.readers.mirdata_labels"},
 }
 #: Parts that need an extra of setup.py.
 EXTRA = {
@@ -67,6 +69,7 @@ EXTRA = {
     "serving.grpc_transport": "serving",
     "serving.rest": "serving",
     "experiments.study.anova": "study",
+    "sources.readers.mirdata_labels": "mirdata",
     "embedding.listening.nearest": "search",
     "embedding.listening.projection": "map",
     "runtime.pool": "scale",

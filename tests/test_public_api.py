@@ -9,6 +9,8 @@ import pytest
 import soundfile
 
 import kerasrep
+from kerasrep import api
+from kerasrep.storage.run_directory import RunDirectory
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,6 +41,15 @@ def test_tensorflow_uses_onednn_unless_told_otherwise(chosen, expected):
     code = "import kerasrep, os, sys; print(os.environ['TF_ENABLE_ONEDNN_OPTS'], 'tensorflow' in sys.modules)"
     found = subprocess.check_output([sys.executable, "-c", code], env=kept | chosen, text=True)
     assert found.split() == [expected, "False"]
+
+
+def test_a_program_sees_no_message_of_tensorflow_unless_it_asks_for_them():
+    code = "import numpy, kerasrep; print(kerasrep.load().embed(numpy.ones(22050, 'f'), 22050).shape)"
+    kept = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    for chosen, quiet in (({}, True), ({"TF_CPP_MIN_LOG_LEVEL": "0"}, False)):
+        words, environment = [sys.executable, "-c", code], kept | chosen
+        result = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        assert result.stdout == "(5888,)\n" and (result.stderr == "") == quiet
 
 
 def test_an_unknown_name_is_an_attribute_error():
@@ -102,3 +113,14 @@ def test_resuming_without_a_folder_goes_on_with_the_latest_run(tmp_path, monkeyp
     second = kerasrep.train(longer, resume=True, progress=False)
     assert second.run == first.run and second.export.name == "2"
     assert second.summary.epochs == 2
+
+
+def test_a_training_that_is_refused_leaves_no_empty_run_directory(tmp_path):
+    for name in ("empty", "begun"):
+        run = RunDirectory(tmp_path / "runs" / name / "1")
+        run.root.mkdir(parents=True)
+        if name == "begun":
+            run.log.touch()
+        with pytest.raises(kerasrep.KerasrepError), api._removed_where_empty(run):
+            raise kerasrep.KerasrepError("refused")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["begun"]

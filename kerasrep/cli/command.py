@@ -12,20 +12,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 
 import kerasrep
-from kerasrep.data.native_messages import silenced
 from kerasrep.errors import KerasrepError, machine_message, one_line
-from kerasrep.runtime import console
+from kerasrep.runtime import console, tensorflow_messages
 from kerasrep.runtime.stop_requests import Terminated, termination_unwinds
 from kerasrep.runtime.surroundings import check_variables, give_libraries_a_home, open_closed_streams
 from kerasrep.storage.segment_vector import layers_text, parse_layers
@@ -108,36 +103,14 @@ def prepare_environment(verbose: bool) -> None:
     """Set what TensorFlow, Keras and Matplotlib read when they are imported.
 
     Args:
-        verbose: Leave TensorFlow's log level as it is.
+        verbose: Let TensorFlow print what it likes to.
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
     give_libraries_a_home()
-    if not verbose:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # CUDA's factories complain at level 2
-        waiting = any(isinstance(finder, _SilentTensorFlow) for finder in sys.meta_path)
-        if not waiting and "tensorflow" not in sys.modules and os.environ["TF_CPP_MIN_LOG_LEVEL"] != "0":
-            sys.meta_path.insert(0, _SilentTensorFlow())
-
-
-class _SilentTensorFlow(MetaPathFinder):
-    """Imports TensorFlow without what 2.21 prints until it has read its log level."""
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Wrap the loader of TensorFlow itself, once."""
-        if name != "tensorflow":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            with silenced():
-                execute(module)
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
+    if verbose:
+        tensorflow_messages.show()
+    else:
+        tensorflow_messages.hide()
 
 
 def run(main: Callable[[list[str]], int], prog: str, argv: Sequence[str] | None = None) -> int:

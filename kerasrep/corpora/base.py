@@ -56,3 +56,8 @@ class Corpus:
     skipped: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     audio_fingerprint: str = ""
+
+    @property
+    def n_training(self) -> int:
+        """How many tracks there are to train on."""
+        return sum(track.split == "train" for track in self.tracks)

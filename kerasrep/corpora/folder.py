@@ -11,7 +11,7 @@ import functools
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from kerasrep.recipe.schema import fingerprint
 from kerasrep.report.wording import counted
 from kerasrep.sources.labels import RawLabels
 from kerasrep.sources.readers.jams import jams_path
+from kerasrep.sources.readers.mirdata_labels import annotation_files
 from kerasrep.storage.run_directory import user_path
 from kerasrep.storage.table_reader import read_table
 from kerasrep.storage.track_names import Keys
@@ -37,6 +38,8 @@ from kerasrep.storage.track_names import Keys
 FORMAT_VERSION = 2
 #: Groups that a line names.
 SHOWN_GROUPS = 5
+#: Crops of one track are told from those of another.
+LEAST_VALIDATION_TRACKS = 2
 
 
 def open_folder(settings: FolderCorpus, progress: bool = False) -> Corpus:
@@ -48,7 +51,8 @@ def open_folder(settings: FolderCorpus, progress: bool = False) -> Corpus:
 
     Raises:
         DataError: Where the folder or a table cannot be read, a table is malformed or names no track of
-            the folder, or there are too few groups for training and validation.
+            the folder, or there are too few groups for training and validation. (Where groups come from tags,
+            single tracks are held out then.)
     """
     root = user_path(settings.root)
     passed: Counter[str] = Counter()
@@ -56,11 +60,14 @@ def open_folder(settings: FolderCorpus, progress: bool = False) -> Corpus:
     keys = Keys(list(paths), root)
     notices = [f"{root}: {line}"] if (line := passed_over(passed)) else []
     tags = functools.cache(lambda: _read_tags(root, paths, notices, progress))
+    copies = _find_copies(paths, notices)
+    fractions = settings.validation_fraction, settings.evaluation_fraction
     groups = _read_groups(settings, root, keys, notices, tags)
-    groups_of_all = _with_copies_together(
-        {track: groups.get(track, f"track {track}") for track in paths}, paths, notices
-    )
-    splits = split_groups(groups_of_all, settings.validation_fraction, settings.evaluation_fraction, root)
+    groups_of_all = _with_copies_together(paths, groups, copies)
+    if groups and isinstance(settings.groups, TagGroups) and not _divide(groups_of_all, *fractions)[2]:
+        notices.append(_held_out_singly(root, groups))
+        groups, groups_of_all = {}, _with_copies_together(paths, {}, copies)
+    splits = split_groups(groups_of_all, *fractions, root)
     notices += _kept_apart(root, groups_of_all, splits)
     pools = _read_pools(settings, root, keys, splits, notices)
     training = frozenset(track for track, split in splits.items() if split == "train")
@@ -105,7 +112,7 @@ def split_groups(
 
     Groups stand in the order of their SHA-256, one that has most of the tracks behind the others; the first
     are kept for evaluation, the next for validation, the rest for training. At least one group is in
-    validation, and in evaluation where any part of the groups is asked for.
+    evaluation where any part of the groups is asked for, and in validation as many as have two tracks.
 
     Args:
         groups: Track id -> group.
@@ -116,22 +123,35 @@ def split_groups(
     Raises:
         DataError: Where no group is left for training.
     """
+    evaluation, validation, training = _divide(groups, validation_fraction, evaluation_fraction)
+    if not training:
+        lower = "set corpus.evaluation_fraction=0, or lower" if evaluation else "or lower"
+        raise DataError(
+            f"{where}: {counted(len(evaluation) + len(validation), 'group')} of tracks (copies are in one) "
+            f"leave none for training after {len(validation)} for validation and {len(evaluation)} for "
+            f"evaluation; add tracks, {lower} corpus.validation_fraction"
+        )
+    split = dict.fromkeys(training, "train")
+    split.update(dict.fromkeys(evaluation, "evaluation"))
+    split.update(dict.fromkeys(validation, "validation"))
+    return {track: split[group] for track, group in groups.items()}
+
+
+def _divide(
+    groups: Mapping[str, str], validation_fraction: float, evaluation_fraction: float
+) -> tuple[list[str], list[str], list[str]]:
+    """Groups for evaluation, for validation, and for training; see `split_groups`."""
     sizes = Counter(groups.values())
     ordered = sorted(
         sizes, key=lambda group: (2 * sizes[group] > len(groups), hashlib.sha256(group.encode()).digest())
     )
-    n_evaluation = max(1, round(evaluation_fraction * len(ordered))) if evaluation_fraction else 0
-    n_validation = max(1, round(validation_fraction * len(ordered)))
-    if n_evaluation + n_validation >= len(ordered):
-        raise DataError(
-            f"{where}: {len(ordered)} groups of tracks (copies are in one) leave none for training after "
-            f"{n_validation} for validation and {n_evaluation} for evaluation; add tracks, or lower the "
-            "fractions"
-        )
-    split = dict.fromkeys(ordered, "train")
-    split.update(dict.fromkeys(ordered[:n_evaluation], "evaluation"))
-    split.update(dict.fromkeys(ordered[n_evaluation : n_evaluation + n_validation], "validation"))
-    return {track: split[group] for track, group in groups.items()}
+    first = max(1, round(evaluation_fraction * len(ordered))) if evaluation_fraction else 0
+    last = first + max(1, round(validation_fraction * len(ordered)))
+    while sum(sizes[group] for group in ordered[first:last]) < LEAST_VALIDATION_TRACKS and last < len(
+        ordered
+    ):
+        last += 1
+    return ordered[:first], ordered[first:last], ordered[last:]
 
 
 def _kept_apart(root: Path, groups: Mapping[str, str], splits: Mapping[str, str]) -> list[str]:
@@ -188,12 +208,6 @@ def _read_groups(
         return {}
     if isinstance(settings.groups, TagGroups):
         where, groups = root, tags().groups(settings.groups.fields, keys.tracks)
-        if len(set(groups.values())) == 1 and len(groups) == len(keys.tracks):
-            notices.append(
-                f"{root}: all files are of one group ({next(iter(groups.values()))}), so that single tracks "
-                "are held out; those of one album on both sides make validation look better than it is"
-            )
-            return {}
     else:
         where = root / settings.groups
         groups = _read_words(where, "track", "group", keys, notices)
@@ -205,20 +219,34 @@ def _read_groups(
     return groups
 
 
-def _with_copies_together(
-    groups: Mapping[str, str], paths: Mapping[str, Path], notices: list[str]
-) -> dict[str, str]:
-    """Track -> group; those of files with the same bytes are one."""
+def _find_copies(paths: Mapping[str, Path], notices: list[str]) -> Mapping[str, str]:
+    """Track -> an earlier one with the same bytes."""
     copies = copies_of(paths)
-    if not copies:
-        return dict(groups)
-    notices.append(
-        f"{len(copies)} files have the same bytes as another one, such as {next(iter(copies))!r} and "
-        f"{next(iter(copies.values()))!r}: copies share a split"
+    if copies:
+        notices.append(
+            f"{len(copies)} files have the same bytes as another one, such as {next(iter(copies))!r} and "
+            f"{next(iter(copies.values()))!r}: copies share a split"
+        )
+    return copies
+
+
+def _with_copies_together(
+    tracks: Iterable[str], groups: Mapping[str, str], copies: Mapping[str, str]
+) -> dict[str, str]:
+    """Track -> group, for all tracks; those of copies are one."""
+    place = {track: row for row, track in enumerate(tracks)}
+    names = [groups.get(track, f"track {track}") for track in place]
+    joined = join_groups(names, [(place[one], place[other]) for one, other in copies.items()])
+    return dict(zip(place, joined, strict=True))
+
+
+def _held_out_singly(root: Path, groups: Mapping[str, str]) -> str:
+    names = sorted(set(groups.values()))
+    few = f"of one group ({names[0]})" if len(names) == 1 else f"of {len(names)} groups ({', '.join(names)})"
+    return (
+        f"{root}: all files are {few}, so that single tracks are held out; those of one album on both sides "
+        "make validation look better than it is"
     )
-    place = {track: row for row, track in enumerate(groups)}
-    joined = join_groups(list(groups.values()), [(place[one], place[other]) for one, other in copies.items()])
-    return dict(zip(groups, joined, strict=True))
 
 
 def _read_words(path: Path, column: str, word: str, keys: Keys, notices: list[str]) -> dict[str, str]:
@@ -282,6 +310,9 @@ def _table_states(settings: FolderCorpus, root: Path, tracks: Sequence[str]) -> 
         content: Any = _sha256(root / table.path) if table.path else "tags"  # which change with their files
         if table.from_ == "jams":
             content = [file_state(jams_path(root, track)) for track in tracks]
+        elif table.from_ == "mirdata":
+            files = annotation_files(table.dataset or "", root, f"corpus.tables.{source}")
+            content = [file_state(path) for path in files]
         tables[str(source)] = [content, table.model_dump(exclude={"path", "optional"})]
     states = [tables, _sha256(root / settings.groups) if isinstance(settings.groups, str) else None]
     pools = settings.pools  # whose shares change nothing that is prepared

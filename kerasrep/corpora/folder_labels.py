@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import LabelTable
 from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
 from kerasrep.sources.readers.jams import read_jams
+from kerasrep.sources.readers.mirdata_labels import read_mirdata
 from kerasrep.storage.table_reader import read_table
 from kerasrep.storage.tables import is_unknown, parse_number
 from kerasrep.storage.track_names import Keys
@@ -58,7 +59,9 @@ def read_labels(
         return read_stretches(
             source, root, lambda columns, optional: observations(), table, keys, training, notices
         )
-    if table.path is None:
+    if table.from_ == "mirdata":
+        read, table = _of_mirdata(source, root, table)
+    elif table.path is None:
         read = partial(
             tags().rows,
             table.field_of(source),
@@ -70,6 +73,29 @@ def read_labels(
     if table.target == "mixture":
         return _read_values(path, read, table, keys, notices)
     return read_stretches(source, path, read, table, keys, training, notices)
+
+
+def _of_mirdata(source: str, root: Path, table: LabelTable) -> tuple[Read, LabelTable]:
+    """Rows out of mirdata as those of a table, and its columns: with times where the labels have any."""
+    key = f"corpus.tables.{source}"
+    found = list(read_mirdata(table.dataset or "", root, table.item or "", key))
+    if not found:
+        raise DataError(f"{root}: no track of {table.dataset} has '{table.item}'; correct {key}.item")
+    timed = [label.start_seconds is not None for label in found]
+    if any(timed) and (not all(timed) or table.target in ("topics", "mixture")):
+        raise DataError(
+            f"{root}: '{table.item}' of {table.dataset} has times; set {key}.target to classes, labels or "
+            "number"
+        )
+
+    def read(required: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+        for number, label in enumerate(found, 1):
+            times = [repr(label.start_seconds), repr(label.end_seconds)] if any(timed) else []
+            fields = [label.track, label.value, *times]
+            yield f"{root}, label {number}", [*fields, *[""] * (len(required) + len(optional) - len(fields))]
+
+    columns = {"start": "start", "end": "end"} if any(timed) else {}
+    return read, table.model_copy(update={"value": None, **columns})
 
 
 def _read_values(path: Path, read: Read, table: LabelTable, keys: Keys, notices: list[str]) -> ValueLabels:

@@ -1,7 +1,8 @@
-"""Recipes that learn from whatever tags the files of a folder have: which sources those are."""
+"""Recipes that learn from whatever tags a folder's files have: which sources, and in which batches."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
@@ -11,6 +12,7 @@ from kerasrep.corpora.base import Corpus
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import FolderCorpus
 from kerasrep.recipe.schema import Recipe
+from kerasrep.report.wording import counted
 from kerasrep.runtime.console import is_quiet
 from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
 
@@ -21,9 +23,11 @@ LEAST_TRACKS = 8
 def with_found_sources(recipe: Recipe, say: Callable[[str], None]) -> Recipe:
     """The recipe without those of its optional sources that the corpus has too few labels of.
 
+    A batch of more segments than there are training tracks is halved until it fits.
+
     Args:
         recipe: One without optional sources is given back as it is.
-        say: Told what will be learnt, what not, and why.
+        say: Told what will be learnt, what not and why, and whether the batch was halved.
 
     Returns:
         A recipe none of whose sources is optional.
@@ -46,7 +50,22 @@ def with_found_sources(recipe: Recipe, say: Callable[[str], None]) -> Recipe:
     say(f"learns: {learnt}")
     if reasons:
         say("left out: " + ", ".join(f"{source} ({reason})" for source, reason in reasons.items()))
-    return found
+    return _with_fitting_batch(found, corpus.n_training, say)
+
+
+def _with_fitting_batch(recipe: Recipe, n_tracks: int, say: Callable[[str], None]) -> Recipe:
+    """The recipe with a batch of at most `n_tracks` segments, where halving leads to one that is possible."""
+    values = recipe.as_dict()
+    size = asked = recipe.batches.size
+    while size > n_tracks and size % 2 == 0:
+        size //= 2
+    values["batches"] |= {"size": size}
+    if size == asked or size > n_tracks:
+        return recipe
+    with contextlib.suppress(ValueError):  # such as a batch of 2 for `self`; training then says what is wrong
+        recipe = Recipe.model_validate(values)
+        say(f"batches.size: {size} instead of {asked}, as there are {counted(n_tracks, 'training track')}")
+    return recipe
 
 
 def _why_not(source: str, corpus: Corpus) -> str | None:

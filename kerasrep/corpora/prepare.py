@@ -167,12 +167,11 @@ def preview(recipe: Recipe) -> Preview:
     directory = folders_of(corpus, recipe.audio, recipe.targets, recipe.seed).directory
     if directory.manifest.exists():
         return Preview(directory, None, corpus.notices)
-    training = sum(track.split == "train" for track in corpus.tracks)
     sizes = {}
     if isinstance(corpus_settings, FolderCorpus):  # whose labels are read by now
         labels = [(source, corpus.labels[source]) for source in recipe.sources if source != "self"]
         sizes = {source: raw.stretches.size for source, raw in labels if isinstance(raw, StretchLabels)}
-    return Preview(None, training, corpus.notices, _expected_seconds(corpus), sizes)
+    return Preview(None, corpus.n_training, corpus.notices, _expected_seconds(corpus), sizes)
 
 
 def _expected_seconds(corpus: Corpus) -> float | None:

@@ -12,6 +12,7 @@ from kerasrep.data.shard_decoding import MAX_TRACK_SECONDS
 from kerasrep.data.shards import ShardIndex
 from kerasrep.errors import DataError
 from kerasrep.recipe.base import in_order
+from kerasrep.report.wording import counted
 from kerasrep.sources.labels import RawLabels
 from kerasrep.sources.targets import TargetSet, restrict_labels
 from kerasrep.storage.run_directory import PreparedDirectory, read_json
@@ -97,9 +98,10 @@ def report_lines(manifest: Mapping[str, Any]) -> list[str]:
     """The lines of `report.txt`; files are named as they lie beside it."""
     tracks, sources = manifest["tracks"], manifest["sources"]
     lines = [
+        _answer(tracks, sources),
         f"corpus {manifest['corpus']['name']}: {tracks['train']} tracks to train on, "
         f"{tracks['validation']} for validation, {tracks['evaluation']} reserved for evaluation, "
-        f"{manifest['hours']:.2f} hours of audio"
+        f"{manifest['hours']:.2f} hours of audio",
     ]
     lines += [
         f"  {source:8} {numbers['train']:6} training tracks, {numbers['validation']:5} validation, "
@@ -115,6 +117,21 @@ def report_lines(manifest: Mapping[str, Any]) -> list[str]:
     if manifest["shortened"]:
         lines.append(f"shortened: {manifest['shortened']} tracks to their first {MAX_TRACK_SECONDS:g} s")
     return lines
+
+
+def _answer(tracks: Mapping[str, int], sources: Mapping[str, Mapping[str, int]]) -> str:
+    """How much there is to learn from, in a sentence."""
+    said = (
+        f"{counted(len(sources), 'source')} can be learnt from {counted(tracks['train'], 'training track')}"
+    )
+    fewest = min(sources, key=lambda source: (sources[source]["train"], sources[source]["validation"]))
+    numbers = sources[fewest]
+    if numbers["train"] == tracks["train"]:
+        return f"{said}, all of which have labels of each source"
+    return (
+        f"{said}; {fewest} has the fewest labels, {numbers['train']} to train on, {numbers['validation']} to "
+        "validate"
+    )
 
 
 def _overlap_lines(both: Mapping[str, Mapping[str, int]]) -> list[str]:

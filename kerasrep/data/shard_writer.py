@@ -17,7 +17,6 @@ import numpy as np
 
 from kerasrep import constants
 from kerasrep.data import notices
-from kerasrep.data.native_messages import silenced
 from kerasrep.data.shard_decoding import (
     AudioItem,
     ShardTask,
@@ -30,6 +29,7 @@ from kerasrep.errors import RunError
 from kerasrep.recipe.network import AudioSettings
 from kerasrep.runtime.console import Progress
 from kerasrep.runtime.cores import available_cores
+from kerasrep.runtime.native_messages import silenced
 from kerasrep.runtime.ordered_threads import in_order
 from kerasrep.runtime.pool.base import Answer, Lost
 from kerasrep.runtime.pool.cluster import Cluster

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.data.audio import decode_blocks
-from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue.layout import MEAN, NONE, WHOLE, Layout
 from kerasrep.embedding.catalogue.reading import Table
 from kerasrep.embedding.catalogue.rows import rows_of_files
@@ -21,6 +20,7 @@ from kerasrep.embedding.listening.tracks import Tracks, own_names
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.embedding.named import named_model
 from kerasrep.errors import DataError, ExportError, RecipeError
+from kerasrep.runtime.native_messages import silenced
 
 #: Neighbours of a segment that are asked for, for each track that shall be found: several are of one track.
 _SEGMENTS_A_TRACK = 8
@@ -36,7 +36,8 @@ class Neighbour:
         row: In the table.
         path: The track, as the table names it.
         similarity: Cosine of the centred vectors, from -1 to 1.
-        percentile: Percent of the pairs of tracks of the table that are less similar.
+        percentile: Percent of the pairs of tracks of the table that are less similar (see
+            `Space.percentile`); `None` where they are too few.
         start_seconds: Of its nearest segment; `None` where the table pools segments.
         branches: Of a network with several: branch -> percentile in its values alone.
     """
@@ -44,7 +45,7 @@ class Neighbour:
     row: int
     path: str
     similarity: float
-    percentile: float
+    percentile: float | None
     start_seconds: float | None
     branches: dict[str, float] = field(default_factory=dict)
 
@@ -264,13 +265,14 @@ def _described(
     table, which = tracks.table, np.array(rows, np.int64)
     similarities = space.between(vectors, which)
     percentiles = space.percentile(similarities)
-    by_branch = {one.name: one.percentile(one.between(vectors, which)) for one in branches}
+    enough = not np.isnan(percentiles).any()
+    by_branch = {one.name: one.percentile(one.between(vectors, which)) for one in branches if enough}
     return tuple(
         Neighbour(
             row,
             table.paths[row],
             float(similarities[place]),
-            float(percentiles[place]),
+            float(percentiles[place]) if enough else None,
             None if table.start_seconds is None else float(table.start_seconds[row]),
             {name: float(values[place]) for name, values in by_branch.items()},
         )

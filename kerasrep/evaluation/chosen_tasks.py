@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kerasrep.errors import RecipeError
 from kerasrep.evaluation.base import Task
+from kerasrep.evaluation.mirdata_tasks import mirdata_task
 from kerasrep.evaluation.registry import find_tasks, table_task, with_split_list
 from kerasrep.recipe.tasks import TableTask
 
@@ -15,6 +16,9 @@ def tasks_of_tables(tables: Sequence[TableTask]) -> dict[str, Task]:
     """The tasks of a recipe's section `tasks`, by name."""
     own = {}
     for task in tables:
+        if task.table is None:
+            own[task.name] = mirdata_task(task)
+            continue
         table = Path(task.table)
         audio = Path(task.audio) if task.audio else table.parent
         items = Path(task.items) if task.items else None

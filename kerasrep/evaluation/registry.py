@@ -35,13 +35,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
 #: paper's authors list a part.
 ALSO_PUBLISHED = {"gtzan": gtzan.N_FILTERED_ITEMS, "ext_ballroom": ext_ballroom.N_WHOLE}
 
-WITHOUT_GROUPS = (
+EFFECTS = (
     "names no groups, so that tracks of one album or artist may be in training and in test, which raises "
-    "scores (album and artist effects); add a column 'group' with the artist"
+    "scores (album and artist effects); "
 )
+WITHOUT_GROUPS = f"{EFFECTS}add a column 'group' with the artist"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 #: Below the root no task may reach: the task of a table knows its own paths.
-_ANY_FOLDER = ""
+ANY_FOLDER = ""
 
 
 def find_tasks(names: Iterable[str], own: Mapping[str, Task] | None = None) -> tuple[Task, ...]:
@@ -80,7 +81,7 @@ def open_task(task: Task, root: Path) -> TaskData:
             described), or what is in it is malformed.
     """
     folder = root / task.folder
-    if task.folder != _ANY_FOLDER and not folder.is_dir():
+    if task.folder != ANY_FOLDER and not folder.is_dir():
         raise DataError(
             f"{task.name}: looked for the folder {folder}, which is not there; the data set is described at "
             f"{task.described_at}, and nothing is downloaded"
@@ -101,7 +102,7 @@ def with_split_list(task: Task, split_list: Path) -> Task:
         RecipeError: For recommendation, which has plays and no split list, and for a task from a table, whose
             table is the list.
     """
-    if task.folder == _ANY_FOLDER:
+    if task.folder == ANY_FOLDER:
         raise RecipeError(f"task '{task.name}' is a table already; name the split in its column 'split'")
     if task.kind == "recommendation":
         raise RecipeError(f"task '{task.name}' takes plays, not a split list; put plays.tsv into its folder")
@@ -122,10 +123,7 @@ def table_task(name: str, kind: Kind, table: Path, audio: Path, items: Path | No
     Raises:
         RecipeError: Where the name cannot be used, or `items` does not fit the kind.
     """
-    if not _NAME.fullmatch(name):
-        raise RecipeError(f"task {name[:40]!r}: a name has lower-case letters, digits and underscores")
-    if name in TASKS or name in GROUPS:
-        raise RecipeError(f"task '{name}' is there already; choose another name")
+    check_name(name)
     if (kind == "recommendation") != (items is not None):
         need = "needs a table of items (item, path)" if items is None else "takes no table of items"
         raise RecipeError(f"task '{name}': {kind} {need}")
@@ -144,13 +142,25 @@ def table_task(name: str, kind: Kind, table: Path, audio: Path, items: Path | No
     return Task(
         name=name,
         kind=kind,
-        folder=_ANY_FOLDER,
+        folder=ANY_FOLDER,
         described_at=str(table),
         read=read,
         split="that of the table, else folds" if items is None else "5% of the items held out",
         citation="the user's own table",
         licence="the user's own data",
     )
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that a task of one's own cannot have.
+
+    Raises:
+        RecipeError: Where it is no name, or there is such a task already.
+    """
+    if not _NAME.fullmatch(name):
+        raise RecipeError(f"task {name[:40]!r}: a name has lower-case letters, digits and underscores")
+    if name in TASKS or name in GROUPS:
+        raise RecipeError(f"task '{name}' is there already; choose another name")
 
 
 def counts(task: Task, data: TaskData) -> dict[str, Any]:

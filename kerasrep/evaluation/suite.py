@@ -107,6 +107,7 @@ class Suite:
         self._comparisons: list[Comparison] = []
         self._failures: list[str] = []
         self._tasks: dict[str, tuple[Task, Path]] = {}
+        self._audio: dict[str, dict[str, Path]] = {}
 
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:
@@ -134,6 +135,7 @@ class Suite:
         except Exception as error:
             self._note(task.name, error)
             return
+        self._audio[task.name] = dict(zip(data.item_ids, data.paths, strict=True))
         embedded = self._embed_all(task, data)
         if embedded and isinstance(data, LabelledData):
             data, said = with_copies_together(data, embedded[0].rows, embedded[0].matrix)
@@ -168,7 +170,9 @@ class Suite:
             if self._options.shuffle_labels:
                 notes.append("A control: labels were permuted, so scores above chance would show a leak.")
             provenance = self._provenance(prog)
-            written = write_report(self._output, self._evaluations, self._comparisons, provenance, notes)
+            written = write_report(
+                self._output, self._evaluations, self._comparisons, provenance, notes, self._audio
+            )
             page = next(path for path in written if path.suffix == ".html")
             event("report", page=page, evaluations=len(self._evaluations), failures=len(self._failures))
             result(page, f"report:       {one_line(str(page))} (pictures and their data: plots/)")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
@@ -94,6 +95,17 @@ class Network:
         """Whether the head of a source takes two segments side by side: `self`, unless by contrast."""
         return source == "self" and self.loss_of(source) != "contrast"
 
+    def begin_with(self, source: str, mean: NDArray[np.floating[Any]]) -> None:
+        """Let the head of a source predict its mean target, whatever the embedding is.
+
+        Args:
+            source: Name; one that is learnt by divergence, sigmoid or squared error.
+            mean: float [size].
+        """
+        kernel, bias = self.heads[source].get_layer(f"{source}_logits").weights
+        kernel.assign(np.zeros(kernel.shape, np.float32))
+        bias.assign(mean_logits(self.loss_of(source), mean))
+
     def logits(self, source: str, mel: Tensor, training: bool) -> Tensor:
         """Logits of one source alone.
 
@@ -166,6 +178,19 @@ class Network:
     def seed_states(self, source: str) -> list[keras.Variable]:
         """State variables of a source's dropout layers."""
         return [v for v in self.heads[source].variables if _is_seed(v)]
+
+
+def mean_logits(loss: LossName, mean: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """What a head has to give so that it predicts a mean target, float32 [size].
+
+    Args:
+        loss: `divergence`, `sigmoid` or `squared`.
+        mean: float [size].
+    """
+    if loss == "squared":
+        return np.asarray(mean, np.float32)
+    share = np.clip(np.asarray(mean, np.float64), 1e-4, 1 - 1e-4)
+    return (np.log(share) - (np.log(1 - share) if loss == "sigmoid" else 0)).astype(np.float32)
 
 
 def _is_seed(variable: keras.Variable) -> bool:

@@ -48,9 +48,10 @@ class LabelTable(Settings):
         path: CSV, TSV or Parquet file, relative to the corpus's root unless absolute.
         from_: In recipes `from: tags`: the files' own tags in place of a table; `item` names the field, by
             default that of the source's name (`genre` for tag). `from: jams`: annotations in `song.jams`
-            beside `song.flac`; `item` names the namespace, such as `tag_open` or `chord`.
+            beside `song.flac`; `item` names the namespace, such as `tag_open` or `chord`. `from: mirdata`: a
+            data set that mirdata knows, whose folder `root` is; `item` names an attribute of its tracks.
         target: What the labels become; by default a mixture for bpm and year, topics for others, and for
-            tags classes or labels.
+            tags and mirdata classes or labels.
         track: Name of the column of tracks; by default `track`, for vectors `path`.
         value: Name of the column of numbers, or of vectors (by default `embedding`).
         item: Name of the column of items, where labels are items; by default `item`.
@@ -67,12 +68,13 @@ class LabelTable(Settings):
         min_tracks: Training tracks that a class (by default 4) or label (1) needs, or is left out.
         optional: With `from`: where too few files have labels, the source is left out, which is reported; one
             source alone is then learnt as `ss-r`.
+        dataset: Name of the data set, as mirdata calls it, such as `gtzan_genre`.
     """
 
     model_config = ConfigDict(populate_by_name=True)
 
     path: PathText | None = None
-    from_: Literal["tags", "jams"] | None = Field(default=None, alias="from")
+    from_: Literal["tags", "jams", "mirdata"] | None = Field(default=None, alias="from")
     target: TableTarget | None = None
     track: PathText | None = None
     value: PathText | None = None
@@ -84,6 +86,7 @@ class LabelTable(Settings):
     gaps: Literal["unknown", "negative"] = "unknown"
     min_tracks: Annotated[int, Field(ge=1)] | None = None
     optional: bool = False
+    dataset: PathText | None = None
 
     def field_of(self, source: str) -> str:
         """Field of the tags that a source is read from."""
@@ -170,6 +173,8 @@ class FolderCorpus(Settings):
         default: TableTarget = "mixture" if source in constants.VALUE_SOURCES else "topics"
         if table.from_ == "jams":
             default = "labels"
+        elif table.from_ == "mirdata":
+            default = "mixture" if source in constants.VALUE_SOURCES else "classes"
         elif table.from_ is not None:
             default = TAG_TARGETS.get(table.field_of(source), "labels")
         return table if table.target else table.model_copy(update={"target": default})
@@ -178,17 +183,18 @@ class FolderCorpus(Settings):
 def _check_table(source: str, table: LabelTable) -> None:
     """Raise ImpossibleSetting where the keys of a table contradict each other."""
     key = f"corpus.tables.{source}"
-    if table.from_ is not None:
+    if table.from_ is None:
+        _check_file(key, table)
+    else:
         for name in ("path", "track", "weight", "start", "end"):
             if getattr(table, name) is not None:
                 raise ImpossibleSetting(
                     f"goes with a table, not with {table.from_}; remove it", f"{key}.{name}"
                 )
-        _check_jams(key, table) if table.from_ == "jams" else _check_tags(key, table.field_of(source), table)
-    elif table.path is None:
-        raise ImpossibleSetting("is missing; name a table, or say from: tags or from: jams", f"{key}.path")
-    elif table.optional:
-        raise ImpossibleSetting("goes with 'from', not with a table; remove it", f"{key}.optional")
+        checks = {"jams": _check_jams, "mirdata": _check_mirdata, "tags": _check_tags}
+        checks[table.from_](key, source, table)
+    if table.dataset is not None and table.from_ != "mirdata":
+        raise ImpossibleSetting("goes with from: mirdata; remove it", f"{key}.dataset")
     if table.start is None and table.end is not None:
         raise ImpossibleSetting("needs the column where rows start; add 'start'", f"{key}.end")
     if table.start is not None and table.target not in STRETCH_TARGETS:
@@ -198,19 +204,39 @@ def _check_table(source: str, table: LabelTable) -> None:
         raise ImpossibleSetting("needs the column where rows end; add 'end'", f"{key}.start")
     if table.loss is not None and table.target != "vector":
         raise ImpossibleSetting("goes with target: vector; others have one loss each", f"{key}.loss")
-    timed = table.start is not None or table.from_ == "jams"
+    timed = table.start is not None or table.from_ in ("jams", "mirdata")
     if table.gaps == "negative" and (table.target != "labels" or not timed):
         raise ImpossibleSetting("'negative' goes with labels that have 'start' and 'end'", f"{key}.gaps")
 
 
-def _check_jams(key: str, table: LabelTable) -> None:
+def _check_file(key: str, table: LabelTable) -> None:
+    if table.path is None:
+        raise ImpossibleSetting(
+            "is missing; name a table, or say from: tags, from: jams or from: mirdata", f"{key}.path"
+        )
+    if table.optional:
+        raise ImpossibleSetting("goes with 'from', not with a table; remove it", f"{key}.optional")
+
+
+def _check_jams(key: str, source: str, table: LabelTable) -> None:
+    del source
     if table.item is None:
         raise ImpossibleSetting("is missing; name a namespace such as tag_open", f"{key}.item")
     if table.target not in ("labels", "classes", "number"):
         raise ImpossibleSetting(f"'{table.target}' cannot be made of observations", f"{key}.target")
 
 
-def _check_tags(key: str, field: str, table: LabelTable) -> None:
+def _check_mirdata(key: str, source: str, table: LabelTable) -> None:
+    del source
+    for name, value, example in (("dataset", table.dataset, "gtzan_genre"), ("item", table.item, "genre")):
+        if value is None:
+            raise ImpossibleSetting(f"is missing; name it, such as {example}", f"{key}.{name}")
+    if table.target == "vector":
+        raise ImpossibleSetting("'vector' cannot be made of words and numbers", f"{key}.target")
+
+
+def _check_tags(key: str, source: str, table: LabelTable) -> None:
+    field = table.field_of(source)
     if field not in TAG_TARGETS:
         fields = ", ".join(TAG_TARGETS)
         raise ImpossibleSetting(f"tags have no field '{field}'; name one as item: {fields}", f"{key}.item")

@@ -69,6 +69,8 @@ class ModelSettings(Settings):
             with a skip connection (compare Won et al. 2020, short-chunk CNN), and learns more from more data.
         width: Multiplies the channels of the convolutions; the embedding keeps 256 values.
         dropout: Rate after the embedding, in training.
+        heads: What predictions begin with: `random` weights, as published, or `mean`, the mean target of the
+            training tracks, which small training sets need not learn first.
         loss_scaling: `batch` averages the divergence over the batch; `paper` over all elements
             (1/50 of it; 1/2 for `self`), as the authors' code does.
         l2: Weight of the squared norm, inside the gradient of every trainable value.
@@ -79,6 +81,7 @@ class ModelSettings(Settings):
     trunk: TrunkName = "published"
     width: Annotated[float, Field(gt=0, le=8)] = 1.0
     dropout: Fraction = 0.5
+    heads: Literal["random", "mean"] = "random"
     loss_scaling: Literal["batch", "paper"] = "batch"
     l2: Annotated[float, Field(ge=0, lt=1)] = 1e-6
 

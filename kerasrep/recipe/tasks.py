@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from kerasrep.recipe.base import ImpossibleSetting, PathText, Settings
 
@@ -18,10 +18,17 @@ class TableTask(Settings):
             nearest has the same label, and nothing is learnt.
         table: CSV, TSV or Parquet with columns `path`, `label` and optionally `split`, `group`; for
             recommendation `user`, `item` and optionally `plays`.
+        from_: In recipes `from: mirdata`, in place of a table: a data set that mirdata knows, in the folder
+            `audio`. A split that is published with it is used.
+        dataset: Its name, as mirdata calls it, such as `gtzan_genre`.
+        item: Attribute of its tracks that is predicted.
+        group: Attribute that says which tracks belong together, such as the artist.
         audio: Folder that paths are relative to; by default the table's. Relative paths of tables and
             folders start in the current folder, as everywhere in a recipe.
         items: For recommendation: CSV, TSV or Parquet with columns `item`, `path` and optionally `group`.
     """
+
+    model_config = ConfigDict(populate_by_name=True)
 
     name: Annotated[
         str,
@@ -31,9 +38,33 @@ class TableTask(Settings):
         ),
     ]
     kind: Literal["classification", "regression", "recommendation", "neighbours"]
-    table: PathText
+    table: PathText | None = None
+    from_: Literal["mirdata"] | None = Field(default=None, alias="from")
+    dataset: PathText | None = None
+    item: PathText | None = None
+    group: PathText | None = None
     audio: PathText | None = None
     items: PathText | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TableTask:
+        if self.from_ is None:
+            if self.table is None:
+                raise ImpossibleSetting("is missing; name a table, or say from: mirdata", "tasks.table")
+            for name in ("dataset", "item", "group"):
+                if getattr(self, name) is not None:
+                    raise ImpossibleSetting("goes with from: mirdata; remove it", f"tasks.{name}")
+            return self
+        if self.table is not None:
+            raise ImpossibleSetting("goes without 'from'; remove either", "tasks.table", "tasks.from")
+        for name in ("dataset", "item", "audio"):
+            if getattr(self, name) is None:
+                raise ImpossibleSetting("is missing; from: mirdata needs it", f"tasks.{name}")
+        if self.kind == "recommendation":
+            raise ImpossibleSetting(
+                "cannot come from mirdata, which has no plays", "tasks.kind", "tasks.from"
+            )
+        return self
 
     @model_validator(mode="after")
     def _items_go_with_recommendation(self) -> TableTask:

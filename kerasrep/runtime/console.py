@@ -21,7 +21,10 @@ from kerasrep.runtime import run_log
 
 #: Seconds before the first plain line; whatever is done by then needs none.
 FIRST_LINE_SECONDS = 10.0
-#: Seconds from one plain line to the next.
+#: Seconds from the first to the second one, from which on the time left is estimated: without what the work
+#: takes to begin, such as compiling.
+WARM_SECONDS = 20.0
+#: Seconds from one plain line to the next, then.
 LINE_SECONDS = 60.0
 #: Whose warnings are for programmers.
 _TAMED_PACKAGES = ("tensorflow", "keras", "kapre", "tensorflow_io", "absl", "h5py", "google", "keras_tuner")
@@ -103,7 +106,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             file: Where to; by default standard error.
         """
         self._total, self._unit, self._label = total, unit, label
-        self._done = self._first = initial
+        self._done = initial
         self._postfix = ""
         self._file = file if file is not None else sys.stderr
         shown = shown and not _verbosity.quiet and self._file is not None
@@ -123,6 +126,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             )
         self._began = time.monotonic()
         self._next = self._began + FIRST_LINE_SECONDS
+        self._warm: tuple[float, int] | None = None  # when the first line was printed, and what was done then
 
     def update(self, count: int = 1) -> None:
         """Say that `count` more are done."""
@@ -131,8 +135,9 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             self._bar.update(count)
         now = time.monotonic()
         if now >= self._next:
-            self._next = now + LINE_SECONDS
+            self._next = now + (WARM_SECONDS if self._warm is None else LINE_SECONDS)
             self._tell(now)
+            self._warm = self._warm or (now, self._done)
 
     def set_postfix(self, text: str) -> None:
         """Say more about how it goes."""
@@ -162,9 +167,9 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         run_log.event("progress", **fields, seconds=round(seconds, 1))
         if self._lines:
             with contextlib.suppress(OSError, ValueError):  # nobody may be listening any more
-                print(self._line(seconds), file=self._file, flush=True)
+                print(self._line(now), file=self._file, flush=True)
 
-    def _line(self, seconds: float) -> str:
+    def _line(self, now: float) -> str:
         label = f"{self._label}: " if self._label else ""
         units = self._unit if self._unit == "B" else f"{self._unit}s"
         if self._total:
@@ -172,12 +177,12 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             far = f"{self._done} of {self._total} {units}{share}"
         else:
             far = f"{self._done} {units}"
-        made = self._done - self._first
         left = ""
-        if self._total and made and self._done < self._total:
-            left = f", about {clock(seconds / made * (self._total - self._done))} left"
+        if self._total and self._done < self._total and self._warm and self._done > self._warm[1]:
+            seconds_each = (now - self._warm[0]) / (self._done - self._warm[1])
+            left = f", about {clock(seconds_each * (self._total - self._done))} left"
         postfix = f"; {self._postfix}" if self._postfix else ""
-        return f"{label}{far} in {clock(seconds)}{left}{postfix}"
+        return f"{label}{far} in {clock(now - self._began)}{left}{postfix}"
 
 
 def _is_terminal(file: TextIO) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import kerasrep
 from kerasrep.errors import RecipeError, RunError
+from kerasrep.model.strategies import Network
 from kerasrep.recipe.file import read_recipe, recipe_text
 from kerasrep.recipe.schema import Recipe, differences
 from kerasrep.runtime.run_log import run_log
@@ -21,6 +22,7 @@ from kerasrep.storage.run_directory import (
     write_json,
     write_text,
 )
+from kerasrep.training.validation import Baseline
 from kerasrep.training.workers import Workers
 
 #: Parts of a recipe that may change between a run and its resumption.
@@ -200,3 +202,10 @@ def _check_same(recipe: Recipe, before: Recipe, run: RunDirectory, sha256: objec
             f"{key}: {new!r}, but the run in {run.root} has {old!r}; only epochs and paths may change on "
             "--resume"
         )
+
+
+def begin_with_means(network: Network, baselines: Mapping[str, Baseline]) -> None:
+    """Let the heads predict the mean targets; directions of vectors and `self` have none."""
+    for source, baseline in baselines.items():
+        if baseline.prediction is not None and network.loss_of(source) != "cosine":
+            network.begin_with(source, baseline.prediction)

@@ -53,6 +53,7 @@ def improved(
     epoch: int,
     within_groups: Collection[str] = (),
     last: bool = False,
+    few: Collection[str] = (),
 ) -> dict[str, Best]:
     """The choices that are better now than ever before; all of them where the last state is kept.
 
@@ -64,12 +65,15 @@ def improved(
         within_groups: Sources that are validated on groups that are trained on; they decide for themselves
             alone.
         last: Whether the recipe keeps the last state.
+        few: Sources of too few validation tracks to decide anything; where there are no others, the last
+            state is kept.
     """
     found = {}
     for choice, sources in choices(network).items():
-        deciding = [source for source in sources if source not in within_groups] or sources
-        mean = float(np.mean([losses[source] for source in deciding]))
-        if last or choice not in best or mean < best[choice].loss:
+        enough = [source for source in sources if source not in few]
+        deciding = [source for source in enough if source not in within_groups] or enough
+        mean = float(np.mean([losses[source] for source in deciding or sources]))
+        if last or not deciding or choice not in best or mean < best[choice].loss:
             found[choice] = Best(mean, epoch)
     return found
 

@@ -85,11 +85,10 @@ class TrainingData:
         return [source for source, examples in self.train.by_source.items() if examples.within_groups]
 
     @property
-    def undecided(self) -> list[str]:
-        """Sources that do not decide which state is kept: those, and those of few validation tracks."""
-        held = self.validation.by_source
-        few = [source for source, examples in held.items() if len(examples.rows) < LEAST_TRACKS]
-        return [*self.within_groups, *few]
+    def few(self) -> dict[str, int]:
+        """Sources of so few validation tracks that they say nothing -> how many those are."""
+        held = {source: len(examples.rows) for source, examples in self.validation.by_source.items()}
+        return {source: tracks for source, tracks in held.items() if tracks < LEAST_TRACKS}
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -176,6 +175,7 @@ def steps_of_tracks(recipe: Recipe, n_tracks: int) -> int:
     steps = n_tracks // recipe.batches.size
     if steps == 0:
         raise RecipeError(
-            f"batches.size: {recipe.batches.size} is more than the {n_tracks} training tracks; lower it"
+            f"batches.size: {recipe.batches.size} is more than the {n_tracks} training tracks; lower it, or "
+            "add tracks"
         )
     return steps

@@ -24,7 +24,7 @@ from kerasrep.training.formulas import clipped, gathered, learning_rate, loss_sc
 from kerasrep.training.losses import score
 from kerasrep.training.totals import Tally, Totals
 from kerasrep.training.update import updated
-from kerasrep.training.vectors import UPDATES, GroupState
+from kerasrep.training.vectors import FROZEN, UPDATES, GroupState
 
 #: Vectors by part, for each group of a step.
 _Values = tuple[dict[str, tf.Tensor], ...]
@@ -321,6 +321,8 @@ class Step:
                 for layout, values in zip(layouts, before, strict=True):
                     mapping += layout.weights.split(values["weights"])
                     mapping += layout.statistics.split(values["statistics"])
+                    if FROZEN in values:
+                        mapping += layout.frozen.split(values[FROZEN])
                 if together is not None:
                     mapping += together.joined(mapping)
                 with keras.StatelessScope(state_mapping=mapping) as scope:

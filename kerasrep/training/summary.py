@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 
 from kerasrep.evaluation.bootstrap import blocks_of, mean_interval
-from kerasrep.report.wording import counted
+from kerasrep.recipe.base import LossName
+from kerasrep.training.losses import NEAR_DEVIATIONS
 from kerasrep.training.validation import LEAST_TRACKS, Outcomes
+
+#: What the accuracy of a source is, where it is not how often the most probable class is the right one.
+_ACCURACIES: dict[LossName, str] = {
+    "sigmoid": "share of labels on the right side of one half",
+    "squared": f"share of values within {NEAR_DEVIATIONS:g} standard deviations",
+    "cosine": "the cosine itself",
+}
 
 
 @dataclass(frozen=True)
@@ -25,10 +33,11 @@ class SummaryRow:
         accuracy: Share of examples whose most probable class is the target's, of the state that is kept.
         mean_target_accuracy: Its accuracy.
         best_epoch: Epoch of the state that is kept: of the lowest mean validation loss of all sources, or of
-            this one's where the sources share nothing.
+            this one's where the sources share nothing; or the last one.
         tracks: Validation tracks of the source; `None` where they were not looked at one by one.
         interval: 95% interval of `after`, by bootstrap over tracks.
         gain: Likewise of how much it is better than the baseline; `self` by accuracy, the others by loss.
+        loss: What the source is learnt by, which says what its accuracy is (see `losses.ExampleScores`).
     """
 
     source: str
@@ -41,6 +50,7 @@ class SummaryRow:
     tracks: int | None = None
     interval: tuple[float, float] | None = None
     gain: tuple[float, float] | None = None
+    loss: LossName = "divergence"
 
     @property
     def per_cent(self) -> float:
@@ -52,8 +62,11 @@ class SummaryRow:
         """Whether it is better than the baseline, beyond the interval; `None` where that cannot be said."""
         if self.tracks is not None and self.tracks < LEAST_TRACKS:
             return None
-        if self.gain is not None:
-            return self.gain[0] > 0
+        return self.is_better if self.gain is None else self.gain[0] > 0
+
+    @property
+    def is_better(self) -> bool:
+        """Whether it is better than the baseline at all; `self` by accuracy, the others by loss."""
         if self.source == "self":
             return self.accuracy > self.mean_target_accuracy
         return self.after < self.mean_target
@@ -97,31 +110,45 @@ class Summary:
         """Text for the terminal."""
         width = max(8, *(len(row.source) for row in self.rows))
         lines = [
-            f"validation loss ({self.kept} of {self.epochs} epochs)",
+            f"validation loss (the {self.kept} of {self.epochs} epochs is kept)",
             f"{'source':<{width}} {'before':>8} {'after':>8} {'baseline':>12} {'after/base':>11} "
-            f"{'top-1':>7} {'mean':>6} {'epoch':>6} {'tracks':>7}  95% of after",
+            f"{'accuracy':>9} {'base':>6} {'epoch':>6} {'tracks':>7}  95% of after",
         ]
         for row in self.rows:
             lines.append(
                 f"{row.source:<{width}} {row.before:8.3f} {row.after:8.3f} {row.mean_target:12.3f} "
-                f"{row.per_cent:10.1f}% {row.accuracy:7.3f} {row.mean_target_accuracy:6.3f} "
+                f"{row.per_cent:10.1f}% {row.accuracy:9.3f} {row.mean_target_accuracy:6.3f} "
                 f"{row.best_epoch:6d} {'' if row.tracks is None else row.tracks:>7}{_interval(row)}"
             )
-        return "\n".join([*lines, self._verdict()])
+        return "\n".join([*lines, *self._other_accuracies(), self._verdict()])
+
+    def _other_accuracies(self) -> list[str]:
+        """Which accuracies are not how often the most probable class is the right one, in a line."""
+        named: dict[str, list[str]] = {}
+        for row in self.rows:
+            if row.loss in _ACCURACIES:
+                named.setdefault(_ACCURACIES[row.loss], []).append(row.source)
+        said = "; ".join(f"{', '.join(sources)}: {what}" for what, sources in named.items())
+        return [f"accuracy of {said}"] if said else []
 
     def _verdict(self) -> str:
         """Which sources are better than the baseline, in a sentence."""
-        learnt = [row for row in self.rows if row.learnt]
-        behind = [row.source for row in self.rows if row.learnt is False]
-        said = f"{len(learnt)} of {len(self.rows)} sources beat the baseline, the best constant prediction"
-        if any(row.gain for row in self.rows):
+        few = [row.source for row in self.rows if row.learnt is None]
+        nothing = f"nothing can be said of {', '.join(few)}: fewer than {LEAST_TRACKS} validation tracks"
+        sure = [row for row in self.rows if row.learnt is not None]
+        if not sure:
+            return nothing
+        learnt = [row for row in sure if row.learnt]
+        close = [f"{row.source} ({row.tracks})" for row in sure if row.is_better and not row.learnt]
+        behind = [row.source for row in sure if not (row.is_better or row.learnt)]
+        said = f"{len(learnt)} of {len(sure)} sources beat the baseline, the best constant prediction"
+        if any(row.gain for row in sure):
             said += ", by more than the 95% interval over validation tracks"
+        if close:
+            said += f"; better too, but by no more than their tracks may differ: {', '.join(close)}"
         if behind:
             said += f"; not {', '.join(behind)}"
-        for row in self.rows:
-            if row.learnt is None:
-                said += f"; {row.source}: {counted(row.tracks or 0, 'validation track')}, no statement"
-        return said
+        return f"{said}; {nothing}" if few else said
 
 
 def _interval(row: SummaryRow) -> str:

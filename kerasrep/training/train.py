@@ -20,10 +20,9 @@ from kerasrep.model.start import read_start
 from kerasrep.model.strategies import Network, network_of
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe
-from kerasrep.report.wording import counted
 from kerasrep.runtime.run_log import event, how_it_ended
 from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, atomic_file, read_json, write_text
-from kerasrep.training.beginning import agree_on_step, write_beginning
+from kerasrep.training.beginning import agree_on_step, begin_with_means, write_beginning
 from kerasrep.training.best import choice_of, improved, keep
 from kerasrep.training.card import RunCard
 from kerasrep.training.checkpoint import Progress, restore_state, save_state
@@ -34,7 +33,7 @@ from kerasrep.training.loop import Loop, mean_scores
 from kerasrep.training.step import Step
 from kerasrep.training.summary import Summary, SummaryRow
 from kerasrep.training.tensorboard import Board
-from kerasrep.training.validation import Outcomes, Score, Validator, mean_target_scores
+from kerasrep.training.validation import LEAST_TRACKS, Outcomes, Score, Validator, mean_target_scores
 from kerasrep.training.vectors import GroupLayout, GroupState
 
 #: From one writing of the history to the next, at least; states are saved with a whole one.
@@ -62,14 +61,6 @@ class Trainer:
         self.network, self.execution = network, execution
         self.epoch_steps, self.n_steps = epoch_steps, recipe.training.epochs * epoch_steps
         self.progress = Progress(0, np.zeros((3, len(recipe.sources))))
-        average, rare = recipe.training.average > 0, rare_sources(recipe, data)
-        self.states = {
-            group: GroupState(
-                group, GroupLayout.of(network, group), execution.distribution, average, group in rare
-            )
-            for group in network.groups
-        }
-        self.validator = Validator(recipe, network, self.states, data.validation, data.index)
         self.baselines = mean_target_scores(
             data.train,
             data.validation,
@@ -78,6 +69,16 @@ class Trainer:
             recipe.training.validation_crops,
             recipe.contrast.views,
         )
+        if recipe.model.heads == "mean":
+            begin_with_means(network, self.baselines)
+        average, rare = recipe.training.average > 0, rare_sources(recipe, data)
+        self.states = {
+            group: GroupState(
+                group, GroupLayout.of(network, group), execution.distribution, average, group in rare
+            )
+            for group in network.groups
+        }
+        self.validator = Validator(recipe, network, self.states, data.validation, data.index)
         self._chief = execution.workers.chief
         self._show = show_progress and self._chief
         self._say = say if self._chief else lambda line: None
@@ -163,10 +164,10 @@ class Trainer:
                 f"validated on held-out tracks of the groups that are trained on: "
                 f"{', '.join(self.data.within_groups)}; they do not decide which state is kept"
             )
-        for source in self.data.undecided:
-            if source not in self.data.within_groups:
-                tracks = counted(len(self.data.validation.by_source[source].rows), "validation track")
-                self._say(f"{source}: {tracks}, too few to decide which state is kept")
+        if few := self.data.few:
+            named = ", ".join(f"{source} ({tracks})" for source, tracks in few.items())
+            what = "the last state is kept" if self._keeps_last else "they do not decide which state is kept"
+            self._say(f"fewer than {LEAST_TRACKS} validation tracks: {named}; {what}")
         event(
             "training",
             training_tracks=len(self.data.train.rows),
@@ -226,8 +227,15 @@ class Trainer:
         if not scores:
             return
         losses = {source: score.loss for source, score in scores.items()}
-        last, undecided = self.recipe.training.keep == "last", self.data.undecided
-        better = improved(self.network, losses, self.progress.best, epoch, undecided, last)
+        better = improved(
+            self.network,
+            losses,
+            self.progress.best,
+            epoch,
+            self.data.within_groups,
+            self.recipe.training.keep == "last",
+            self.data.few,
+        )
         if better:
             keep(self.run_directory.best, self.network, self._fill_network, better)
             self.progress.best |= better
@@ -250,7 +258,7 @@ class Trainer:
         for source, score in scores.items():
             row |= {f"validation_loss/{source}": score.loss, f"validation_accuracy/{source}": score.accuracy}
         if scores:
-            undecided = self.data.undecided
+            undecided = {*self.data.within_groups, *self.data.few}
             losses = [score.loss for source, score in scores.items() if source not in undecided]
             row["validation_loss/mean"] = float(np.mean(losses or [s.loss for s in scores.values()]))
         self.progress.history.append(row)
@@ -312,10 +320,16 @@ class Trainer:
                 accuracy=best[f"validation_accuracy/{source}"],
                 mean_target_accuracy=self.baselines[source].accuracy,
                 best_epoch=int(best["epoch"]),
+                loss=self.network.loss_of(source),
             )
             rows.append(row.with_intervals(outcomes[source]) if outcomes else row)
-        training = self.recipe.training
-        return Summary(rows, training.epochs, self.progress.seconds, training.keep)
+        kept = "last" if self._keeps_last else "best"
+        return Summary(rows, self.recipe.training.epochs, self.progress.seconds, kept)
+
+    @property
+    def _keeps_last(self) -> bool:
+        """Whether the last state is kept: the recipe says so, or no source can decide."""
+        return self.recipe.training.keep == "last" or self.data.few.keys() >= {*self.recipe.sources}
 
 
 def _csv(history: list[dict[str, float]]) -> str:

@@ -67,30 +67,47 @@ class Layout:
 
 @dataclass(frozen=True)
 class GroupLayout:
-    """The two layouts of a group.
+    """The layouts of a group.
 
     Attributes:
         weights: Trainable variables.
         statistics: Running means and variances of batch norm.
+        frozen: All variables of layers that stay as they are.
     """
 
     weights: Layout
     statistics: Layout
+    frozen: Layout
 
     @classmethod
     def of(cls, network: Network, group: str) -> GroupLayout:
         """Layouts of a group of `network`."""
         variables = network.variables(group)
+        layers = {_layer(v) for v in variables if not (v.trainable or _is_statistic(v))}
+        frozen = tuple(v for v in variables if _layer(v) in layers)
+        others = [v for v in variables if _layer(v) not in layers]
         return cls(
-            Layout(tuple(v for v in variables if v.trainable)),
-            Layout(tuple(v for v in variables if not v.trainable)),
+            Layout(tuple(v for v in others if v.trainable)),
+            Layout(tuple(v for v in others if not v.trainable)),
+            Layout(frozen),
         )
+
+
+def _layer(variable: keras.Variable) -> str:
+    return str(variable.path).rpartition("/")[0]
+
+
+def _is_statistic(variable: keras.Variable) -> bool:
+    """Whether it is a running mean or variance, which are not trainable in layers that learn either."""
+    return str(variable.path).endswith(("/moving_mean", "/moving_variance"))
 
 
 #: The vectors of a group, in the order in which they are saved.
 PARTS = ("weights", "first_moment", "second_moment", "statistics")
 #: Updates so far, float32 [1], of a group that many joint steps leave as it is.
 UPDATES = "updates"
+#: What no step changes, nor sums up over replicas: in groups with frozen layers.
+FROZEN = "frozen"
 #: What is averaged over the steps where the recipe says so.
 AVERAGES = {"weights": "average_weights", "statistics": "average_statistics"}
 
@@ -121,12 +138,18 @@ class GroupState:
             counted: Whether its updates are counted, as not every step is one.
         """
         self.name, self.layout = name, layout
-        self.parts = (*PARTS, *(AVERAGES.values() if average else ()), *((UPDATES,) if counted else ()))
+        self.parts = (
+            *PARTS,
+            *(AVERAGES.values() if average else ()),
+            *((UPDATES,) if counted else ()),
+            *((FROZEN,) if layout.frozen.variables else ()),
+        )
         initial = {
             "weights": layout.weights.get(),
             "first_moment": np.zeros(layout.weights.total, np.float32),
             "second_moment": np.zeros(layout.weights.total, np.float32),
             "statistics": layout.statistics.get(),
+            FROZEN: layout.frozen.get(),
         }
         initial |= {name: initial[part] for part, name in AVERAGES.items()}
         initial[UPDATES] = np.zeros(1, np.float32)
@@ -163,14 +186,17 @@ class GroupState:
     def update(self, values: dict[str, tf.Tensor]) -> None:
         """Write values on the present replica."""
         for part, variable in self.variables.items():
-            variable.assign(values[part])
+            if part != FROZEN:
+                variable.assign(values[part])
 
     def arrays(self) -> dict[str, Vector]:
         """All vectors, named `GROUP.PART`."""
         return {f"{self.name}.{part}": self.first(part).numpy() for part in self.parts}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Write saved vectors to all replicas."""
+        """Write saved vectors to all replicas, and what is frozen into the Keras variables as well."""
+        if FROZEN in self.parts:
+            self.layout.frozen.set(arrays[f"{self.name}.{FROZEN}"])
         for part, everywhere in self.variables.items():
             value = arrays[f"{self.name}.{part}"]
             for variable in self.distribution.experimental_local_results(everywhere):

@@ -67,6 +67,13 @@ def copy_of_first(first, tmp_path):
 SERVING_FILES = ["batching_parameters.txt", "card.json", "models.config"]
 
 
+def test_a_batch_that_is_too_large_is_told_before_anything_is_decoded(recipe_path, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASREP_HOME", str(tmp_path / "home"))
+    outcome = run_train(tmp_path, recipe_path, "batches.size=64")
+    outcome.assert_refused(2, r"batches\.size: 64 is more than the 32 training tracks; lower it")
+    assert not list(tmp_path.rglob("*.tfrecord*")) and not (tmp_path / "runs").exists()
+
+
 def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
 

@@ -184,17 +184,20 @@ def test_fractions_of_groups_are_as_asked_and_no_split_is_empty(n_groups, valida
 
 def test_splits_never_change():
     """The order of SHA-256, worked out with sha256sum: d < c < b < a by first digits 18, 2e, 3e, ca."""
+    groups = {f"track {name}{number}": name for name in "abcd" for number in (1, 2)}
+    split = {"a": "train", "b": "train", "c": "validation", "d": "evaluation"}
+    expected = {f"track {name}{number}": split[name] for name in "abcd" for number in (1, 2)}
+    assert split_groups(groups, 0.25, 0.25, "here") == expected
+
+
+def test_two_tracks_are_validated_on_at_least():
     groups = {f"track {name}": name for name in "abcd"}
-    assert split_groups(groups, 0.25, 0.25, "here") == {
-        "track a": "train",
-        "track b": "train",
-        "track c": "validation",
-        "track d": "evaluation",
-    }
+    split = {"track a": "train", "track b": "validation", "track c": "validation", "track d": "evaluation"}
+    assert split_groups(groups, 0.25, 0.25, "here") == split
 
 
 def test_too_few_groups_for_training_are_refused(root):
-    with pytest.raises(DataError, match="leave none for training"):
+    with pytest.raises(DataError, match=r"leave none for training .* set corpus\.evaluation_fraction=0"):
         open_folder(settings(root, validation_fraction=0.6, evaluation_fraction=0.5))
 
 

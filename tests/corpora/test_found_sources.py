@@ -10,7 +10,7 @@ from kerasrep.corpora.found_sources import with_found_sources
 from kerasrep.corpora.prepare import preview
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import FolderCorpus
-from kerasrep.recipe.schema import Recipe
+from kerasrep.recipe.schema import BatchSettings, Recipe
 
 N_FILES = 40
 
@@ -41,6 +41,7 @@ def recipe_of(root, sources=("self", "year", "tag", "artist", "composer"), **cor
                 "evaluation_fraction": 0.1,
                 **corpus,
             },
+            "batches": {"size": 16},
             "training": {"source_weights": {sources[-1]: 0.5}},
             "augment": {"leave_out": {sources[-1]: ["gain"]}},
         }
@@ -117,6 +118,22 @@ def test_a_group_that_has_most_tracks_is_trained_on_and_one_that_has_all_is_none
     corpus = corpus_of(write_folder(tmp_path / "all", folder=lambda number: "music"))
     assert {track.split for track in corpus.tracks} == {"train", "validation", "evaluation"}
     assert any("all files are of one group (folder music)" in notice for notice in corpus.notices)
+
+
+def test_two_folders_are_too_few_groups_so_that_single_tracks_are_held_out(tmp_path):
+    corpus = corpus_of(write_folder(tmp_path, folder=lambda number: f"f{number % 2}"))
+    splits = [track.split for track in corpus.tracks]
+    assert (splits.count("train"), splits.count("validation"), splits.count("evaluation")) == (32, 4, 4)
+    (line,) = [notice for notice in corpus.notices if "single tracks are held out" in notice]
+    assert "all files are of 2 groups (folder f0, folder f1)" in line
+
+
+def test_a_batch_that_is_larger_than_the_training_set_is_halved_until_it_fits(tmp_path):
+    recipe, lines = recipe_of(write_folder(tmp_path)), []
+    recipe = recipe.model_copy(update={"batches": BatchSettings(size=128)})
+    found = with_found_sources(recipe, lines.append)
+    assert found.batches.size == 32
+    assert lines[-1] == "batches.size: 32 instead of 128, as there are 32 training tracks"
 
 
 def test_only_tags_can_be_optional():

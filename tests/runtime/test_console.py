@@ -43,10 +43,10 @@ def test_where_there_is_no_terminal_a_plain_line_comes_now_and_then(clock_of):
             bar.update(5)
     lines = file.getvalue().splitlines()
     assert lines == [
-        "decoding: 55 of 1000 tracks (6%) in 10 s, about 2 min 52 s left",
-        "decoding: 355 of 1000 tracks (36%) in 1 min 10 s, about 2 min 07 s left",
-        "decoding: 655 of 1000 tracks (66%) in 2 min 10 s, about 1 min 08 s left",
-        "decoding: 955 of 1000 tracks (96%) in 3 min 10 s, about 9 s left",
+        "decoding: 55 of 1000 tracks (6%) in 10 s",
+        "decoding: 155 of 1000 tracks (16%) in 30 s, about 2 min 49 s left",
+        "decoding: 455 of 1000 tracks (46%) in 1 min 30 s, about 1 min 49 s left",
+        "decoding: 755 of 1000 tracks (76%) in 2 min 30 s, about 49 s left",
         "decoding: 1000 of 1000 tracks (100%) in 3 min 19 s",
     ]
 
@@ -65,9 +65,23 @@ def test_a_resumed_job_reckons_with_what_it_did_itself(clock_of):
         clock_of.now = 20.0
         bar.set_postfix("tag 1.20")
         bar.update(10)
-    assert file.getvalue().splitlines()[0] == (
-        "training: 90 of 100 steps (90%) in 20 s, about 20 s left; tag 1.20"
-    )
+        clock_of.now = 45.0
+        bar.update(5)
+    assert file.getvalue().splitlines()[:2] == [
+        "training: 90 of 100 steps (90%) in 20 s; tag 1.20",
+        "training: 95 of 100 steps (95%) in 45 s, about 25 s left; tag 1.20",
+    ]
+
+
+def test_what_the_work_takes_to_begin_is_not_in_the_time_left(clock_of):
+    file = io.StringIO()
+    with Progress(100, "training", "step", file=file) as bar:
+        for step in range(60):
+            clock_of.now = 40.0 + step  # the first step compiles for 40 seconds
+            bar.update()
+    first, second, *_ = file.getvalue().splitlines()
+    assert first == "training: 1 of 100 steps (1%) in 40 s"
+    assert second == "training: 21 of 100 steps (21%) in 1 min 00 s, about 1 min 19 s left"
 
 
 def test_without_a_total_the_count_alone_is_told(clock_of):

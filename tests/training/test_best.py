@@ -73,8 +73,10 @@ def test_the_last_state_is_kept_where_the_recipe_says_so_even_if_it_is_worse(mak
 
 def test_the_table_says_which_state_it_is_about():
     row = SummaryRow("tag", 2.0, 1.0, 1.5, 0.5, 0.2, 7)
-    assert Summary([row], 7, 1.0, "last").table().startswith("validation loss (last of 7 epochs)\n")
-    assert Summary([row], 7, 1.0).table().startswith("validation loss (best of 7 epochs)\n")
+    assert (
+        Summary([row], 7, 1.0, "last").table().startswith("validation loss (the last of 7 epochs is kept)\n")
+    )
+    assert Summary([row], 7, 1.0).table().startswith("validation loss (the best of 7 epochs is kept)\n")
 
 
 def outcomes_of(gains, weights=None, losses=None):
@@ -94,7 +96,10 @@ def test_a_source_beats_the_baseline_only_beyond_the_interval_over_tracks():
     assert (sure.tracks, sure.learnt, lucky.learnt) == (20, True, False)
     assert lucky.gain[0] < 0 < lucky.gain[1]
     table = Summary([sure, replace(lucky, source="year")], 7, 1.0).table()
-    assert "1 of 2 sources beat the baseline" in table and "; not year" in table
+    assert "1 of 2 sources beat the baseline" in table
+    assert table.endswith("; better too, but by no more than their tracks may differ: year (20)")
+    worse = replace(lucky, source="year", after=1.6)
+    assert Summary([sure, worse], 7, 1.0).table().endswith("; not year")
 
 
 def test_crops_of_a_track_are_drawn_together_and_unknown_ones_not_at_all():
@@ -109,5 +114,26 @@ def test_crops_of_a_track_are_drawn_together_and_unknown_ones_not_at_all():
 def test_few_validation_tracks_allow_no_statement():
     row = ROW.with_intervals(outcomes_of([1.0, 1.0]))
     assert (row.tracks, row.learnt, row.interval) == (1, None, None)
-    said = Summary([row], 7, 1.0).table().splitlines()[-1]
-    assert said.startswith("0 of 1 sources beat") and said.endswith("tag: 1 validation track, no statement")
+    nothing = "nothing can be said of tag: fewer than 5 validation tracks"
+    assert Summary([row], 7, 1.0).table().splitlines()[-1] == nothing
+    sure = replace(ROW.with_intervals(outcomes_of(0.5 + 0.1 * np.sin(np.arange(40)))), source="year")
+    said = Summary([row, sure], 7, 1.0).table().splitlines()[-1]
+    assert said.startswith("1 of 1 sources beat the baseline") and said.endswith(f"; {nothing}")
+
+
+def test_an_accuracy_that_is_no_top_1_is_explained():
+    rows = [ROW, replace(ROW, source="valence", loss="squared"), replace(ROW, source="mood", loss="sigmoid")]
+    assert Summary(rows, 7, 1.0).table().splitlines()[-2] == (
+        "accuracy of valence: share of values within 0.5 standard deviations; "
+        "mood: share of labels on the right side of one half"
+    )
+    assert "accuracy of" not in Summary([ROW], 7, 1.0).table()
+
+
+def test_the_last_state_is_kept_where_all_sources_have_too_few_tracks_to_decide(apart):
+    best = {"tag": Best(1.0, 4), "bpm": Best(2.0, 4)}
+    losses = {"tag": 3.0, "bpm": 3.5}
+    assert improved(apart, losses, best, 8, few={"tag"}) == {"tag": Best(3.0, 8)}
+    joint = network_of_strategy("ms-cr@6")
+    assert improved(joint, losses, {ALL: Best(1.0, 4)}, 8, few={"tag"}) == {}
+    assert improved(joint, losses, {ALL: Best(1.0, 4)}, 8, few=set(losses)) == {ALL: Best(3.25, 8)}

@@ -11,7 +11,7 @@ from kerasrep.api import train_prepared
 from kerasrep.errors import RecipeError
 from kerasrep.model.restore import restore_run, weight_arrays
 from kerasrep.model.start import check_start, fill_from_start, read_start
-from kerasrep.model.strategies import network_of
+from kerasrep.model.strategies import mean_logits, network_of
 from kerasrep.serving.export import export_imported, export_run
 from kerasrep.storage.run_directory import RunDirectory, read_arrays
 
@@ -126,7 +126,7 @@ def test_frozen_blocks_and_their_statistics_stay_and_the_rest_learns(
         tone_recipe,
         "ms-cr@2",
         model={"freeze": ["conv1", "conv3"]},
-        training={"epochs": 1, "tensorboard": "scalars"},
+        training={"epochs": 1, "average": 0.9, "tensorboard": "scalars"},  # nor does the average round them
     )
     run = RunDirectory(tmp_path / "run")
     train_prepared(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
@@ -138,6 +138,9 @@ def test_frozen_blocks_and_their_statistics_stay_and_the_rest_learns(
         "tag_conv3_bn/gamma",
     ):
         np.testing.assert_array_equal(after[name], before[name.replace("tag", "shared")], err_msg=name)
+    state, first = read_arrays(run.last), before["shared_conv1/kernel"].ravel()
+    assert not state["shared.statistics"].size  # what replicas add up, which rounds, and divide again
+    np.testing.assert_array_equal(state["shared.frozen"][: first.size], first)
     for name in ("tag_conv2/kernel", "tag_conv2_bn/moving_mean", "tag_fc/kernel"):
         assert not np.array_equal(after[name], before[name.replace("tag", "shared")]), name
     card = json.loads(run.card.read_text())
@@ -217,3 +220,26 @@ def test_branches_of_other_sources_are_refused_by_name(make_run, tone_recipe):
 def test_freezing_without_a_trunk_is_refused(make_recipe):
     with pytest.raises(ValueError, match="needs a trunk to begin with"):
         make_recipe(model={"freeze": ["conv1"]})
+
+
+def test_heads_may_begin_with_the_mean_target(tone_recipe, prepared_tones, tmp_path):
+    training = {"epochs": 1, "tensorboard": "scalars"}
+    recipe = tone_recipe(model={"width": 0.0625, "heads": "mean"}, training=training)
+    summary = train_prepared(
+        recipe, prepared_tones, RunDirectory(tmp_path / "run"), show_progress=False, say=lambda line: None
+    )
+    by_source = {row.source: row for row in summary.rows}
+    for source in ("tag", "bpm"):
+        assert by_source[source].before == pytest.approx(by_source[source].mean_target, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("loss", "mean", "logits"),
+    [
+        ("divergence", [0.25, 0.75], [np.log(0.25), np.log(0.75)]),
+        ("sigmoid", [0.5, 0.2], [0.0, np.log(0.2 / 0.8)]),
+        ("squared", [-0.5, 0.1], [-0.5, 0.1]),
+    ],
+)
+def test_the_mean_target_is_what_a_head_predicts_without_any_weight(loss, mean, logits):
+    np.testing.assert_allclose(mean_logits(loss, np.array(mean)), logits, rtol=1e-6)

@@ -17,7 +17,6 @@ from pathlib import Path
 import kerasrep
 from kerasrep.data.audio import require_decoder
 from kerasrep.data.decoders.suffixes import passed_over
-from kerasrep.data.native_messages import silenced
 from kerasrep.embedding.catalogue import writing
 from kerasrep.embedding.catalogue.earlier import Earlier
 from kerasrep.embedding.catalogue.layout import WHOLE, About, Layout
@@ -38,6 +37,7 @@ from kerasrep.errors import (
     storage_reason,
 )
 from kerasrep.runtime.console import Progress
+from kerasrep.runtime.native_messages import silenced
 from kerasrep.runtime.pool.cluster import Cluster, connect
 from kerasrep.runtime.run_log import event, run_log
 from kerasrep.storage.atomic import remove_temporaries

@@ -56,7 +56,8 @@ class Found:
             start = tracks.typical_seconds[tracks.number[one.path]]
             start = float(start) if one.start_seconds is None else one.start_seconds
             name = self.names.label(one.path) or Path(one.path).name
-            numbers = {"similarity": f"{one.similarity:.3f}", "percentile": f"{one.percentile:.1f}"}
+            share = "" if one.percentile is None else f"{one.percentile:.1f}"
+            numbers = {"similarity": f"{one.similarity:.4f}", "percentile": share}
             audio = _excerpt(tracks.place(one.path), start)
             rows.append(
                 {"rank": rank, "name": name, "path": tracks.shown(one.path), "audio": audio, **numbers}

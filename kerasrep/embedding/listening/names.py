@@ -112,6 +112,9 @@ class Names:
             DataError: Where the table cannot be read, or names no track of the index.
         """
         name, colon, table = wanted.partition(":")
+        if colon and not Path(table).is_file():
+            turned = f"; did you mean '{table}:{name}'?" if Path(name).is_file() else ""
+            raise DataError(f"{table}: cannot be read, there is no such file; give COLUMN:TABLE.csv{turned}")
         if colon:
             return _of_table(self.tracks, name, Path(table))
         if wanted != FOLDER and wanted not in TAG_FIELDS:

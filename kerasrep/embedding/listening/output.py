@@ -36,7 +36,7 @@ def _cells(names: Names, rank: int, one: Neighbour) -> list[str]:
     return [
         str(rank),
         f"{one.similarity:.4f}",
-        f"{one.percentile:.1f}%",
+        "" if one.percentile is None else f"{one.percentile:.1f}%",
         "" if one.start_seconds is None else clock(one.start_seconds),
         one.strongest_branch or "",
         one_line(names.tracks.shown(one.path)),
@@ -85,9 +85,9 @@ def _as_object(names: Names, rank: int, one: Neighbour) -> dict[str, Any]:
         "rank": rank,
         **_track(names, one.path),
         "similarity": round(one.similarity, 6),
-        "percentile": round(one.percentile, 3),
+        "percentile": one.percentile,
         "start_seconds": one.start_seconds,
-        "branches": {name: round(value, 3) for name, value in one.branches.items()},
+        "branches": one.branches,
     }
 
 

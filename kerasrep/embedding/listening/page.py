@@ -279,11 +279,12 @@ def _packed_neighbours(
         rows[number, : len(some)] = some
         ids[number, : len(some)] = to_page[tracks.of_row[some]]
 
-    def similarities(one: Space) -> str:
-        values = np.zeros(ids.shape)
-        for number, (vectors, _) in enumerate(found):
-            values[number] = one.between(vectors, rows[number])
-        return _numbers(np.round(10_000 * values), "i2")
+    def nearness(one: Space) -> dict[str, str]:
+        """Similarities in ten-thousandths, and percentiles in tenths; -1 where nobody knows."""
+        values = np.stack([one.between(vectors, row) for (vectors, _), row in zip(found, rows, strict=True)])
+        shares = np.nan_to_num(one.percentile(values.reshape(-1)), nan=-0.1).reshape(values.shape)
+        similarities = np.round(10_000 * values)
+        return {"similarity": _numbers(similarities, "i2"), "share": _numbers(np.round(10 * shares), "i2")}
 
     starts = tracks.table.start_seconds
     return {
@@ -292,9 +293,6 @@ def _packed_neighbours(
         "of": _numbers(np.array(of), "i4"),
         "ids": _numbers(ids, "i4"),
         "at": None if starts is None else _numbers(starts[rows], "f4"),
-        "all": {"similarity": similarities(space), "quantiles": _numbers(space.quantiles, "f4")},
-        "branches": [
-            {"name": one.name, "similarity": similarities(one), "quantiles": _numbers(one.quantiles, "f4")}
-            for one in branch_spaces(tracks)
-        ],
+        "all": nearness(space),
+        "branches": [{"name": one.name, **nearness(one)} for one in branch_spaces(tracks)],
     }

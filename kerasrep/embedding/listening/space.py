@@ -102,9 +102,18 @@ class Space:
         return quantiles
 
     def percentile(self, similarities: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Percent of the pairs of tracks that are less similar."""
-        shares: NDArray[np.float64] = np.interp(similarities, self.quantiles, SHARES)
-        return 100 * shares
+        """Percent of the pairs of tracks that are less similar, in tenths, rounded down.
+
+        It is 100 beyond all pairs alone. Similarities count as they are shown, to four decimals, so that
+        equal ones have the same percentile. Tables of fewer than `MIN_CENTRED_TRACKS` have none: NaN.
+        """
+        if not self.is_centred:
+            return np.full(len(similarities), np.nan)
+        last = len(SHARES) - 1
+        places = np.searchsorted(np.round(self.quantiles, 4), np.round(similarities, 4))
+        shares = np.where(places > last, 1.0, SHARES[np.minimum(places, last - 1)])
+        tenths: NDArray[np.float64] = np.floor(1000 * shares + 1e-6) / 10
+        return tenths
 
 
 def branch_spaces(tracks: Tracks) -> list[Space]:

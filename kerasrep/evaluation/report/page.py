@@ -19,6 +19,7 @@ from kerasrep.evaluation.report.tables import (
     detail_tables,
     score_table,
 )
+from kerasrep.evaluation.report.worst import WorstItem
 from kerasrep.report.drawing import Picture
 from kerasrep.report.page import render_page
 from kerasrep.report.table import Table
@@ -32,6 +33,7 @@ def build_page(
     confusions: Mapping[tuple[str, str], Picture],
     provenance: Mapping[str, Any],
     notes: Sequence[str] = (),
+    worst: Mapping[str, Sequence[WorstItem]] | None = None,
 ) -> str:
     """The page as text.
 
@@ -42,6 +44,7 @@ def build_page(
         provenance: Versions and settings, nested as one likes; `command`, a line or its words, is how to run
             it again.
         notes: What the reader must know before any number.
+        worst: Task -> the items that were got wrong most.
 
     Returns:
         HTML in UTF-8; every name in it is escaped.
@@ -66,5 +69,6 @@ def build_page(
         comparisons=compared,
         details=detail_tables(overview),
         classes=classes,
+        worst=worst or {},
         data=data_lines(overview),
     )

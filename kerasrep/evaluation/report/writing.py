@@ -31,6 +31,7 @@ def write_report(
     comparisons: Sequence[Comparison],
     provenance: Mapping[str, Any],
     notes: Sequence[str] = (),
+    audio: Mapping[str, Mapping[str, Path]] | None = None,
 ) -> list[Path]:
     """Write tables, figures, the page and TensorBoard's files; each appears whole or not at all.
 
@@ -46,6 +47,7 @@ def write_report(
         provenance: Versions and settings, ready for JSON; `command`, a line or its words, is how to run it
             again.
         notes: What the reader must know before any number.
+        audio: Task -> item -> file, for players of the items that were got wrong most.
 
     Returns:
         The files, the page first.
@@ -58,7 +60,10 @@ def write_report(
     overview = overview_of(evaluations, comparisons)
     to_json([provenance, list(notes), *map(summary_of, evaluations), *map(vars, comparisons)])  # or nothing
     earlier = _earlier_files(folder)
-    written = [*_write_page(folder, overview, provenance, notes), *_write_tables(folder, overview)]
+    written = [
+        *_write_page(folder, overview, provenance, notes, audio or {}),
+        *_write_tables(folder, overview),
+    ]
     names = sorted(path.relative_to(folder).as_posix() for path in written)
     write_scores_json(folder / SCORES_JSON, overview, provenance, notes, names)
     for name in earlier - set(names):
@@ -79,15 +84,21 @@ def _write_tables(folder: Path, overview: Overview) -> list[Path]:
 
 
 def _write_page(
-    folder: Path, overview: Overview, provenance: Mapping[str, Any], notes: Sequence[str]
+    folder: Path,
+    overview: Overview,
+    provenance: Mapping[str, Any],
+    notes: Sequence[str],
+    audio: Mapping[str, Mapping[str, Path]],
 ) -> list[Path]:
     from kerasrep.evaluation.report.bars import draw_bars
     from kerasrep.evaluation.report.confusion import draw_confusions
     from kerasrep.evaluation.report.page import build_page
+    from kerasrep.evaluation.report.worst import worst_items
 
     bars, confusions = draw_bars(overview), draw_confusions(overview)
     page = folder / PAGE
-    write_text(page, build_page(overview, bars, confusions, provenance, notes))
+    worst = worst_items(overview, audio, folder)
+    write_text(page, build_page(overview, bars, confusions, provenance, notes, worst))
     plots = [path for picture in (*bars, *confusions.values()) for path in write_picture(folder, picture)]
     return [page, *plots]
 

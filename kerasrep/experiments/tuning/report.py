@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from shutil import get_terminal_size
+from statistics import median
 from typing import Any
 
 import kerasrep
@@ -95,7 +96,19 @@ def trials_table(tuning: Tuning, results: Sequence[TrialResult]) -> str:
         if result.reason
     ]
     text = table.as_text(get_terminal_size((100, 24)).columns)
-    return "\n".join([f"{tuning.score_text}; * is the best", text, *lost])
+    return "\n".join([_answer(tuning, results, best), text, *lost])
+
+
+def _answer(tuning: Tuning, results: Sequence[TrialResult], best: TrialResult | None) -> str:
+    """Which trial is the best and by how much, in a sentence."""
+    scores = [result.score for result in results if result.score is not None]
+    if best is None or best.score is None:
+        return f"no trial has a score ({tuning.score_text})"
+    said = f"trial {best.trial} is the best of {len(scores)}"
+    said += f": {settings_text(best.values)}, score {best.score:.4f}"
+    if len(scores) > 1:
+        said += f", where the median trial has {median(scores):.4f}"
+    return f"{said} ({tuning.score_text})"
 
 
 def settings_text(values: Mapping[str, Any]) -> str:

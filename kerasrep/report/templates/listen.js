@@ -10,8 +10,7 @@ const data = await new Response(packed.pipeThrough(new DecompressionStream("gzip
 const seconds = array(data.seconds, Float32Array), typical = array(data.from, Float32Array);
 const count = data.paths.length, silent = new Set(data.silent);
 const colours = data.colours.map((one) => ({...one, codes: array(one.codes, Int16Array), hidden: new Set()}));
-const scale = (one) => ({...one, similarity: array(one.similarity, Int16Array),
-  quantiles: array(one.quantiles, Float32Array)});
+const scale = (one) => ({...one, similarity: array(one.similarity, Int16Array), share: array(one.share, Int16Array)});
 const models = data.models.map((one) => ({
   ...one, ids: array(one.ids, Int32Array), at: one.at && array(one.at, Float32Array), all: scale(one.all),
   branches: one.branches.map(scale), place: new Map([...array(one.of, Int32Array)].map((track, i) => [track, i])),
@@ -113,16 +112,7 @@ function marked() {
 
 // ---- rows of tracks
 
-function percentile(scaleOf, similarity) {
-  const quantiles = scaleOf.quantiles;
-  let low = 0, high = quantiles.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (quantiles[middle] < similarity) low = middle + 1; else high = middle;
-  }
-  return 100 * Math.min(low, quantiles.length - 1) / (quantiles.length - 1);
-}
-const percent = (value) => (Math.min(value, value < 100 ? 99.9 : 100)).toFixed(value > 90 ? 1 : 0);
+const percent = (share) => (share / 10).toFixed(1);  // of pairs, as kerasrep-search writes it
 
 function row(track, more = [], from = typical[track], kind = "") {
   const name = title(track), listed = list.has(track);
@@ -151,19 +141,22 @@ function neighbours(model, track) {
   for (let rank = 0; rank < model.most; rank++) {
     const at = place * model.most + rank;
     if (model.ids[at] < 0) continue;
-    found.push({track: model.ids[at], similarity: model.all.similarity[at] / 1e4,
+    found.push({track: model.ids[at], similarity: model.all.similarity[at] / 1e4, share: model.all.share[at],
       from: model.at ? model.at[at] : undefined,
-      branches: model.branches.map((one) => [one.name, percentile(one, one.similarity[at] / 1e4)])});
+      branches: model.branches.map((one) => [one.name, one.share[at]]).filter(([, share]) => share >= 0)});
   }
   return found;
 }
 
 function details(one, rank, model, others) {
-  const share = percentile(model.all, one.similarity);
-  const bar = element("span", {className: "bar", "aria-hidden": "true"}, element("span"));
-  bar.firstChild.style.width = `${share}%`;
-  const more = [`${rank}.`, bar, element("span", {title: `similarity ${one.similarity.toFixed(3)}`},
-    `nearer than ${percent(share)}% of pairs`)];
+  const similarity = `similarity ${one.similarity.toFixed(4)}`, more = [`${rank}.`];
+  if (one.share >= 0) {
+    const bar = element("span", {className: "bar", "aria-hidden": "true"}, element("span"));
+    bar.firstChild.style.width = `${one.share / 10}%`;
+    more.push(bar, element("span", {title: similarity}, `nearer than ${percent(one.share)}% of pairs`));
+  } else {
+    more.push(element("span", {}, similarity));
+  }
   if (one.branches.length) {
     const best = Math.max(...one.branches.map(([, value]) => value));
     for (const [name, value] of one.branches) {
@@ -392,10 +385,13 @@ function paint() {
     context.font = `bold ${12 * devicePixelRatio}px system-ui, sans-serif`;
     context.lineWidth = 3 * devicePixelRatio;
     context.strokeStyle = style("--paper");
-    const left = Math.min(x + r + 2, width - context.measureText(label).width - 4);
-    context.strokeText(label, left, y - r);
+    if (x < 0 || y < 0 || x > width || y > height) return;
+    const room = width - context.measureText(label).width - 4 * devicePixelRatio;
+    const left = Math.max(2 * devicePixelRatio, Math.min(x + r + 2, room));
+    const base = Math.max(y - r, 13 * devicePixelRatio);
+    context.strokeText(label, left, base);
     context.fillStyle = style("--ink");
-    context.fillText(label, left, y - r);
+    context.fillText(label, left, base);
   };
   for (const track of asked) {
     for (const [rank, one] of (neighbours(models[0], track) ?? []).entries()) ring(one.track, String(rank + 1), 6);

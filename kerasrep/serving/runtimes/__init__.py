@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.constants import FLOAT32
-from kerasrep.data.native_messages import silenced
 from kerasrep.errors import ExportError
 from kerasrep.model.strategies import Network
+from kerasrep.runtime.native_messages import silenced
 from kerasrep.serving.check import compare, full_float32
 from kerasrep.storage.export_directory import SERVING_DEFAULT
 

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import http.server
 import os
+import re
 import shutil
 import threading
 import time
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from catalogues import COLUMNS, grouped_vectors, write_catalogue, write_tone
 
+import kerasrep
 from kerasrep.cli import command
 from kerasrep.cli import map as map_command
 from kerasrep.cli import search as search_command
@@ -206,6 +208,43 @@ def test_two_models_and_branches_are_compared(folder, open_page):
     assert page.locator("#near ol").count() == 2
     page.get_by_role("button", name="Back to the queries").click()
     assert page.locator("#near ol").count() == 4
+
+
+def test_the_page_the_command_and_a_notebook_say_the_same_percentiles(folder, open_page):
+    page = open_page(folder / "near.html")
+    shown = page.locator("#near ol").first.locator(".more").all_inner_texts()
+    on_page = [re.search(r"nearer than (\S+)% of pairs", text)[1] for text in shown]
+    found = kerasrep.neighbours(folder / "index.npz", folder / "group0/00 é.wav", n=5)
+    in_text = [line.split()[2].rstrip("%") for line in str(found).splitlines()[2:]]
+    in_notebook = re.findall(r"nearer than (\S+)% of pairs", found._repr_html_())
+    assert on_page == in_text == in_notebook and len(set(on_page)) > 1
+
+
+def test_what_the_map_says_of_a_track_at_its_right_edge_is_not_cut(tmp_path, open_page):
+    paths = np.array([f"{number}/{'a_long_name_without_blanks' * 6}.wav" for number in range(8)])
+    run(map_command, write_catalogue(tmp_path, 8, 2, paths=paths), "-o", tmp_path / "map.html")
+    page = open_page(tmp_path / "map.html", 500)
+    box = page.locator("#map").bounding_box()
+    for _ in range(2):  # from the left, and as it stands there already
+        for place in range(0, 101):
+            page.mouse.move(box["x"] + box["width"] * place / 100, box["y"] + box["height"] / 2)
+            tip = page.locator("#tip")
+            if tip.is_visible():
+                inner = tip.evaluate("tip => [tip.scrollWidth, tip.clientWidth]")
+                edge = tip.bounding_box()
+                assert inner[0] <= inner[1] and edge["x"] + edge["width"] <= box["x"] + box["width"]
+                assert edge["width"] > 200
+
+
+def test_a_tiny_table_shows_no_percentiles(tmp_path, open_page):
+    run(map_command, write_catalogue(tmp_path, 4, 2), "-o", tmp_path / "map.html")
+    page = open_page(tmp_path / "map.html")
+    page.locator("#map").focus()
+    page.keyboard.press("Enter")
+    more = page.locator("#near .more").first.inner_text()
+    assert "of pairs" not in more and "similarity" in more
+    found = kerasrep.neighbours(tmp_path / "index.npz", tmp_path / "group0/00 é.wav", n=2)
+    assert found.neighbours[0][0].percentile is None and "%" not in str(found)
 
 
 def test_a_track_without_audio_says_so(folder, open_page):

@@ -24,6 +24,10 @@ def test_folders_group_and_wrong_names_are_refused(tmp_path):
     assert names.labels("folder").values[:2] == ("group0", "group1")
     with pytest.raises(RecipeError, match="give artist"):
         names.labels("mood")
+    with pytest.raises(DataError, match=f"mood: cannot .* did you mean 'mood:{tmp_path}/labels.csv'"):
+        names.labels(f"{tmp_path}/labels.csv:mood")
+    with pytest.raises(DataError, match=r"table: cannot be read, .*; give COLUMN:TABLE\.csv$"):
+        names.labels("mood:table")
     (tmp_path / "other.csv").write_text("track,x\nno.wav,1\n")
     with pytest.raises(DataError, match="names no track of the index"):
         names.labels(f"x:{tmp_path / 'other.csv'}")

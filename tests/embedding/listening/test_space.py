@@ -48,6 +48,18 @@ def test_percentiles_count_pairs_that_are_less_similar(tmp_path):
     assert Space(tracks).percentile(np.float32([-1.1, 1.1])).tolist() == [0, 100]
 
 
+def test_percentiles_are_tenths_that_equal_similarities_share(tmp_path):
+    space = Space(read_tracks(tmp_path))
+    largest = space.quantiles[-1]
+    found = space.percentile(np.float32([largest, largest + 2e-5, largest + 1e-3, 0.12341, 0.12344]))
+    assert found[:3].tolist() == [99.9, 99.9, 100] and found[3] == found[4] == round(found[3], 1)
+
+
+def test_too_few_pairs_have_no_percentiles():
+    tracks = Tracks(table_of(grouped_vectors(7, 2), list("abcdefg")))
+    assert np.isnan(Space(tracks).percentile(np.float32([0.1, 0.9]))).all()
+
+
 def test_pairs_of_segments_are_a_mean_and_the_nearest_segment_of_another_track():
     vectors = grouped_vectors(36, 9)
     paths = [str(n // 3) for n in range(36)]

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from kerasrep.data.native_messages import silenced
+from kerasrep.runtime.native_messages import silenced
 
 
 def test_native_messages_are_dropped_and_ours_are_shown(capfd):
