@@ -3,10 +3,11 @@
 Three stages, each of which is kept and found again: labels of large files are read (`stored_labels`),
 audio is decoded into `shards/FINGERPRINT`, and targets are made, source by source (`target_parts`). The
 first fingerprint covers the corpus, how it is decoded, and how targets are made, but not which sources a
-recipe trains on: all recipes on one corpus share one folder. That of the shards covers audio, splits and
-decoding alone, so that no audio is decoded again for other targets or another seed; the prepared folder
+recipe trains on: all recipes on one corpus share one folder. That of the shards covers audio and decoding
+alone, so that no audio is decoded again for other targets, splits or another seed; the prepared folder
 holds hard links to the shards and stays whole when `shards` is deleted. `manifest.json` is written last and
-says that all the rest is there.
+says that all the rest is there. Decoding tells which tracks are the same recording (`copies`); a corpus that
+has such is opened again and split with them, which decodes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import functools
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 
 from kerasrep.corpora import open_corpus
 from kerasrep.corpora.base import Corpus
+from kerasrep.corpora.copies import find_copies
 from kerasrep.corpora.prepared_files import describe_files, find_fault
 from kerasrep.corpora.repair import Join, repair
 from kerasrep.corpora.report import (
@@ -37,6 +39,7 @@ from kerasrep.corpora.report import (
 from kerasrep.corpora.stored_labels import StoredLabels
 from kerasrep.corpora.target_parts import remove_target_parts, targets_by_source
 from kerasrep.data.audio import DECODING_VERSION, read_header, require_decoder
+from kerasrep.data.recordings import write_identities
 from kerasrep.data.shard_decoding import MAX_TRACK_SECONDS, AudioItem
 from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
 from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_shards
@@ -54,7 +57,7 @@ from kerasrep.storage.folder_lock import in_turn
 from kerasrep.storage.run_directory import PreparedDirectory, home, write_arrays, write_json, write_text
 from kerasrep.storage.tables import write_table
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 #: Files whose lengths stand for those of all, in a preview.
 SAMPLED_FILES = 30
 
@@ -87,19 +90,25 @@ def prepare(
 
 def _prepare(recipe: Recipe, progress: bool, check: bool, join: Join) -> PreparedDirectory:
     require_decoder(recipe.audio.decoder)
-    corpus = open_corpus(recipe.corpus, progress)
-    _check_labels(recipe, corpus)
     settings = _settings(recipe)
-    directory = _directory(corpus, settings)
-    if progress:
-        for notice in corpus.notices:
-            print(f"note: {notice}")
-    if not _is_whole(directory, check):
-        with _lock(directory.root, progress):
-            if not _is_whole(directory, check, progress):  # another process may have made it meanwhile
-                remove_temporary(directory)
-                with run_log("prepare", directory.log, corpus=corpus.name, tracks=len(corpus.tracks)):
-                    _build(recipe, corpus, directory, settings, progress, join)
+    told: set[str] = set()
+    whole = False
+    while not whole:
+        corpus = open_corpus(recipe.corpus, progress)
+        _check_labels(recipe, corpus)
+        directory = _directory(corpus, settings)
+        for notice in corpus.notices if progress else ():
+            if notice not in told:
+                print(f"note: {notice}", flush=True)
+        told.update(corpus.notices)
+        whole = _is_whole(directory, check)
+        if not whole:
+            with _lock(directory.root, progress):
+                whole = _is_whole(directory, check, progress)  # another process may have made it meanwhile
+                if not whole:
+                    remove_temporary(directory)
+                    with run_log("prepare", directory.log, corpus=corpus.name, tracks=len(corpus.tracks)):
+                        whole = _build(recipe, corpus, directory, settings, progress, join)
     if check:
         with _lock(directory.root, progress), _lock(_store(recipe, corpus).root, progress):
             store = _store(recipe, corpus)
@@ -218,13 +227,22 @@ def _build(
     settings: Mapping[str, Any],
     progress: bool,
     join: Join,
-) -> None:
-    """Write every file of `directory`, the manifest last."""
+) -> bool:
+    """Write every file of `directory`, the manifest last.
+
+    Returns:
+        Whether that was done: not where decoding has found copies that the corpus is to be split with.
+    """
     if not _store(recipe, corpus).manifest.exists():
         join()  # an address that does not answer is told before labels are read, which may take minutes
     skipped_labels, notices = _read_labels(corpus, progress)
     event("labels_read", skipped=skipped_labels, notices=notices)
     shards = _shards(recipe, corpus, directory, progress, join)
+    if shards is None:
+        shutil.rmtree(directory.root, ignore_errors=True)
+        if progress:
+            print("note: decoding has found copies of recordings; tracks are split again", flush=True)
+        return False
     event("decoded", **_decoded(shards))
     _write_skipped(directory, corpus, shards)
     _write_tracks(directory, corpus, shards)
@@ -252,6 +270,7 @@ def _build(
     write_text(directory.report, "\n".join(report_lines(manifest)) + "\n")
     write_json(directory.manifest, manifest)
     remove_target_parts(directory, corpus.labels)
+    return True
 
 
 def _about_corpus(corpus: Corpus) -> dict[str, Any]:
@@ -264,7 +283,10 @@ def _about_shards(corpus: Corpus, shards: WrittenShards) -> dict[str, Any]:
         "tracks": {
             "train": len(index.rows("train")),
             "validation": len(index.rows("validation")),
-            "evaluation": sum(track.split == "evaluation" for track in corpus.tracks),
+            "evaluation": sum(
+                track.split == "evaluation" and track.track_id not in shards.skipped
+                for track in corpus.tracks
+            ),
         },
         "hours": float(index.samples.sum() / index.sample_rate_hz / 3600),
         "skipped": len(shards.skipped) + len(corpus.skipped),
@@ -300,8 +322,13 @@ def _read_labels(corpus: Corpus, progress: bool) -> tuple[dict[str, dict[str, in
 
 def _shards(
     recipe: Recipe, corpus: Corpus, directory: PreparedDirectory, progress: bool, join: Join
-) -> WrittenShards:
-    """Decode the audio, unless that is done, and put shards and index into `directory`.
+) -> WrittenShards | None:
+    """Decode the audio, unless that is done, and put shards, index and identities into `directory`.
+
+    Of tracks that are kept for evaluation shards may hold the audio, but index and result do not have them.
+
+    Returns:
+        `None` where there are copies that the corpus was split without.
 
     Raises:
         DataError: Where no track is left in training or validation; `directory` is removed then.
@@ -312,13 +339,22 @@ def _shards(
         if shards is None:
             remove_temporary(store)
             shards = write_shards(store, _items(corpus), recipe.audio, progress=progress, cluster=join())
-            for split in ("train", "validation"):
-                if not len(shards.index.rows(split)):
-                    shutil.rmtree(store.root, ignore_errors=True)
-                    shutil.rmtree(directory.root, ignore_errors=True)
-                    raise DataError(_none_left(corpus, shards, split))
-            finish_shards(store, shards)
+            if len(shards.index):
+                finish_shards(store, shards)
+        ids = shards.index.track_ids.tolist()
+        sought = corpus.copies_known or not corpus.audio_fingerprint or not ids
+        if not sought and find_copies(corpus.audio_fingerprint, ids, shards.identities):
+            return None
+        index = shards.index.with_splits({track.track_id: track.split for track in corpus.tracks})
+        rows = np.sort(np.concatenate([index.rows("train"), index.rows("validation")]))
+        for split in ("train", "validation"):
+            if not len(index.rows(split)):
+                shutil.rmtree(store.root, ignore_errors=True)
+                shutil.rmtree(directory.root, ignore_errors=True)
+                raise DataError(_none_left(corpus, shards, split))
+        shards = replace(shards, index=index.take(rows), identities=shards.identities.take(rows))
         link_shards(store, directory, shards.index)
+        write_identities(directory.identities, shards.identities)
     return shards
 
 
@@ -328,11 +364,11 @@ def _store(recipe: Recipe, corpus: Corpus) -> PreparedDirectory:
 
 
 def _items(corpus: Corpus) -> list[AudioItem]:
-    """What is decoded."""
+    """What is decoded: tracks that are kept for evaluation only where copies may bring them into training."""
     return [
         AudioItem(track.track_id, track.path, track.split)
         for track in corpus.tracks
-        if track.split != "evaluation"
+        if track.split != "evaluation" or corpus.audio_fingerprint
     ]
 
 

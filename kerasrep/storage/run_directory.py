@@ -199,6 +199,11 @@ class PreparedDirectory:
         return self.root / "index.npz"
 
     @property
+    def identities(self) -> Path:
+        """NPZ: what the recording of each track of the index is known by (see `data.recordings`)."""
+        return self.root / "identities.npz"
+
+    @property
     def targets(self) -> Path:
         """NPZ: soft targets of all sources (see `sources.targets`)."""
         return self.root / "targets.npz"
@@ -272,6 +277,11 @@ class RunDirectory:
     def scaler(self) -> Path:
         """NPZ: per-band `mean` and `sd` in dB, float32 [n_mels]."""
         return self.root / "scaler.npz"
+
+    @property
+    def identities(self) -> Path:
+        """NPZ: what the recordings are known by that were trained on, those of `model.start` included."""
+        return self.root / "identities.npz"
 
     @property
     def last(self) -> Path:

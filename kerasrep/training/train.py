@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from kerasrep.data.recordings import Identities, read_identities, write_identities
 from kerasrep.data.schedule import Schedule
 from kerasrep.errors import KerasrepError, RecipeError, RunError
 from kerasrep.model.picture import describe_network, draw_strategy
@@ -24,8 +25,17 @@ from kerasrep.recipe.schema import Recipe
 from kerasrep.report.wording import counted
 from kerasrep.runtime.run_log import event, how_it_ended, run_log
 from kerasrep.storage.atomic import remove_all_temporaries
+from kerasrep.storage.export_directory import trained_on
 from kerasrep.storage.folder_lock import exclusive
-from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, atomic_file, read_json, write_text
+from kerasrep.storage.run_directory import (
+    PreparedDirectory,
+    RunDirectory,
+    atomic_file,
+    read_json,
+    user_path,
+    write_text,
+)
+from kerasrep.storage.starter import model_path
 from kerasrep.training.beginning import agree, agree_on_step, check_run, write_beginning
 from kerasrep.training.best import choice_of, improved, keep
 from kerasrep.training.card import RunCard
@@ -89,8 +99,22 @@ def train(
                 trainer.restore()
             agree_on_step(workers, trainer.progress.step)
             if workers.chief:
+                _keep_identities(recipe, prepared, data, run)
                 write_beginning(recipe, prepared, run, data.damaged)
             return trainer.run(prepared)
+
+
+def _keep_identities(
+    recipe: Recipe, prepared: PreparedDirectory, data: TrainingData, run: RunDirectory
+) -> None:
+    """Write the identities of the recordings that the run, or the trunk that it began with, is trained on."""
+    if run.identities.is_file():  # resumed, and the trunk may be gone
+        return
+    parts = [read_identities(prepared.identities).take(data.index.rows("train"))]
+    if recipe.model.start:
+        before = trained_on(model_path(user_path(str(recipe.model.start))))
+        parts += [read_identities(before)] if before.is_file() else []
+    write_identities(run.identities, Identities.joined(parts))
 
 
 def _log(
