@@ -39,6 +39,7 @@ from kerasrep.corpora.report import (
 from kerasrep.corpora.stored_labels import StoredLabels
 from kerasrep.corpora.target_parts import remove_target_parts, targets_by_source
 from kerasrep.data.audio import DECODING_VERSION, read_header, require_decoder
+from kerasrep.data.identity import IDENTITY_VERSION
 from kerasrep.data.recordings import write_identities
 from kerasrep.data.shard_decoding import MAX_TRACK_SECONDS, AudioItem
 from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
@@ -203,6 +204,7 @@ def _decoding(recipe: Recipe) -> dict[str, Any]:
         "segment_samples": recipe.audio.segment_samples,
         "decoder": recipe.audio.decoder,
         "decoding": DECODING_VERSION,
+        "identity": IDENTITY_VERSION,
     }
 
 

@@ -2,9 +2,9 @@
 
 The digest tells recordings that decode to the same samples. The print is after Haitsma and Kalker (2002):
 every quarter of a second of the first minute, one bit a band says whether the step in energy to the next
-band has grown over a second and a half. Level, lossy codecs, equalisers and band limits change few of these bits,
-and another recording has each as likely as not. Time that is cut off at the beginning, or put before it,
-moves them.
+band has grown over half a second. Level, lossy codecs, equalisers and band limits change few of these bits, and
+another recording has each as likely as not. Time that is cut off at the beginning, or put before it, moves
+them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ DIGEST_BYTES = 8
 PRINT_SECONDS = 60.0
 N_BANDS = 16
 LOWEST_HZ, HIGHEST_HZ = 150.0, 5_000.0
-#: Shorter prints tell too little: such recordings are known by their digest alone. 12.4 s.
+#: Shorter prints tell too little: such recordings are known by their digest alone. 11.3 s.
 LEAST_WORDS = 40
 _FRAME_SECONDS, _HOP_SECONDS = 0.25, 0.125
 #: Weights of frames: energies are those of about a second, so that a print bears being late by half a word.
 _SMOOTHING = np.hanning(9)[1:-1] / np.hanning(9).sum()
 _FRAMES_A_WORD = 2
-#: Words between which energies are compared: 1.5 s.
-_LAG_WORDS = 6
+#: Words between which energies are compared: half a second.
+_LAG_WORDS = 2
 #: Added to the energy of a band: what is as quiet as the noise of 16 bits counts as silence.
 _FLOOR = 5e-5
 #: Changes of log energy below this are none.

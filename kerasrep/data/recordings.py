@@ -22,9 +22,9 @@ from kerasrep.data.identity import IDENTITY_VERSION, LEAST_WORDS, N_BANDS, Ident
 from kerasrep.errors import DataError
 from kerasrep.storage.run_directory import read_arrays, write_arrays
 
-#: Share of equal bits minus that of others, from which two recordings are one: copies had .6 and more,
-#: other recordings .22 at most (docs/reliability.md).
-SAME_FROM = 0.4
+#: Share of equal bits minus that of others, from which two recordings are one; docs/reliability.md has what
+#: was measured.
+SAME_FROM = 0.45
 #: Words that two prints must share: 8 s.
 _LEAST_OVERLAP = 32
 #: Steps between the words of a place: one second.

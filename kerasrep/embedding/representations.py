@@ -106,9 +106,8 @@ class ModelRepresentation:
 
     @property
     def trained_on(self) -> Path | None:
-        """Identities of the recordings that it was trained on; `None` where nobody has kept them."""
-        path = trained_on(self.path)
-        return path if path.is_file() else None
+        """Where the identities of the recordings that it was trained on lie, if they were kept."""
+        return trained_on(self.path)
 
     @cached_property
     def embedder(self) -> Embedder:

@@ -44,6 +44,7 @@ from kerasrep.evaluation.registry import counts, missing_audio, open_task
 from kerasrep.evaluation.report import terminal_report, write_report
 from kerasrep.evaluation.results import find_evaluation, save_evaluation
 from kerasrep.evaluation.significance import compare
+from kerasrep.report.wording import listing
 from kerasrep.runtime.console import result, say
 from kerasrep.runtime.run_log import event
 
@@ -120,9 +121,13 @@ class Suite:
         Raises:
             DataError: Where such a file is damaged.
         """
-        models = {one.name: one for one in self._representations if hasattr(one, "trained_on")}
-        paths = {name: model.trained_on for name, model in models.items()}
-        return {name: read_identities(path) for name, path in paths.items() if path is not None}
+        paths = {one.name: getattr(one, "trained_on", None) for one in self._representations}
+        models = {name: path for name, path in paths.items() if path is not None}
+        unknown = listing([name for name, path in models.items() if not path.is_file()])
+        if unknown:
+            self._notes.append(f"It is not known on which recordings {unknown} was trained.")
+            _notify(self._notes[-1])
+        return {name: read_identities(path) for name, path in models.items() if path.is_file()}
 
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:
