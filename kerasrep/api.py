@@ -123,22 +123,30 @@ def prepare(
         RunError: Where the folder cannot be written, the decoder is not installed, or the cluster fails.
     """
     require_decoder(recipe.audio.decoder)
-    corpus = open_corpus(recipe.corpus, progress)
-    check_labels(corpus, recipe.sources)
-    if accept is not None:
-        accept(corpus.n_training)
-    folders = folders_of(corpus, recipe.audio, recipe.targets, recipe.seed)
-    directory = folders.directory
-    for notice in corpus.notices if progress else ():
-        print(f"note: {notice}")
+    told: set[str] = set()
     with joining(ray) as join:
-        with making(corpus, directory, check, progress) as wanted:
-            if wanted:
-                if not folders.store.manifest.exists():
-                    join()  # an address that does not answer is told before minutes of reading labels
-                notes = read_labels(corpus, progress)
-                shards = decode(corpus, folders, recipe.audio, progress, join)
-                make_targets(corpus, folders, notes, shards, recipe.targets, recipe.seed, progress)
+        whole = False
+        while not whole:  # twice where decoding finds copies of recordings, which must share a split
+            corpus = open_corpus(recipe.corpus, progress)
+            check_labels(corpus, recipe.sources)
+            if accept is not None:
+                accept(corpus.n_training)
+            folders = folders_of(corpus, recipe.audio, recipe.targets, recipe.seed)
+            directory = folders.directory
+            for notice in corpus.notices if progress else ():
+                if notice not in told:
+                    print(f"note: {notice}", flush=True)
+            told.update(corpus.notices)
+            with making(corpus, directory, check, progress) as wanted:
+                whole = not wanted
+                if wanted:
+                    if not folders.store.manifest.exists():
+                        join()  # an address that does not answer is told before minutes of reading labels
+                    notes = read_labels(corpus, progress)
+                    shards = decode(corpus, folders, recipe.audio, progress, join)
+                    if shards is not None:
+                        make_targets(corpus, folders, notes, shards, recipe.targets, recipe.seed, progress)
+                        whole = True
         if check:
             check_shards(corpus, folders, recipe.audio, progress, join)
     event("prepared", folder=directory.root)

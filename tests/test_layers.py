@@ -197,7 +197,7 @@ def test_every_import_of_the_tests_is_declared():
         names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
         names |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
         top = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"kerasrep", ""}
-        local = {p.stem for folder in (path.parent, STARTER) for p in folder.glob("*.py")}
+        local = {p.stem for folder in (path.parent, ROOT / "tests", STARTER) for p in folder.glob("*.py")}
         assert {DISTRIBUTION.get(name, name) for name in top - local} <= known, path
 
 

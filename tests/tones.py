@@ -19,6 +19,23 @@ RATE_HZ = 22_050
 N_TRACKS = 40
 
 
+def piece(seed: int, seconds: int = 25, rate_hz: int = RATE_HZ) -> np.ndarray:
+    """Notes with overtones that come and go at random; float32 [samples, 2] of 16-bit values."""
+    rng = np.random.default_rng(seed)
+    sound = 0.002 * rng.normal(size=(seconds * rate_hz, 2))
+    for _ in range(4 * seconds):
+        length = rng.uniform(0.2, 1.5)
+        time = np.arange(round(length * rate_hz)) / rate_hz
+        pitch_hz = 110 * 2 ** (rng.integers(36) / 12)
+        note = sum(
+            rng.uniform(0, 1) * np.sin(2 * np.pi * k * pitch_hz * time) / k
+            for k in range(1, 1 + int(5_000 // pitch_hz))
+        )
+        start = rng.integers(len(sound) - len(time))
+        sound[start : start + len(time)] += 0.1 * (note * np.exp(-3 * time / length))[:, None]
+    return (np.rint(np.clip(sound, -0.99, 0.99) * 32_768) / 32_768).astype(np.float32)
+
+
 def write_tones(root: Path) -> None:
     """Write 40 tracks: `tag` says the octave of the tone; `bpm` follows it, and a third has none."""
     import soundfile

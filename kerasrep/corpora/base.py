@@ -44,8 +44,10 @@ class Corpus:
             them from disk at each access (`stored_labels`).
         notices: Lines the user must read, such as licence terms.
         skipped: Source file -> reason, for files that could not become tracks.
-        audio_fingerprint: Changes whenever audio or splits do; empty where only `fingerprint` says so.
+        audio_fingerprint: Changes whenever audio does, and never with the splits; empty where these are
+            fixed.
         missing: Source without labels -> what was looked for, where the corpus knows.
+        copies_known: Whether recordings under several names were looked for before the tracks were split.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Corpus:
     skipped: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     audio_fingerprint: str = ""
+    copies_known: bool = False
 
     @property
     def n_training(self) -> int:

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from kerasrep.corpora.base import Corpus, Track
-from kerasrep.corpora.copies import copies_of
+from kerasrep.corpora.copies import copies_of, known_copies, with_copies_together
 from kerasrep.corpora.folder_labels import read_labels
 from kerasrep.corpora.folder_tags import TagTables
 from kerasrep.corpora.stored_labels import file_state
 from kerasrep.corpora.track_keys import Tally
 from kerasrep.data.decoders.suffixes import LINKS, known_suffixes, passed_over, read_suffixes
 from kerasrep.errors import DataError
-from kerasrep.evaluation.copies import join_groups
 from kerasrep.recipe.base import in_order
 from kerasrep.recipe.corpora import FolderCorpus, TagGroups
 from kerasrep.recipe.schema import fingerprint
@@ -35,7 +34,7 @@ from kerasrep.storage.run_directory import user_path
 from kerasrep.storage.table_reader import read_table
 from kerasrep.storage.track_names import Keys
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 #: Groups that a line names.
 SHOWN_GROUPS = 5
 #: Crops of one track are told from those of another.
@@ -60,13 +59,14 @@ def open_folder(settings: FolderCorpus, progress: bool = False) -> Corpus:
     keys = Keys(list(paths), root)
     notices = [f"{root}: {line}"] if (line := passed_over(passed)) else []
     tags = functools.cache(lambda: _read_tags(root, paths, notices, progress))
-    copies = _find_copies(paths, notices)
     fractions = settings.validation_fraction, settings.evaluation_fraction
     groups = _read_groups(settings, root, keys, notices, tags)
-    groups_of_all = _with_copies_together(paths, groups, copies)
+    audio_fingerprint = _audio_fingerprint(root, paths)
+    known, copies = known_copies(audio_fingerprint), copies_of(paths)
+    groups_of_all = with_copies_together(_or_itself(paths, groups), known, copies, notices)
     if groups and isinstance(settings.groups, TagGroups) and not _divide(groups_of_all, *fractions)[2]:
         notices.append(_held_out_singly(root, groups))
-        groups, groups_of_all = {}, _with_copies_together(paths, {}, copies)
+        groups, groups_of_all = {}, with_copies_together(_or_itself(paths, {}), known, copies, [])
     splits = split_groups(groups_of_all, *fractions, root)
     notices += _kept_apart(root, groups_of_all, splits)
     pools = _read_pools(settings, root, keys, splits, notices)
@@ -92,16 +92,16 @@ def open_folder(settings: FolderCorpus, progress: bool = False) -> Corpus:
         )
         for track, path in paths.items()
     ]
-    audio_fingerprint = _audio_fingerprint(root, tracks)
     return Corpus(
         name="folder",
-        fingerprint=fingerprint([audio_fingerprint, *_table_states(settings, root, keys.tracks)]),
+        fingerprint=fingerprint([audio_fingerprint, splits, *_table_states(settings, root, keys.tracks)]),
         tracks=tracks,
         labels=labels,
         notices=notices,
         skipped=skipped,
         audio_fingerprint=audio_fingerprint,
         missing=missing,
+        copies_known=known is not None,
     )
 
 
@@ -219,25 +219,9 @@ def _read_groups(
     return groups
 
 
-def _find_copies(paths: Mapping[str, Path], notices: list[str]) -> Mapping[str, str]:
-    """Track -> an earlier one with the same bytes."""
-    copies = copies_of(paths)
-    if copies:
-        notices.append(
-            f"{len(copies)} files have the same bytes as another one, such as {next(iter(copies))!r} and "
-            f"{next(iter(copies.values()))!r}: copies share a split"
-        )
-    return copies
-
-
-def _with_copies_together(
-    tracks: Iterable[str], groups: Mapping[str, str], copies: Mapping[str, str]
-) -> dict[str, str]:
-    """Track -> group, for all tracks; those of copies are one."""
-    place = {track: row for row, track in enumerate(tracks)}
-    names = [groups.get(track, f"track {track}") for track in place]
-    joined = join_groups(names, [(place[one], place[other]) for one, other in copies.items()])
-    return dict(zip(place, joined, strict=True))
+def _or_itself(tracks: Iterable[str], groups: Mapping[str, str]) -> dict[str, str]:
+    """Track -> group, for all tracks: one without a group is a group of its own."""
+    return {track: groups.get(track, f"track {track}") for track in tracks}
 
 
 def _held_out_singly(root: Path, groups: Mapping[str, str]) -> str:
@@ -289,16 +273,16 @@ def _read_pools(
     return pools
 
 
-def _audio_fingerprint(root: Path, tracks: Sequence[Track]) -> str:
-    """Changes with a file's name, size or time of change, and with the splits."""
+def _audio_fingerprint(root: Path, paths: Mapping[str, Path]) -> str:
+    """Changes with a file's name, size or time of change."""
     audio = []
-    for track in tracks:
+    for track, path in paths.items():
         try:
-            status = track.path.stat()
+            status = path.stat()
             state = [status.st_size, status.st_mtime_ns]
         except OSError:  # a dangling link; decoding will say so
             state = []
-        audio.append([track.track_id, track.split, *state])
+        audio.append([track, *state])
     return fingerprint([FORMAT_VERSION, str(root.resolve()), audio])
 
 

@@ -4,9 +4,10 @@
 (`stored_labels`), audio is decoded into `shards/FINGERPRINT`, and targets are made, source by source
 (`target_parts`). The first fingerprint covers the corpus, how it is decoded, and how targets are made, but
 not which sources a recipe trains on: all recipes on one corpus share one folder. That of the shards covers
-audio, splits and decoding alone, so that no audio is decoded again for other targets or another seed; the
+audio and decoding alone, so that no audio is decoded again for other targets, splits or another seed; the
 prepared folder holds hard links to the shards and stays whole when `shards` is deleted. `manifest.json` is
-written last and says that all the rest is there.
+written last and says that all the rest is there. Decoding tells which tracks are the same recording
+(`copies`); a corpus that has such is opened again and split with them, which decodes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import functools
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ import numpy as np
 
 from kerasrep.corpora import open_corpus
 from kerasrep.corpora.base import Corpus
+from kerasrep.corpora.copies import find_copies
 from kerasrep.corpora.prepared_files import describe_files, find_fault
 from kerasrep.corpora.repair import Join, repair
 from kerasrep.corpora.report import (
@@ -36,6 +38,8 @@ from kerasrep.corpora.report import (
 from kerasrep.corpora.stored_labels import StoredLabels
 from kerasrep.corpora.target_parts import remove_target_parts, targets_by_source
 from kerasrep.data.audio import DECODING_VERSION, read_header, require_decoder
+from kerasrep.data.identity import IDENTITY_VERSION
+from kerasrep.data.recordings import write_identities
 from kerasrep.data.shard_decoding import MAX_TRACK_SECONDS, AudioItem
 from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
 from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_shards
@@ -54,7 +58,7 @@ from kerasrep.storage.folder_lock import in_turn
 from kerasrep.storage.run_directory import PreparedDirectory, home, write_arrays, write_json, write_text
 from kerasrep.storage.tables import write_table
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 #: Files whose lengths stand for those of all, in a preview.
 SAMPLED_FILES = 30
 
@@ -81,6 +85,7 @@ def folders_of(corpus: Corpus, audio: AudioSettings, targets: TargetSettings, se
         "segment_samples": audio.segment_samples,
         "decoder": audio.decoder,
         "decoding": DECODING_VERSION,
+        "identity": IDENTITY_VERSION,
     }
     settings = {**decoding, "targets": targets.model_dump(mode="json", exclude={"kinds"}), "seed": seed}
     of_audio = corpus.audio_fingerprint or corpus.fingerprint
@@ -219,8 +224,13 @@ def read_labels(corpus: Corpus, progress: bool) -> LabelNotes:
 
 def decode(
     corpus: Corpus, folders: Folders, audio: AudioSettings, progress: bool, join: Join
-) -> WrittenShards:
+) -> WrittenShards | None:
     """Decode the audio into shards, unless that is done, and list the tracks that are in them.
+
+    Of tracks that are kept for evaluation shards may hold the audio, but index and result do not have them.
+
+    Returns:
+        `None` where decoding has found copies that the corpus was split without: it is to be opened again.
 
     Raises:
         DataError: Where no track is left in training or validation; the folders are removed then.
@@ -231,13 +241,25 @@ def decode(
         if shards is None:
             remove_temporary(store)
             shards = write_shards(store, _items(corpus), audio, progress=progress, cluster=join())
-            for split in ("train", "validation"):
-                if not len(shards.index.rows(split)):
-                    shutil.rmtree(store.root, ignore_errors=True)
-                    shutil.rmtree(directory.root, ignore_errors=True)
-                    raise DataError(_none_left(corpus, shards, split))
-            finish_shards(store, shards)
+            if len(shards.index):
+                finish_shards(store, shards)
+        ids = shards.index.track_ids.tolist()
+        sought = corpus.copies_known or not corpus.audio_fingerprint or not ids
+        if not sought and find_copies(corpus.audio_fingerprint, ids, shards.identities):
+            shutil.rmtree(directory.root, ignore_errors=True)
+            if progress:
+                print("note: decoding has found copies of recordings; tracks are split again", flush=True)
+            return None
+        index = shards.index.with_splits({track.track_id: track.split for track in corpus.tracks})
+        rows = np.sort(np.concatenate([index.rows("train"), index.rows("validation")]))
+        for split in ("train", "validation"):
+            if not len(index.rows(split)):
+                shutil.rmtree(store.root, ignore_errors=True)
+                shutil.rmtree(directory.root, ignore_errors=True)
+                raise DataError(_none_left(corpus, shards, split))
+        shards = replace(shards, index=index.take(rows), identities=shards.identities.take(rows))
         link_shards(store, directory, shards.index)
+        write_identities(directory.identities, shards.identities)
     event("decoded", **_decoded(shards))
     _write_skipped(directory, corpus, shards)
     _write_tracks(directory, corpus, shards)
@@ -296,7 +318,10 @@ def _about_shards(corpus: Corpus, shards: WrittenShards) -> dict[str, Any]:
         "tracks": {
             "train": len(index.rows("train")),
             "validation": len(index.rows("validation")),
-            "evaluation": sum(track.split == "evaluation" for track in corpus.tracks),
+            "evaluation": sum(
+                track.split == "evaluation" and track.track_id not in shards.skipped
+                for track in corpus.tracks
+            ),
         },
         "hours": float(index.samples.sum() / index.sample_rate_hz / 3600),
         "skipped": len(shards.skipped) + len(corpus.skipped),
@@ -319,11 +344,11 @@ def _decoded(shards: WrittenShards) -> dict[str, Any]:
 
 
 def _items(corpus: Corpus) -> list[AudioItem]:
-    """What is decoded."""
+    """What is decoded: tracks that are kept for evaluation only where copies may bring them into training."""
     return [
         AudioItem(track.track_id, track.path, track.split)
         for track in corpus.tracks
-        if track.split != "evaluation"
+        if track.split != "evaluation" or corpus.audio_fingerprint
     ]
 
 

@@ -53,7 +53,7 @@ def find_fault(directory: PreparedDirectory, thorough: bool) -> str | None:
 
 
 def _files(directory: PreparedDirectory) -> tuple[Path, ...]:
-    return directory.index, directory.targets, directory.pools, directory.tracks
+    return directory.index, directory.identities, directory.targets, directory.pools, directory.tracks
 
 
 def _sha256(path: Path) -> str:

@@ -54,7 +54,7 @@ def repair(
                 f"{directory.root / (other or list(faults))[0]}: is damaged, and its audio decodes to other "
                 f"samples than before; delete {directory.root} and {store.root}, and prepare again"
             )
-        link_shards(store, directory, shards.index)
+        link_shards(store, directory, index)
     if progress:
         repaired = f", {len(faults)} decoded again" if faults else ""
         print(f"checked: {len(expected)} shards{repaired}", flush=True)

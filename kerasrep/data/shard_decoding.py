@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.data.audio import DECODING_VERSION, decode, read_header
+from kerasrep.data.identity import IDENTITY_VERSION, Identity, identity_of
 from kerasrep.data.shards import FULL_SCALE
 from kerasrep.data.tfrecord import write_record
 from kerasrep.errors import DataError
@@ -32,7 +34,7 @@ class AudioItem:
     Attributes:
         track_id: Unique.
         path: Audio file.
-        split: `train` or `validation`.
+        split: Of `constants.SPLITS`; or `evaluation`, which is not trained on.
     """
 
     track_id: str
@@ -78,8 +80,8 @@ def _too_short(samples: int, audio: AudioSettings) -> str:
     return f"{samples / audio.sample_rate_hz:.3g} s is shorter than a segment of {audio.segment_seconds:g} s"
 
 
-#: Samples and whether they were shortened, or why there are none.
-_Decoded = tuple[NDArray[np.int16], bool] | str
+#: Samples, whether they were shortened, and their identity; or why there are none.
+_Decoded = tuple[NDArray[np.int16], bool, Identity] | str
 
 
 def _decoded(item: AudioItem, audio: AudioSettings) -> _Decoded:
@@ -90,7 +92,8 @@ def _decoded(item: AudioItem, audio: AudioSettings) -> _Decoded:
         return _reason(item, error)
     if len(samples) < audio.segment_samples:
         return _too_short(len(samples), audio)
-    return to_int16(samples), shortened
+    whole = to_int16(samples)
+    return whole, shortened, identity_of([whole], audio.sample_rate_hz)
 
 
 def _part_path(shard: Path) -> Path:
@@ -98,8 +101,9 @@ def _part_path(shard: Path) -> Path:
 
 
 def _part_key(task: ShardTask, audio: AudioSettings) -> str:
-    tracks = [[item.track_id, str(item.path), item.split] for item in task.tracks]
-    return fingerprint([tracks, audio.sample_rate_hz, audio.segment_samples, audio.decoder, DECODING_VERSION])
+    tracks = [[item.track_id, str(item.path)] for item in task.tracks]
+    versions = [DECODING_VERSION, IDENTITY_VERSION]
+    return fingerprint([tracks, audio.sample_rate_hz, audio.segment_samples, audio.decoder, versions])
 
 
 def finished_part(task: ShardTask, audio: AudioSettings) -> dict[str, Any] | None:
@@ -150,7 +154,7 @@ def write_decoded(
 def _write_shard(
     task: ShardTask, audio: AudioSettings, decoded: Iterator[_Decoded], advance: Callable[[], object]
 ) -> dict[str, Any]:
-    records: list[tuple[str, str, int, int]] = []
+    records: list[tuple[str, int, int, str]] = []
     skipped: dict[str, str] = {}
     n_shortened = 0
     with atomic_file(task.path) as temporary, temporary.open("wb") as file:
@@ -161,10 +165,11 @@ def _write_shard(
             if isinstance(result, str):
                 skipped[item.track_id] = result
                 continue
-            samples, shortened = result
+            samples, shortened, identity = result
             start = writer.n_bytes
             offset = start + write_record(writer.write, item.track_id, samples.tobytes())
-            records.append((item.track_id, item.split, offset, len(samples)))
+            known_by = base64.b64encode(identity.to_bytes()).decode()
+            records.append((item.track_id, offset, len(samples), known_by))
             n_shortened += shortened
     part = {
         "key": _part_key(task, audio),

@@ -7,6 +7,7 @@ on the number of threads.
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ import numpy as np
 
 from kerasrep import constants
 from kerasrep.data import notices
+from kerasrep.data.identity import Identity
+from kerasrep.data.recordings import Identities
 from kerasrep.data.shard_decoding import (
     AudioItem,
     ShardTask,
@@ -46,12 +49,14 @@ class WrittenShards:
 
     Attributes:
         index: Of the tracks written; not yet saved.
+        identities: Of the same tracks, in the order of `index`.
         checksums: Shard file name -> SHA-256 in hexadecimal digits.
         skipped: Track id -> why it is not in a shard.
         shortened: Tracks longer than `MAX_TRACK_SECONDS`, of which the beginning was taken.
     """
 
     index: ShardIndex
+    identities: Identities
     checksums: dict[str, str]
     skipped: dict[str, str]
     shortened: int
@@ -147,7 +152,10 @@ def _written(
     for part in parts:
         skipped.update(part["skipped"])
     return WrittenShards(
-        index=_index(directory, parts, audio),
+        index=_index(directory, items, parts, audio),
+        identities=Identities.of(
+            [Identity.from_bytes(base64.b64decode(record[3])) for part in parts for record in part["records"]]
+        ),
         checksums={part["file"]: part["sha256"] for part in parts},
         skipped={item.track_id: skipped[item.track_id] for item in items if item.track_id in skipped},
         shortened=sum(part["shortened"] for part in parts),
@@ -180,15 +188,21 @@ def _plan(
     return plan, skipped
 
 
-def _index(directory: PreparedDirectory, parts: Sequence[dict[str, Any]], audio: AudioSettings) -> ShardIndex:
+def _index(
+    directory: PreparedDirectory,
+    items: Sequence[AudioItem],
+    parts: Sequence[dict[str, Any]],
+    audio: AudioSettings,
+) -> ShardIndex:
+    split = {item.track_id: constants.SPLITS.index(item.split) for item in items}
     rows = [(shard, *record) for shard, part in enumerate(parts) for record in part["records"]]
     return ShardIndex(
         root=directory.root,
         track_ids=np.array([row[1] for row in rows], dtype=np.str_),
-        split=np.array([constants.SPLITS.index(row[2]) for row in rows], dtype=np.int8),
+        split=np.array([split[row[1]] for row in rows], dtype=np.int8),
         shard=np.array([row[0] for row in rows], dtype=np.int32),
-        offset_bytes=np.array([row[3] for row in rows], dtype=np.int64),
-        samples=np.array([row[4] for row in rows], dtype=np.int64),
+        offset_bytes=np.array([row[2] for row in rows], dtype=np.int64),
+        samples=np.array([row[3] for row in rows], dtype=np.int64),
         shard_files=np.array([part["file"] for part in parts], dtype=np.str_),
         shard_bytes=np.array([part["bytes"] for part in parts], dtype=np.int64),
         sample_rate_hz=audio.sample_rate_hz,

@@ -6,7 +6,7 @@ A shard is a plain TFRecord file: `tf.data.TFRecordDataset` reads it, and each r
 record, so its bytes are contiguous and start at a known offset of the file: a reader that wants 2.5 s of
 a track takes them from there, without parsing the record.
 
-`index.npz` holds, for the n tracks of the training and validation splits in the corpus's order:
+`index.npz` holds, for the n tracks in the corpus's order:
 
     track_ids        str [n]
     split            int8 [n], position in `constants.SPLITS`
@@ -20,7 +20,7 @@ a track takes them from there, without parsing the record.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,19 @@ class ShardIndex:
     def rows(self, split: str) -> NDArray[np.int64]:
         """Rows of the tracks in `split`, ascending."""
         return np.flatnonzero(self.split == constants.SPLITS.index(split)).astype(np.int64)
+
+    def with_splits(self, splits: Mapping[str, str]) -> ShardIndex:
+        """The same index with the splits of a corpus.
+
+        Args:
+            splits: Track id -> split, of all tracks.
+        """
+        split = [constants.SPLITS.index(splits[track]) for track in self.track_ids.tolist()]
+        return replace(self, split=np.array(split, np.int8))
+
+    def take(self, rows: NDArray[np.int64]) -> ShardIndex:
+        """The index of some tracks alone."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in _PER_TRACK})
 
     def without(self, shard_files: Collection[str]) -> ShardIndex:
         """The same index, with the tracks of some shards in no split."""

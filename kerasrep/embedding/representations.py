@@ -27,7 +27,7 @@ from kerasrep.recipe.faults import nearest
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import fingerprint
 from kerasrep.storage import starter
-from kerasrep.storage.export_directory import SAVED_MODEL_FILE, read_card
+from kerasrep.storage.export_directory import SAVED_MODEL_FILE, read_card, trained_on
 from kerasrep.storage.run_directory import RunDirectory
 from kerasrep.storage.segment_vector import LAST, layers_text, parse_layers
 
@@ -104,6 +104,11 @@ class ModelRepresentation:
             return 2 * constants.EMBEDDING_SIZE * branches
         return self.embedder.dimension
 
+    @property
+    def trained_on(self) -> Path | None:
+        """Where the identities of the recordings that it was trained on lie, if they were kept."""
+        return trained_on(self.path)
+
     @cached_property
     def embedder(self) -> Embedder:
         """The loaded model."""
@@ -137,6 +142,11 @@ class UntrainedRepresentation(ModelRepresentation):
         self._reference, self._seed = reference, seed
         of_model = fingerprint([RANDOM, untrained.VERSION, seed, _reference_fingerprint(reference)])
         self.fingerprint = self._of_layers(of_model)
+
+    @property
+    def trained_on(self) -> Path | None:
+        """Nothing."""
+        return None
 
     @cached_property
     def embedder(self) -> Embedder:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.evaluation.base import TEST, LabelledData
+from kerasrep.evaluation.base import TEST, LabelledData, TaskData
+from kerasrep.report.wording import counted, listing
+
+#: Items that must remain where those that a model has seen are left out.
+LEAST_UNSEEN = 30
 
 
 def equal_rows(matrix: NDArray[np.float32]) -> list[int]:
@@ -39,24 +44,21 @@ def join_groups(groups: Sequence[str], pairs: Sequence[tuple[int, int]]) -> list
     return [root(group) for group in groups]
 
 
-def with_copies_together(
-    data: LabelledData, rows: NDArray[np.intp], matrix: NDArray[np.float32]
-) -> tuple[LabelledData, str]:
-    """Put items with equal embeddings, so with the same audio, into one group where no split is given.
+def with_copies_together(data: TaskData, pairs: Sequence[tuple[int, int]]) -> tuple[TaskData, str]:
+    """Put copies of a recording into one group where no split is given.
 
     Args:
         data: A task.
-        rows: Items that have an embedding.
-        matrix: float32 [rows, dimension].
+        pairs: Positions of an item and of an earlier one that is the same recording.
 
     Returns:
         The task, and what people must know; empty where there are no copies.
     """
-    pairs = [(int(rows[n]), int(rows[first])) for n, first in enumerate(equal_rows(matrix)) if n != first]
     if not pairs:
         return data, ""
-    what = f"{len(pairs)} items are copies of another one (the same audio under another name)"
-    if data.splits is not None:
+    n_copies = len({one for one, _ in pairs})
+    what = f"{n_copies:,} items are copies of another one (the same recording under another name)"
+    if isinstance(data, LabelledData) and data.splits is not None:
         sides = join_groups([str(n) for n in range(len(data.item_ids))], pairs)
         learnt = {side for side, split in zip(sides, data.splits, strict=True) if split != TEST}
         leaks = sum(side in learnt for side, split in zip(sides, data.splits, strict=True) if split == TEST)
@@ -66,8 +68,48 @@ def with_copies_together(
         )
     own = [f"item {item}" for item in data.item_ids] if data.groups is None else data.groups.tolist()
     groups = np.array(join_groups(own, pairs))
-    if isinstance(data.labels[0], str):
+    if isinstance(data, LabelledData) and isinstance(data.labels[0], str):
         of_label = {label: len(set(groups[data.labels == label])) for label in set(data.labels.tolist())}
         if min(of_label.values()) < 2:
             return data, f"{what}; they stay apart, as a class would have one group: scores may be too good"
     return replace(data, groups=groups), f"{what}; copies are one group, never learnt and tested at once"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Items of a task that compared models were trained on.
+
+    Attributes:
+        by_model: Model -> ids of the items that it has seen, for those that have seen any.
+        n_items: Of the task.
+        removed: Whether they are left out for all models; otherwise too few would remain.
+    """
+
+    by_model: Mapping[str, tuple[str, ...]]
+    n_items: int
+    removed: bool
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Item -> who has seen it."""
+        who: dict[str, list[str]] = {}
+        for model, items in self.by_model.items():
+            for item in items:
+                who.setdefault(item, []).append(model)
+        return {item: f"trained on by {listing(models)}" for item, models in who.items()}
+
+    def counts(self) -> dict[str, Any]:
+        """For the results."""
+        by_model = {model: len(items) for model, items in self.by_model.items()}
+        return {"items": len(self.reasons), "removed": self.removed, "by_model": by_model}
+
+    def sentence(self) -> str:
+        """For people."""
+        models = ", ".join(f"{model} on {len(items):,}" for model, items in self.by_model.items())
+        seen = f"of {counted(self.n_items, 'item')}, models were trained on {len(self.reasons):,} ({models})"
+        if self.removed:
+            return f"{seen}; they are left out for all models"
+        return (
+            f"{seen}; too few others remain, so that all are scored: seen in training, these scores do not "
+            "tell how good the representation is on other recordings"
+        )

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,9 @@ from numpy.typing import NDArray
 
 import kerasrep
 from kerasrep.data import notices
+from kerasrep.data.recordings import Identities, read_identities
 from kerasrep.embedding.cache import cached_embeddings
+from kerasrep.embedding.identities import cached_identities, seen_and_copies
 from kerasrep.errors import DataError, KerasrepError, RunError, machine_message, one_line
 from kerasrep.evaluation.base import (
     Comparison,
@@ -31,15 +34,17 @@ from kerasrep.evaluation.base import (
     Task,
     TaskData,
 )
-from kerasrep.evaluation.copies import with_copies_together
+from kerasrep.evaluation.copies import LEAST_UNSEEN, Seen, equal_rows, with_copies_together
 from kerasrep.evaluation.neighbours import evaluate_neighbours
 from kerasrep.evaluation.options import FITTED_BY, Options, probes_of_kind, result_key
+from kerasrep.evaluation.probing.folds import folds
 from kerasrep.evaluation.probing.labelled import evaluate_labelled
 from kerasrep.evaluation.recommendation.evaluate import dense, evaluate_recommendation
 from kerasrep.evaluation.registry import counts, missing_audio, open_task
 from kerasrep.evaluation.report import terminal_report, write_report
 from kerasrep.evaluation.results import find_evaluation, save_evaluation
 from kerasrep.evaluation.significance import compare
+from kerasrep.report.wording import listing
 from kerasrep.runtime.console import result, say
 from kerasrep.runtime.run_log import event
 
@@ -108,6 +113,22 @@ class Suite:
         self._failures: list[str] = []
         self._tasks: dict[str, tuple[Task, Path]] = {}
         self._audio: dict[str, dict[str, Path]] = {}
+        self._notes: list[str] = []
+
+    @cached_property
+    def _trained_on(self) -> dict[str, Identities]:
+        """Model -> identities of the recordings that it was trained on, where they were kept.
+
+        Raises:
+            DataError: Where such a file is damaged.
+        """
+        paths = {one.name: getattr(one, "trained_on", None) for one in self._representations}
+        models = {name: path for name, path in paths.items() if path is not None}
+        unknown = listing([name for name, path in models.items() if not path.is_file()])
+        if unknown:
+            self._notes.append(f"It is not known on which recordings {unknown} was trained.")
+            _notify(self._notes[-1])
+        return {name: read_identities(path) for name, path in models.items() if path.is_file()}
 
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:
@@ -137,15 +158,24 @@ class Suite:
             return
         self._audio[task.name] = dict(zip(data.item_ids, data.paths, strict=True))
         embedded = self._embed_all(task, data)
-        if embedded and isinstance(data, LabelledData):
-            data, said = with_copies_together(data, embedded[0].rows, embedded[0].matrix)
-            if said:
-                _notify(f"{task.name}: {said}")
         common = _common_rows(embedded)
+        seen = None
+        try:
+            if embedded:
+                data, seen = self._recordings(task, data, embedded[0], common)
+        except Exception as error:
+            self._note(task.name, error)
+            return
+        reasons = {}
+        if seen is not None:
+            found_counts = {**found_counts, "seen": seen.counts()}
+            if seen.removed:
+                reasons = seen.reasons
+                common = np.array([row for row in common if data.item_ids[row] not in reasons], np.intp)
         done = []
         for one in embedded:
             try:
-                done.append(self._evaluate(task, data, one, common, found_counts))
+                done.append(self._evaluate(task, data, one, common, found_counts, reasons))
             except Exception as error:
                 self._note(f"{task.name}, {one.representation.name}", error)
         self._evaluations += done
@@ -167,6 +197,7 @@ class Suite:
             table = terminal_report(self._evaluations, self._comparisons, self._verbose, width)
             say(f"\n{table}")
             notes = [DEMO_NOTE] if any(name.startswith("demo_") for name in self._tasks) else []
+            notes += self._notes
             if self._options.shuffle_labels:
                 notes.append("A control: labels were permuted, so scores above chance would show a leak.")
             provenance = self._provenance(prog)
@@ -200,6 +231,45 @@ class Suite:
                 self._note(f"{task.name}, {representation.name}", error)
         return found
 
+    def _recordings(
+        self, task: Task, data: TaskData, embedded: _Embedded, common: NDArray[np.intp]
+    ) -> tuple[TaskData, Seen | None]:
+        """Put copies of a recording into one group, and find the items that a model was trained on."""
+        identities, known = cached_identities([data.paths[row] for row in embedded.rows])
+        notices.take()  # which embedding has given
+        rows = embedded.rows[known]
+        seen, first = seen_and_copies(identities, self._trained_on)
+        pairs = [(int(rows[n]), int(rows[of])) for n, of in enumerate(first.tolist()) if n != of]
+        same = equal_rows(embedded.matrix)
+        pairs += [(int(embedded.rows[n]), int(embedded.rows[of])) for n, of in enumerate(same) if n != of]
+        data, said = with_copies_together(data, pairs)
+        self._tell(task, said)
+        if not seen:
+            return data, None
+        by_model = {name: tuple(data.item_ids[row] for row in rows[some]) for name, some in seen.items()}
+        found = Seen(by_model, len(data.item_ids), True)
+        left = np.array([row for row in common if data.item_ids[row] not in found.reasons], np.intp)
+        found = replace(found, removed=self._is_enough(task, data.keep(left)))
+        self._tell(task, found.sentence())
+        return data, found
+
+    def _is_enough(self, task: Task, data: TaskData) -> bool:
+        """Whether a task of these items can be scored."""
+        if len(data.item_ids) < LEAST_UNSEEN:
+            return False
+        if isinstance(data, LabelledData) and task.kind in {"classification", "regression"}:
+            try:
+                folds(data, task.kind, self._options.n_folds, self._options.seed)
+            except DataError:
+                return False
+        return True
+
+    def _tell(self, task: Task, line: str) -> None:
+        """Say a line now, and on the page."""
+        if line:
+            self._notes.append(f"{task.name}: {line}.")
+            _notify(f"{task.name}: {line}")
+
     def _embed(self, data: TaskData, representation: Representation) -> _Embedded:
         started = time.monotonic()
         notices.take()  # those of earlier work in this process
@@ -222,6 +292,7 @@ class Suite:
         embedded: _Embedded,
         common: NDArray[np.intp],
         found_counts: Mapping[str, Any],
+        reasons: Mapping[str, str],
     ) -> Evaluation:
         started, name = time.monotonic(), embedded.representation.name
         matrix, used = embedded.matrix, data
@@ -232,7 +303,7 @@ class Suite:
             rows = {item: row for row, item in enumerate(used.item_ids)}
             used = dense(used)
             matrix = matrix[[rows[item] for item in used.item_ids]]
-        left_out = _left_out(data, embedded, common)
+        left_out = _left_out(data, embedded, common, reasons)
         key = result_key(task, used, matrix, self._options)
         folder = self._output / "results" / key
         found = find_evaluation(folder, name, task.name, key, notify=_notify)
@@ -294,13 +365,13 @@ def _common_rows(embedded: Sequence[_Embedded]) -> NDArray[np.intp]:
     return functools.reduce(np.intersect1d, rows) if rows else np.zeros(0, np.intp)
 
 
-def _left_out(data: TaskData, embedded: _Embedded, common: NDArray[np.intp]) -> dict[str, str]:
-    """Items that are not used for a representation: its own, and those that another cannot embed."""
-    others = np.setdiff1d(embedded.rows, common)
-    return {
-        **embedded.left_out,
-        **{data.item_ids[row]: "another representation has no embedding of it" for row in others},
-    }
+def _left_out(
+    data: TaskData, embedded: _Embedded, common: NDArray[np.intp], reasons: Mapping[str, str]
+) -> dict[str, str]:
+    """Items that are not used: what this or another representation cannot embed, and those of `reasons`."""
+    others = [data.item_ids[row] for row in np.setdiff1d(embedded.rows, common)]
+    no_embedding = "another representation has no embedding of it"
+    return {**embedded.left_out, **{item: reasons.get(item, no_embedding) for item in others}}
 
 
 def _check_missing(left_out: Mapping[str, str], n_items: int, max_missing: float) -> None:

@@ -35,6 +35,7 @@ from kerasrep.storage.export_directory import (
     ServingFolder,
     card_path,
     file_digests,
+    identities_path,
     warmup_path,
 )
 from kerasrep.storage.folder_lock import held
@@ -179,6 +180,8 @@ def _write_version(saved: Path, job: Job, name: str) -> Described:
     described = Described(difference, {"audio": origin, "requests": counts})
     if job.licences is not None:
         shutil.copyfile(job.licences, card_path(saved).with_name(LICENCES_FILE))
+    if job.run is not None and job.run.identities.is_file():
+        shutil.copyfile(job.run.identities, identities_path(saved))
     write_json(card_path(saved), _as_json(_card(job, name, described)) | {"files": file_digests(saved)})
     return described
 

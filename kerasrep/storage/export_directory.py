@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kerasrep.errors import DataError, ExportError
-from kerasrep.storage.run_directory import Folder, Inside, read_json
+from kerasrep.storage.run_directory import Folder, Inside, RunDirectory, read_json
 from kerasrep.storage.segment_vector import LAST, Piece
 
 SAVED_MODEL_FILE = "saved_model.pb"
@@ -92,6 +92,23 @@ def card_path(version: Path) -> Path:
 def warmup_path(version: Path) -> Path:
     """Where servers look for requests to replay before a version takes any traffic."""
     return version / "assets.extra" / "tf_serving_warmup_requests"
+
+
+def identities_path(version: Path) -> Path:
+    """NPZ: what the recordings are known by that a version was trained on (see `data.recordings`)."""
+    return version / "assets.extra" / "identities.npz"
+
+
+def trained_on(model: Path) -> Path:
+    """Where the identities of a model's training lie, if anybody has kept them.
+
+    Args:
+        model: An export or a version of it, a run directory, or a `.keras` file in one.
+    """
+    version = find_version(model)
+    if version is not None:
+        return identities_path(version)
+    return RunDirectory(model.parent if model.is_file() else model).identities
 
 
 def read_card(version: Path) -> ExportCard:

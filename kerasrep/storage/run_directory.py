@@ -201,6 +201,8 @@ class PreparedDirectory(Folder):
     manifest = Inside("manifest.json")
     #: NPZ: where each track's samples lie in the shards (see `data.shards`).
     index = Inside("index.npz")
+    #: NPZ: what the recording of each track of the index is known by (see `data.recordings`).
+    identities = Inside("identities.npz")
     #: NPZ: soft targets of all sources (see `sources.targets`).
     targets = Inside("targets.npz")
     #: NPZ: `pool` (str), the pool of each track of the index; only where the recipe has pools.
@@ -234,6 +236,8 @@ class RunDirectory(Folder):
     prepared = Inside("prepared.json")
     #: NPZ: per-band `mean` and `sd` in dB, float32 [n_mels].
     scaler = Inside("scaler.npz")
+    #: NPZ: what the recordings are known by that were trained on, those of `model.start` included.
+    identities = Inside("identities.npz")
     #: NPZ: the latest whole training state.
     last = Inside("checkpoints", "last.npz")
     #: NPZ: the weights of the lowest validation loss (see `training.best`).

@@ -7,21 +7,28 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 import kerasrep
+from kerasrep.data.recordings import Identities, read_identities, write_identities
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.model.strategies import Network
 from kerasrep.recipe.file import read_recipe, recipe_text
 from kerasrep.recipe.schema import Recipe, differences
 from kerasrep.runtime.run_log import run_log
 from kerasrep.storage.atomic import remove_all_temporaries
+from kerasrep.storage.export_directory import trained_on
 from kerasrep.storage.folder_lock import exclusive
 from kerasrep.storage.run_directory import (
     PreparedDirectory,
     RunDirectory,
     read_object,
+    user_path,
     write_json,
     write_text,
 )
+from kerasrep.storage.starter import model_path
 from kerasrep.training.validation import Baseline
 from kerasrep.training.workers import Workers
 
@@ -209,3 +216,23 @@ def begin_with_means(network: Network, baselines: Mapping[str, Baseline]) -> Non
     for source, baseline in baselines.items():
         if baseline.prediction is not None and network.loss_of(source) != "cosine":
             network.begin_with(source, baseline.prediction)
+
+
+def keep_identities(
+    recipe: Recipe, prepared: PreparedDirectory, rows: NDArray[np.intp], run: RunDirectory
+) -> None:
+    """Write the identities of the recordings that the run, or the trunk that it began with, is trained on.
+
+    Args:
+        recipe: Its `model.start` says which trunk.
+        prepared: Holds the identities of all tracks of the index.
+        rows: Of the index, those that are trained on.
+        run: Where they are written, unless they are there: a resumed run may be without its trunk.
+    """
+    if run.identities.is_file():
+        return
+    parts = [read_identities(prepared.identities).take(rows)]
+    if recipe.model.start:
+        before = trained_on(model_path(user_path(str(recipe.model.start))))
+        parts += [read_identities(before)] if before.is_file() else []
+    write_identities(run.identities, Identities.joined(parts))

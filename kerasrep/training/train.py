@@ -22,7 +22,7 @@ from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe
 from kerasrep.runtime.run_log import event, how_it_ended
 from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, atomic_file, read_json, write_text
-from kerasrep.training.beginning import agree_on_step, begin_with_means, write_beginning
+from kerasrep.training.beginning import agree_on_step, begin_with_means, keep_identities, write_beginning
 from kerasrep.training.best import choice_of, improved, keep
 from kerasrep.training.card import RunCard
 from kerasrep.training.checkpoint import Progress, restore_state, save_state
@@ -102,6 +102,7 @@ class Trainer:
         workers, seconds = self.execution.workers, self.recipe.distribution.prepare_seconds
         agree_on_step(workers, self.progress.step)
         if self._chief:
+            keep_identities(self.recipe, prepared, self.data.index.rows("train"), self.run_directory)
             write_beginning(self.recipe, prepared, self.run_directory, self.data.damaged)
             summary = self._run_as_chief(prepared)
             workers.from_chief(_TRAINED, lambda: None)

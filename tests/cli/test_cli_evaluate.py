@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import pytest
 import soundfile
 
 from kerasrep.cli import command, evaluate
+from kerasrep.data.recordings import write_identities
+from kerasrep.embedding.identities import cached_identities
+from kerasrep.evaluation import suite
+from kerasrep.storage.export_directory import identities_path
 
 RATE_HZ = 22_050
 
@@ -345,3 +350,72 @@ def test_a_file_may_hold_tasks_alone_and_a_task_its_own_split_list(run_evaluate,
     assert (code, err) == (0, [])
     folds = {(row["task"], row["fold"]) for row in scores(tmp_path / "out")}
     assert ("gtzan", "0") in folds and ("gtzan", "1") not in folds and ("pitches", "4") in folds
+
+
+@pytest.fixture
+def trained_on(small_export, audio, tmp_path):
+    """A function that copies the export and says which of the files it was trained on."""
+
+    def make(numbers):
+        version = tmp_path / "exported" / "knowing" / "1"
+        shutil.copytree(small_export, version)
+        identities, _ = cached_identities([audio / f"{number}.wav" for number in numbers], progress=False)
+        write_identities(identities_path(version), identities)
+        return version
+
+    return make
+
+
+def summary_items(folder):
+    with (folder / "summary.csv").open(newline="") as file:
+        return {(row["n_items"], row["seen"], row["seen_scored"]) for row in csv.DictReader(file)}
+
+
+def test_items_that_a_model_was_trained_on_are_left_out_for_all(
+    run_evaluate, trained_on, small_export, recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(suite, "LEAST_UNSEEN", 20)
+    out = tmp_path / "out"
+    code, said, err = run_evaluate(
+        *(trained_on(range(6)), "mfcc", small_export, "--recipe", recipe, "--tasks", "kinds", "-o", out)
+    )
+    words, page = " ".join(said.split()), (out / "report.html").read_text()
+    assert (code, err) == (0, [])
+    assert summary_items(out) == {("24", "6", "0")}
+    for text in (words, page):
+        assert (
+            "of 30 items, models were trained on 6 (knowing/1 on 6); they are left out for all models" in text
+        )
+        assert "in training" in text and "6 left out" in text
+        assert "trained on by knowing/1" in text
+        assert "It is not known on which recordings small/1 was trained." in text
+    for path in (out / "predictions").rglob("kinds.csv"):
+        with path.open(newline="") as file:
+            assert not {row["item"] for row in csv.DictReader(file)} & {
+                f"{number}.wav" for number in range(6)
+            }
+    with (out / "comparisons.csv").open(newline="") as file:
+        assert {row["n_units"] for row in csv.DictReader(file)} == {"24"}
+
+
+def test_where_too_few_would_remain_all_are_scored_and_marked(run_evaluate, trained_on, recipe, tmp_path):
+    out = tmp_path / "out"
+    code, said, _ = run_evaluate(trained_on(range(10)), "--recipe", recipe, "--tasks", "kinds", "-o", out)
+    words, page = " ".join(said.split()), (out / "report.html").read_text()
+    assert code == 0 and summary_items(out) == {("30", "10", "10")}
+    for text in (words, page):
+        assert "too few others remain, so that all are scored: seen in training" in text
+        assert "10 scored" in text and "kinds (seen in training):" in text
+    assert json.loads((out / "scores.json").read_text())["evaluations"][0]["counts"]["seen"] == {
+        "items": 10,
+        "removed": False,
+        "by_model": {"knowing/1": 10},
+    }
+
+
+def test_an_untrained_network_has_seen_nothing(run_evaluate, trained_on, recipe, tmp_path):
+    model, out = trained_on(range(10)), tmp_path / "out"
+    code, said, _ = run_evaluate(
+        "random", "mfcc", model, "--recipe", recipe, "--tasks", "kinds", "-o", out, "--probes", "linear_svm"
+    )
+    assert code == 0 and "(knowing/1 on 10)" in " ".join(said.split()) and "not known" not in said

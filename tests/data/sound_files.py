@@ -40,7 +40,14 @@ def by_libsndfile(form: str, subtype: str, samples: np.ndarray, rate_hz: int = R
     return file.getvalue()
 
 
-def by_ffmpeg(form: str, codec: str, samples: np.ndarray, rate_hz: int = RATE_HZ, layout="stereo") -> bytes:
+def by_ffmpeg(
+    form: str,
+    codec: str,
+    samples: np.ndarray,
+    rate_hz: int = RATE_HZ,
+    layout: str = "stereo",
+    bit_rate: int = 128_000,
+) -> bytes:
     """A file as ffmpeg's libraries write it."""
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
@@ -50,7 +57,7 @@ def by_ffmpeg(form: str, codec: str, samples: np.ndarray, rate_hz: int = RATE_HZ
         )
         frame = av.AudioFrame.from_ndarray(whole, format="s16", layout=layout)
         frame.sample_rate, frame.pts, frame.time_base = rate_hz, 0, Fraction(1, rate_hz)
-        stream.bit_rate = 128_000
+        stream.bit_rate = bit_rate
         known = [form.name for form in av.Codec(codec, "w").audio_formats or ()]
         stream.codec_context.format = next(f for f in ("s16", "s16p", "flt", "fltp") if f in known)
         size = stream.codec_context.frame_size or 1024

@@ -1,13 +1,16 @@
 """Copies of a recording are grouped, or told where a split has them on both sides."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 from sklearn.model_selection import StratifiedGroupKFold
 
-from kerasrep.evaluation.base import LabelledData
-from kerasrep.evaluation.copies import equal_rows, join_groups, with_copies_together
+from kerasrep.evaluation.base import LabelledData, PlayData
+from kerasrep.evaluation.copies import Seen, equal_rows, join_groups, with_copies_together
 
 
 def task(labels, splits=None, groups=None):
@@ -28,7 +31,7 @@ def embeddings(*values):
 
 def test_copies_become_one_group_that_no_fold_divides():
     data = task(list("aabbab"), groups=["g", "h", "g", "k", "l", "m"])
-    grouped, said = with_copies_together(data, np.arange(6), embeddings(1, 2, 3, 4, 1, 6))
+    grouped, said = with_copies_together(data, [(4, 0)])
     assert grouped.groups[0] == grouped.groups[4] == grouped.groups[2]
     assert len(set(grouped.groups)) == 4
     assert said.startswith("1 items are copies of another one")
@@ -36,31 +39,42 @@ def test_copies_become_one_group_that_no_fold_divides():
         assert not set(grouped.groups[train]) & set(grouped.groups[test])
 
 
-def test_items_without_an_embedding_keep_their_place():
-    data = task(list("aabbab"))
-    grouped, _ = with_copies_together(data, np.array([0, 3, 4, 5]), embeddings(1, 2, 1, 2))
-    assert grouped.groups[0] == grouped.groups[4] and grouped.groups[3] == grouped.groups[5]
-    assert grouped.groups[1] == "item i1"
-
-
 def test_copies_on_both_sides_of_a_given_split_are_counted():
     data = task(list("abab"), splits=["train", "train", "test", "test"])
-    same, said = with_copies_together(data, np.arange(4), embeddings(1, 2, 1, 4))
+    same, said = with_copies_together(data, [(2, 0)])
     assert same is data and "1 test items are in training as well" in said
-    _, said = with_copies_together(data, np.arange(4), embeddings(1, 2, 3, 3))
+    _, said = with_copies_together(data, [(3, 2)])
     assert "training" not in said and said.startswith("1 items are copies")
 
 
 def test_without_copies_nothing_is_said_or_changed():
     data = task(list("abab"))
-    assert with_copies_together(data, np.arange(4), embeddings(1, 2, 3, 4)) == (data, "")
+    assert with_copies_together(data, []) == (data, "")
 
 
-@pytest.mark.parametrize("values", [(1, 1, 3, 4), (1, 2, 3, 3)])
-def test_a_class_of_two_copies_stays_as_it_is(values):
+@pytest.mark.parametrize("pair", [(1, 0), (3, 2)])
+def test_a_class_of_two_copies_stays_as_it_is(pair):
     data = task(list("aabb"))
-    same, said = with_copies_together(data, np.arange(4), embeddings(*values))
+    same, said = with_copies_together(data, [pair])
     assert same is data and "they stay apart" in said
+
+
+def test_copies_are_held_out_together_in_recommendation():
+    names = ("i0", "i1", "i2")
+    data = PlayData(names, names, ("u",), sparse.csr_matrix(np.ones((1, 3))))
+    grouped, said = with_copies_together(data, [(2, 0)])
+    assert grouped.groups[2] == grouped.groups[0] != grouped.groups[1]
+    assert said.startswith("1 items are copies")
+
+
+def test_what_models_have_seen_is_said():
+    seen = Seen({"one": ("a", "b"), "two": ("b",)}, 40, removed=True)
+    assert seen.reasons["b"] == "trained on by one and two"
+    assert seen.sentence().startswith(
+        "of 40 items, models were trained on 2 (one on 2, two on 1); they are left"
+    )
+    assert "seen in training" in replace(seen, removed=False).sentence()
+    assert seen.counts() == {"items": 2, "removed": True, "by_model": {"one": 2, "two": 1}}
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12))

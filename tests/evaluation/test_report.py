@@ -368,7 +368,9 @@ def test_scores_csv_has_every_metric_of_every_fold(report):
 def test_summary_csv_has_means_and_intervals(report):
     folder, _, evaluations, _ = report
     rows = rows_of(folder / "summary.csv")
-    assert list(rows[0]) == ["representation", "task", "probe", "metric", "mean", "low", "high", "n_items"]
+    scores = ["representation", "task", "probe", "metric", "mean", "low", "high"]
+    assert list(rows[0]) == [*scores, "n_items", "seen", "seen_scored"]
+    assert {(row["seen"], row["seen_scored"]) for row in rows} == {("0", "0")}
     by_name = {(r["representation"], r["task"], r["probe"], r["metric"]): r for r in rows}
     assert (
         len(by_name)

@@ -1,5 +1,6 @@
 """Exports of all strategies, loaded as a server loads them: in a process without kerasrep."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 
 from kerasrep import constants
+from kerasrep.data.identity import Identity
+from kerasrep.data.recordings import Identities, write_identities
 from kerasrep.errors import DataError, ExportError
 from kerasrep.serving.card import Described, Origin, make_card
 from kerasrep.serving.check import largest_difference
 from kerasrep.serving.export import _claim, export_run, write_saved_model
-from kerasrep.storage.export_directory import ServingFolder, read_card
+from kerasrep.storage.export_directory import ServingFolder, identities_path, read_card, trained_on
 from kerasrep.storage.run_directory import RunDirectory, write_json
 
 SEGMENT = constants.SEGMENT_SAMPLES
@@ -304,3 +307,17 @@ def test_a_folder_that_cannot_be_made_is_told_in_one_line(small_run, tmp_path):
     with pytest.raises(ExportError, match="cannot write there") as caught:
         export_run(small_run, tmp_path / "file", "small")
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_run_was_trained_on_goes_with_its_export(small_run, tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run.root.mkdir()
+    assert not trained_on(run.root).exists()
+    write_identities(run.identities, Identities.of([Identity(b"recorded", np.zeros(50, np.uint16))]))
+    version = export_run(replace(small_run, run=run), tmp_path / "exported", "small")
+    path = trained_on(tmp_path / "exported" / "small")
+    assert path == identities_path(version) and path.read_bytes() == run.identities.read_bytes()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert read_card(version).files["assets.extra/identities.npz"] == digest
+    run.model.touch()
+    assert trained_on(run.model) == run.identities

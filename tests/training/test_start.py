@@ -8,6 +8,8 @@ import pytest
 import tensorflow as tf
 
 from kerasrep.api import train_prepared
+from kerasrep.data.identity import Identity
+from kerasrep.data.recordings import Identities, read_identities, write_identities
 from kerasrep.errors import RecipeError
 from kerasrep.model.restore import restore_run, weight_arrays
 from kerasrep.model.start import check_start, fill_from_start, read_start
@@ -129,7 +131,11 @@ def test_frozen_blocks_and_their_statistics_stay_and_the_rest_learns(
         training={"epochs": 1, "average": 0.9, "tensorboard": "scalars"},  # nor does the average round them
     )
     run = RunDirectory(tmp_path / "run")
+    before_that = Identities.of([Identity(b"recorded", np.zeros(0, np.uint16))])
+    write_identities(trunk.run.identities, before_that)
     train_prepared(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
+    trained_on = read_identities(run.identities).digests.tolist()
+    assert len(trained_on) == 33 and set(before_that.digests.tolist()) < set(trained_on)
     after, before = read_arrays(run.best), weight_arrays(trunk.network)
     for name in (
         "shared_conv1/kernel",

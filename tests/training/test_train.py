@@ -13,13 +13,16 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kerasrep.api import train_prepared
 from kerasrep.data.batches import TrainingBatches
+from kerasrep.data.recordings import read_identities
 from kerasrep.data.schedule import Schedule
+from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError, RecipeError, RunError
 from kerasrep.model.restore import restore_run
 from kerasrep.model.strategies import Scaler, network_of
@@ -85,6 +88,10 @@ def test_a_run_leaves_everything_it_promises(trained):
     recipe, run, summary = trained
     for path in (run.recipe, run.prepared, run.scaler, run.last, run.best, run.picture, run.model):
         assert path.stat().st_size > 0
+    prepared = PreparedDirectory(Path(json.loads(run.prepared.read_text())["root"]))
+    of_training = read_identities(prepared.identities).take(load_index(prepared).rows("train"))
+    assert len(of_training) == 32
+    assert read_identities(run.identities).digests.tolist() == of_training.digests.tolist()
     card = json.loads(run.card.read_text())
     assert card["ended"] == "done"
     assert card["sessions"] == [{key: card[key] for key in SESSION}]

@@ -19,6 +19,7 @@ gigabytes at each start would take minutes.
 from __future__ import annotations
 
 from kerasrep.corpora.base import Corpus, Track
+from kerasrep.corpora.copies import known_copies, with_copies_together
 from kerasrep.corpora.folder import split_groups
 from kerasrep.corpora.million_song.files import find_files
 from kerasrep.corpora.million_song.labels import LabelFiles
@@ -27,7 +28,7 @@ from kerasrep.recipe.corpora import MillionSongCorpus
 from kerasrep.recipe.schema import fingerprint
 from kerasrep.storage.run_directory import user_path
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def open_million_song(settings: MillionSongCorpus, progress: bool = False) -> Corpus:
@@ -46,16 +47,15 @@ def open_million_song(settings: MillionSongCorpus, progress: bool = False) -> Co
     files = LabelFiles(found.labels, frozenset(found.audio), progress)
     artists = {track: files.artist_of(track) for track in found.audio}
     unknown = sum(artist is None for artist in artists.values())
-    splits = split_groups(
-        {
-            track: f"{settings.seed} {'track' if artist is None else 'artist'} {artist or track}"
-            for track, artist in artists.items()
-        },
-        settings.validation_fraction,
-        0.0,
-        root,
-    )
     notices = list(files.notices())
+    audio = fingerprint([FORMAT_VERSION, [[track, *file_state(path)] for track, path in found.audio.items()]])
+    groups = {
+        track: f"{settings.seed} {'track' if artist is None else 'artist'} {artist or track}"
+        for track, artist in artists.items()
+    }
+    known = known_copies(audio)
+    groups = with_copies_together(groups, known, {}, notices)
+    splits = split_groups(groups, settings.validation_fraction, 0.0, root)
     if unknown:
         notices.append(
             f"{root}: {unknown} of {len(artists)} tracks have no known artist and are split singly"
@@ -67,17 +67,15 @@ def open_million_song(settings: MillionSongCorpus, progress: bool = False) -> Co
     for track, path in found.audio.items():
         title, artist = files.described(track)
         tracks.append(Track(track, path, splits[track], title, artist))
-    audio = fingerprint(
-        [FORMAT_VERSION, [[track.track_id, track.split, *file_state(track.path)] for track in tracks]]
-    )
     states = {kind: [file_state(path) for path in paths] for kind, paths in found.labels.items()}
     return Corpus(
         name="million_song",
-        fingerprint=fingerprint([audio, states]),
+        fingerprint=fingerprint([audio, splits, states]),
         tracks=tracks,
         labels=StoredLabels(files.readers(), files.forget),
         notices=notices,
         skipped=found.skipped,
         missing=missing,
         audio_fingerprint=audio,
+        copies_known=known is not None,
     )

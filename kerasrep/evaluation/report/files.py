@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasrep.evaluation.base import Evaluation, ProbeResult
-from kerasrep.evaluation.report.overview import Overview
+from kerasrep.evaluation.report.overview import Overview, seen_of
 from kerasrep.evaluation.results import safe_name, summary_of, to_json
 from kerasrep.storage.run_directory import write_text
 from kerasrep.storage.tables import write_table
@@ -29,22 +29,25 @@ def write_scores_csv(path: Path, overview: Overview) -> None:
 
 
 def write_summary_csv(path: Path, overview: Overview) -> None:
-    """One line a metric: representation, task, probe, metric, mean, low, high, n_items.
+    """One line a metric: names, metric, mean, low, high, n_items, seen, seen_scored.
 
     The task's score comes first, with its 95% interval, averaged over what was tested. The other metrics
-    are averaged over folds and have no interval: `low` and `high` are empty.
+    are averaged over folds and have no interval: `low` and `high` are empty. `seen` items were in the
+    training of a model that is compared; `seen_scored` of them are among `n_items`, others are left out.
     """
     rows: list[Row] = []
     for evaluation, probe in _probes(overview):
         names = (evaluation.representation, evaluation.task, probe.probe)
         scores = (float(probe.mean), float(probe.low), float(probe.high))
-        rows.append((*names, probe.metric, *scores, evaluation.n_items))
+        seen = seen_of(evaluation)
+        items = (evaluation.n_items, *((seen.n_items, seen.n_scored) if seen else (0, 0)))
+        rows.append((*names, probe.metric, *scores, *items))
         for metric in dict.fromkeys(score.metric for score in probe.scores):
             values = [float(score.value) for score in probe.scores if score.metric == metric]
             if metric != probe.metric:
-                rows.append((*names, metric, sum(values) / len(values), "", "", evaluation.n_items))
-    header = ("representation", "task", "probe", "metric", "mean", "low", "high", "n_items")
-    write_table(path, header, rows)
+                rows.append((*names, metric, sum(values) / len(values), "", "", *items))
+    scores_of = ("representation", "task", "probe", "metric", "mean", "low", "high")
+    write_table(path, (*scores_of, "n_items", "seen", "seen_scored"), rows)
 
 
 def write_comparisons_csv(path: Path, overview: Overview) -> None:

@@ -165,6 +165,27 @@ def overview_of(evaluations: Sequence[Evaluation], comparisons: Sequence[Compari
     )
 
 
+@dataclass(frozen=True)
+class SeenItems:
+    """Items of a task that a compared model was trained on.
+
+    Attributes:
+        n_items: How many.
+        n_scored: How many of them count in the scores.
+    """
+
+    n_items: int
+    n_scored: int
+
+
+def seen_of(evaluation: Evaluation) -> SeenItems | None:
+    """What `copies.Seen.counts` says of an evaluation, where a model has seen any item."""
+    seen = evaluation.counts.get("seen")
+    if not seen:
+        return None
+    return SeenItems(seen["items"], 0 if seen["removed"] else seen["items"])
+
+
 def chance_probe(evaluation: Evaluation) -> ProbeResult | None:
     """The probe that knows nothing of the embedding; the last one, where there are several."""
     return evaluation.probes[-1] if len(evaluation.probes) > 1 else None
@@ -273,7 +294,10 @@ def _finding(overview: Overview, task: str) -> Finding:
             lead = number(best[0].probes[0].mean - others[0].probes[0].mean, decimals)
             said += f"; its lead of {lead} over {printable(others[0].representation)} was not tested"
         said = said if tested is None else f"{_tested(tested, decimals)}; {said}"
-    return Finding(task, names, behind, tested, f"{printable(task)}: {said}{_beside_chance(best[0])}.")
+    seen = seen_of(best[0])
+    mark = " (seen in training)" if seen and seen.n_scored else ""
+    sentence = f"{printable(task)}{mark}: {said}{_beside_chance(best[0])}."
+    return Finding(task, names, behind, tested, sentence)
 
 
 def _achievement(overview: Overview, task: str, best: Sequence[Evaluation], n_compared: int) -> str:

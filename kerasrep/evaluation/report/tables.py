@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kerasrep.evaluation.base import Evaluation, ProbeResult
-from kerasrep.evaluation.report.overview import Adjusted, Overview, chance_probe, findings
+from kerasrep.evaluation.report.overview import Adjusted, Overview, chance_probe, findings, seen_of
 from kerasrep.report.table import MISSING, Cell, Estimate, Table
 from kerasrep.report.wording import (
     counted,
@@ -24,9 +24,11 @@ def score_table(overview: Overview) -> Table:
     """The scores of the headline probe: one row per task, one column per representation."""
     best = {finding.task: finding.best for finding in findings(overview)}
     rows = []
+    seen = {task: text for task in overview.tasks if (text := _seen_text(overview, task))}
     for task in overview.tasks:
         several = len(overview.of_task(task)) > 1
         row: list[Cell] = [task, metric_label(overview.metric(task)), overview.chance_text(task) or MISSING]
+        row += [seen.get(task, MISSING)] if seen else []
         for name in overview.representations:
             found, is_best = overview.cells.get((task, name)), several and name in best[task]
             row.append(_estimate(overview, task, found.probes[0], is_best) if found else MISSING)
@@ -34,7 +36,16 @@ def score_table(overview: Overview) -> Table:
     caption = (
         f"Scores with 95% intervals by bootstrap over what was tested; probe: {overview.headline_text()}"
     )
-    return Table(["task", "metric", "chance", *overview.representations], rows, 3, caption)
+    names = ["task", "metric", "chance", *(["in training"] if seen else [])]
+    return Table([*names, *overview.representations], rows, len(names), caption)
+
+
+def _seen_text(overview: Overview, task: str) -> str:
+    """How many items a model was trained on, and whether they count."""
+    found = next((seen for one in overview.of_task(task) if (seen := seen_of(one))), None)
+    if found is None:
+        return ""
+    return f"{found.n_scored:,} scored" if found.n_scored else f"{found.n_items:,} left out"
 
 
 def detail_tables(overview: Overview) -> dict[str, list[Table]]:
