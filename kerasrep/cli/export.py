@@ -1,4 +1,4 @@
-"""`kerasrep-export`: a trained run becomes the next version of a SavedModel; either one, files for other runtimes."""
+"""`kerasrep-export`: a run becomes the next version of a SavedModel; both, files for other runtimes."""
 
 from __future__ import annotations
 

@@ -148,9 +148,7 @@ def write_formats(
     return about
 
 
-def _differences(
-    name: str, folder: Path, source: Source, audio: NDArray[np.float32]
-) -> Iterator[float]:
+def _differences(name: str, folder: Path, source: Source, audio: NDArray[np.float32]) -> Iterator[float]:
     runtime = runtime_of(name)
     embed = runtime.read(folder, runtime.SEGMENTS)
     with full_float32():

@@ -1,4 +1,4 @@
-"""The card beside files for other runtimes: what it says of them, of the audio that they take, and of pooling."""
+"""The card beside files for other runtimes: their signatures, the audio that they take, and pooling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kerasrep.serving.runtimes import Source, runtime_of
 
 
 def audio_facts(source: Source) -> dict[str, Any]:
-    """What a program must know to give the right samples and to pool segments itself; also inside ONNX files."""
+    """What a program must know to give the right samples and to pool segments; also inside ONNX files."""
     card = source.card
     pieces = ", ".join(source.vector)
     return {
@@ -73,7 +73,7 @@ def _signatures(name: str, source: Source) -> dict[str, Any]:
 
 def _how_to_call(formats: dict[str, Any]) -> list[str]:
     lines = {
-        "keras": "Keras: keras.models.load_model('model.keras', compile=False)(waveform); import kerasrep first",
+        "keras": "Keras: import kerasrep; keras.models.load_model('model.keras', compile=False)(waveform)",
         "tflite": "LiteRT: Interpreter('model.tflite').get_signature_runner('embed_track')(waveform=...)",
         "onnx": "ONNX Runtime: InferenceSession('track.onnx').run(['vector'], {'waveform': ...})",
         "frozen": "TensorFlow 1: feed the node waveform of frozen.pb, fetch embedding",

@@ -31,7 +31,7 @@ def recording_function(source: Source) -> Any:
     Sums are kept as Welford (1962) did, in float32: a feature that does not vary has a deviation of 0.
 
     Returns:
-        waveform float32 [samples, 2] -> `vector` and what `embed_track` gives of one track, without its batch.
+        waveform float32 [samples, 2] -> `vector`, and what `embed_track` gives of a single track.
     """
     embed_segments, widths, chosen = frozen_segments(source), source.widths, source.vector
     size, dimension = source.card.segment_samples, sum(source.widths.values())
@@ -57,7 +57,8 @@ def recording_function(source: Source) -> Any:
         )
         deviation = tf.sqrt(squares / tf.cast(count, tf.float32))
         means, deviations = (
-            dict(zip(widths, tf.split(both, list(widths.values())), strict=True)) for both in (mean, deviation)
+            dict(zip(widths, tf.split(both, list(widths.values())), strict=True))
+            for both in (mean, deviation)
         )
         parts = [part[name] for part in (means, deviations) for name in chosen]
         return {VECTOR: tf.concat(parts, axis=0)} | {
