@@ -91,39 +91,44 @@ def test_a_feature_that_does_not_vary_has_a_deviation_of_zero(recording_files, t
     assert np.abs(vector).max() > 0.1
 
 
+@pytest.fixture(scope="module")
+def onnx_files(small_export, tmp_path_factory):
+    """`model.onnx` and `track.onnx`."""
+    from kerasrep.serving.runtimes.convert import convert_export
+
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    return convert_export(small_export, tmp_path_factory.mktemp("onnx"), ("onnx",))
+
+
 @pytest.fixture(scope="module", params=["tflite", "onnx"])
 def recording_files(request, small_export, tmp_path_factory):
     """A function, waveform -> vector by the file's own runtime; and the SavedModel."""
     from kerasrep.serving.runtimes.convert import convert_export
 
     if request.param == "onnx":
-        pytest.importorskip("tf2onnx")
         onnxruntime = pytest.importorskip("onnxruntime")
-    root = tmp_path_factory.mktemp("recordings")
-    files = convert_export(small_export, root, (request.param,))
-    if request.param == "onnx":
-        session = onnxruntime.InferenceSession(str(files[1]), providers=["CPUExecutionProvider"])
+        path = request.getfixturevalue("onnx_files")[1]
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         return lambda waveform: session.run(["vector"], {"waveform": waveform})[0], small_export
     import tensorflow as tf
 
-    runner = tf.lite.Interpreter(model_path=str(files[0])).get_signature_runner("embed_track")
+    (path,) = convert_export(small_export, tmp_path_factory.mktemp("tflite"), ("tflite",))
+    runner = tf.lite.Interpreter(model_path=str(path)).get_signature_runner("embed_track")
     return lambda waveform: runner(waveform=waveform)["vector"], small_export
 
 
-def test_onnx_files_name_their_dimensions_and_carry_the_card(exported, capsys):
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("tf2onnx")
-    pytest.importorskip("onnxruntime")
-    assert run_export(capsys, exported, "--format", "onnx")[0] == 0
-    free = {"model.onnx": ["batch", SEGMENT, 2], "track.onnx": ["samples", 2]}
-    for name, shape in free.items():
-        model = onnx.load(exported / "runtimes" / "7" / name)
+def test_onnx_files_name_their_dimensions_and_carry_the_card(onnx_files):
+    import onnx
+
+    for path, shape in zip(onnx_files, (["batch", SEGMENT, 2], ["samples", 2]), strict=True):
+        model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
         (waveform,) = model.graph.input
         assert [d.dim_param or d.dim_value for d in waveform.type.tensor_type.shape.dim] == shape
         for output in model.graph.output:
             first = output.type.tensor_type.shape.dim[0]
-            assert first.dim_param == ("batch" if name == "model.onnx" else "")
+            assert first.dim_param == ("batch" if path.name == "model.onnx" else "")
         facts = {entry.key: entry.value for entry in model.metadata_props}
         assert facts["sample_rate_hz"] == "22050"
         assert {"name", "pooling", "resampler", "channels", "last_segment", "licence"} <= set(facts)
