@@ -1,4 +1,4 @@
-"""`kerasrep-export`: a trained run becomes the next version of a SavedModel, and files for other runtimes."""
+"""`kerasrep-export`: a run becomes the next version of a SavedModel; both, files for other runtimes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,23 @@ def build_parser() -> argparse.ArgumentParser:
         prog=PROG,
         description="Export the best weights of a run as a SavedModel for TF Serving, in float32, or for "
         "other runtimes. The next free version is written; it is compared with the trained model before it "
-        "counts.",
+        "counts. An export becomes files for other runtimes under the number that it has.",
     )
-    parser.add_argument("run", metavar="RUN", type=Path, help="run directory, such as runs/mss/TIME")
     parser.add_argument(
-        "--directory", metavar="DIR", help="where exports are kept (default: the recipe's, 'exported')"
+        "model",
+        metavar="MODEL",
+        type=Path,
+        help="run directory, such as runs/mss/TIME; or, with --format, an export (exported/NAME, its newest "
+        "version, or one of them; also of kerasrep-import), or starter, the trunk that comes with kerasrep",
     )
-    parser.add_argument("--name", help="folder of the export in it (default: the recipe's name)")
+    parser.add_argument(
+        "--directory",
+        metavar="DIR",
+        help="where exports are kept (default: the recipe's, 'exported'; of an export, where it is)",
+    )
+    parser.add_argument(
+        "--name", help="folder of the export in it (default: the recipe's name; of an export, its folder's)"
+    )
     parser.add_argument(
         "--format",
         dest="formats",
@@ -75,13 +85,49 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = build_parser().parse_args(argv)
-    run: Path = arguments.run
-    if not run.is_dir():
-        raise RecipeError(f"{run}: no such run directory; give the folder that kerasrep-train wrote")
     settings = {"directory": arguments.directory, "name": arguments.name}
     _check({key: value for key, value in settings.items() if value is not None})
-
     formats = _formats(arguments.formats)
+
+    from kerasrep.storage.export_directory import find_version
+    from kerasrep.storage.starter import model_path
+
+    model = model_path(arguments.model)
+    if not model.is_dir():
+        raise RecipeError(
+            f"{model}: no such run directory or export; give the folder that kerasrep-train or "
+            "kerasrep-import wrote, or starter"
+        )
+    version = find_version(model)
+    if version is None:
+        return _export_run(arguments, formats)
+    place = version if version.parent.name and ".." not in version.parts else version.resolve()
+    name = arguments.name or place.parent.name
+    # What is installed may not be written to.
+    default = place.parent.parent if model == arguments.model else "exported"
+    return _convert(arguments, version, Path(arguments.directory or default, name), formats)
+
+
+def _convert(arguments: argparse.Namespace, version: Path, export: Path, formats: tuple[str, ...]) -> int:
+    """Write files for other runtimes from an export."""
+    if SAVED_MODEL in formats:
+        others = ",".join(EXPORT_FORMATS[1:])
+        raise RecipeError(f"{version}: is a SavedModel already; give --format with some of {others}")
+    for option in ("scores", "layers", "default_layers", "weights", "licences"):
+        if getattr(arguments, option) is not None:
+            raise RecipeError(
+                f"--{option.replace('_', '-')}: is of runs; files of an export are as its SavedModel is"
+            )
+    from kerasrep.serving.runtimes.convert import convert_export
+
+    for path in convert_export(version, export, formats):
+        console.result(path, f"exported {path}")
+    return 0
+
+
+def _export_run(arguments: argparse.Namespace, formats: tuple[str, ...]) -> int:
+    """Write the next version of a run."""
+    run: Path = arguments.model
     downstream = None if arguments.scores is None else _headlines(arguments.scores)
 
     from kerasrep.model.restore import restore_run

@@ -121,7 +121,9 @@ def _train(recipe: Recipe, run: RunDirectory | None, resume: bool) -> None:
         f"run:          {done.run.root} (card.json, log.jsonl, history.csv, strategy.png)"
     )
     console.result(done.export, f"export:       {done.export}")
-    console.say(f"TensorBoard:  tensorboard --logdir {done.run.tensorboard}\n{next_steps(done.export)}")
+    # Names of runs begin below the folder: recipe and time.
+    logdir = RUNS if RUNS in done.run.root.parents else done.run.root
+    console.say(f"TensorBoard:  tensorboard --logdir {logdir}\n{next_steps(done.export)}")
 
 
 def _given_run(recipe: Recipe, run_dir: Path | None, resume: bool) -> RunDirectory | None:

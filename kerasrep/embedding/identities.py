@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from kerasrep import constants
 from kerasrep.data.audio import DECODING_VERSION, decode_blocks
 from kerasrep.data.identity import IDENTITY_VERSION, Identity, identity_of
-from kerasrep.runtime.native_messages import silenced
 from kerasrep.data.recordings import Identities, first_of_each
 from kerasrep.data.shard_decoding import MAX_TRACK_SECONDS, to_int16
 from kerasrep.embedding.cache import GROUP_FILES, embeddings_folder, known_files
@@ -24,6 +23,7 @@ from kerasrep.embedding.decoding import default_workers
 from kerasrep.embedding.store import HashStore
 from kerasrep.errors import DataError
 from kerasrep.runtime.console import Progress
+from kerasrep.runtime.native_messages import silenced
 from kerasrep.runtime.ordered_threads import in_order
 from kerasrep.storage.run_directory import home
 

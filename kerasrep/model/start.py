@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from kerasrep.errors import DataError, ExportError, RecipeError, RunError
 from kerasrep.model.export_trunk import read_export_scaler, read_export_weights, recipe_of_export
 from kerasrep.model.keras_file import audio_settings, describe_model, read_keras_file, scaler_of
+from kerasrep.model.layers import with_layers
 from kerasrep.model.restore import restore_run, weight_arrays
 from kerasrep.model.strategies import SHARED, Network, Scaler, network_of
 from kerasrep.recipe.schema import Recipe
@@ -121,6 +122,21 @@ def _of_keras_file(path: Path) -> Start:
     settings["model.trunk"] = "residual" if residual else "published"
     origin = {"start": _earlier(RunDirectory(path.parent).card)}
     return Start(path, settings, _by_owner(weights), scaler_of(model), origin)
+
+
+def restore_export(version: Path) -> Network:
+    """Rebuild the network of an export with its stored weights, in float32, and the layers that it gives.
+
+    Raises:
+        ExportError: Where the SavedModel is damaged, or has folded weights alone.
+        RecipeError: Where its card is of another network.
+    """
+    start, recipe = _of_export(version), recipe_of_export(version)
+    # Heads are not in an export, and their size makes no difference to the trunk.
+    network = network_of(recipe, dict.fromkeys(recipe.sources, 2), start.scaler)
+    fill_from_start(network, start)
+    layers = frozenset(piece.layer for piece in read_card(version).layers)
+    return replace(network, embedder=with_layers(network.embedder, network.branches, layers))
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:

@@ -108,8 +108,8 @@ class TrainingSettings(Settings):
         checkpoint_every_epochs: How often the last state is saved.
         damaged_shards: What becomes of a shard that is not as it was written, by its checksum: `refuse` ends
             the run before its first step, `skip` trains without the shard's tracks, `unchecked` reads none.
-        tensorboard: `full`, or `scalars` for losses and the like alone, without graph, pictures, histograms
-            and projector: what many short runs have no use for.
+        tensorboard: `full`, or `scalars` for losses, the like and the recipe alone, without graph, pictures,
+            sounds, histograms, projector and a row in HParams: what many short runs have no use for.
     """
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 200

@@ -13,10 +13,28 @@ from typing import Any
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from kerasrep.recipe.schema import Recipe
 from kerasrep.storage.atomic import atomic_file
 
 #: One name for ever, so that a second file replaces the first; TensorBoard looks for `tfevents` in it.
 EVENT_FILE = "events.out.tfevents.0000000000.kerasrep"
+
+#: Settings that HParams shows of every run and trial: one set, or their rows are blank for each other.
+SETTINGS = (
+    *("strategy", "training.schedule", "training.learning_rate", "training.decay", "training.epochs"),
+    *("batches.size", "model.trunk", "model.width", "model.dropout", "model.l2", "seed"),
+)
+
+
+def shown_settings(recipe: Recipe) -> dict[str, bool | int | float | str]:
+    """What HParams shows of a recipe, by the recipe's own keys."""
+    shown: dict[str, bool | int | float | str] = {"sources": ",".join(recipe.sources)}
+    for key in SETTINGS:
+        value: Any = recipe
+        for part in key.split("."):
+            value = getattr(value, part)
+        shown[key] = value
+    return shown
 
 
 def scalars_event(values: Mapping[str, float], step: int) -> Any:

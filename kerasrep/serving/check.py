@@ -49,7 +49,7 @@ def largest_difference(
         signatures = tf.saved_model.load(str(saved)).signatures
         for batch in BATCHES:
             waveform = _test_audio(rng, batch, segment_samples)
-            expected = _segment_embeddings(network, waveform)
+            expected = segment_embeddings(network, waveform)
             found = signatures[SERVING_DEFAULT](waveform=tf.constant(waveform))
             differences.append(
                 compare(f"export: {SERVING_DEFAULT}", batch, expected, _arrays(found), weights)
@@ -57,7 +57,7 @@ def largest_difference(
         tracks = _test_audio(rng, len(TRACK_SEGMENTS), int(max(TRACK_SEGMENTS) * segment_samples))
         lengths = np.array([int(n * segment_samples) for n in TRACK_SEGMENTS], np.int32)
         for chosen in (slice(0, 1), slice(1, None)):
-            expected = _track_embeddings(network, tracks[chosen], lengths[chosen], segment_samples)
+            expected = track_embeddings(network, tracks[chosen], lengths[chosen], segment_samples)
             found = signatures[EMBED_TRACK](
                 waveform=tf.constant(tracks[chosen]), length_samples=tf.constant(lengths[chosen])
             )
@@ -90,11 +90,12 @@ def _test_audio(rng: np.random.Generator, batch: int, samples: int) -> NDArray[n
     return audio
 
 
-def _segment_embeddings(network: Network, waveform: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+def segment_embeddings(network: Network, waveform: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """Each output of a network; waveform is [batch, segment_samples, 2]."""
     return _arrays(network.embedder(tf.constant(waveform), training=False))
 
 
-def _track_embeddings(
+def track_embeddings(
     network: Network, tracks: NDArray[np.float32], lengths: NDArray[np.int32], segment_samples: int
 ) -> dict[str, NDArray[np.float64]]:
     """Mean and standard deviation of each output over the segments of each track, cut in NumPy."""
@@ -104,7 +105,7 @@ def _track_embeddings(
         padded = np.zeros((count * segment_samples, constants.N_CHANNELS), np.float32)
         padded[:length] = track[:length]
         segments.append(padded.reshape(count, segment_samples, constants.N_CHANNELS))
-    found = _segment_embeddings(network, np.concatenate(segments))
+    found = segment_embeddings(network, np.concatenate(segments))
     pooled = {}
     for name in whole_outputs({name: values.shape[1] for name, values in found.items()}):
         of_tracks = np.split(found[name].astype(np.float64), np.cumsum(counts)[:-1])

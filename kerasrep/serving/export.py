@@ -26,12 +26,12 @@ from kerasrep.serving.folder import check_folder, write_folder
 from kerasrep.serving.graph import check_operations
 from kerasrep.serving.licences import FILE as LICENCES_FILE
 from kerasrep.serving.runtimes import Source, require, write_formats
+from kerasrep.serving.runtimes.card import runtime_card
 from kerasrep.serving.signatures import segment_function, track_function
 from kerasrep.storage.atomic import storage_faults
 from kerasrep.storage.export_directory import (
     EMBED_TRACK,
     SERVING_DEFAULT,
-    ExportCard,
     ServingFolder,
     card_path,
     file_digests,
@@ -145,17 +145,15 @@ def _export(job: Job, export: Path, formats: tuple[str, ...]) -> Path:
     folder = ServingFolder(export)
     others = [name for name in formats if name != constants.SAVED_MODEL]
     require(others)
-    with _temporary_beside(export) as temporary:
+    with temporary_beside(export) as temporary:
         check_folder(folder)
         saved, runtimes = temporary / "model", temporary / "runtimes"
-        described = _write_version(saved, job, export.name)
+        _write_version(saved, job, export.name)
         if others:
             runtimes.mkdir()
-            source = Source(job.network, _load(saved), job.audio.segment_samples, job.weights)
-            about = write_formats(runtimes, source, others, _segments(saved))
-            write_json(
-                runtimes / "card.json", _as_json(_card(job, export.name, described)) | {"formats": about}
-            )
+            source = Source(saved, job.network, job.weights)
+            about = write_formats(runtimes, source, others, warmup_segments(saved))
+            write_json(runtimes / "card.json", runtime_card(source, about))
         version = _claim(
             folder, saved if constants.SAVED_MODEL in formats else None, runtimes if others else None
         )
@@ -164,7 +162,7 @@ def _export(job: Job, export: Path, formats: tuple[str, ...]) -> Path:
     return version
 
 
-def _write_version(saved: Path, job: Job, name: str) -> Described:
+def _write_version(saved: Path, job: Job, name: str) -> None:
     """Write a whole version: the SavedModel, its warm-up requests, and its card."""
     from kerasrep.serving import warmup
     from kerasrep.serving.warmup_audio import warmup_audio
@@ -182,17 +180,10 @@ def _write_version(saved: Path, job: Job, name: str) -> Described:
         shutil.copyfile(job.licences, card_path(saved).with_name(LICENCES_FILE))
     if job.run is not None and job.run.identities.is_file():
         shutil.copyfile(job.run.identities, identities_path(saved))
-    write_json(card_path(saved), _as_json(_card(job, name, described)) | {"files": file_digests(saved)})
-    return described
-
-
-def _card(job: Job, name: str, described: Described) -> ExportCard:
-    return make_card(job.network, job.audio, name, job.origin, described, job.weights, job.default_layers)
-
-
-def _as_json(card: ExportCard) -> dict[str, Any]:
-    """Without the version, which is claimed when all is written; the folder's name tells it."""
-    return card.model_dump(mode="json", exclude={"version"})
+    card = make_card(job.network, job.audio, name, job.origin, described, job.weights, job.default_layers)
+    # The version is claimed when all is written; the folder's name tells it.
+    described_files = {"files": file_digests(saved)}
+    write_json(card_path(saved), card.model_dump(mode="json", exclude={"version"}) | described_files)
 
 
 def _load(saved: Path) -> Any:
@@ -201,7 +192,7 @@ def _load(saved: Path) -> Any:
     return tf.saved_model.load(str(saved))
 
 
-def _segments(saved: Path) -> Any:
+def warmup_segments(saved: Path) -> Any:
     """The audio of the largest warm-up request for segments: what other formats are compared on."""
     from kerasrep.serving.warmup import read_requests
 
@@ -242,7 +233,7 @@ def write_saved_model(
 
 
 @contextlib.contextmanager
-def _temporary_beside(export: Path) -> Iterator[Path]:
+def temporary_beside(export: Path) -> Iterator[Path]:
     """Give a hidden folder in `export`; remove it afterwards, and what was made for it if that is empty."""
     made = [folder for folder in (export, export.parent) if not folder.exists()]
     try:

@@ -1,12 +1,16 @@
-"""What TensorBoard shows of a run: scalars, images, the graph, histograms, projector, hyperparameters."""
+"""What TensorBoard shows of a run: scalars, images, sounds, graph, histograms, projector, hyperparameters.
+
+TensorBoard lays curves of the same name in different runs over each other, so that a run has two folders of
+event files: `training` and `validation`. It sorts groups of charts by name: `loss` is the first.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import csv
-from collections.abc import Iterator, Mapping
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,52 +19,120 @@ from numpy.typing import NDArray
 from kerasrep.data.crops import read_crops
 from kerasrep.data.shards import FULL_SCALE, ShardIndex
 from kerasrep.model.strategies import Network
+from kerasrep.recipe.file import recipe_text
+from kerasrep.recipe.network import AudioSettings
 from kerasrep.recipe.schema import Recipe
+from kerasrep.report.drawing import one_panel, rendered_png
+from kerasrep.report.event_files import shown_settings
+from kerasrep.report.wording import printable, shorten
 from kerasrep.storage.atomic import storage_faults
 from kerasrep.storage.run_directory import write_text
 from kerasrep.training.summary import Summary
 
 MAX_PROJECTED_TRACKS = 2000
-SHOWN_MELS = 4
+SHOWN_CROPS = 4
+TRAINING, VALIDATION = "training", "validation"
+#: Column of the history, up to its source -> folder, name, and what it means.
+CURVES = {
+    "train_loss": (
+        TRAINING,
+        "loss",
+        "Mean over the batches since the last point, with dropout and augmentation.",
+    ),
+    "validation_loss": (
+        VALIDATION,
+        "loss",
+        "Over all held-out tracks; `mean` is over the sources that decide.",
+    ),
+    "train_accuracy": (
+        TRAINING,
+        "top_1_accuracy",
+        "Share of examples whose most probable class is the target's.",
+    ),
+    "validation_accuracy": (VALIDATION, "top_1_accuracy", "The same over all held-out tracks."),
+    "learning_rate": (
+        TRAINING,
+        "progress/learning_rate",
+        "As the recipe's `training.decay` and warm-up say.",
+    ),
+    "segments_per_second": (TRAINING, "progress/segments_per_second", "Of all replicas together."),
+}
 
 
 class Board:
-    """An event file in the run's TensorBoard folder."""
+    """Event files in the run's TensorBoard folder."""
 
     def __init__(self, folder: Path, suffix: str = "") -> None:
-        """Open an event file; `suffix` tells files of one run apart."""
+        """Open event files; `suffix` tells files of one run apart."""
         self._folder = folder
         with storage_faults(folder):
-            self._writer = tf.summary.create_file_writer(str(folder), filename_suffix=suffix or ".train")
+            self._writers = {
+                part: tf.summary.create_file_writer(str(folder / part), filename_suffix=suffix or ".train")
+                for part in (TRAINING, VALIDATION)
+            }
 
     @contextlib.contextmanager
-    def _at(self, step: int) -> Iterator[None]:
+    def _at(self, step: int, part: str) -> Iterator[None]:
         """Write at a step; TensorFlow writes to the file whenever its buffer is full."""
-        with storage_faults(self._folder), self._writer.as_default(step):
+        with storage_faults(self._folder), self._writers[part].as_default(step):
             yield
 
-    def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Write scalars."""
-        with self._at(step):
-            for name, value in values.items():
-                tf.summary.scalar(name, value)
+    def scalars(self, row: Mapping[str, float], step: int) -> None:
+        """Write what a row of the history has of `CURVES`."""
+        for column, value in row.items():
+            kind, slash, source = column.partition("/")
+            if kind in CURVES:
+                part, name, description = CURVES[kind]
+                with self._at(step, part):
+                    tf.summary.scalar(f"{name}{slash}{source}", value, description=description)
 
-    def mels(self, mels: NDArray[np.float32]) -> None:
-        """Show standardised log-mels, [segments, frames, mels, 2], left channel, low bands below."""
-        pictures = np.clip((mels[:SHOWN_MELS, :, ::-1, :1] + 3.0) / 6.0, 0.0, 1.0).transpose(0, 2, 1, 3)
-        with self._at(0):
-            tf.summary.image("log_mel", pictures, max_outputs=SHOWN_MELS)
+    def recipe(self, recipe: Recipe) -> None:
+        """Show the recipe as it is run."""
+        lines = recipe_text(recipe).splitlines()
+        with self._at(0, TRAINING):
+            tf.summary.text("recipe", "\n".join(f"    {line}" for line in lines))  # Markdown's code
+
+    def crops(
+        self, network: Network, audio: AudioSettings, index: ShardIndex, rows: NDArray[np.int64], tracks: Path
+    ) -> None:
+        """Show log-mels of the middle of some validation tracks, and let them be heard.
+
+        Args:
+            network: Whose front end is shown.
+            audio: Its settings.
+            index: Where the tracks lie.
+            rows: int64 [tracks], validation rows.
+            tracks: As `projector` takes it.
+        """
+        rows = rows[:SHOWN_CROPS]
+        waveforms = _middles(network, index, rows)
+        decibels = np.asarray(network.features(waveforms)) * network.scaler.sd[:, np.newaxis]
+        decibels += network.scaler.mean[:, np.newaxis]
+        names = _names(tracks, index.track_ids[rows].tolist())
+        pictures = [_mel_picture(mel[..., 0], name, audio) for mel, name in zip(decibels, names, strict=True)]
+        listed = "  \n".join(f"{number}: {name}" for number, name in enumerate(names))
+        with self._at(0, VALIDATION):
+            tf.summary.image(
+                "sound/log_mel", np.stack(pictures), max_outputs=SHOWN_CROPS, description="Left channel."
+            )
+            tf.summary.audio(
+                "sound/crop",
+                waveforms,
+                audio.sample_rate_hz,
+                max_outputs=SHOWN_CROPS,
+                description=f"What the pictures show:\n\n{listed}",
+            )
 
     def graph(self, network: Network) -> None:
         """Show the graph of the trunk."""
         mel = tf.TensorSpec((None, *network.trunk.inputs[0].shape[1:]), tf.float32)
         traced = tf.function(lambda x: list(network.trunk(x).values())).get_concrete_function(mel)
-        with self._at(0):
+        with self._at(0, TRAINING):
             tf.summary.graph(traced.graph)
 
     def histograms(self, network: Network, step: int) -> None:
         """Show the distribution of every weight; variable paths are unique."""
-        with self._at(step):
+        with self._at(step, TRAINING):
             for group in network.groups:
                 for variable in network.variables(group):
                     tf.summary.histogram(f"weights/{group}/{variable.path}", variable.numpy())
@@ -69,11 +141,14 @@ class Board:
         """List the run among others by settings and final losses."""
         from tensorboard.plugins.hparams import api
 
-        with self._at(0):
-            api.hparams(_hparams(recipe), trial_id=recipe.fingerprint())
-            for row in summary.rows:
-                tf.summary.scalar(f"final_loss/{row.source}", row.after)
-            tf.summary.scalar("final_loss/mean", float(np.mean([row.after for row in summary.rows])))
+        losses = {row.source: row.after for row in summary.rows}
+        losses["mean"] = float(np.mean(list(losses.values())))
+        with self._at(0, VALIDATION):
+            api.hparams(
+                shown_settings(recipe), trial_id=f"{recipe.name} {self._folder.absolute().parent.name}"
+            )
+            for source, loss in losses.items():
+                tf.summary.scalar(f"loss_kept/{source}", loss, description="Loss of the state that is kept.")
 
     def projector(self, network: Network, index: ShardIndex, rows: NDArray[np.int64], tracks: Path) -> None:
         """Lay out validation tracks by their embedding, with their labels.
@@ -85,18 +160,14 @@ class Board:
             tracks: TSV of the prepared data: track_id, split, title, artist, label.
         """
         rows = rows[:MAX_PROJECTED_TRACKS]
-        segment = int(network.embedder.inputs[0].shape[1])
-        middle = (index.samples[rows] - segment) // 2
-        vectors = []
-        for first in range(0, len(rows), 32):
-            part = slice(first, first + 32)
-            crops = read_crops(index, rows[part], middle[part], segment).astype(np.float32) / FULL_SCALE
-            vectors.append(network.embedder(crops)["embedding"].numpy())
+        parts = np.split(rows, range(32, len(rows), 32))
+        vectors = [network.embedder(_middles(network, index, part))["embedding"].numpy() for part in parts]
+        folder = self._folder / VALIDATION
         lines = ["\t".join(f"{value:.4g}" for value in vector) for vector in np.concatenate(vectors)]
-        write_text(self._folder / "embeddings.tsv", "\n".join(lines) + "\n")
-        write_text(self._folder / "metadata.tsv", _metadata(tracks, index.track_ids[rows].tolist()))
+        write_text(folder / "embeddings.tsv", "\n".join(lines) + "\n")
+        write_text(folder / "metadata.tsv", _metadata(tracks, index.track_ids[rows].tolist()))
         write_text(
-            self._folder / "projector_config.pbtxt",
+            folder / "projector_config.pbtxt",
             'embeddings {\n  tensor_name: "validation tracks"\n  tensor_path: "embeddings.tsv"\n'
             '  metadata_path: "metadata.tsv"\n}\n',
         )
@@ -104,41 +175,63 @@ class Board:
     def flush(self) -> None:
         """Write what is pending."""
         with storage_faults(self._folder):
-            self._writer.flush()
+            for writer in self._writers.values():
+                writer.flush()
 
     def close(self) -> None:
-        """Write what is pending and close the file."""
+        """Write what is pending and close the files."""
         with storage_faults(self._folder):
-            self._writer.close()
+            for writer in self._writers.values():
+                writer.close()
 
 
-def _hparams(recipe: Recipe) -> dict[str, Any]:
-    training = recipe.training
-    return {
-        "strategy": recipe.strategy,
-        "sources": ",".join(recipe.sources),
-        "schedule": training.schedule,
-        "learning_rate": training.learning_rate,
-        "decay": training.decay,
-        "epochs": training.epochs,
-        "batch": recipe.batches.size,
-        "dropout": recipe.model.dropout,
-        "l2": recipe.model.l2,
-        "width": recipe.model.width,
-        "seed": recipe.seed,
-    }
+def _middles(network: Network, index: ShardIndex, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The segment in the middle of each track, float32 [tracks, segment_samples, 2]."""
+    segment = int(network.embedder.inputs[0].shape[1])
+    middle = (index.samples[rows] - segment) // 2
+    return read_crops(index, rows, middle, segment).astype(np.float32) / FULL_SCALE
 
 
-def _metadata(tracks: Path, wanted: list[str]) -> str:
-    """Projector's metadata: a header, then one line a track in the order of `wanted`."""
-    columns = ("track_id", "label", "artist", "title")
+def _mel_picture(decibels: NDArray[np.float32], name: str, audio: AudioSettings) -> NDArray[np.uint8]:
+    """Log-mels [frames, mels] as a picture, [height, width, 3], with time, frequency and decibels."""
+    from librosa import mel_frequencies
+    from matplotlib.image import imread
+
+    bands_hz = mel_frequencies(n_mels=audio.n_mels + 2, fmin=0, fmax=audio.sample_rate_hz / 2)[1:-1]
+    marks_hz = [mark for mark in (125, 500, 1000, 2000, 4000, 8000) if mark < bands_hz[-1]]
+    with one_panel(3.2) as (figure, axes):
+        extent = (0.0, audio.segment_seconds, -0.5, audio.n_mels - 0.5)
+        image = axes.imshow(decibels.T, origin="lower", aspect="auto", extent=extent, cmap="magma")
+        axes.set_yticks(np.interp(marks_hz, bands_hz, np.arange(audio.n_mels)), [f"{m:,}" for m in marks_hz])
+        axes.set(title=printable(shorten(name, 60)), xlabel="time (s)", ylabel="mel band (Hz)")
+        figure.colorbar(image, label="level (dB)")
+        png = rendered_png(figure, f"Log-mels of {name}")
+    pixels: NDArray[np.uint8] = np.round(imread(io.BytesIO(png))[..., :3] * 255).astype(np.uint8)
+    return pixels
+
+
+def _rows_of_tracks(tracks: Path, wanted: Sequence[str]) -> list[dict[str, str]]:
+    """What the table of tracks says of each."""
     found: dict[str, dict[str, str]] = {}
     if tracks.is_file():
         with tracks.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
                 found[row["track_id"]] = row
+    return [{"track_id": track, **found.get(track, {})} for track in wanted]
+
+
+def _names(tracks: Path, wanted: Sequence[str]) -> list[str]:
+    """Title and artist of each track, or its identity."""
+    rows = _rows_of_tracks(tracks, wanted)
+    return [
+        " - ".join(filter(None, (row.get("artist"), row.get("title")))) or row["track_id"] for row in rows
+    ]
+
+
+def _metadata(tracks: Path, wanted: list[str]) -> str:
+    """Projector's metadata: a header, then one line a track in the order of `wanted`."""
+    columns = ("track_id", "label", "artist", "title")
     lines = ["\t".join(columns)]
-    for track in wanted:
-        row = {"track_id": track, **found.get(track, {})}
+    for row in _rows_of_tracks(tracks, wanted):
         lines.append("\t".join((row.get(column) or "-").replace("\t", " ") for column in columns))
     return "\n".join(lines) + "\n"

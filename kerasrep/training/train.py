@@ -141,7 +141,7 @@ class Trainer:
         self.board = Board(self.run_directory.tensorboard)
         try:
             if not self.progress.history:
-                self._before_training()
+                self._before_training(prepared)
             self._train()
             summary = self._finish(prepared)
             card.write(path, self.progress, "done", summary)
@@ -154,7 +154,7 @@ class Trainer:
         finally:
             self.board.close()
 
-    def _before_training(self) -> None:
+    def _before_training(self, prepared: PreparedDirectory) -> None:
         self._say(
             f"{self.recipe.name}: {len(self.data.train.rows)} training and "
             f"{len(self.data.validation.rows)} validation tracks, {self.n_steps} steps "
@@ -179,9 +179,11 @@ class Trainer:
         scores = self.validator()
         self._record(0, {}, scores)
         self.save()  # a best state is never without a last one to resume from
+        self.board.recipe(self.recipe)
         if self._full_board:
             self.board.graph(self.network)
-            self.board.mels(self.validator.some_mels())
+            index, rows = self.data.index, self.data.validation.rows
+            self.board.crops(self.network, self.recipe.audio, index, rows, prepared.tracks)
         self.board.flush()
 
     def _train(self) -> None:
@@ -264,7 +266,7 @@ class Trainer:
             row["validation_loss/mean"] = float(np.mean(losses or [s.loss for s in scores.values()]))
         self.progress.history.append(row)
         event("epoch", **row)
-        self.board.scalars({k: v for k, v in row.items() if k not in ("step", "seconds")}, step)
+        self.board.scalars(row, step)
         if time.monotonic() - self._history_written > HISTORY_SECONDS:
             self._write_history()
 
@@ -287,11 +289,11 @@ class Trainer:
         with atomic_file(self.run_directory.model) as temporary:
             network.embedder.save(temporary)
         summary = self.summary(self._outcomes())
-        board = Board(self.run_directory.tensorboard, suffix=".final")
-        board.hparams(self.recipe, summary)
         if self._full_board:
+            board = Board(self.run_directory.tensorboard, suffix=".final")
+            board.hparams(self.recipe, summary)
             board.projector(network, self.data.index, self.data.validation.rows, prepared.tracks)
-        board.close()
+            board.close()
         return summary
 
     def _outcomes(self) -> Mapping[str, Outcomes]:

@@ -148,11 +148,6 @@ class Validator:
             for source, found in parts.items()
         }
 
-    def some_mels(self) -> NDArray[np.float32]:
-        """Standardised log-mels of the first validation tracks, float32 [segments, frames, mels, 2]."""
-        mel, _ = next(iter(self._batches()))
-        return np.asarray(mel, np.float32)
-
     def _batches(self) -> Sequence[tuple[tf.Tensor, Batch]]:
         if self._cache:
             return self._cache

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from kerasrep.cli import command, embed, import_checkpoint
+from kerasrep.cli import command, embed, export, import_checkpoint
 from kerasrep.embedding.embedder import load
 from kerasrep.errors import DataError
 from kerasrep.model.reference import from_state_dict
@@ -208,6 +208,19 @@ def test_the_export_is_loaded_and_embeds_files_like_one_of_our_own(exported, ref
     np.testing.assert_allclose(embedder.embed(audio, 22_050), expected, atol=2e-3)
 
 
+def test_the_export_converts_for_other_runtimes(exported, reference, tmp_path, capsys):
+    import tensorflow as tf
+
+    arguments = [exported, "--format", "tflite", "--directory", tmp_path]
+    assert command.run(export.main, export.PROG, list(map(str, arguments))) == 0, capsys.readouterr().err
+    interpreter = tf.lite.Interpreter(model_path=str(tmp_path / "theirs/runtimes/4/model.tflite"))
+    audio = noise(2, 2 * SEGMENT, 2)
+    of_segments = embeddings_by_librosa(reference, audio.reshape(2, SEGMENT, 2))
+    expected = np.concatenate([of_segments.mean(0), of_segments.std(0)])
+    found = interpreter.get_signature_runner("embed_track")(waveform=audio)["vector"]
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
 def test_the_card_says_where_the_weights_came_from(exported, checkpoint, scaler):
     import hashlib
 
@@ -246,8 +259,10 @@ def test_every_branch_point_is_imported_without_standardisation_too(tmp_path, ca
     if branch_at == "fc":
         of_segments = of_segments[:, :256]
     expected = np.concatenate([of_segments.mean(0), of_segments.std(0)])
-    found = load("exported/x").embed(audio, 22_050)
-    np.testing.assert_allclose(found, expected, atol=2e-3, rtol=2e-3)
+    assert command.run(export.main, export.PROG, ["exported/x", "--format", "keras"]) == 0
+    for model in ("exported/x", "exported/x/runtimes/1/model.keras"):
+        found = load(model).embed(audio, 22_050)
+        np.testing.assert_allclose(found, expected, atol=2e-3, rtol=2e-3)
 
 
 @pytest.mark.slow

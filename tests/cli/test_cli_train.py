@@ -114,7 +114,7 @@ def test_it_prints_the_scores_and_what_to_do_next(first):
         for text, key in zip(row, ("before", "after", "mean_target"), strict=True):
             assert float(text) == pytest.approx(scores[source][key], abs=6e-4)
     assert re.search(r"^\d of 2 sources beat the baseline", outcome.out, re.MULTILINE)
-    assert f"tensorboard --logdir {run.tensorboard.relative_to(folder)}" in outcome.out
+    assert re.search(r"tensorboard --logdir runs$", outcome.out, re.MULTILINE)
     assert "kerasrep-embed --model exported/tones/1 AUDIO_OR_FOLDER" in outcome.out
     assert f"tensorflow_model_server --model_name=tones --model_base_path={folder}" in outcome.out
 

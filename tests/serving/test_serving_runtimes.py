@@ -38,8 +38,8 @@ def expected(small_run, segments, with_all_layers):
 
 
 @pytest.fixture(scope="module")
-def source(small_run, small_loaded, with_all_layers):
-    return runtimes.Source(with_all_layers(small_run.network), small_loaded, SEGMENT)
+def source(small_run, small_export, with_all_layers):
+    return runtimes.Source(small_export, with_all_layers(small_run.network))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_openvino_reads_them(source, segments, expected, tmp_path, form):
     if form == "onnx":
         pytest.importorskip("tf2onnx")
     runtimes.write_formats(tmp_path, source, (form,), segments)
-    path = tmp_path / runtimes.runtime_of(form).FILE
+    path = tmp_path / runtimes.runtime_of(form).SEGMENTS
     model = openvino.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     for batch in (1, 3):
         found = model(segments[:batch])
@@ -148,9 +148,9 @@ def test_onnx_without_its_extra_is_refused_before_any_work(small_run, monkeypatc
 
 
 def test_other_weights_are_told_from_the_keras_model(
-    make_run, small_loaded, segments, tmp_path, with_all_layers
+    make_run, small_export, segments, tmp_path, with_all_layers
 ):
-    other = runtimes.Source(with_all_layers(make_run(seed=1).network), small_loaded, SEGMENT)
+    other = runtimes.Source(small_export, with_all_layers(make_run(seed=1).network))
     with pytest.raises(ExportError, match=r"frozen: output '.*' at batch 1 differs from the trained model"):
         runtimes.write_formats(tmp_path, other, ("frozen",), segments)
 
@@ -159,7 +159,7 @@ def test_other_weights_are_told_from_the_keras_model(
 def test_a_file_that_gives_anything_else_does_not_pass(
     source, segments, expected, monkeypatch, tmp_path, wrong
 ):
-    def read(path):
+    def read(folder, name):
         def embed(waveform):
             found = {name: value[: len(waveform)].copy() for name, value in expected.items()}
             if wrong == "a NaN":
@@ -180,9 +180,9 @@ def test_a_file_that_gives_anything_else_does_not_pass(
 
 
 def test_a_tflite_file_that_takes_batches_is_not_let_through(folder, monkeypatch):
-    monkeypatch.setattr(tflite_file, "read", lambda path: lambda waveform: {})
+    monkeypatch.setattr(tflite_file, "read", lambda folder, name: lambda waveform: {})
     with pytest.raises(ExportError, match="a batch of 2 is not refused"):
-        tflite_file._check_batch_is_refused(folder / "model.tflite", (1, SEGMENT, 2))
+        tflite_file._check_batch_is_refused(folder, (1, SEGMENT, 2))
 
 
 def test_formats_share_the_number_of_the_saved_model_and_have_a_card(small_run, tmp_path, capsys):

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import functools
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from kerasrep.api import train_prepared
 from kerasrep.data.batches import TrainingBatches
@@ -120,28 +122,89 @@ def test_the_best_state_is_kept_beside_the_last(trained):
     assert network.sources == ("self", "tag", "bpm")
 
 
-def test_tensorboard_has_scalars_images_graph_histograms_projector_and_hparams(trained):
+@pytest.fixture(scope="module")
+def boards(trained):
+    """What TensorBoard reads of both folders of a run."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    _, run, _ = trained
-    events = EventAccumulator(str(run.tensorboard), size_guidance={"tensors": 0})
-    events.Reload()
-    tags = events.Tags()["tensors"]
+    folder = trained[1].tensorboard
+    return {
+        part: EventAccumulator(str(folder / part), size_guidance={"tensors": 0}).Reload()
+        for part in ("training", "validation")
+    }
+
+
+def test_tensorboard_shows_training_and_validation_in_one_chart_the_losses_first(trained, boards):
+    history = list(csv.DictReader(trained[1].history.read_text().splitlines()))
+    charts = {part: events.Tags()["tensors"] for part, events in boards.items()}
     for source in ("self", "tag", "bpm"):
-        for kind in ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy"):
-            assert f"{kind}/{source}" in tags
-    assert {"learning_rate", "segments_per_second", "log_mel"} <= set(tags)
-    assert len(events.Tensors("validation_loss/tag")) == 13
+        for kind in ("loss", "top_1_accuracy"):
+            assert all(f"{kind}/{source}" in tags for tags in charts.values())
+    columns = {"training": "train_loss/tag", "validation": "validation_loss/tag"}
+    for (part, column), points in zip(columns.items(), (12, 13), strict=True):
+        found = boards[part].Tensors("loss/tag")
+        rows = [row for row in history if row[column]]
+        assert [event.step for event in found] == [int(row["step"]) for row in rows]
+        values = [float(tf_value(event)) for event in found]
+        np.testing.assert_allclose(values, [float(row[column]) for row in rows], rtol=1e-5)
+        assert len(values) == points
+    groups = {tag.split("/")[0] for tags in charts.values() for tag in tags if not tag.startswith("_")}
+    assert min(groups - {"graph"}) == "loss" and not groups & {"epoch", "epochs"}
+    for part, events in boards.items():
+        for tag in charts[part]:
+            if tag.startswith(("loss", "top_1", "progress", "sound")):
+                assert events.SummaryMetadata(tag).summary_description, tag
+
+
+def tf_value(event):
+    from tensorboard.util.tensor_util import make_ndarray
+
+    return make_ndarray(event.tensor_proto)
+
+
+def test_tensorboard_shows_the_recipe_log_mels_and_lets_them_be_heard(trained, boards):
+    import soundfile
+
+    recipe, _, _ = trained
+    (event,) = boards["training"].Tensors("recipe")
+    text = tf_value(event).item().decode()
+    lines = "\n".join(line.removeprefix("    ") for line in text.splitlines())
+    assert yaml.safe_load(lines)["training"]["epochs"] == recipe.training.epochs
+    (event,) = boards["validation"].Tensors("sound/log_mel")
+    width, height, *pictures = tf_value(event).tolist()
+    assert len(pictures) == 4 and int(width) > 400 and int(height) > 300
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+    assert len(set(pictures)) == 4
+    (event,) = boards["validation"].Tensors("sound/crop")
+    sounds = [content for content, _ in tf_value(event).reshape(-1, 2)]
+    for content in sounds:
+        samples, rate_hz = soundfile.read(io.BytesIO(content))
+        assert (samples.shape, rate_hz) == ((55_125, 2), 22_050)
+        assert np.abs(samples).max() > 0.01
+    described = boards["validation"].SummaryMetadata("sound/crop").summary_description
+    assert len(re.findall(r"^\d: \S+", described, re.MULTILINE)) == 4
+
+
+def test_tensorboard_has_graph_histograms_projector_and_hparams(trained, boards):
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    recipe, run, _ = trained
+    tags = boards["training"].Tags()["tensors"]
+    assert boards["training"].Tags()["graph"]
     histograms = [tag for tag in tags if "/kernel" in tag]
     assert "weights/tag/tag_conv7/kernel" in histograms
     assert "weights/shared/shared_conv1/kernel" in histograms
     assert len(histograms) == len(set(histograms))
-    assert "_hparams_/session_start_info" in tags
-    rows = (run.tensorboard / "embeddings.tsv").read_text().splitlines()
-    labels = (run.tensorboard / "metadata.tsv").read_text().splitlines()
+    content = boards["validation"].PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    assert start.group_name == f"{recipe.name} {run.root.name}"
+    assert start.hparams["training.learning_rate"].number_value == pytest.approx(3e-3)
+    folder = run.tensorboard / "validation"
+    rows = (folder / "embeddings.tsv").read_text().splitlines()
+    labels = (folder / "metadata.tsv").read_text().splitlines()
     assert len(rows) == len(labels) - 1 == 8
     assert len(rows[0].split("\t")) == 3 * 256
-    assert "embeddings.tsv" in (run.tensorboard / "projector_config.pbtxt").read_text()
+    assert "embeddings.tsv" in (folder / "projector_config.pbtxt").read_text()
 
 
 def test_the_keras_file_gives_the_embeddings_of_the_best_network(trained):

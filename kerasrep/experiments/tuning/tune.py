@@ -14,7 +14,7 @@ from typing import Any
 from kerasrep.api import prepare
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.experiments.tuning.directory import TuningDirectory
-from kerasrep.experiments.tuning.event_files import write_experiment, write_trial
+from kerasrep.experiments.tuning.event_files import write_trial
 from kerasrep.experiments.tuning.oracles import HyperbandOracle
 from kerasrep.experiments.tuning.picture import draw
 from kerasrep.experiments.tuning.reading import FOR_MESSAGES, Tuning
@@ -81,7 +81,6 @@ def tune(
         with run_log("tune", name=name):
             _prepare_base(tuning, directory)
             write_text(directory.tuning, strict_yaml.dump(tuning.as_dict()))
-            write_experiment(directory, tuning)
             with run_log("tune", directory.log):
                 results = _search(tuning, directory, verbose)
                 best = write_best(directory, tuning, results)

@@ -133,7 +133,9 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
         status: Status = "done"
         reason = ""
         try:
-            recipe = with_values(self._tuning.base, {**values, "training.epochs": epochs})
+            # HParams has a row of the trial from `event_files`, and needs none of its run.
+            fixed = {"training.epochs": epochs, "training.tensorboard": "scalars"}
+            recipe = with_values(self._tuning.base, {**values, **fixed})
             self._go_on_from(chosen.get("tuner/trial_id"), recipe, where)
             details = self._work(recipe, where)
         except Interrupted:

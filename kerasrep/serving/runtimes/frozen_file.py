@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from kerasrep.errors import ExportError
 from kerasrep.serving.runtimes import Embed, Source, short
 
-FILE = "frozen.pb"
+FILES = ("frozen.pb",)
 BATCHES = (1, 3)
+SEGMENTS = FILES[0]
+TRACK = None
 INPUT = "waveform"
 
 
@@ -24,22 +26,23 @@ def require() -> None:
     """Nothing but TensorFlow."""
 
 
-def write(path: Path, source: Source) -> None:
+def write(folder: Path, source: Source) -> None:
     """Write the graph; feed the node `waveform`, fetch `embedding` and `embedding_SOURCE`."""
-    path.write_bytes(frozen_graph(source).SerializeToString())
+    graph = frozen_graph(source.function)
+    _drop_defaults(graph)
+    (folder / SEGMENTS).write_bytes(graph.SerializeToString())
 
 
-def frozen_graph(source: Source) -> Any:
-    """`serving_default` as a GraphDef of constants, with the outputs' names on nodes of their own.
+def frozen_graph(function: Any) -> Any:
+    """A concrete function as a GraphDef of constants, with the outputs' names on nodes of their own.
 
     Raises:
         ExportError: Where it cannot be frozen.
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    function = source.function
     try:
-        frozen = convert_variables_to_constants_v2(function)
+        frozen = convert_variables_to_constants_v2(function, lower_control_flow=False)
     except Exception as error:
         raise ExportError(f"frozen: variables cannot be made constants ({short(error)})") from error
     graph = frozen.graph.as_graph_def()
@@ -47,7 +50,6 @@ def frozen_graph(source: Source) -> Any:
     for name, tensor in zip(sorted(function.structured_outputs), frozen.outputs, strict=True):
         node = graph.node.add(name=name, op="Identity", input=[tensor.name])
         node.attr["T"].type = tensor.dtype.as_datatype_enum
-    _drop_defaults(graph)
     return graph
 
 
@@ -64,12 +66,12 @@ def _drop_defaults(graph: Any) -> None:
                     del node.attr[name]
 
 
-def read(path: Path) -> Embed:
+def read(folder: Path, name: str) -> Embed:
     """Import the graph anew and run it in a session."""
     import tensorflow as tf
 
     definition = tf.compat.v1.GraphDef()
-    definition.ParseFromString(path.read_bytes())
+    definition.ParseFromString((folder / name).read_bytes())
     graph = tf.Graph()
     with graph.as_default():
         tf.import_graph_def(definition, name="")

@@ -6,22 +6,24 @@ from pathlib import Path
 
 from kerasrep.serving.runtimes import Embed, Source
 
-FILE = "model.keras"
+FILES = ("model.keras",)
 BATCHES = (1, 3)
+SEGMENTS = FILES[0]
+TRACK = None
 
 
 def require() -> None:
     """Keras is always there."""
 
 
-def write(path: Path, source: Source) -> None:
+def write(folder: Path, source: Source) -> None:
     """Save waveform -> embeddings."""
-    source.network.embedder.save(path)
+    source.network.embedder.save(folder / SEGMENTS)
 
 
-def read(path: Path) -> Embed:
+def read(folder: Path, name: str) -> Embed:
     """Load the file."""
     import keras
 
-    model = keras.models.load_model(path, compile=False)
+    model = keras.models.load_model(folder / name, compile=False)
     return lambda waveform: {name: value.numpy() for name, value in model(waveform, training=False).items()}

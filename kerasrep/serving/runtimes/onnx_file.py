@@ -1,4 +1,4 @@
-"""ONNX, through tf2onnx, for ONNX Runtime, OpenVINO and their like.
+"""ONNX, through tf2onnx, for ONNX Runtime, OpenVINO and their like: a file for segments, one for recordings.
 
 tf2onnx 1.17 converts a Fourier transform only where nothing but its magnitude is used; here its real and
 imaginary parts are squared and added. So those three operations are converted here, to ONNX's own DFT.
@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import kerasrep
 from kerasrep.errors import ExportError
 from kerasrep.serving.runtimes import Embed, Source, installed, short
+from kerasrep.serving.runtimes.card import audio_facts
 from kerasrep.serving.runtimes.frozen_file import INPUT, frozen_graph
 
-FILE = "model.onnx"
+FILES = SEGMENTS, TRACK = ("model.onnx", "track.onnx")
 BATCHES = (1, 3)
 #: The first with DFT.
 OPSET = 17
@@ -30,19 +32,29 @@ def require() -> None:
         installed("onnx", module, EXTRA)
 
 
-def write(path: Path, source: Source) -> None:
-    """Convert for any batch.
+def write(folder: Path, source: Source) -> None:
+    """Convert for any batch of segments, and for a recording of any length.
 
     Raises:
         ExportError: Where tf2onnx cannot convert an operation.
     """
+    from kerasrep.serving.runtimes.recording import recording_function
+
+    recording = recording_function(source).get_concrete_function()
+    for name, function, free in ((SEGMENTS, source.function, "batch"), (TRACK, recording, "samples")):
+        model = _convert(function)
+        _describe(model, source, free)
+        (folder / name).write_bytes(model.SerializeToString())
+
+
+def _convert(function: Any) -> Any:
     import tf2onnx
 
-    outputs = sorted(source.function.structured_outputs)
+    outputs = sorted(function.structured_outputs)
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     try:
         model, _ = tf2onnx.convert.from_graph_def(
-            frozen_graph(source),
+            frozen_graph(function),
             name="kerasrep",
             input_names=[f"{INPUT}:0"],
             output_names=[f"{name}:0" for name in outputs],
@@ -56,11 +68,26 @@ def write(path: Path, source: Source) -> None:
         )
     except Exception as error:
         raise ExportError(f"onnx: tf2onnx cannot convert the graph ({short(error)})") from error
-    path.write_bytes(model.SerializeToString())
+    return model
 
 
-def read(path: Path) -> Embed:
-    """Load the file in ONNX Runtime.
+def _describe(model: Any, source: Source, free: str) -> None:
+    """Name the free dimension, and put into the file what a card beside it may get lost."""
+    from onnx import helper
+
+    for value in [*model.graph.input, *model.graph.output]:
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param:
+                dimension.dim_param = free
+    card = source.card
+    model.producer_name, model.producer_version = "kerasrep", kerasrep.__version__
+    model.graph.name = card.name
+    facts = {"name": card.name, **audio_facts(source), "licence": " ".join(card.licence)}
+    helper.set_model_props(model, {key: str(value) for key, value in facts.items()})
+
+
+def read(folder: Path, name: str) -> Embed:
+    """Load a file in ONNX Runtime.
 
     Raises:
         ExportError: Where it is refused.
@@ -68,7 +95,7 @@ def read(path: Path) -> Embed:
     import onnxruntime
 
     try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(folder / name), providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ExportError(f"onnx: ONNX Runtime refuses the graph ({short(error)})") from error
     names = [output.name for output in session.get_outputs()]

@@ -71,7 +71,7 @@ def test_a_run_leaves_marks_scores_and_what_it_took(runs):
     assert (score["metric"], score["probe"], score["n_items"]) == ("accuracy", "linear_svm", 40)
     assert score["low"] <= score["score"] <= score["high"]
     assert read_json(folder.training / "card.json")["ended"] == "done"
-    assert not (folder.training / "tensorboard" / "embeddings.tsv").exists()
+    assert not (folder.training / "tensorboard" / "validation" / "embeddings.tsv").exists()
 
 
 def test_what_is_finished_is_not_done_again(runs):
