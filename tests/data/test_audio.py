@@ -242,6 +242,7 @@ def test_a_false_data_size_never_reaches_tensorflow_io(tmp_path):
     np.testing.assert_array_equal(decode(path, RATE_HZ, "tensorflow-io"), decode(path, RATE_HZ))
 
 
+@pytest.mark.io
 @pytest.mark.parametrize("align", [0, 1, 65_535])
 def test_a_false_block_align_never_reaches_tensorflow_io(tmp_path, align):
     """Its decoder divides by it."""

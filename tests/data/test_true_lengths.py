@@ -54,6 +54,7 @@ def test_all_that_was_written_is_read(tmp_path, name):
         np.testing.assert_array_equal(samples, case.exact)
 
 
+@pytest.mark.io
 def test_the_other_decoder_reads_all_or_says_why_not(tmp_path):
     refused = {}
     for name, case in CASES.items():

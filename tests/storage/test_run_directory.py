@@ -99,9 +99,9 @@ def _write_for_ever(path: Path) -> None:
 
 def test_a_killed_writer_leaves_a_whole_file(tmp_path):
     path = tmp_path / "file.json"
-    process = multiprocessing.get_context("fork").Process(target=_write_for_ever, args=(path,))
+    process = multiprocessing.get_context("spawn").Process(target=_write_for_ever, args=(path,))
     process.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.05)

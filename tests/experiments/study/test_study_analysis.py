@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
+import pyarrow
 import pytest
 from scipy import stats
 
@@ -262,8 +263,8 @@ def test_the_anova_equals_that_of_statsmodels():
 
     runs = facts(60)
     scores = simulate(runs, np.random.default_rng(2), effects={"tag": 0.5})
-    frame = {"y": scores.mean(axis=1), "s": [r.strategy for r in runs], "n": [len(r.sources) for r in runs]}
-    expected = anova_lm(ols("y ~ C(s, Sum) * n", frame).fit(), typ=2)
+    columns = {"y": scores.mean(axis=1), "s": [r.strategy for r in runs], "n": [len(r.sources) for r in runs]}
+    expected = anova_lm(ols("y ~ C(s, Sum) * n", pyarrow.table(columns).to_pandas()).fit(), typ=2)
     rows, residuals = anova(number_terms(runs, MULTI_STRATEGIES), scores)
     assert [row.term for row in rows] == ["strategy", "number of sources", "strategy × number of sources"]
     for row, (_, other) in zip(rows, expected.iterrows(), strict=False):
