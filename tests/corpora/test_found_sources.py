@@ -148,6 +148,6 @@ def test_a_preview_knows_the_number_of_classes_and_the_length_of_the_audio(tmp_p
     root = write_folder(tmp_path / "music", lambda number: {"artist": f"band {number // 5}"})
     recipe = with_found_sources(recipe_of(root), lambda line: None)
     seen = preview(recipe)
-    n_tracks = sum(track.split != "evaluation" for track in open_folder(recipe.corpus).tracks)
+    n_tracks = len(open_folder(recipe.corpus).tracks)  # copies may bring those of evaluation into training
     assert (seen.prepared, seen.sizes) == (None, {"artist": 6})
     assert seen.seconds == pytest.approx(n_tracks * 0.1)

@@ -9,9 +9,9 @@ import pytest
 import soundfile
 from tones import piece
 
+from kerasrep import api
+from kerasrep.api import prepare
 from kerasrep.corpora import copies
-from kerasrep.corpora import prepare as preparing
-from kerasrep.corpora.prepare import prepare
 from kerasrep.data import shard_decoding
 from kerasrep.data.audio import decode
 from kerasrep.data.identity import Identity
@@ -119,17 +119,17 @@ def test_what_is_known_is_neither_decoded_nor_looked_for_again(recipe, monkeypat
 def test_a_call_that_ends_before_the_tracks_are_split_again_is_gone_on_with(recipe, monkeypatch, tmp_path):
     whole = contents(prepare(recipe(), progress=False))
     monkeypatch.setenv("KERASREP_HOME", str(tmp_path / "other"))
-    opened = preparing.open_corpus
+    opened = api.open_corpus
 
     def once(*arguments):
-        monkeypatch.setattr(preparing, "open_corpus", None)
+        monkeypatch.setattr(api, "open_corpus", None)
         return opened(*arguments)
 
-    monkeypatch.setattr(preparing, "open_corpus", once)
+    monkeypatch.setattr(api, "open_corpus", once)
     with pytest.raises(TypeError):
         prepare(recipe(), progress=False)
     assert list((tmp_path / "other" / "recordings").iterdir())
-    monkeypatch.setattr(preparing, "open_corpus", opened)
+    monkeypatch.setattr(api, "open_corpus", opened)
     monkeypatch.setattr(shard_decoding, "decode", None)
     assert contents(prepare(recipe(), progress=False)) == whole
 

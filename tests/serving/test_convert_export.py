@@ -119,7 +119,7 @@ def recording_files(request, small_export, tmp_path_factory):
 
 
 def test_onnx_files_name_their_dimensions_and_carry_the_card(onnx_files):
-    import onnx
+    onnx = pytest.importorskip("onnx")
 
     for path, shape in zip(onnx_files, (["batch", SEGMENT, 2], ["samples", 2]), strict=True):
         model = onnx.load(path)
