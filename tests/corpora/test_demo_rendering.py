@@ -6,7 +6,7 @@ from kerasrep.corpora.demo import accompaniment, pieces, rendering
 from kerasrep.corpora.demo.arrangement import BPM_RANGE, DRUMS, Arrangement, Voice, arrange
 from kerasrep.corpora.demo.draws import generator
 from kerasrep.corpora.demo.instruments import BY_PROGRAM, INSTRUMENTS
-from kerasrep.corpora.demo.loudness import loudness_lufs
+from kerasrep.corpora.demo.rendering import loudness_lufs
 from kerasrep.corpora.demo.score import Metre, Part, Score
 
 COMMON_TIME = Metre(4, 4)

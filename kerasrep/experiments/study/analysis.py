@@ -8,15 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from kerasrep.experiments.study.anova import AnovaRow, Residuals, anova
-from kerasrep.experiments.study.compactness import Compactness, compactness_of
 from kerasrep.experiments.study.effects import Effect, number_effects, presence_effects
 from kerasrep.experiments.study.mixed import Fit, fit
 from kerasrep.experiments.study.scores import (
     CONCATENATED,
+    Compactness,
     RunFacts,
     ScoreTable,
     Standardised,
     cell_means,
+    compactness_of,
     standardise,
 )
 from kerasrep.experiments.study.terms import Terms, number_terms, presence_terms

@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasrep.experiments.study.analysis import Analysis
 from kerasrep.experiments.study.collect import Curve
-from kerasrep.experiments.study.compactness import Compactness
+from kerasrep.experiments.study.scores import Compactness
 from kerasrep.report.charts import MARKERS, ROW_INCHES, colour, grid, heat
 from kerasrep.report.drawing import WIDTH_INCHES, Picture, drawing, new_figure, one_panel, picture
 from kerasrep.report.wording import listing

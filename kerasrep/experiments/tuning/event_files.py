@@ -14,10 +14,9 @@ from typing import Any
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2, summary_v2
 
-from kerasrep.experiments.tuning.directory import TuningDirectory
+from kerasrep.experiments.tuning.directory import TrialResult, TuningDirectory
 from kerasrep.experiments.tuning.reading import Tuning
 from kerasrep.experiments.tuning.settings import Parameter
-from kerasrep.experiments.tuning.trials import TrialResult
 from kerasrep.report.event_files import scalars_event, shown_settings, write_events
 
 SCORE = "score"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerasrep.experiments.tuning.directory import TrialResult, best_of
 from kerasrep.experiments.tuning.reading import Tuning
 from kerasrep.experiments.tuning.settings import Parameter
-from kerasrep.experiments.tuning.trials import TrialResult, best_of
 from kerasrep.report.charts import grid
 from kerasrep.report.drawing import INK, PALETTE, drawing, label, new_figure, write_png
 

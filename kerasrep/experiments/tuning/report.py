@@ -11,9 +11,8 @@ from typing import Any
 
 import kerasrep
 from kerasrep.errors import one_line
-from kerasrep.experiments.tuning.directory import TuningDirectory
+from kerasrep.experiments.tuning.directory import TrialResult, TuningDirectory, best_of
 from kerasrep.experiments.tuning.reading import Tuning, with_values
-from kerasrep.experiments.tuning.trials import TrialResult, best_of
 from kerasrep.recipe import strict_yaml
 from kerasrep.report.table import Table
 from kerasrep.runtime.console import clock, say

@@ -13,13 +13,12 @@ from typing import Any
 
 from kerasrep.api import prepare
 from kerasrep.errors import RecipeError, RunError
-from kerasrep.experiments.tuning.directory import TuningDirectory
+from kerasrep.experiments.tuning.directory import TrialResult, TuningDirectory
 from kerasrep.experiments.tuning.event_files import write_trial
 from kerasrep.experiments.tuning.oracles import HyperbandOracle
 from kerasrep.experiments.tuning.picture import draw
 from kerasrep.experiments.tuning.reading import FOR_MESSAGES, Tuning
 from kerasrep.experiments.tuning.report import Lines, trials_table, write_best, write_trials
-from kerasrep.experiments.tuning.trials import TrialResult
 from kerasrep.experiments.tuning.tuner import RecipeTuner
 from kerasrep.recipe import strict_yaml
 from kerasrep.recipe.draft import read_draft

@@ -13,23 +13,33 @@ from typing import Any
 
 import keras
 import keras_tuner
+import numpy as np
 
 from kerasrep.errors import RecipeError, RunError
-from kerasrep.experiments.tuning.directory import TRIALS, TrialFolder, TuningDirectory
-from kerasrep.experiments.tuning.objective import job_of, mean, scores_of
+from kerasrep.experiments.job import EvaluationSettings, Job
+from kerasrep.experiments.tuning.directory import (
+    TRIALS,
+    Status,
+    TrialFolder,
+    TrialResult,
+    TuningDirectory,
+    read_result,
+)
 from kerasrep.experiments.tuning.oracles import OBJECTIVE, make_oracle, values_of
 from kerasrep.experiments.tuning.reading import Tuning, with_values
-from kerasrep.experiments.tuning.trials import Status, TrialResult, read_result
+from kerasrep.experiments.tuning.settings import Downstream, Objective
 from kerasrep.experiments.worker import work
-from kerasrep.recipe.schema import Recipe
+from kerasrep.recipe.schema import Recipe, fingerprint
 from kerasrep.runtime.run_log import reason_of
-from kerasrep.storage.run_directory import RunDirectory, atomic_directory, write_text
+from kerasrep.storage.run_directory import RunDirectory, atomic_directory, read_object, write_text
 from kerasrep.training.loop import Interrupted
 
 #: So many failures one after the other are no accident of the settings.
 FAILURES_IN_A_ROW = 3
 #: In a trial's folder: the traceback of its failure.
 ERROR = "error.txt"
+#: One a kind of task: classification, regression, recommendation.
+HEADLINE_PROBES = ("linear_svm", "ridge", "wmf_features")
 
 
 class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
@@ -186,12 +196,35 @@ class RecipeTuner(keras_tuner.engine.base_tuner.BaseTuner):
         with atomic_directory(where.run.root) as temporary:
             copy = RunDirectory(temporary)
             copy.last.parent.mkdir()
-            for source, target in (
-                (before.recipe, copy.recipe),
-                (before.prepared, copy.prepared),
-                (before.scaler, copy.scaler),
-                (before.last, copy.last),
-                (before.best, copy.best),
-                (before.history, copy.history),
-            ):
-                shutil.copyfile(source, target)
+            for name in ("recipe", "prepared", "scaler", "last", "best", "history"):
+                shutil.copyfile(getattr(before, name), getattr(copy, name))
+
+
+def job_of(trial: str, recipe: Recipe, objective: Objective) -> Job:
+    """What is to be done in a trial."""
+    if not isinstance(objective, Downstream):
+        return Job(name=trial, kind="validate")
+    probes = HEADLINE_PROBES if objective.probe is None else (objective.probe,)
+    evaluation = EvaluationSettings(
+        tasks=objective.tasks, data=objective.data, probes=probes, folds=objective.folds
+    )
+    key = fingerprint([recipe.fingerprint(), evaluation.model_dump(mode="json")])
+    return Job(name=trial, kind="train", evaluation=evaluation, own_tasks=recipe.tasks, key=key)
+
+
+def scores_of(folder: TrialFolder, objective: Objective) -> Mapping[str, float]:
+    """Task -> mean score of its probe; or source -> validation loss over the mean-prediction baseline's.
+
+    Raises:
+        DataError: Where the trial's files cannot be read.
+    """
+    if isinstance(objective, Downstream):
+        tasks = read_object(folder.scores, tasks=dict)["tasks"]
+        return {name: float(found["score"]) for name, found in tasks.items()}
+    sources = read_object(folder.run.card, scores=dict)["scores"]["sources"]
+    return {name: found["per_cent"] / 100 for name, found in sources.items()}
+
+
+def mean(scores: Mapping[str, float]) -> float:
+    """One number of all sources or tasks."""
+    return float(np.mean(list(scores.values())))

@@ -14,12 +14,11 @@ from kerasrep.errors import DataError
 from kerasrep.experiments.study import mixed
 from kerasrep.experiments.study.analysis import analyse, shortcomings
 from kerasrep.experiments.study.anova import anova, effect_interval, term_blocks
-from kerasrep.experiments.study.compactness import pareto_front
 from kerasrep.experiments.study.design import make_design
 from kerasrep.experiments.study.effects import number_effects, presence_effects, source_by_task
 from kerasrep.experiments.study.mixed import LEAST_SQUARES, fit
 from kerasrep.experiments.study.recipe import MULTI_STRATEGIES, DesignSettings
-from kerasrep.experiments.study.scores import RunFacts, ScoreTable, cell_means, standardise
+from kerasrep.experiments.study.scores import RunFacts, ScoreTable, cell_means, pareto_front, standardise
 from kerasrep.experiments.study.terms import number_terms, presence_terms
 
 SOURCES = constants.SOURCES
