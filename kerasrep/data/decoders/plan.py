@@ -83,6 +83,8 @@ def make_plan(path: Path) -> Plan:
     content = _content(path, header)
     if content.frames is not None:
         header = replace(header, frames=content.frames)
+    elif content.fault and header.frames >= _NO_COUNT:  # of a cut file, by libsndfile 1.2.0
+        raise DataError(f"{path}: {content.fault}")
     by_ffmpeg = not content.libsndfile and content.start_byte is None
     names: tuple[str, ...] = ()
     if header.channels > constants.N_CHANNELS:
