@@ -2,9 +2,9 @@
 
 The digest tells recordings that decode to the same samples. The print is after Haitsma and Kalker (2002):
 every quarter of a second of the first minute, one bit a band says whether the step in energy to the next
-band has grown over half a second. Level, lossy codecs, equalisers and band limits change few of these bits, and
-another recording has each as likely as not. Time that is cut off at the beginning, or put before it, moves
-them.
+band has grown over half a second. Level, lossy codecs, equalisers and band limits change few of these bits,
+and another recording has each as likely as not. Time that is cut off at the beginning, or put before it,
+moves them.
 """
 
 from __future__ import annotations
