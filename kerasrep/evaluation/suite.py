@@ -171,7 +171,8 @@ class Suite:
             found_counts = {**found_counts, "seen": seen.counts()}
             if seen.removed:
                 reasons = seen.reasons
-                common = np.array([row for row in common if data.item_ids[row] not in reasons], np.intp)
+                kept = [data.item_ids[row] not in reasons for row in common]
+                common = common[np.array(kept, bool)]
         done = []
         for one in embedded:
             try:
@@ -247,9 +248,8 @@ class Suite:
         if not seen:
             return data, None
         by_model = {name: tuple(data.item_ids[row] for row in rows[some]) for name, some in seen.items()}
-        found = Seen(by_model, len(data.item_ids), True)
-        left = np.array([row for row in common if data.item_ids[row] not in found.reasons], np.intp)
-        found = replace(found, removed=self._is_enough(task, data.keep(left)))
+        left = np.setdiff1d(common, rows[np.concatenate(list(seen.values()))])
+        found = Seen(by_model, len(data.item_ids), self._is_enough(task, data.keep(left)))
         self._tell(task, found.sentence())
         return data, found
 

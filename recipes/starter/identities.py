@@ -16,7 +16,6 @@ import sys
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 from files import read_table
@@ -42,8 +41,14 @@ KINDS = ("real", "note", "rendered")
 def training_tracks(folder: Path) -> dict[str, Path]:
     """Track -> file, for those that the recipe trains on, split as when copies were not looked for."""
     recipe = read_recipe(RECIPE, [f"corpus.root={folder}"])
-    with tempfile.TemporaryDirectory() as home, mock.patch.dict(os.environ, KERASREP_HOME=home):
-        corpus = open_corpus(recipe.corpus, progress=False)
+    kept = dict(os.environ)
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["KERASREP_HOME"] = home  # where nothing is known of copies
+        try:
+            corpus = open_corpus(recipe.corpus, progress=False)
+        finally:
+            os.environ.clear()
+            os.environ.update(kept)
     return {track.track_id: track.path for track in corpus.tracks if track.split == "train"}
 
 
