@@ -34,40 +34,38 @@ def track():
 def test_an_export_converts_under_its_number_into_one_folder(exported, tmp_path, track, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     there = exported.relative_to(tmp_path) / "runtimes" / "7"
-    first = run_export(capsys, "exported/mss", "--format", "tflite,keras")
-    assert first == (0, [f"exported {there}/model.tflite", f"exported {there}/model.keras"], [])
-    assert run_export(capsys, "exported/mss/7", "--format", "frozen")[:2] == (
-        0,
-        [f"exported {there}/frozen.pb"],
-    )
-    assert {path.name for path in there.iterdir()} == {
-        "card.json",
-        "model.tflite",
-        "model.keras",
-        "frozen.pb",
-    }
+    for model, form, file in (("mss", "keras", "model.keras"), ("mss/7", "frozen", "frozen.pb")):
+        outcome = run_export(capsys, f"exported/{model}", "--format", form)
+        assert outcome == (0, [f"exported {there}/{file}"], [])
+    assert {path.name for path in there.iterdir()} == {"card.json", "model.keras", "frozen.pb"}
     assert sorted(path.name for path in exported.iterdir()) == ["7", "runtimes"]
     card = json.loads((there / "card.json").read_text())
-    assert set(card["formats"]) == set(card["signatures"]) == {"tflite", "keras", "frozen"}
+    assert set(card["formats"]) == set(card["signatures"]) == {"keras", "frozen"}
     assert all(found["largest_difference"] <= 1e-4 for found in card["formats"].values())
     assert ServingFolder(exported).next_number() == 8
     by_keras = kerasrep.load(there / "model.keras").embed(track, 22_050)
     np.testing.assert_allclose(by_keras, kerasrep.load(exported).embed(track, 22_050), atol=1e-4)
 
 
-def test_the_card_names_what_the_files_take_and_give(exported, track, capsys):
+@pytest.fixture(scope="module")
+def tflite_file(small_export, tmp_path_factory):
+    from kerasrep.serving.runtimes.convert import convert_export
+
+    (path,) = convert_export(small_export, tmp_path_factory.mktemp("tflite"), ("tflite",))
+    return path
+
+
+def test_the_card_names_what_the_files_take_and_give(tflite_file, track):
     import tensorflow as tf
 
-    assert run_export(capsys, exported, "--format", "tflite")[0] == 0
-    files = exported / "runtimes" / "7"
-    card = json.loads((files / "card.json").read_text())
+    card = json.loads((tflite_file.parent / "card.json").read_text())
     signatures = card["signatures"]["tflite"]
     assert signatures["serving_default"]["inputs"] == {"waveform": "float32 [1, 55125, 2]"}
     assert signatures["embed_track"]["inputs"] == {"waveform": "float32 [samples, 2]"}
     assert card["audio"]["sample_rate_hz"] == 22_050
     assert {"resampler", "channels", "last_segment", "pooling", "vector"} <= set(card["audio"])
     assert "REST" not in " ".join(card["how_to_call"])
-    interpreter = tf.lite.Interpreter(model_path=str(files / "model.tflite"))
+    interpreter = tf.lite.Interpreter(model_path=str(tflite_file))
     found = interpreter.get_signature_runner("embed_track")(waveform=track)
     shapes = {name: f"float32 [{len(values)}]" for name, values in found.items()}
     assert shapes == signatures["embed_track"]["outputs"]
@@ -102,10 +100,8 @@ def onnx_files(small_export, tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=["tflite", "onnx"])
-def recording_files(request, small_export, tmp_path_factory):
+def recording_files(request, small_export):
     """A function, waveform -> vector by the file's own runtime; and the SavedModel."""
-    from kerasrep.serving.runtimes.convert import convert_export
-
     if request.param == "onnx":
         onnxruntime = pytest.importorskip("onnxruntime")
         path = request.getfixturevalue("onnx_files")[1]
@@ -113,14 +109,13 @@ def recording_files(request, small_export, tmp_path_factory):
         return lambda waveform: session.run(["vector"], {"waveform": waveform})[0], small_export
     import tensorflow as tf
 
-    (path,) = convert_export(small_export, tmp_path_factory.mktemp("tflite"), ("tflite",))
+    path = request.getfixturevalue("tflite_file")
     runner = tf.lite.Interpreter(model_path=str(path)).get_signature_runner("embed_track")
     return lambda waveform: runner(waveform=waveform)["vector"], small_export
 
 
 def test_onnx_files_name_their_dimensions_and_carry_the_card(onnx_files):
     onnx = pytest.importorskip("onnx")
-
     for path, shape in zip(onnx_files, (["batch", SEGMENT, 2], ["samples", 2]), strict=True):
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
