@@ -32,7 +32,7 @@ EVENTS = "userid-timestamp-artid-artname-traid-traname.tsv"
 def write_tone(path: Path, height: float) -> None:
     """Half a second of a tone; `height` from 0 to 1 is the pitch, four octaves from 110 Hz."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(sum(path.name.encode()))
+    rng = np.random.default_rng(np.frombuffer(path.name.encode(), np.uint8))  # no two sound alike
     time = np.arange(int(SECONDS * RATE_HZ)) / RATE_HZ
     tone = 0.3 * np.sin(2 * np.pi * 110 * 16**height * time) + 0.01 * rng.normal(size=len(time))
     soundfile.write(path, tone, RATE_HZ)
