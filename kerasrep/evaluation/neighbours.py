@@ -1,8 +1,9 @@
 """How often what lies nearest has the same label: nothing is learnt from the labels.
 
-Vectors are standardised over all items of the task, as an index would be, and compared by cosine. Items of
-the same group (versions of a piece, stretches of a recording) are no neighbours of each other. An item whose
-label nobody outside its group has cannot find it, and is not asked; it may be found by others.
+Vectors are standardised over all items of the task and compared by cosine, so that the scale of features
+favours no model (`kerasrep-search` centres them alone). Items of the same group (versions of a piece,
+stretches of a recording) are no neighbours of each other. An item whose label nobody outside its group has
+cannot find it, and is not asked; it may be found by others.
 """
 
 from __future__ import annotations
