@@ -103,7 +103,7 @@ def audio_settings(model: keras.Model) -> dict[str, int]:
         "sample_rate_hz": _sample_rate_hz(model),
         "fft_samples": int(stft["n_fft"]),
         "hop_samples": int(stft["hop_length"]),
-        "n_mels": int(model.get_layer("trunk").input.shape[2]),
+        "n_mels": int(model.get_layer("trunk").inputs[0].shape[2]),
     }
 
 

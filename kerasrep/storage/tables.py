@@ -80,8 +80,8 @@ def read_fields(path: Path) -> Iterator[tuple[str, list[str]]]:
     Text is UTF-8, or UTF-16 with a byte order mark. Fields are separated by tabs in files whose names end in
     one of `TAB_ENDINGS`, by commas otherwise; where the first line has none, by whichever of tab, semicolon
     and comma it has. Fields may be quoted as RFC 4180 says. Between tabs, where quotes are often part of the
-    text, they are so in a line that only then has as many fields as the first. Blank lines are skipped, the
-    first one excepted.
+    text, they are so in a line that only then has as many fields as the first, unless that one has quotes.
+    Blank lines are skipped, the first one excepted.
 
     Yields:
         `FILE, line N`, of the row's first line, and the fields as they stand.
@@ -111,6 +111,7 @@ class _Rows:
         self._number = 0
         self._delimiter = _delimiter(path, self._next or "")
         self._columns = 0  # of the first row
+        self._quotes_may_be_text = self._delimiter == "\t" and '"' not in (self._next or "")
 
     def __iter__(self) -> Iterator[tuple[str, list[str]]]:
         while self._next is not None:
@@ -139,7 +140,7 @@ class _Rows:
             fault = str(error)
         several = "unexpected end of data" in fault  # a quote stays open
         raw = self._split(line)
-        as_text = self._delimiter == "\t" and len(raw) == self._columns != len(fields)
+        as_text = self._quotes_may_be_text and len(raw) == self._columns != len(fields)
         if as_text and not (several and self._goes_on()):
             return raw
         if several:

@@ -4,10 +4,10 @@ import errno
 import importlib
 import os
 import re
+import resource
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -163,6 +163,11 @@ COMMANDS = sorted(
 )
 
 
+def processor_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_answers_at_once_and_imports_nothing_heavy(name):
     code = (
@@ -174,8 +179,8 @@ def test_help_answers_at_once_and_imports_nothing_heavy(name):
         f"sys.exit({name}.entry())\n"
     )
     seconds = []
-    for _ in range(3):  # the quickest of three, as other tests may share the processor
-        start = time.perf_counter()
+    for _ in range(3):  # of the processor, the quickest of three, as other tests may share it
+        start = processor_seconds()
         result = subprocess.run(
             [sys.executable, "-c", code],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -183,7 +188,7 @@ def test_help_answers_at_once_and_imports_nothing_heavy(name):
             text=True,
             check=False,
         )
-        seconds.append(time.perf_counter() - start)
+        seconds.append(processor_seconds() - start)
         if seconds[-1] < 0.5:
             break
     assert result.returncode == 0, result.stderr

@@ -1,6 +1,7 @@
 """Classification and regression end to end: scores as scikit-learn's, and honest intervals."""
 
 from dataclasses import fields, replace
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -173,7 +174,8 @@ def test_c_is_chosen_on_the_data_sets_own_validation_part_where_there_is_one():
 def test_the_interval_is_that_of_scipys_bootstrap():
     values = np.random.default_rng(0).gamma(1, size=80)
     blocks = blocks_of(np.array([f"u{i:02d}" for i in range(80)]), None)
-    expected = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, rng=1)
+    seed = {"rng" if "rng" in signature(stats.bootstrap).parameters else "random_state": 1}
+    expected = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, **seed)
     np.testing.assert_allclose(
         mean_interval(values, blocks, n_resamples=20_000), expected.confidence_interval, atol=0.01
     )

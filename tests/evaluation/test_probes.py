@@ -231,7 +231,8 @@ def test_noisier_values_are_regularised_more():
 
 def test_a_solver_that_does_not_converge_is_kept_in_the_details_and_not_printed():
     embeddings, labels = problem("classification")
-    hasty = Probe("hasty", lambda seed: Pipeline([("model", LinearSVC(max_iter=1, random_state=seed))]))
+    model = {"dual": True, "max_iter": 1}
+    hasty = Probe("hasty", lambda seed: Pipeline([("model", LinearSVC(**model, random_state=seed))]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         _, details = fit_probe(hasty, "classification", embeddings, labels)

@@ -50,7 +50,7 @@ def probes(draw) -> ProbeResult:
         return draw(hnp.arrays(dtype, n_units, elements=elements))
 
     # NumPy drops NUL characters at the end of a text, so they are gone before anything is stored.
-    names = st.text(st.characters(exclude_categories=()), min_size=1, max_size=5)
+    names = st.text(st.characters(min_codepoint=1, exclude_categories=()), min_size=1, max_size=5)
     labels = array("U5", names) if draw(st.booleans()) else array(np.float64, finite)
     return ProbeResult(
         probe=draw(texts),

@@ -6,7 +6,7 @@ import io
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kerasrep.errors import DataError
@@ -100,6 +100,7 @@ def test_words_for_unknown(text):
 texts = st.text(st.characters(blacklist_categories=("Cs", "Cc")) | st.sampled_from('",\t;\n\r'), max_size=8)
 
 
+@example([["", "\t\n", "\t"]], "\t")
 @given(st.lists(st.lists(texts, min_size=3, max_size=3), max_size=6), st.sampled_from([",", "\t"]))
 def test_what_the_csv_module_writes_is_read_or_refused(tmp_path_factory, rows, delimiter):
     """Never as other rows; only lines that would be rows by themselves are refused."""

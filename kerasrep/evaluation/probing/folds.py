@@ -114,6 +114,9 @@ def partitions(
     """Shuffled folds by scikit-learn: stratified for classes, whole groups where there are groups.
 
     Nothing is promised about classes that are too small to be in every part.
+
+    Raises:
+        ValueError: Where there are fewer groups or items than folds.
     """
     from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
@@ -129,6 +132,8 @@ def partitions(
     if kind == "regression":
         splits = KFold(**options).split(rows)
     elif groups is not None:
+        if (n_groups := len(np.unique(groups))) < n_folds:  # which older releases take
+            raise ValueError(f"{n_folds} folds of {n_groups} groups")
         splits = StratifiedGroupKFold(**options).split(rows, labels, groups)
     else:
         splits = StratifiedKFold(**options).split(rows, labels)

@@ -109,7 +109,7 @@ def time_of(page):
     return page.evaluate("document.getElementById('audio').currentTime")
 
 
-def wait_until(condition, seconds=10):
+def wait_until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
