@@ -62,7 +62,7 @@ def test_settings_are_laid_over_the_base_and_overrides_over_settings(tuning):
     path = tuning(HEAD + "settings:\n  model: {dropuot: 0.1}\n")
     assert fault(path) == (
         f"{path}:6: model.dropuot: unknown key; did you mean 'dropout'? "
-        "allowed here: start, freeze, trunk, width, dropout, loss_scaling, l2"
+        "allowed here: start, freeze, trunk, width, dropout, heads, loss_scaling, l2"
     )
 
 
