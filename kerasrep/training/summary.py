@@ -143,7 +143,7 @@ class Summary:
         behind = [row.source for row in sure if not (row.is_better or row.learnt)]
         said = f"{len(learnt)} of {len(sure)} sources beat the baseline, the best constant prediction"
         if any(row.gain for row in sure):
-            said += ", by more than the 95% interval over validation tracks"
+            said += ", beyond the 95% interval"
         if close:
             said += f"; better too, but by no more than their tracks may differ: {', '.join(close)}"
         if behind:

@@ -1,8 +1,11 @@
-"""The page of an evaluation in a real browser: wide tables say that they scroll."""
+"""The page of an evaluation in a real browser: wide tables say that they scroll, and what was wrong plays."""
 
 import shutil
+import time
 
+import numpy as np
 import pytest
+import soundfile
 from made_evaluations import NOTES, PROVENANCE, make_comparisons, make_evaluations
 
 from kerasrep.evaluation.report import write_report
@@ -41,3 +44,27 @@ def test_a_table_says_that_it_scrolls_where_it_does(report, width_pixels, some_a
     assert len(tables) >= 2 and all(is_wide == is_said for is_wide, is_said in tables)
     assert any(is_wide for is_wide, _ in tables) == some_are_wide
     assert page_width <= width_pixels and sized
+
+
+def test_an_item_that_was_got_wrong_plays(tmp_path):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    evaluations = make_evaluations(tasks=("demo_dance",))
+    soundfile.write(tmp_path / "é 1.wav", 0.1 * np.sin(np.arange(5 * 8000) / 5), 8000)
+    items = evaluations[0].probes[0].unit_ids.tolist()
+    audio = {"demo_dance": dict.fromkeys(items, tmp_path / "é 1.wav")}
+    write_report(tmp_path / "page", evaluations, [], PROVENANCE, audio=audio)
+    said = []
+    with sync_api.sync_playwright() as started:
+        flags = ["--headless", "--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=flags)
+        page = browser.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.goto((tmp_path / "page" / "report.html").as_uri())
+        assert page.locator("audio").count() == 10
+        page.evaluate("document.querySelector('audio').play()")
+        end = time.monotonic() + 20
+        while page.evaluate("document.querySelector('audio').currentTime") < 0.3:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        browser.close()
+    assert said == []
