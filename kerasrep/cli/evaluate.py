@@ -112,7 +112,8 @@ def main(argv: list[str] | None = None) -> int:
 
     from kerasrep.embedding.representations import open_representations, with_layers
     from kerasrep.evaluation.options import Options, check_probes, has_probe
-    from kerasrep.evaluation.suite import Suite, check_output
+    from kerasrep.evaluation.results import check_output
+    from kerasrep.evaluation.suite import Suite
     from kerasrep.storage.atomic import remove_all_temporaries
     from kerasrep.storage.folder_lock import exclusive
 

@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.ray is not None and not arguments.workers:
         raise RecipeError("--ray: add --workers N, how many processes of the cluster train together")
     if arguments.dry_run:
-        from kerasrep.corpora.prepare import preview
+        from kerasrep.corpora.preview import preview
         from kerasrep.training.plan import describe_plan
 
         found = preview(recipe)

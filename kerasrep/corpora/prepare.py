@@ -17,13 +17,12 @@ import functools
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kerasrep.corpora import open_corpus
 from kerasrep.corpora.base import Corpus
 from kerasrep.corpora.copies import find_copies
 from kerasrep.corpora.prepared_files import describe_files, find_fault
@@ -37,21 +36,19 @@ from kerasrep.corpora.report import (
 )
 from kerasrep.corpora.stored_labels import StoredLabels
 from kerasrep.corpora.target_parts import remove_target_parts, targets_by_source
-from kerasrep.data.audio import DECODING_VERSION, read_header, require_decoder
+from kerasrep.data.audio import DECODING_VERSION
 from kerasrep.data.identity import IDENTITY_VERSION
 from kerasrep.data.recordings import write_identities
-from kerasrep.data.shard_decoding import MAX_TRACK_SECONDS, AudioItem
+from kerasrep.data.shard_decoding import AudioItem
 from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
 from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_shards
 from kerasrep.errors import DataError
 from kerasrep.recipe.base import in_order
-from kerasrep.recipe.corpora import FolderCorpus
 from kerasrep.recipe.network import AudioSettings
-from kerasrep.recipe.schema import Recipe, TargetSettings, fingerprint
+from kerasrep.recipe.schema import TargetSettings, fingerprint
 from kerasrep.report.topics import write_topics
 from kerasrep.runtime.pool.cluster import Cluster, connect
 from kerasrep.runtime.run_log import event, run_log
-from kerasrep.sources.labels import StretchLabels
 from kerasrep.sources.target_files import save_targets
 from kerasrep.sources.targets import build_targets
 from kerasrep.storage.folder_lock import in_turn
@@ -59,8 +56,6 @@ from kerasrep.storage.run_directory import PreparedDirectory, home, write_arrays
 from kerasrep.storage.tables import write_table
 
 FORMAT_VERSION = 5
-#: Files whose lengths stand for those of all, in a preview.
-SAMPLED_FILES = 30
 
 
 @dataclass(frozen=True)
@@ -133,62 +128,6 @@ def _is_whole(directory: PreparedDirectory, thorough: bool, tell: bool = False) 
     return fault is None
 
 
-@dataclass(frozen=True)
-class Preview:
-    """What `prepare` would find, without making anything.
-
-    Attributes:
-        prepared: The folder, where it is complete already.
-        training_tracks: How many to expect otherwise; `None` where only reading the corpus could tell.
-        notices: What people must know of the labels.
-        seconds: Of the audio that will be decoded, estimated from some of its files; `None` where none tells.
-        sizes: Source -> dimension of its target, where the labels say it by themselves.
-    """
-
-    prepared: PreparedDirectory | None
-    training_tracks: int | None
-    notices: Sequence[str] = ()
-    seconds: float | None = None
-    sizes: Mapping[str, int] = field(default_factory=dict)
-
-
-def preview(recipe: Recipe) -> Preview:
-    """Say what `prepare` would find, without building a corpus or decoding audio.
-
-    Raises:
-        DataError: Where the corpus cannot be used, or lacks a source of the recipe.
-    """
-    require_decoder(recipe.audio.decoder)
-    corpus_settings = recipe.corpus
-    if corpus_settings.name == "demo":
-        from kerasrep.corpora.demo import demo_is_cached
-
-        if not demo_is_cached(corpus_settings):
-            learning = corpus_settings.tracks * 2 / 3
-            training = round(learning * (1 - corpus_settings.validation_fraction))
-            return Preview(None, training, seconds=learning * corpus_settings.track_seconds)
-    corpus = open_corpus(corpus_settings, progress=False)
-    check_labels(corpus, recipe.sources)
-    directory = folders_of(corpus, recipe.audio, recipe.targets, recipe.seed).directory
-    if directory.manifest.exists():
-        return Preview(directory, None, corpus.notices)
-    sizes = {}
-    if isinstance(corpus_settings, FolderCorpus):  # whose labels are read by now
-        labels = [(source, corpus.labels[source]) for source in recipe.sources if source != "self"]
-        sizes = {source: raw.stretches.size for source, raw in labels if isinstance(raw, StretchLabels)}
-    return Preview(None, corpus.n_training, corpus.notices, _expected_seconds(corpus), sizes)
-
-
-def _expected_seconds(corpus: Corpus) -> float | None:
-    """Length of all audio that will be decoded, as some of its files say."""
-    items = _items(corpus)
-    lengths = []
-    for item in items[:: max(1, len(items) // SAMPLED_FILES)]:
-        with contextlib.suppress(DataError, OSError):
-            lengths.append(min(read_header(item.path).seconds, MAX_TRACK_SECONDS))
-    return float(np.mean(lengths)) * len(items) if lengths else None
-
-
 def _lock(root: Path, progress: bool) -> AbstractContextManager[None]:
     def waiting() -> None:
         if progress:
@@ -240,7 +179,7 @@ def decode(
         shards = read_shards(store)
         if shards is None:
             remove_temporary(store)
-            shards = write_shards(store, _items(corpus), audio, progress=progress, cluster=join())
+            shards = write_shards(store, items_of(corpus), audio, progress=progress, cluster=join())
             if len(shards.index):
                 finish_shards(store, shards)
         ids = shards.index.track_ids.tolist()
@@ -309,7 +248,7 @@ def make_targets(
 def check_shards(corpus: Corpus, folders: Folders, audio: AudioSettings, progress: bool, join: Join) -> None:
     """Compare the shards of a complete folder with their checksums, and decode damaged ones again."""
     with _lock(folders.directory.root, progress), _lock(folders.store.root, progress):
-        repair(folders.directory, folders.store, _items(corpus), audio, progress, join)
+        repair(folders.directory, folders.store, items_of(corpus), audio, progress, join)
 
 
 def _about_shards(corpus: Corpus, shards: WrittenShards) -> dict[str, Any]:
@@ -343,7 +282,7 @@ def _decoded(shards: WrittenShards) -> dict[str, Any]:
     }
 
 
-def _items(corpus: Corpus) -> list[AudioItem]:
+def items_of(corpus: Corpus) -> list[AudioItem]:
     """What is decoded: tracks that are kept for evaluation only where copies may bring them into training."""
     return [
         AudioItem(track.track_id, track.path, track.split)

@@ -189,3 +189,17 @@ def counts(task: Task, data: TaskData) -> dict[str, Any]:
 def missing_audio(data: TaskData) -> list[tuple[str, Path]]:
     """Items whose audio is no file, and the path that was looked for, in the order of the items."""
     return [(item, path) for item, path in zip(data.item_ids, data.paths, strict=True) if not is_file(path)]
+
+
+def check_missing(left_out: Mapping[str, str], n_items: int, max_missing: float) -> None:
+    """Refuse a task that lacks too much of its audio.
+
+    Raises:
+        DataError: Naming the first item of `left_out` (item -> reason).
+    """
+    if len(left_out) > max_missing * n_items or len(left_out) == n_items:
+        item, reason = next(iter(left_out.items()))
+        raise DataError(
+            f"{len(left_out)} of {n_items} items have no usable audio, more than --max-missing "
+            f"{max_missing:g} allows; the first, {item}: {reason}"
+        )

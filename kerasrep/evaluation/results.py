@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.errors import DataError
+from kerasrep.errors import DataError, RunError
 from kerasrep.evaluation.base import METRICS, Evaluation, FoldScore, ProbeResult
 from kerasrep.storage.run_directory import atomic_file, read_arrays, read_json
 
@@ -34,6 +35,20 @@ ALWAYS = ("unit_ids", "unit_folds", "unit_scores")
 #: Lower case only, because some file systems do not tell cases apart. `~` marks names that were changed.
 _PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_.+@=-]{0,59}")
 _CHECKSUM = re.compile(r"[0-9a-f]{64}")
+
+
+def check_output(folder: Path) -> None:
+    """Refuse a folder that nothing could be written to, before any work.
+
+    Raises:
+        RunError: Naming it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"-o {folder}: cannot be made ({error.strerror}); choose another folder") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RunError(f"-o {folder}: cannot write there; choose another folder")
 
 
 def safe_name(name: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import shutil
 import sys
 import time
@@ -24,7 +23,7 @@ from kerasrep.data import notices
 from kerasrep.data.recordings import Identities, read_identities
 from kerasrep.embedding.cache import cached_embeddings
 from kerasrep.embedding.identities import cached_identities, seen_and_copies
-from kerasrep.errors import DataError, KerasrepError, RunError, machine_message, one_line
+from kerasrep.errors import DataError, KerasrepError, machine_message, one_line
 from kerasrep.evaluation.base import (
     Comparison,
     Evaluation,
@@ -40,7 +39,7 @@ from kerasrep.evaluation.options import FITTED_BY, Options, probes_of_kind, resu
 from kerasrep.evaluation.probing.folds import folds
 from kerasrep.evaluation.probing.labelled import evaluate_labelled
 from kerasrep.evaluation.recommendation.evaluate import dense, evaluate_recommendation
-from kerasrep.evaluation.registry import counts, missing_audio, open_task
+from kerasrep.evaluation.registry import check_missing, counts, missing_audio, open_task
 from kerasrep.evaluation.report import terminal_report, write_report
 from kerasrep.evaluation.results import find_evaluation, save_evaluation
 from kerasrep.evaluation.significance import compare
@@ -57,20 +56,6 @@ DEMO_NOTE = (
     "scores, lead instrument and tempo were chosen at rendering, listeners are simulated, and all of it is "
     "audible by construction. No recipe trains on these tracks."
 )
-
-
-def check_output(folder: Path) -> None:
-    """Refuse a folder that nothing could be written to, before any work.
-
-    Raises:
-        RunError: Naming it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"-o {folder}: cannot be made ({error.strerror}); choose another folder") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise RunError(f"-o {folder}: cannot write there; choose another folder")
 
 
 @dataclass(frozen=True)
@@ -152,7 +137,7 @@ class Suite:
             for notice in data.notices:
                 say(f"note: {task.name}: {one_line(notice)}")
             missing = {item: f"{path}: is missing" for item, path in missing_audio(data)}
-            _check_missing(missing, len(data.item_ids), self._options.max_missing)  # before hours of work
+            check_missing(missing, len(data.item_ids), self._options.max_missing)  # before hours of work
         except Exception as error:
             self._note(task.name, error)
             return
@@ -282,7 +267,7 @@ class Suite:
         left_out = {
             data.item_ids[row]: reasons.get(data.paths[row], "no embedding") for row in np.flatnonzero(~good)
         }
-        _check_missing(left_out, len(data.item_ids), self._options.max_missing)
+        check_missing(left_out, len(data.item_ids), self._options.max_missing)
         return _Embedded(representation, matrix, rows, left_out, time.monotonic() - started)
 
     def _evaluate(
@@ -372,16 +357,6 @@ def _left_out(
     others = [data.item_ids[row] for row in np.setdiff1d(embedded.rows, common)]
     no_embedding = "another representation has no embedding of it"
     return {**embedded.left_out, **{item: reasons.get(item, no_embedding) for item in others}}
-
-
-def _check_missing(left_out: Mapping[str, str], n_items: int, max_missing: float) -> None:
-    """Refuse a task that lacks too much of its audio."""
-    if len(left_out) > max_missing * n_items or len(left_out) == n_items:
-        item, reason = next(iter(left_out.items()))
-        raise DataError(
-            f"{len(left_out)} of {n_items} items have no usable audio, more than --max-missing "
-            f"{max_missing:g} allows; the first, {item}: {reason}"
-        )
 
 
 def _compare(first: Evaluation, second: Evaluation, seed: int) -> Comparison:

@@ -172,7 +172,8 @@ def _evaluate(
     from kerasrep.embedding.cache import cached_embeddings
     from kerasrep.evaluation.options import Options
     from kerasrep.evaluation.registry import open_task
-    from kerasrep.evaluation.suite import Suite, check_output
+    from kerasrep.evaluation.results import check_output
+    from kerasrep.evaluation.suite import Suite
 
     tasks, roots = _tasks(job)
     paths = list(dict.fromkeys(p for task in tasks for p in open_task(task, roots[task.name]).paths))

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasrep import constants
-from kerasrep.corpora.prepare import Preview
+from kerasrep.corpora.preview import Preview
 from kerasrep.data.batches import Batch
 from kerasrep.data.schedule import JOINT
 from kerasrep.model.picture import describe_network

@@ -7,7 +7,7 @@ import soundfile
 
 from kerasrep.corpora.folder import open_folder
 from kerasrep.corpora.found_sources import with_found_sources
-from kerasrep.corpora.prepare import preview
+from kerasrep.corpora.preview import preview
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import FolderCorpus
 from kerasrep.recipe.schema import BatchSettings, Recipe

@@ -17,7 +17,7 @@ from kerasrep import constants
 from kerasrep.api import prepare
 from kerasrep.cli import prepare as prepare_command
 from kerasrep.corpora import million_song, open_corpus, stored_labels
-from kerasrep.corpora.prepare import preview
+from kerasrep.corpora.preview import preview
 from kerasrep.data import shard_decoding
 from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError

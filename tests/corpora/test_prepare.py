@@ -15,7 +15,7 @@ import soundfile
 
 from kerasrep.api import prepare
 from kerasrep.cli import prepare as command_line
-from kerasrep.corpora.prepare import preview
+from kerasrep.corpora.preview import preview
 from kerasrep.corpora.report import describe
 from kerasrep.data import shard_decoding
 from kerasrep.data.shards import load_index

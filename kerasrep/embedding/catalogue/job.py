@@ -182,16 +182,14 @@ def embed_catalogue(
                 f"--decoder {settings.decoder}: {named.name} takes whole files by soundfile alone"
             )
         about = _about(layout, named.name, named.fingerprint, settings.decoder)
-        summary = Summary(dimension=layout.dimension)
-        folder = parts_folder(output)
+        summary, folder = Summary(dimension=layout.dimension), parts_folder(output)
         with (
             exclusive(folder, "another process works on this output", "-o"),
             run_log("embed", output.with_name(f"{output.name}.{LOG_NAME}"), **dataclasses.asdict(about)),
         ):
             for path in (output, writing.skipped_path(output)):
                 remove_temporaries(path)
-            passed: Counter[str] = Counter()
-            earlier = Earlier.read(output, about) if append else Earlier()
+            earlier, passed = Earlier.read(output, about) if append else Earlier(), Counter[str]()
             listing = Listing(earlier.left(iterate_audio(inputs, passed)), folder, about)
             summary.passed_over = passed_over(passed)
             listing.take_leftovers(restart)
