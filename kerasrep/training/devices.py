@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.recipe.schema import Recipe
+from kerasrep.runtime.forked import check_not_forked
 from kerasrep.training.cluster import read_cluster
 from kerasrep.training.workers import Workers, join_workers
 
@@ -79,8 +80,10 @@ def choose_execution(recipe: Recipe) -> Execution:
 
     Raises:
         RecipeError: Where there are too few devices, or they cannot share the batch.
-        RunError: Where logical CPU devices are asked for after TensorFlow has started.
+        RunError: Where logical CPU devices are asked for after TensorFlow has started, or this process was
+            forked from one in which it had.
     """
+    check_not_forked()
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:  # threads of their own launch the steps, so that none waits for those that read
         os.environ.setdefault("TF_GPU_THREAD_MODE", "gpu_private")

@@ -11,6 +11,7 @@ from kerasrep.embedding import AudioEmbedder
 from kerasrep.embedding.embedder import Embedder, load
 from kerasrep.embedding.models import find_model
 from kerasrep.errors import RunError
+from kerasrep.training.devices import choose_execution
 
 NOISE = np.random.default_rng(0).normal(0, 0.1, 22_050).astype(np.float32)
 #: Set before the fork, so that nothing is pickled.
@@ -22,16 +23,17 @@ def work(name):
 
 
 @pytest.fixture
-def model(small_export):
+def model(small_export, make_recipe):
     embedder = load(small_export)
     WORK["use the parent's"] = lambda: embedder.embed(NOISE, 22_050)
     WORK["load another"] = lambda: load(small_export)
+    WORK["train"] = lambda: choose_execution(make_recipe())
     WORK["transform"] = lambda: AudioEmbedder(small_export).fit(None).transform([NOISE])
     return embedder
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("name", ["use the parent's", "load another", "transform"])
+@pytest.mark.parametrize("name", ["use the parent's", "load another", "train", "transform"])
 def test_a_process_forked_after_loading_is_refused_at_once(model, name):
     with multiprocessing.get_context("fork").Pool(1) as pool:
         result = pool.apply_async(work, (name,))
