@@ -15,7 +15,6 @@ import json
 import math
 import os
 import re
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -146,24 +145,12 @@ def save_evaluation(folder: Path, evaluation: Evaluation, key: str) -> Path:
     return path
 
 
-def load_evaluation(path: Path) -> Evaluation:
-    """Read one evaluation as `save_evaluation` wrote it.
-
-    Args:
-        path: The JSON.
-
-    Raises:
-        DataError: Where a file is missing or damaged, or of another version of kerasrep.
-    """
-    return _load(path, _record(path))
-
-
 def find_evaluation(
     folder: Path,
     representation: str,
     task: str,
     key: str,
-    notify: Callable[[str], None] | None = None,
+    notify: Callable[[str], None],
 ) -> Evaluation | None:
     """The stored evaluation, if it is there and still valid.
 
@@ -174,7 +161,7 @@ def find_evaluation(
         representation: Name of a representation.
         task: Name of a task.
         key: As it would be given to `save_evaluation` now.
-        notify: Takes the line about a damaged result; by default it goes to standard error.
+        notify: Takes the line about a damaged result.
 
     Returns:
         `None` where there is no result, or one with another key or of another version of the format.
@@ -190,14 +177,9 @@ def find_evaluation(
         if (evaluation.representation, evaluation.task) != (representation, task):
             raise DataError(f"{path}: holds the result of another representation or task")
     except DataError as error:
-        line = f"{' '.join(str(error).split())} -> {representation} on {task} is evaluated again"
-        (notify or _to_standard_error)(line)
+        notify(f"{' '.join(str(error).split())} -> {representation} on {task} is evaluated again")
         return None
     return evaluation
-
-
-def _to_standard_error(line: str) -> None:
-    print(f"note: {line}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)
 
 
 def _plain(value: Any) -> Any:

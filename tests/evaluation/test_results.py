@@ -16,7 +16,6 @@ from kerasrep.evaluation.base import Evaluation, FoldScore, ProbeResult
 from kerasrep.evaluation.results import (
     evaluation_path,
     find_evaluation,
-    load_evaluation,
     safe_name,
     save_evaluation,
     to_json,
@@ -110,8 +109,7 @@ def test_what_is_saved_is_loaded_to_the_bit(tmp_path, task):
     evaluation = make_evaluation("mss/1", task)
     path = save_evaluation(tmp_path, evaluation, "key")
     assert path == evaluation_path(tmp_path, "mss/1", task)
-    assert_equal(load_evaluation(path), evaluation)
-    assert_equal(find_evaluation(tmp_path, "mss/1", task, "key"), evaluation)
+    assert_equal(find_evaluation(tmp_path, "mss/1", task, "key", pytest.fail), evaluation)
 
 
 @given(evaluation=evaluations, key=texts)
@@ -119,8 +117,8 @@ def test_any_evaluation_survives_the_disk(tmp_path_factory, evaluation, key):
     folder = tmp_path_factory.mktemp("results")
     path = save_evaluation(folder, evaluation, key)
     path.read_text(encoding="utf-8")
-    assert_equal(load_evaluation(path), evaluation)
-    assert_equal(find_evaluation(folder, evaluation.representation, evaluation.task, key), evaluation)
+    found = find_evaluation(folder, evaluation.representation, evaluation.task, key, pytest.fail)
+    assert_equal(found, evaluation)
 
 
 def test_saving_again_gives_the_same_bytes_and_leaves_nothing_behind(tmp_path):
@@ -139,7 +137,7 @@ def test_replacing_one_task_leaves_tasks_with_similar_names_alone(tmp_path):
         save_evaluation(tmp_path, evaluation, "key")
     save_evaluation(tmp_path, dataclasses.replace(make_evaluation(seed=5), task="a"), "key")
     for name in names[1:]:
-        assert_equal(find_evaluation(tmp_path, "mss/1", name, "key"), made[name])
+        assert_equal(find_evaluation(tmp_path, "mss/1", name, "key", pytest.fail), made[name])
 
 
 def test_another_key_is_another_result(tmp_path):
@@ -174,7 +172,7 @@ def test_an_interrupted_save_keeps_the_earlier_result(tmp_path, monkeypatch, mom
     assert notices == []
     assert not [name for name in contents(tmp_path) if "/." in name]
     save_evaluation(tmp_path, new, "new")
-    assert_equal(find_evaluation(tmp_path, "mss/1", "demo_dance", "new"), new)
+    assert_equal(find_evaluation(tmp_path, "mss/1", "demo_dance", "new", pytest.fail), new)
     assert len(contents(tmp_path)) == 2
 
 
@@ -194,13 +192,11 @@ def test_any_change_of_a_byte_of_the_arrays_is_noticed(stored, data):
     changed = bytearray(content)
     changed[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     npz.write_bytes(changed)
-    path = npz.with_name("demo_recommendation.json")
-    with pytest.raises(DataError, match="checksum"):
-        load_evaluation(path)
     notices: list[str] = []
     folder = npz.parents[1]
     assert find_evaluation(folder, "mss/1", "demo_recommendation", "key", notices.append) is None
     assert len(notices) == 1
+    assert "checksum" in notices[0]
     assert "\n" not in notices[0]
     assert "mss/1 on demo_recommendation is evaluated again" in notices[0]
 
@@ -234,19 +230,15 @@ def test_a_damaged_description_is_one_line_or_absent(tmp_path, damage):
     notices: list[str] = []
     assert find_evaluation(tmp_path, "mss/1", "demo_dance", "key", notices.append) is None
     assert len(notices) == (0 if damage == "other format" else 1)
-    if damage != "result of something else":
-        with pytest.raises(DataError, match=path.name) as caught:
-            load_evaluation(path)
-        assert "\n" not in str(caught.value)
+    assert all(path.name in line and "\n" not in line for line in notices)
 
 
-def test_a_missing_array_file_is_named(tmp_path, capsys):
+def test_a_missing_array_file_is_named(tmp_path):
     path = save_evaluation(tmp_path, make_evaluation(), "key")
     next(path.parent.glob("*.npz")).unlink()
-    with pytest.raises(DataError, match="npz"):
-        load_evaluation(path)
-    assert find_evaluation(tmp_path, "mss/1", "demo_dance", "key") is None
-    assert capsys.readouterr().err.startswith("note: ")
+    notices: list[str] = []
+    assert find_evaluation(tmp_path, "mss/1", "demo_dance", "key", notices.append) is None
+    assert "npz" in notices[0]
 
 
 def test_pickled_arrays_are_never_loaded(tmp_path):
@@ -257,8 +249,9 @@ def test_pickled_arrays_are_never_loaded(tmp_path):
     path.with_name(f"{path.stem}.{checksum[:12]}.npz").write_bytes(packed.getvalue())
     record = json.loads(path.read_text()) | {"npz_sha256": checksum}
     path.write_text(json.dumps(record))
-    with pytest.raises(DataError, match="pickle"):
-        load_evaluation(path)
+    notices: list[str] = []
+    assert find_evaluation(tmp_path, "mss/1", "demo_dance", "key", notices.append) is None
+    assert "pickle" in notices[0]
 
 
 def test_numbers_that_are_not_finite_are_refused_by_name_and_nothing_is_written(tmp_path):
