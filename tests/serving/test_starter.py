@@ -1,6 +1,7 @@
 """The trunk that comes with kerasrep."""
 
 import ast
+import hashlib
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ import pytest
 import regenerate_starter
 
 from kerasrep import constants
+from kerasrep.data.recordings import first_of_each, read_identities
 from kerasrep.embedding.embedder import Embedder, load
 from kerasrep.errors import ExportError
 from kerasrep.recipe.file import read_recipe
@@ -26,6 +28,7 @@ from kerasrep.storage.export_directory import (
     find_version,
     read_card,
     read_card_file,
+    trained_on,
     warmup_path,
 )
 from kerasrep.storage.starter import default_model
@@ -185,3 +188,14 @@ def test_a_wheel_has_it_inside_the_package(tmp_path):
     assert {path.parts[0] for path in found if len(path.parts) > 1} == {VERSION.name}
     for path in wanted:
         assert (shipped / path).read_bytes() == (STARTER / path).read_bytes()
+
+
+def test_it_tells_what_it_was_trained_on(card):
+    path = trained_on(STARTER)
+    assert path.stat().st_size < 1_000_000
+    assert card.files["assets.extra/identities.npz"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    known = read_identities(path)
+    assert (known.lengths > 0).sum() > 600  # stretches of real music
+    first = first_of_each(known)
+    copies = np.flatnonzero((first != np.arange(len(known))) & (known.lengths > 0))
+    assert len(copies) < 0.02 * len(known)  # prints are not taken for each other
