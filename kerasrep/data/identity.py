@@ -75,7 +75,7 @@ def identity_of(blocks: Iterable[NDArray[np.int16]], sample_rate_hz: int) -> Ide
     """
     digest, beginning, missing = hashlib.sha256(), [], round(PRINT_SECONDS * sample_rate_hz)
     for block in blocks:
-        digest.update(np.ascontiguousarray(block, "<i2"))
+        digest.update(np.ascontiguousarray(block, "<i2").data)
         if missing > 0 and len(block):
             beginning.append(block[:missing])
             missing -= len(block)
