@@ -145,8 +145,8 @@ def first_of_each(identities: Identities, n_asked: int | None = None) -> NDArray
     graph = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(identities),) * 2)
     _, cluster = connected_components(graph, directed=False)
     _, first, inverse = np.unique(cluster, return_index=True, return_inverse=True)
-    found: NDArray[np.int64] = first[inverse.reshape(-1)].astype(np.int64)
-    return found
+    rows: NDArray[np.int64] = first[inverse.reshape(-1)].astype(np.int64)
+    return rows
 
 
 #: 64 bits from a place on, row of the recording, and place in its print: each [places].
