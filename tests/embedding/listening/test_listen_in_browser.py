@@ -145,6 +145,8 @@ def test_a_track_plays_from_the_middle_behind_a_server_without_ranges(folder, op
 
 def test_a_click_on_the_map_plays_and_shows_neighbours(folder, open_page):
     page = open_page(folder / "map.html")
+    page.select_option("#colour", label="folder")
+    page.get_by_role("button", name="group3 (10)").click()  # hides the track without audio
     page.locator("#map").focus()
     page.keyboard.press("Enter")  # what is nearest to the middle
     wait_until(lambda: time_of(page) > 5.2)
