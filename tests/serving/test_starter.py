@@ -110,7 +110,7 @@ def test_its_folder_is_valid_and_its_requests_replay():
 def test_a_flipped_bit_of_any_file_is_told_before_it_is_loaded(tmp_path):
     copy = shutil.copytree(default_model(), tmp_path / "1")
     files = sorted(path for path in copy.rglob("*") if path.is_file() and path != card_path(copy))
-    assert len(files) == 6
+    assert len(files) == 7
     for path in files:
         whole = path.read_bytes()
         middle = len(whole) // 2
