@@ -128,7 +128,9 @@ def test_it_prints_a_line_a_trial_and_a_table_with_the_best_first(first):
     lines = re.findall(r"^trial (\d) \((\d) of 5\): learning_rate=\S+ n_mels=.*$", outcome.out, re.MULTILINE)
     assert lines == [(str(n), str(n + 1)) for n in range(5)]
     assert re.search(
-        r"^trial \d \(\d of 5\): .* score \d\.\d{4}, the best, [\d min]+ s, about [\d min]+ s left$", outcome.out, re.M
+        r"^trial \d \(\d of 5\): .* score \d\.\d{4}, the best, [\d min]+ s, about [\d min]+ s left$",
+        outcome.out,
+        re.M,
     )
     best = min((row for row in trials(root) if row["score"]), key=lambda row: float(row["score"]))
     (marked,) = re.findall(r"^\* +(\d) +(\d\.\d{4}) ", outcome.out, re.MULTILINE)
