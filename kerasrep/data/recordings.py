@@ -141,7 +141,7 @@ def first_of_each(identities: Identities, n_asked: int | None = None) -> NDArray
     for pairs in _equal_prints(identities, np.sort(first), n_asked):
         ones.append(pairs[:, 0])
         others.append(pairs[:, 1])
-    # Older versions of SciPy find no components in a graph of 64-bit indices, and say so on standard error alone.
+    # Older versions of SciPy fail on 64-bit indices, and say so on standard error alone.
     one, other = np.concatenate(ones).astype(np.int32), np.concatenate(others).astype(np.int32)
     graph = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(identities),) * 2)
     _, cluster = connected_components(graph, directed=False)
