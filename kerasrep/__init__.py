@@ -11,12 +11,12 @@ import platform
 import sys
 from typing import TYPE_CHECKING, Any
 
-from kerasrep.runtime import tensorflow_messages
-
 __version__ = "0.1.0"
 
 if sys.platform == "win32":
     raise ImportError("kerasrep runs on Linux and macOS; on Windows, install it in WSL 2")
+
+from kerasrep.runtime import tensorflow_messages  # noqa: E402  # imports what Windows does not have
 
 # TensorFlow leaves oneDNN off on processors with AVX2 alone, where it trains 2.4 times as fast with it.
 # Read when TensorFlow is imported.

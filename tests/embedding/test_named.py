@@ -113,7 +113,12 @@ def test_a_search_takes_the_baseline_that_the_table_names(songs, module, tmp_pat
     [
         ({"layers": "all"}, ExportError, "layers conv1.*the model gives last alone"),
         ({"sources": ("tag",)}, RecipeError, "no such branch; it has mfcc"),
-        ({"decoder": "tensorflow-io"}, RecipeError, "mfcc takes whole files by soundfile alone"),
+        pytest.param(
+            {"decoder": "tensorflow-io"},
+            RecipeError,
+            "mfcc takes whole files by soundfile alone",
+            marks=pytest.mark.io,
+        ),
     ],
 )
 def test_what_a_baseline_cannot_do_is_refused(settings, error, message, songs, tmp_path):
