@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 if sys.platform == "win32":
     raise ImportError("kerasrep runs on Linux and macOS; on Windows, install it in WSL 2")
 
-from kerasrep.runtime import tensorflow_messages  # noqa: E402  # imports what Windows does not have
+from kerasrep.runtime import tensorflow_messages  # which imports what Windows does not have
 
 # TensorFlow leaves oneDNN off on processors with AVX2 alone, where it trains 2.4 times as fast with it.
 # Read when TensorFlow is imported.
