@@ -195,7 +195,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(schedule, recipe_path, pre
     assert re.search(r"shared\D+848\b", outcome.out)
     assert re.search(rf"tag\D+{563_632 - 848 + 257 * 4:,}", outcome.out)
     assert re.search(rf"self\D+{563_632 - 848 + 66_178:,}", outcome.out)
-    assert re.search(r"time: +about .*\d+ s in steps \(\d+\.\d{3} s each", outcome.out)
+    assert re.search(r"time: +about (\d+ h )?(\d+ min )?\d+ s in steps \(\d+\.\d{3} s each", outcome.out)
     assert list(tmp_path.iterdir()) == []
 
 
