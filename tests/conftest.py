@@ -107,6 +107,12 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "Trained
 
 
 @pytest.fixture(scope="session")
+def plain_run(make_run: Callable[..., "TrainedRun"]) -> "TrainedRun":
+    """The smallest network there is, for what does not look into it."""
+    return make_run("ms-sr@fc", model={"width": 0.0625})
+
+
+@pytest.fixture(scope="session")
 def small_run(make_run: Callable[..., "TrainedRun"]) -> "TrainedRun":
     """Two branches in an order that is not alphabetical, with the run's `.keras` file."""
     trained = make_run()

@@ -84,7 +84,7 @@ def test_a_recipe_is_trained_exported_and_used_in_one_program(tmp_path, monkeypa
             targets: {{size: 2}}
             model: {{width: 0.125}}
             batches: {{size: 4, crops_per_visit: 1}}
-            training: {{epochs: 1}}
+            training: {{epochs: 1, tensorboard: scalars}}
             export: {{directory: {tmp_path / "exported"}}}
             """
         )
