@@ -85,7 +85,7 @@ def brute_force(network, track, length):
 
 @pytest.fixture(scope="module")
 def all_strategies(make_run, tmp_path_factory):
-    """Runs of all strategies, what a plain TensorFlow process gets from their exports, and their signatures."""
+    """Runs of all strategies, their exports, and what a plain TensorFlow process finds in these."""
     folder = tmp_path_factory.mktemp("strategies")
     runs, paths = {}, {}
     for strategy in constants.STRATEGIES:

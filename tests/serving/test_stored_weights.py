@@ -51,10 +51,7 @@ def test_half_precision_kernels_give_the_same_vectors_but_for_rounding(loaded, m
     inputs = {"waveform": tf.constant(music[:, :SEGMENT])}
     if signature == "embed_track":
         inputs = {"waveform": tf.constant(music), "length_samples": tf.constant([2 * SEGMENT, 700])}
-    full, half = (
-        loaded[weights].signatures[signature](**inputs)
-        for weights in ("float32", "float16")
-    )
+    full, half = (loaded[weights].signatures[signature](**inputs) for weights in ("float32", "float16"))
     assert set(full) == set(half) == {"embedding", *(f"layer_conv{number}" for number in range(1, 8))}
     different = 0
     for name in full:
