@@ -72,7 +72,7 @@ def trained(tone_recipe, prepared_tones, tmp_path_factory):
     recipe = tone_recipe(
         "ms-cr@4",
         model={"width": 0.125},
-        training={"epochs": 12, "schedule": "joint", "learning_rate": 3e-3},
+        training={"epochs": 12, "schedule": "joint", "learning_rate": 3e-3, "tensorboard": "full"},
     )
     run, summary = quiet_train(recipe, prepared_tones, tmp_path_factory.mktemp("trained") / "run")
     return recipe, run, summary
@@ -248,6 +248,8 @@ EPOCHS, EPOCH_STEPS = 4, 4
 KINDS = ("alternating", "augmented", "joint", "two replicas", "augmented joint")
 QUICK_KINDS = KINDS[:2]
 
+CONTRAST = {"size": 4, "kinds": {"self": "contrast"}}
+
 #: A residual trunk by contrast, with every change of crops and everything that an optimiser can do.
 AUGMENTED = {
     "targets": {"kinds": {"self": "contrast"}},
@@ -271,12 +273,12 @@ OPTIMISED = {
 
 def exact_recipe(tiny_recipe, kind, epochs=EPOCHS):
     """Saves every second epoch; a call makes 3 of the 4 steps of an epoch, so that the first ends within."""
-    training = {"epochs": epochs, "checkpoint_every_epochs": 2, "steps_per_call": 3, "tensorboard": "scalars"}
+    training = {"epochs": epochs, "checkpoint_every_epochs": 2, "steps_per_call": 3}
     if kind == "two replicas":
         return tiny_recipe("ss-r", training=training, distribution={"devices": 2})
     if kind.startswith("augmented"):
         training |= OPTIMISED | {"schedule": "joint" if "joint" in kind else "alternating"}
-        return tiny_recipe(training=training, **AUGMENTED)
+        return tiny_recipe("ms-sr@fc", training=training, **AUGMENTED)
     return tiny_recipe(training=training | {"schedule": kind})
 
 
@@ -382,9 +384,7 @@ def test_killed_in_mid_training_then_resumed_equals_an_uninterrupted_run(
 def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_recipe, prepared_tones, tmp_path):
     write_recipe(tmp_path / "tones.yaml", tiny_recipe())
     run = RunDirectory(tmp_path / "run")
-    process = start(
-        tmp_path / "tones.yaml", prepared_tones, run, "training.epochs=5000", "training.tensorboard=scalars"
-    )
+    process = start(tmp_path / "tones.yaml", prepared_tones, run, "training.epochs=5000")
     wait_for(run.best.exists, process)
     assert run.last.exists()  # killed here, the run could still be resumed
     process.send_signal(signal.SIGINT)
@@ -398,27 +398,23 @@ def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_reci
 
 
 @pytest.mark.parametrize(
-    ("schedule", "sections"),
+    ("schedule", "strategy", "sections"),
     [
-        pytest.param("alternating", {}, marks=pytest.mark.slow),
-        ("joint", {}),
-        ("joint", {"targets": {"size": 4, "kinds": {"self": "contrast"}}, "contrast": {"negatives": "all"}}),
+        pytest.param("alternating", "ms-cr@2", {}, marks=pytest.mark.slow),
+        ("joint", "ms-cr@2", {}),
+        ("joint", "ms-sr@fc", {"targets": CONTRAST, "contrast": {"negatives": "all"}}),
     ],
 )
 def test_two_replicas_equal_one_where_they_wait_for_each_other(
-    schedule, sections, tiny_recipe, prepared_tones, tmp_path
+    schedule, strategy, sections, tiny_recipe, prepared_tones, tmp_path
 ):
     def recipe(devices):
         return tiny_recipe(
+            strategy,
             **sections,
             model={"width": 0.0625, "dropout": 0.5},
             # A rate at which rounding cannot grow: Adam makes full steps of even the smallest gradients.
-            training={
-                "epochs": 1,
-                "schedule": schedule,
-                "learning_rate": 1e-7,
-                "tensorboard": "scalars",
-            },
+            training={"epochs": 1, "schedule": schedule, "learning_rate": 1e-7},
             distribution={"devices": devices, "batch_norm": "synchronised"},
         )
 
@@ -444,7 +440,7 @@ def test_contrast_learns_to_find_the_other_crop_and_the_average_is_what_is_kept(
 ):
     recipe = tone_recipe(
         "ms-sr@fc",
-        targets={"size": 4, "kinds": {"self": "contrast"}},
+        targets=CONTRAST,
         model={"width": 0.125, "dropout": 0.0},
         training={"epochs": 12, "schedule": "joint", "learning_rate": 3e-3, "average": 0.9},
     )
@@ -533,7 +529,7 @@ def test_replicas_that_average_their_statistics_hold_equal_vectors(tiny_recipe, 
 
 
 def test_bfloat16_trains_float32_weights_with_finite_losses(tiny_recipe, prepared_tones, tmp_path):
-    recipe = tiny_recipe(training={"epochs": 1, "precision": "mixed_bfloat16", "tensorboard": "scalars"})
+    recipe = tiny_recipe(training={"epochs": 1, "precision": "mixed_bfloat16"})
     run, summary = quiet_train(recipe, prepared_tones, tmp_path / "run")
     assert json.loads(run.card.read_text())["execution"]["precision"] == "mixed_bfloat16"
     assert all(np.isfinite(row.after) and row.after != row.before for row in summary.rows)
@@ -547,17 +543,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_source_and_batch
     whole, tiny_recipe, prepared_tones, tmp_path
 ):
     run = RunDirectory(tmp_path / "run")
-    shutil.copytree(whole("joint").root, run.root)
+    shutil.copytree(whole("alternating").root, run.root)
     arrays = read_arrays(run.last)
     arrays["tag.weights"][5] = np.nan
     write_arrays(run.last, arrays)
-    step = EPOCHS * EPOCH_STEPS
-    message = rf"step {step}: the loss of source 'tag', or its gradient, is not finite.*t\d\d\.wav"
-    with pytest.raises(RunError, match=message):
-        quiet_train(exact_recipe(tiny_recipe, "joint", EPOCHS + 1), prepared_tones, run.root, resume=True)
-    assert json.loads(run.card.read_text())["ended"].startswith(
-        "failed: step 16: the loss of source 'tag', or its gradient, is not finite"
-    )
+    recipe, done = exact_recipe(tiny_recipe, "alternating", EPOCHS + 1), EPOCHS * EPOCH_STEPS
+    data = TrainingData.open(recipe, prepared_tones)
+    plan = Schedule(recipe, data.train.by_source, data.index.samples, done + EPOCH_STEPS, 1).source_of_step
+    step = done + plan[done:].tolist().index(recipe.sources.index("tag"))
+    said = f"step {step}: the loss of source 'tag', or its gradient, is not finite"
+    with pytest.raises(RunError, match=rf"{said}.*t\d\d\.wav"):
+        quiet_train(recipe, prepared_tones, run.root, resume=True)
+    assert json.loads(run.card.read_text())["ended"].startswith(f"failed: {said}")
     assert np.isnan(read_arrays(run.last)["tag.weights"][5])  # nothing was saved over it
 
 
