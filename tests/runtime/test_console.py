@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 import warnings
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 0.0
+        monkeypatch.setattr(console, "_BEAT_SECONDS", 1e6)
         monkeypatch.setattr(console.time, "monotonic", lambda: self.now)
 
 
@@ -212,3 +214,14 @@ def test_a_command_prints_nothing_of_tensorflow_unless_verbose():
     assert printed[("--verbose",)].stdout == "2\n"
     of_logger = [line.endswith("from its logger") for line in printed[("--verbose",)].stderr.splitlines()]
     assert True in of_logger and False in of_logger  # what TensorFlow's own code says, too
+
+
+def test_lines_come_while_one_piece_of_work_takes_long(monkeypatch):
+    monkeypatch.setattr(console, "_BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(console, "FIRST_LINE_SECONDS", 0.02)
+    file = io.StringIO()
+    with Progress(3, "embedding", "file", file=file):
+        deadline = time.monotonic() + 20
+        while not file.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert file.getvalue().startswith("embedding: 0 of 3 files (0%) in ")
