@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--default-layers",
         metavar="last|all|conv3,conv5",
-        help="what a vector is made of in kerasrep's commands where nobody names layers (default: the "
+        help="what kerasrep's commands make a vector of unless --layers says otherwise (default: the "
         "recipe's, 'last')",
     )
     parser.add_argument(

@@ -36,7 +36,7 @@ def add_page_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="COLUMN:TABLE.csv",
         help="colour by a column of a table that names tracks in a column 'track' or 'path'; or by artist, "
         "album, genre, year (tags in the files) or folder; give several to switch between them (default: "
-        "what the files have)",
+        "the tags that the files have)",
     )
     parser.add_argument(
         "--audio-root",

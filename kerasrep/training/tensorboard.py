@@ -229,7 +229,8 @@ def _middles(network: Network, index: ShardIndex, rows: NDArray[np.int64]) -> ND
 def _decibels(network: Network, mels: tf.Tensor) -> NDArray[np.float32]:
     """Standardised log-mels [tracks, frames, mels, channels] in decibels again."""
     scaler = network.scaler
-    return np.asarray(mels) * scaler.sd[:, np.newaxis] + scaler.mean[:, np.newaxis]
+    decibels: NDArray[np.float32] = np.asarray(mels) * scaler.sd[:, np.newaxis] + scaler.mean[:, np.newaxis]
+    return decibels
 
 
 def _mel_picture(decibels: NDArray[np.float32], name: str, audio: AudioSettings) -> NDArray[np.uint8]:
