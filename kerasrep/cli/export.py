@@ -168,7 +168,7 @@ def _formats(text: str | None) -> tuple[str, ...]:
     formats = tuple(part.strip() for part in (SAVED_MODEL if text is None else text).split(","))
     for name in formats:
         if name not in EXPORT_FORMATS:
-            raise RecipeError(f"--format '{name}': is none of {', '.join(EXPORT_FORMATS)}")
+            raise RecipeError(f"--format '{name}': is not one of {', '.join(EXPORT_FORMATS)}")
     return formats
 
 

@@ -54,7 +54,7 @@ def roots(audio_root: str | None) -> tuple[Path | None, str | None]:
         return None, audio_root
     folder = Path(audio_root).absolute()
     if not folder.is_dir():
-        raise RecipeError(f"--audio-root {audio_root}: is no folder; give the one that holds the audio")
+        raise RecipeError(f"--audio-root {audio_root}: is not a folder; give the one that holds the audio")
     return folder, None
 
 

@@ -168,6 +168,7 @@ def read_manifest(prepared: PreparedDirectory) -> dict[str, Any]:
     expected = {"corpus", "tracks", "sources", "overlaps", "hours", "skipped", "shortened", "fingerprint"}
     if not isinstance(manifest, dict) or not expected <= manifest.keys():
         raise DataError(
-            f"{prepared.manifest}: is no manifest of prepared data; delete {prepared.root} and prepare again"
+            f"{prepared.manifest}: is not a manifest of prepared data; delete {prepared.root} and prepare "
+            "again"
         )
     return manifest

@@ -99,7 +99,7 @@ def read_result(path: Path) -> TrialResult | None:
         return TrialResult(**value)
     except TypeError as error:
         raise DataError(
-            f"{path}: is no result of a trial ({error}); delete it to run the trial again"
+            f"{path}: is not a result of a trial ({error}); delete it to run the trial again"
         ) from error
 
 
