@@ -98,7 +98,7 @@ def report_lines(manifest: Mapping[str, Any]) -> list[str]:
     """The lines of `report.txt`; files are named as they lie beside it."""
     tracks, sources = manifest["tracks"], manifest["sources"]
     lines = [
-        _answer(tracks, sources),
+        answer(manifest),
         f"corpus {manifest['corpus']['name']}: {tracks['train']} tracks to train on, "
         f"{tracks['validation']} for validation, {tracks['evaluation']} reserved for evaluation, "
         f"{manifest['hours']:.2f} hours of audio",
@@ -119,8 +119,9 @@ def report_lines(manifest: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _answer(tracks: Mapping[str, int], sources: Mapping[str, Mapping[str, int]]) -> str:
+def answer(manifest: Mapping[str, Any]) -> str:
     """How much there is to learn from, in a sentence."""
+    tracks, sources = manifest["tracks"], manifest["sources"]
     said = (
         f"{counted(len(sources), 'source')} can be learnt from {counted(tracks['train'], 'training track')}"
     )

@@ -221,6 +221,8 @@ class PreparedDirectory(Folder):
     skipped = Inside("skipped.csv")
     #: Text: tracks a source and their overlaps, and what was skipped.
     report = Inside("report.txt")
+    #: HTML: the same, with the topics.
+    page = Inside("report.html")
     #: JSON lines: what happened while the folder was made (see `run_log`).
     log = Inside(LOG_NAME)
 

@@ -115,15 +115,15 @@ class Board:
         names = _names(tracks, index.track_ids[rows].tolist())
         listed = "  \n".join(f"{number}: {name}" for number, name in enumerate(names))
         mels = network.features(waveforms)
-        self._sounds("", waveforms, _decibels(network, mels), names, recipe.audio, listed)
+        self._sounds("", waveforms, _decibels(network, mels), names, recipe.audio, f"\n\n{listed}")
         if changes := recipe.augment.names():
             draws = Draws(recipe.seed, tf.constant(0, tf.int64), Share(tf.constant(0, tf.int64), 1, False))
             changed = change_waveform(waveforms, changes, recipe.augment, draws)
             mels = change_mel(network.features(changed), changes, recipe.augment, network.scaler, draws)
-            said = f"After the changes of the recipe ({', '.join(changes)})"
+            said = f" After the changes of the recipe ({', '.join(changes)})"
             if seen := [name for name in changes if name not in ON_WAVEFORM]:
                 said += f"; {', '.join(seen)} can be seen, not heard"
-            described = f"{said}:\n\n{listed}"
+            described = f"{said}.\n\n{listed}"
             self._sounds("_augmented", changed, _decibels(network, mels), names, recipe.audio, described)
 
     def _sounds(
@@ -142,14 +142,14 @@ class Board:
                 f"sound/log_mel{suffix}",
                 np.stack(pictures),
                 max_outputs=SHOWN_CROPS,
-                description=f"Left channel. {description}",
+                description=f"Left channel.{description}",
             )
             tf.summary.audio(
                 f"sound/crop{suffix}",
                 waveforms,
                 audio.sample_rate_hz,
                 max_outputs=SHOWN_CROPS,
-                description=f"What the pictures show. {description}",
+                description=f"What the pictures show.{description}",
             )
 
     def graph(self, network: Network) -> None:

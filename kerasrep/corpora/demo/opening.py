@@ -121,9 +121,7 @@ def _skip_notice(skipped: dict[str, str]) -> tuple[str, ...]:
     if not skipped:
         return ()
     reason, count = Counter(skipped.values()).most_common(1)[0]
-    return (
-        f"demo: {len(skipped)} scores could not be used and were replaced (most often: {reason}, {count})",
-    )
+    return (f"demo: {len(skipped)} scores could not be used and were replaced ({count} of them: {reason})",)
 
 
 def _track(record: dict[str, Any], folder: Path) -> Track:

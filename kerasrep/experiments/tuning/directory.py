@@ -42,6 +42,8 @@ class TuningDirectory(Folder):
     table = Inside("trials.csv")
     #: PNG: scores by trial and by setting.
     picture = Inside("trials.png")
+    #: HTML: the best trial, picture and table of all.
+    page = Inside("report.html")
     #: JSON lines: what happened, session after session (see `run_log`).
     log = Inside(LOG_NAME)
     #: Folder of event files, one run a trial.
