@@ -91,7 +91,8 @@ def describe(prepared: PreparedDirectory) -> str:
     Raises:
         DataError: Where the manifest is missing or malformed.
     """
-    return "\n".join([f"prepared: {prepared.root}", *report_lines(read_manifest(prepared))])
+    page = [f"report:   {prepared.page}"] if prepared.page.is_file() else []  # older folders have none
+    return "\n".join([f"prepared: {prepared.root}", *page, *report_lines(read_manifest(prepared))])
 
 
 def report_lines(manifest: Mapping[str, Any]) -> list[str]:
