@@ -34,6 +34,7 @@ from kerasrep.corpora.report import (
     report_lines,
     source_numbers,
 )
+from kerasrep.corpora.report_page import page_of
 from kerasrep.corpora.stored_labels import StoredLabels
 from kerasrep.corpora.target_parts import remove_target_parts, targets_by_source
 from kerasrep.data.audio import DECODING_VERSION
@@ -241,6 +242,7 @@ def make_targets(
         "files": describe_files(directory),
     }
     write_text(directory.report, "\n".join(report_lines(manifest)) + "\n")
+    write_text(directory.page, page_of(manifest, targets.report))
     write_json(directory.manifest, manifest)
     remove_target_parts(directory, corpus.labels)
 

@@ -174,9 +174,9 @@ def unfinished_run(folder):
     ("make", "said"),
     [
         (missing, "does not exist; give an export"),
-        (text_file, "is no model; give an export"),
+        (text_file, "is not a model; give an export"),
         (empty_folder, "holds no model; give an export"),
-        (text_as_keras_file, "is no usable .keras file"),
+        (text_as_keras_file, "is not a usable .keras file"),
         (other_keras_file, "is not the model of a kerasrep run"),
         (unfinished_run, "has no trained weights yet"),
     ],

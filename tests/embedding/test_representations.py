@@ -111,7 +111,7 @@ def test_one_baseline_named_twice_is_told(small_export, specs):
         ("randon", "did you mean 'random'?"),
         ("Musicnn", "did you mean 'musicnn'?"),
         ("heer:module", "did you mean 'hear'?"),
-        ("exported/none", "no such model or baseline; Give an export"),
+        ("exported/none", "no such model or baseline; give an export"),
         ("", "no such model"),
         ("x" * 5000, "no such model"),
         ("random:x", "random:x: the seed must be a whole number"),

@@ -253,7 +253,7 @@ def test_what_native_decoders_say_of_a_broken_query_is_not_heard(index, songs, t
         (["--threshold", "0.9"], 2, "with --duplicates"),
         (["--against", "x.npz"], 2, "give --page as well"),
         (["--distinct", "mood"], 2, "give artist"),
-        (["--audio-root", "nowhere"], 2, "is no folder"),
+        (["--audio-root", "nowhere"], 2, "is not a folder"),
         (["--model", "n" * 300], 2, "File name too long"),
         (["bad.wav"], 1, "is no audio"),
     ],

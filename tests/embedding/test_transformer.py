@@ -118,7 +118,7 @@ def test_parameters_choose_what_is_kept(small_export, sounds):
         ({"sources": np.array([])}, RecipeError, "none named"),
         ({"pool": ["mean"]}, RecipeError, "a recording is one row"),
         ({"pool": np.array(["mean", "none"])}, RecipeError, "a recording is one row"),
-        ({"model": 5}, ExportError, "model 5: is no path"),
+        ({"model": 5}, ExportError, "model 5: is not a path"),
         ({"model": "n" * 300}, ExportError, "File name too long"),
         ({"model": "nowhere"}, ExportError, "does not exist"),
     ],

@@ -245,7 +245,7 @@ def test_a_server_that_never_answers_is_given_up_in_time(scheme):
     ],
 )
 def test_what_is_no_address_is_refused(address):
-    with pytest.raises(ServerError, match="is no address") as caught:
+    with pytest.raises(ServerError, match="is not an address") as caught:
         Client(address, "small")
     assert "\n" not in str(caught.value)
 

@@ -204,7 +204,10 @@ def test_the_standardisation_comes_along(trunk, tone_recipe):
         ({"audio": {"n_mels": 64}}, "audio.n_mels 128, this recipe has 64; set audio.n_mels=128"),
         ({"model": {"width": 0.125}}, "model.width 0.0625, this recipe has 0.125"),
         ({"model": {"trunk": "residual"}}, "model.trunk published, this recipe has residual"),
-        ({"model": {"start": "nowhere"}}, "model.start: nowhere: is no run directory, export or .keras file"),
+        (
+            {"model": {"start": "nowhere"}},
+            "model.start: nowhere: is not a run directory, export or .keras file",
+        ),
     ],
 )
 def test_a_trunk_that_does_not_fit_is_refused_in_one_line(sections, message, trunk, tone_recipe):

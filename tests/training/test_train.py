@@ -28,6 +28,7 @@ from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError, RecipeError, RunError
 from kerasrep.model.restore import restore_run
 from kerasrep.model.strategies import Scaler, network_of
+from kerasrep.recipe.augment import AugmentSettings
 from kerasrep.recipe.file import write_recipe
 from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, read_arrays, write_arrays
 from kerasrep.training.card import _sessions_before
@@ -35,6 +36,7 @@ from kerasrep.training.devices import choose_execution
 from kerasrep.training.inputs import TrainingData
 from kerasrep.training.loop import MultiStep, row_length
 from kerasrep.training.step import Step
+from kerasrep.training.tensorboard import Board
 from kerasrep.training.vectors import GroupLayout, GroupState
 
 TRAIN = (
@@ -185,6 +187,31 @@ def test_tensorboard_shows_the_recipe_log_mels_and_lets_them_be_heard(trained, b
     assert len(re.findall(r"^\d: \S+", described, re.MULTILINE)) == 4
 
 
+def test_tensorboard_lets_crops_be_compared_before_and_after_augmentation(trained, prepared_tones, tmp_path):
+    import soundfile
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recipe, run, _ = trained
+    changed = recipe.model_copy(
+        update={"augment": AugmentSettings(gain_db=(-6.0206, -6.0206), swap=1.0, equaliser=1.0)}
+    )
+    index, board = load_index(prepared_tones), Board(tmp_path)
+    rows = index.rows("validation")
+    board.crops(restore_run(run.root).network, changed, index, rows, prepared_tones.tracks)
+    board.close()
+    events = EventAccumulator(str(tmp_path / "validation"), size_guidance={"tensors": 0}).Reload()
+    heard = {}
+    for tag in ("sound/crop", "sound/crop_augmented"):
+        contents = [content for content, _ in tf_value(events.Tensors(tag)[0]).reshape(-1, 2)]
+        heard[tag] = np.stack([soundfile.read(io.BytesIO(content))[0] for content in contents])
+    before, after = heard.values()
+    np.testing.assert_allclose(after, before[..., ::-1] / 2, atol=2 / 32768)  # half as loud, channels swapped
+    seen = [tf_value(events.Tensors(tag)[0])[2:] for tag in ("sound/log_mel", "sound/log_mel_augmented")]
+    assert len(seen[1]) == 4 and not set(seen[0]) & set(seen[1])
+    described = events.SummaryMetadata("sound/crop_augmented").summary_description
+    assert "gain, swap, equaliser" in described and "equaliser can be seen, not heard" in described
+
+
 def test_tensorboard_has_graph_histograms_projector_and_hparams(trained, boards):
     from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -204,7 +231,9 @@ def test_tensorboard_has_graph_histograms_projector_and_hparams(trained, boards)
     labels = (folder / "metadata.tsv").read_text().splitlines()
     assert len(rows) == len(labels) - 1 == 8
     assert len(rows[0].split("\t")) == 3 * 256
-    assert "embeddings.tsv" in (folder / "projector_config.pbtxt").read_text()
+    assert labels[0].split("\t") == ["track_id", "label", "artist", "title", "tag", "bpm"]
+    config = (folder / "projector_config.pbtxt").read_text()
+    assert "embeddings.tsv" in config and "thumbnails.png" in config
 
 
 def test_the_keras_file_gives_the_embeddings_of_the_best_network(trained):

@@ -25,6 +25,11 @@ from kerasrep.report.page import render_page
 from kerasrep.report.table import Table
 
 TITLE = "Frozen representations on unseen tasks"
+NEXT_STEPS = (
+    "Listen to the worst items of a task: what they have in common says more than a score.",
+    "Train the best recipe again with other seeds: the intervals do not cover another training.",
+    "For a difference that was not significant, add items: above stands how many it would need.",
+)
 
 
 def build_page(
@@ -53,16 +58,19 @@ def build_page(
     classes: dict[str, list[tuple[Picture, Table | None]]] = {}
     for (task, representation), picture in confusions.items():
         classes.setdefault(task, []).append((picture, class_table(overview.cells[task, representation])))
+    answer, *sentences = [
+        *win_sentences(overview),
+        *(finding.sentence for finding in findings(overview)),
+        *sensitivity_sentences(overview),
+    ]
     return render_page(
         "evaluation.html",
         TITLE,
         notes,
         provenance,
-        sentences=[
-            *win_sentences(overview),
-            *(finding.sentence for finding in findings(overview)),
-            *sensitivity_sentences(overview),
-        ],
+        answer,
+        NEXT_STEPS,
+        sentences=sentences,
         scores=score_table(overview),
         bars=bars,
         pairs=list(pair_sentences(overview)),

@@ -14,6 +14,12 @@ from kerasrep.report.page import render_page
 from kerasrep.report.table import MISSING, Cell, Estimate, Table
 from kerasrep.report.wording import decimals_for, interval, number, p_starred, p_text
 
+NEXT_STEPS = (
+    "Where an interval is too wide to tell, add seeds (such as seeds: [0, 1, 2]) or runs (design.runs).",
+    "Train the best combination for longer, and compare it by kerasrep-evaluate on tasks that the study did "
+    "not use.",
+)
+
 
 def build_study_page(
     title: str,
@@ -39,13 +45,16 @@ def build_study_page(
     """
     number_model = analysis.number if analysis else None
     presence_model = analysis.presence if analysis else None
+    found = [*figures["strategies"], *figures["sources"]]
     return render_page(
         "study.html",
         title,
         notes,
         provenance,
+        found[0].sentence if found else "",
+        NEXT_STEPS if found else (),
         figures=figures,
-        summary=[*figures["strategies"], *figures["sources"], *figures["costs"], *figures["design"][:1]],
+        summary=[*found[1:], *figures["costs"], *figures["design"][:1]],
         design=design,
         number=_model(number_model) if number_model else None,
         presence=_model(presence_model) if presence_model else None,

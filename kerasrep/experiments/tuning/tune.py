@@ -18,7 +18,7 @@ from kerasrep.experiments.tuning.event_files import write_trial
 from kerasrep.experiments.tuning.oracles import HyperbandOracle
 from kerasrep.experiments.tuning.picture import draw
 from kerasrep.experiments.tuning.reading import FOR_MESSAGES, Tuning
-from kerasrep.experiments.tuning.report import Lines, trials_table, write_best, write_trials
+from kerasrep.experiments.tuning.report import Lines, trials_table, write_best, write_page, write_trials
 from kerasrep.experiments.tuning.tuner import RecipeTuner
 from kerasrep.recipe import strict_yaml
 from kerasrep.recipe.draft import read_draft
@@ -51,7 +51,7 @@ class Tuned:
 def tune(
     tuning: Tuning, run_dir: str | Path | None = None, resume: bool = False, verbose: bool = False
 ) -> Tuned:
-    """Run every trial that is left, and write table, picture, event files and the best recipe.
+    """Run every trial that is left, and write table, picture, page, event files and the best recipe.
 
     Prints a line a trial and the table of all. The folder is this process's own before the corpus of the base
     recipe is made.
@@ -83,6 +83,7 @@ def tune(
             with run_log("tune", directory.log):
                 results = _search(tuning, directory, verbose)
                 best = write_best(directory, tuning, results)
+                write_page(directory, tuning, results)
     if best is None:
         first = f"; the first: {results[0].reason}" if results else ""
         raise RunError(f"{directory.root}: none of {len(results)} trials has a score{first}")
