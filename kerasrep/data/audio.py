@@ -251,6 +251,8 @@ def _ffmpeg_blocks(path: Path, plan: Plan, limit: int | None) -> Iterator[NDArra
     taken, counted = 0, plan.content.frames
     try:
         for block in ffmpeg.blocks(path):
+            if plan.content.lost:  # decoders burst behind a hole
+                np.clip(block, -1, 1, out=block)
             if limit is not None and taken + len(block) >= limit:
                 yield block[: limit - taken]
                 return
