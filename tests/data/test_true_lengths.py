@@ -22,6 +22,11 @@ from kerasrep.errors import DataError
 CASES = {case.name: case for case in sound_files.all_cases()}
 
 
+@pytest.fixture(autouse=True)
+def _no_notices():
+    notices.take()
+
+
 def written(case, folder):
     path = folder / case.name
     path.write_bytes(case.make())
@@ -248,6 +253,31 @@ def test_a_cut_mp3_file_is_told_by_the_count_in_its_header(tmp_path):
     content = sound_files.mp3(music())
     path.write_bytes(content[: len(content) // 2])
     assert "ends after" in refusal(path)
+
+
+def test_an_mp3_file_is_read_behind_a_small_hole_and_refused_with_a_large_one(tmp_path):
+    samples = music(60 * RATE_HZ)
+    content = sound_files.without_first_frame(sound_files.mp3(samples))
+    path = tmp_path / "a.mp3"
+    middle = len(content) // 2
+    for n_bytes in (300, 20_000):
+        path.write_bytes(content[:middle] + bytes(n_bytes) + content[middle + n_bytes :])
+        if n_bytes > 1000:
+            assert "s are damaged" in refusal(path)
+        else:
+            found = decode(path, RATE_HZ)
+            assert abs(len(found) - len(samples)) <= 3 * 1152 and np.abs(found).max() <= 1
+            (notice,) = notices.take(9)
+            assert "s are damaged and left out" in notice
+
+
+def test_samples_behind_a_false_size_are_said(tmp_path):
+    path = written(CASES["second.wav"], tmp_path)
+    assert len(decoded(path)) == FRAMES
+    counts = f"its header counts {4 * RATE_HZ} bytes of samples, and {4 * FRAMES} are there and taken"
+    assert notices.take(9) == [f"{path}: {counts}"]
+    decoded(written(CASES["unknown.wav"], tmp_path))  # as a pipe leaves it
+    assert notices.take(9) == []
 
 
 def test_a_playlist_named_like_audio_opens_no_other_file(tmp_path):
