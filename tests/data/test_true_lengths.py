@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import shutil
 import struct
 import subprocess
@@ -17,6 +18,7 @@ from sound_files import FRAMES, RATE_HZ, by_libsndfile, music
 
 from kerasrep.data import notices
 from kerasrep.data.audio import decode, decode_blocks, read_header
+from kerasrep.data.decoders.content import find
 from kerasrep.errors import DataError
 
 CASES = {case.name: case for case in sound_files.all_cases()}
@@ -322,3 +324,15 @@ def test_a_file_of_zeros_is_refused_at_once(tmp_path):
     with path.open("wb") as file:
         file.truncate(20 << 30)
     assert "never written" in refusal(path)
+
+
+@pytest.mark.parametrize("gap", [0, 7, 14, 16, 40])
+def test_a_mapped_file_is_searched_piece_by_piece(tmp_path, monkeypatch, gap):
+    monkeypatch.setattr("kerasrep.data.decoders.content._SEARCHED_BYTES", 8)
+    path = tmp_path / "a"
+    path.write_bytes(bytes(gap) + b"OggS" + bytes(5) + b"OggS")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        whole = path.read_bytes()
+        for start in range(len(whole)):
+            for end in (None, gap + 3, gap + 4, len(whole)):
+                assert find(data, b"OggS", start, end) == whole.find(b"OggS", start, end)

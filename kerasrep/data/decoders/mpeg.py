@@ -6,7 +6,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator
 
-from kerasrep.data.decoders.content import Bytes, Content
+from kerasrep.data.decoders.content import Bytes, Content, find
 
 #: kbit/s by index 1 to 14: MPEG 1 layers I, II, III; then MPEG 2 and 2.5 layer I, and layers II and III.
 _BIT_RATES = {
@@ -136,9 +136,9 @@ def _is_followed(data: Bytes, place: int, length: int, kind: Kind) -> bool:
 def _next_frame(data: Bytes, place: int) -> int:
     """First byte of the next frame or tag, or the end."""
     end = len(data)
-    tags = [there for tag in _TAGS[:2] if (there := data.find(tag, place)) >= 0]
+    tags = [there for tag in _TAGS[:2] if (there := find(data, tag, place)) >= 0]
     nearest = min(tags, default=end)
-    while (place := data.find(b"\xff", place, nearest)) >= 0 and place + 4 <= end:
+    while (place := find(data, b"\xff", place, nearest)) >= 0 and place + 4 <= end:
         found = _LENGTHS.get(_HEADER.unpack_from(data, place)[0] >> _HEADER_BITS)
         if found is not None and _is_followed(data, place, *found):
             return place
