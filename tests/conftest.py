@@ -29,6 +29,14 @@ hypothesis.settings.register_profile("kerasrep", deadline=None, derandomize=True
 hypothesis.settings.load_profile("kerasrep")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give processes of pytest-xdist one thread of BLAS each: the threads of several wait for each other, and
+    busily, so that the smallest networks of scikit-learn took twenty times as long.
+    """
+    if config.getoption("numprocesses", None):
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs tensorflow-io where it is not installed."""
     if item.get_closest_marker("io") is not None:
