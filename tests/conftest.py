@@ -122,6 +122,14 @@ def plain_run(make_run: Callable[..., "TrainedRun"]) -> "TrainedRun":
 
 
 @pytest.fixture(scope="session")
+def plain_export(plain_run: "TrainedRun", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 1 of an export of `plain_run`; do not write to it."""
+    from kerasrep.serving.export import export_run
+
+    return export_run(plain_run, tmp_path_factory.mktemp("exported"), "plain")
+
+
+@pytest.fixture(scope="session")
 def small_run(make_run: Callable[..., "TrainedRun"]) -> "TrainedRun":
     """Two branches in an order that is not alphabetical, with the run's `.keras` file."""
     trained = make_run()
