@@ -307,7 +307,7 @@ def exact_recipe(tiny_recipe, kind, epochs=EPOCHS):
         return tiny_recipe("ss-r", training=training, distribution={"devices": 2})
     if kind.startswith("augmented"):
         training |= OPTIMISED | {"schedule": "joint" if "joint" in kind else "alternating"}
-        return tiny_recipe("ms-sr@fc", training=training, **AUGMENTED)
+        return tiny_recipe(training=training, **AUGMENTED)
     return tiny_recipe(training=training | {"schedule": kind})
 
 
