@@ -220,6 +220,8 @@ def test_the_page_the_command_and_a_notebook_say_the_same_percentiles(folder, op
     in_text = [line.split()[2].rstrip("%") for line in str(found).splitlines()[2:]]
     in_notebook = re.findall(r"nearer than (\S+)% of pairs", found._repr_html_())
     assert on_page == in_text == in_notebook and len(set(on_page)) > 1
+    answer = page.locator(".answer").inner_text()
+    assert answer.startswith("Nearest to 00 é.wav: ") and f"nearer than {on_page[0]}% of all pairs" in answer
 
 
 def test_what_the_map_says_of_a_track_at_its_right_edge_is_not_cut(tmp_path, open_page):
