@@ -1,6 +1,5 @@
-"""Pages of prepare and tune in a real browser. `KERASREP_AXE` names axe.min.js of axe-core."""
+"""Pages of prepare and tune in a real browser."""
 
-import os
 import shutil
 
 import pytest
@@ -67,7 +66,7 @@ def browser():
 @pytest.mark.parametrize("make", [prepared_page, tuning_page])
 @pytest.mark.parametrize("width_pixels", [400, 1400])
 def test_a_page_fits_the_window_begins_with_the_answer_and_says_what_scrolls(
-    browser, tmp_path, make, width_pixels
+    browser, axe, tmp_path, make, width_pixels
 ):
     (tmp_path / "page.html").write_text(make())
     said = []
@@ -82,9 +81,8 @@ def test_a_page_fits_the_window_begins_with_the_answer_and_says_what_scrolls(
         [box.scrollWidth > box.clientWidth, getComputedStyle(box, '::before').fontSize !== '0px'])""")
     assert any(wide for wide, _ in boxes) == (width_pixels == 400)
     assert all(wide == hinted for wide, hinted in boxes)
-    if "KERASREP_AXE" in os.environ:
-        page.add_script_tag(path=os.environ["KERASREP_AXE"])
-        found = page.evaluate("axe.run().then((results) => results.violations)")
-        assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
+    page.add_script_tag(path=axe)
+    found = page.evaluate("axe.run().then((results) => results.violations)")
+    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
     page.close()
     assert said == []
