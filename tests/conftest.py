@@ -46,6 +46,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(str(error))
 
 
+@pytest.fixture(scope="session")
+def axe() -> Path:
+    """`axe.min.js` of axe-core, which finds what is not accessible."""
+    carrier = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    return Path(carrier.__file__).with_name("axe.min.js")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Train first: pytest-xdist deals out long runs of tests in the beginning, so that what the tests of a
     module share is made in one process; and what takes long does not end last.

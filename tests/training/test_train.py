@@ -231,7 +231,7 @@ def test_tensorboard_has_graph_histograms_projector_and_hparams(trained, boards)
     labels = (folder / "metadata.tsv").read_text().splitlines()
     assert len(rows) == len(labels) - 1 == 8
     assert len(rows[0].split("\t")) == 3 * 256
-    assert labels[0].split("\t") == ["track_id", "label", "artist", "title", "tag", "bpm"]
+    assert labels[0].split("\t") == ["track_id", "label", "artist", "title", "tag target", "bpm target"]
     config = (folder / "projector_config.pbtxt").read_text()
     assert "embeddings.tsv" in config and "thumbnails.png" in config
 
