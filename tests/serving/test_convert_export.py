@@ -150,13 +150,14 @@ def test_another_folder_can_be_chosen(exported, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("kind", ["version", "files"])
-def test_a_number_that_means_another_model_is_refused(exported, make_run, tmp_path, capsys, kind):
-    from kerasrep.serving.export import export_run
+def test_a_number_that_means_another_model_is_refused(exported, small_export, tmp_path, capsys, kind):
+    from kerasrep.serving.runtimes.convert import convert_export
 
     there = tmp_path / "there" / "mss"
-    formats = ("savedmodel",) if kind == "version" else ("frozen",)
-    other = export_run(make_run("ss-r", ("tag",)), there.parent, "mss", formats)
-    other.rename(other.with_name("7"))
+    other = shutil.copytree(small_export, there / "7")
+    if kind == "files":
+        convert_export(other, there, ("frozen",))
+        shutil.rmtree(other)
     before = sorted(path for path in there.rglob("*") if not path.is_dir())
     code, out, err = run_export(capsys, exported, "--directory", there.parent, "--format", "frozen")
     assert (code, out, len(err)) == (1, [], 1)
