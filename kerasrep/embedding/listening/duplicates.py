@@ -12,7 +12,7 @@ from kerasrep.embedding.listening.tracks import Tracks
 
 #: Similarity of centred track vectors from which on two tracks are called the same recording, where each is
 #: the nearest to the other; and without that. Measured by `benchmarks/duplicates.py`.
-THRESHOLD, CERTAIN = 0.8, 0.97
+THRESHOLD, CERTAIN = 0.8, 0.995
 #: Lengths of the same recording: formats pad, and players cut silence.
 SECONDS_APART, SHARE_APART = 1.0, 0.02
 #: Tracks that each is compared with: those nearest to it.
@@ -40,7 +40,7 @@ def duplicates(tracks: Tracks, threshold: float = THRESHOLD) -> list[Pair]:
 
     Args:
         tracks: Of a table; where rows are segments, their means are compared.
-        threshold: Least similarity of two that are each nearest to the other; others need 0.97, or this where
+        threshold: Least similarity of two that are each nearest to the other; others need 0.995, or this where
             it is more. Of more copies than 20, not every pair is found.
 
     Raises:
