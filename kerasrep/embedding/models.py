@@ -15,11 +15,16 @@ from kerasrep import constants
 from kerasrep.embedding.catalogue.layout import Layout, make_layout
 from kerasrep.errors import ExportError
 from kerasrep.recipe.file import read_recipe
-from kerasrep.runtime.forked import check_not_forked
-from kerasrep.storage.export_directory import SERVING_DEFAULT, check_files, find_version, read_card
+from kerasrep.runtime.child_process import check_not_forked
+from kerasrep.storage.export_directory import (
+    SERVING_DEFAULT,
+    check_files,
+    find_version,
+    model_path,
+    read_card,
+)
 from kerasrep.storage.run_directory import KERAS_SUFFIX, RunDirectory
 from kerasrep.storage.segment_vector import LAST, Piece, embedding_pieces
-from kerasrep.storage.starter import model_path
 
 if TYPE_CHECKING:
     import keras

@@ -14,7 +14,7 @@ from kerasrep import constants
 from kerasrep.data.identity import Identity
 from kerasrep.data.recordings import Identities, write_identities
 from kerasrep.errors import DataError, ExportError
-from kerasrep.serving.card import Described, Origin, make_card
+from kerasrep.serving.card import Origin, make_card
 from kerasrep.serving.check import largest_difference
 from kerasrep.serving.export import _claim, export_run, write_saved_model
 from kerasrep.storage.export_directory import ServingFolder, identities_path, read_card, trained_on
@@ -161,9 +161,7 @@ def test_the_card_names_the_signatures_as_they_are(all_strategies, strategy):
     runs, paths, _ = all_strategies
     signatures = tf.saved_model.load(str(paths[strategy])).signatures
     trained = runs[strategy]
-    described = make_card(
-        trained.network, trained.recipe.audio, "x", Origin({}), Described(0.0, {})
-    ).signatures
+    described = make_card(trained.network, trained.recipe.audio, "x", Origin({}), 0.0, {}).signatures
     assert set(described) == set(signatures)
     for name, function in signatures.items():
         inputs = function.structured_input_signature[1]
