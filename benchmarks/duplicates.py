@@ -50,7 +50,10 @@ def main() -> None:
             suffix, settings, gain, cut_seconds = COPIES[name]
             samples, rate_hz = soundfile.read(path)
             copy = Path(temporary, f"{number:05d}{suffix}")
-            soundfile.write(copy, gain * samples[int(cut_seconds * rate_hz) :], rate_hz, **settings)
+            samples = gain * samples[int(cut_seconds * rate_hz) :]
+            with soundfile.SoundFile(copy, "w", rate_hz, samples[0].size, **settings) as file:
+                for start in range(0, len(samples), rate_hz):  # libsndfile crashes on long blocks of Vorbis
+                    file.write(samples[start : start + rate_hz])
             copies[str(copy)] = (str(path), name)
         table = Path(temporary, "table.parquet")
         embed_catalogue(model, [*paths, *map(Path, copies)], table, Settings())

@@ -1,7 +1,10 @@
 """The graph of neighbours (extra `search`) against comparing all rows: recall at 10, seconds, memory.
 
     python benchmarks/nearest.py --rows 200000 --dimension 512
+    python benchmarks/nearest.py --rows 1000000 --dimension 512
     python benchmarks/nearest.py --rows 10000000 --dimension 512 --axes 128 --dtype i8
+
+Rows are made again, block by block, whenever they are needed: of 10 million only the graph is in memory.
 
 Vectors are made: 2,000 directions of kinds of music, each with variation along 40 common
 directions, so that neighbours are neither all alike nor at random. With `--vectors TABLE` they are those of a
@@ -13,6 +16,8 @@ from __future__ import annotations
 import argparse
 import resource
 import time
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +39,20 @@ def made(n: int, dimension: int, seed: int) -> np.ndarray:
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
-def repeated(table: Path, n: int, seed: int) -> np.ndarray:
+def turned(rows: np.ndarray, axes: np.ndarray | None) -> np.ndarray:
+    """Rows along other axes, of length 1 each; without axes as they are."""
+    if axes is None:
+        return rows
+    rows = rows @ axes
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def repeated(table: Path, n: int, dimension: int, seed: int) -> np.ndarray:
     """Centred rows of a table, mixed in pairs with a little noise, of length 1 each."""
     from kerasrep.embedding.catalogue.reading import read_embeddings
 
     rows = read_embeddings(table).embeddings
-    rows = rows - rows.mean(axis=0)
+    rows = rows[:, :dimension] - rows[:, :dimension].mean(axis=0)
     rng = np.random.default_rng(seed)
     one, other = rng.integers(len(rows), size=(2, n))
     share = rng.uniform(0.5, 1, (n, 1)).astype(np.float32)
@@ -48,18 +61,26 @@ def repeated(table: Path, n: int, seed: int) -> np.ndarray:
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
-def exact(rows: np.ndarray, queries: np.ndarray, n: int) -> np.ndarray:
+def exact(blocks: Iterable[np.ndarray], queries: np.ndarray, n: int) -> np.ndarray:
     """The nearest rows of each query, all compared."""
     best = np.full((len(queries), n), -np.inf, np.float32)
     which = np.zeros((len(queries), n), np.int64)
-    for start in range(0, len(rows), AT_ONCE):
-        similarities = queries @ rows[start : start + AT_ONCE].T
+    start = 0
+    for rows in blocks:
+        similarities = queries @ rows.T
         some = np.argpartition(-similarities, n, axis=1)[:, :n]
         both = np.concatenate([best, np.take_along_axis(similarities, some, 1)], axis=1)
         kept = np.argsort(-both, axis=1, kind="stable")[:, :n]
         which = np.take_along_axis(np.concatenate([which, some + start], axis=1), kept, 1)
         best = np.take_along_axis(both, kept, 1)
+        start += len(rows)
     return which
+
+
+def main_axes(rows: np.ndarray, n: int) -> np.ndarray:
+    """float32 [dimension, n]: the directions along which rows differ most."""
+    covariance = np.cov(rows, rowvar=False)
+    return np.linalg.eigh(covariance)[1][:, : -n - 1 : -1].astype(np.float32)
 
 
 def recall(found: np.ndarray, true: np.ndarray) -> float:
@@ -79,35 +100,33 @@ def main() -> None:
     parser.add_argument("--dtype", default="f32", choices=("f32", "f16", "i8"))
     parser.add_argument("--vectors", type=Path)
     arguments = parser.parse_args()
-    total = arguments.rows + arguments.queries
-    parts = [
-        made(min(AT_ONCE, total - start), arguments.dimension, start)
-        if arguments.vectors is None
-        else repeated(arguments.vectors, min(AT_ONCE, total - start), start)
-        for start in range(0, total, AT_ONCE)
-    ]
-    vectors = np.concatenate(parts)
-    del parts
-    rows, queries = vectors[: arguments.rows], vectors[arguments.rows :]
+    source = made if arguments.vectors is None else partial(repeated, arguments.vectors)
+    width = arguments.dimension
+
+    def blocks(axes: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        for start in range(0, arguments.rows, AT_ONCE):
+            yield turned(source(min(AT_ONCE, arguments.rows - start), width, start), axes)
+
+    queries = source(arguments.queries, width, arguments.rows)
     begin = time.monotonic()
-    true = exact(rows, queries, 10)
+    true = exact(blocks(), queries, 10)
     seconds = time.monotonic() - begin
-    print(f"{len(rows):,} rows of {rows.shape[1]}; all compared: {seconds:.1f} s for {len(queries)} queries")
+    print(f"{arguments.rows:,} rows of {width}; all made and compared in {seconds:.1f} s")
+    axes, same = None, true
     if arguments.axes:
-        sample = rows[:: max(1, len(rows) // 50_000)]
-        _, _, axes = np.linalg.svd(sample - sample.mean(axis=0), full_matrices=False)
-        rows = np.concatenate([r @ axes[: arguments.axes].T for r in np.array_split(rows, 50)])
-        queries = queries @ axes[: arguments.axes].T
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-        same = exact(rows, queries, 10)
-        print(f"{arguments.axes} main axes: recall of all compared {recall(same, true):.4f}")
-    else:
-        same = true
-    begin = time.monotonic()
-    index = graph(rows, arguments.dtype)
-    built = time.monotonic() - begin
-    print(f"graph, {arguments.dtype}: {built:.0f} s to make, {index.memory_usage / 2**30:.2f} GiB")
+        axes = main_axes(next(blocks())[:50_000], arguments.axes)
+        queries = turned(queries, axes)
+        same = exact(blocks(axes), queries, 10)
+        print(f"{arguments.axes} main axes: recall of all compared {recall(same, true):.4f}", flush=True)
+    index = graph(queries.shape[1], arguments.dtype)
+    built = 0.0
+    for rows in blocks(axes):
+        begin = time.monotonic()
+        index.add(np.arange(len(index), len(index) + len(rows)), rows)
+        built += time.monotonic() - begin
+    print(
+        f"graph, {arguments.dtype}: {built:.0f} s to make, {index.memory_usage / 2**30:.2f} GiB", flush=True
+    )
     begin = time.monotonic()
     found = index.search(queries, 10).keys
     print(

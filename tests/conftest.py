@@ -14,6 +14,7 @@ from kerasrep.errors import RunError
 from kerasrep.recipe.schema import Recipe
 
 if TYPE_CHECKING:
+    from kerasrep.embedding.embedder import Embedder
     from kerasrep.model.restore import TrainedRun
 
 pytest_plugins = ["tones", "million_song_fixtures"]
@@ -107,6 +108,12 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "Trained
 
 
 @pytest.fixture(scope="session")
+def plain_run(make_run: Callable[..., "TrainedRun"]) -> "TrainedRun":
+    """The smallest network there is, for what does not look into it."""
+    return make_run("ms-sr@fc", model={"width": 0.0625})
+
+
+@pytest.fixture(scope="session")
 def small_run(make_run: Callable[..., "TrainedRun"]) -> "TrainedRun":
     """Two branches in an order that is not alphabetical, with the run's `.keras` file."""
     trained = make_run()
@@ -120,3 +127,11 @@ def small_export(small_run: "TrainedRun", tmp_path_factory: pytest.TempPathFacto
     from kerasrep.serving.export import export_run
 
     return export_run(small_run, tmp_path_factory.mktemp("exported"), "small")
+
+
+@pytest.fixture(scope="session")
+def small_model(small_export: Path) -> "Embedder":
+    """`small_export`, loaded."""
+    from kerasrep.embedding.embedder import load
+
+    return load(small_export)

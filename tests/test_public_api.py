@@ -44,12 +44,16 @@ def test_tensorflow_uses_onednn_unless_told_otherwise(chosen, expected):
 
 
 def test_a_program_sees_no_message_of_tensorflow_unless_it_asks_for_them():
-    code = "import numpy, kerasrep; print(kerasrep.load().embed(numpy.ones(22050, 'f'), 22050).shape)"
     kept = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    for chosen, quiet in (({}, True), ({"TF_CPP_MIN_LOG_LEVEL": "0"}, False)):
+    embeds = "import numpy, kerasrep; print(kerasrep.load().embed(numpy.ones(22050, 'f'), 22050).shape)"
+    adds = "import kerasrep, tensorflow as tf; print((tf.constant(1) + 1).numpy())"
+    for code, chosen, printed in (
+        (embeds, {}, "(5888,)\n"),
+        (adds, {"TF_CPP_MIN_LOG_LEVEL": "0"}, "2\n"),
+    ):
         words, environment = [sys.executable, "-c", code], kept | chosen
         result = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-        assert result.stdout == "(5888,)\n" and (result.stderr == "") == quiet
+        assert result.stdout == printed and (result.stderr == "") == (not chosen)
 
 
 def test_an_unknown_name_is_an_attribute_error():
@@ -84,7 +88,7 @@ def test_a_recipe_is_trained_exported_and_used_in_one_program(tmp_path, monkeypa
             targets: {{size: 2}}
             model: {{width: 0.125}}
             batches: {{size: 4, crops_per_visit: 1}}
-            training: {{epochs: 1}}
+            training: {{epochs: 1, tensorboard: scalars}}
             export: {{directory: {tmp_path / "exported"}}}
             """
         )

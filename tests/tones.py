@@ -83,7 +83,7 @@ def tone_values(tones: Path) -> Callable[..., dict[str, Any]]:
             "targets": {"size": 4},
             "model": {"width": 0.25},
             "batches": {"size": 8},
-            "training": {"epochs": 2, "learning_rate": 1e-3},
+            "training": {"epochs": 2, "learning_rate": 1e-3, "tensorboard": "scalars"},
             "seed": 3,
         }
         for name, value in sections.items():

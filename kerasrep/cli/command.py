@@ -233,6 +233,6 @@ def check_variables() -> None:
             continue
         close = difflib.get_close_matches(name, sorted(VARIABLES), 1)
         advice = f"; did you mean {close[0]}?" if close else "; correct or unset it"
-        raise RecipeError(f"{name}: is no variable of kerasrep{advice}")
+        raise RecipeError(f"{name}: is not a variable of kerasrep{advice}")
     for limit in limits.ALL:
         _ = limit.value

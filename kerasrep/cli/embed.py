@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = argparse.ArgumentParser(
         prog=PROG,
-        description="Embed audio: one vector a file, or vectors over time. Folders are searched at any "
+        description="Embed audio: one vector per file, or vectors over time. Folders are searched at any "
         "depth; files named singly are tried whatever their suffix. Files that cannot be used are listed "
         "with the reason in OUT.skipped.csv; the others are saved, and the exit code is then 1. After a kill "
         "or Ctrl-C the same command goes on.",
@@ -40,13 +40,16 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="LIST",
         action="append",
         default=[],
-        help="a file with a path a line, or with NUL characters between them (find -print0), - for standard "
-        "input; or a table (.csv, .tsv, .parquet) with a column 'path', relative to the table",
+        help="a file with one path per line, or with NUL characters between them (find -print0), - for "
+        "standard input; or a table (.csv, .tsv, .parquet) with a column 'path', relative to the table",
     )
     add_model_argument(parser)
     _add_table_arguments(parser)
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="threads that decode (default: one a processor, 8 at most)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="threads that decode (default: one per processor, at most 32)",
     )
     parser.add_argument(
         "--decoder",
@@ -55,7 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="what decodes the files (default: soundfile)",
     )
     parser.add_argument(
-        "--restart", action="store_true", help="forget what an interrupted call with this OUT has done"
+        "--restart",
+        action="store_true",
+        help="start again, without what an interrupted call with this OUT has done",
     )
     parser.add_argument(
         "--append",
@@ -76,8 +81,8 @@ def _add_table_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="OUT",
         help="OUT.parquet: columns path, seconds and embedding (a list of fixed size); OUT.npz: arrays "
-        "paths, seconds, embeddings [rows, dimension], columns; OUT.csv: text with a column a dimension, for "
-        "small tables; with --shard-rows a new folder",
+        "paths, seconds, embeddings [rows, dimension], columns; OUT.csv: text with one column per dimension, "
+        "for small tables; with --shard-rows a new folder",
     )
     parser.add_argument(
         "--pool",

@@ -35,7 +35,9 @@ def build_parser() -> argparse.ArgumentParser:
         "where they are wanted (exported/mss:all); or a baseline: random (the first model's network, "
         "untrained; random:SEED for another draw), mfcc, musicnn, hear:MODULE[:WEIGHTS], vectors:TABLE",
     )
-    command.add_layers_argument(parser, "the model's own, mostly last; of models that name none")
+    command.add_layers_argument(
+        parser, "the model's own, usually last; for a MODEL without layers behind a colon"
+    )
     parser.add_argument(
         "--tasks",
         metavar="TASK",

@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--default-layers",
         metavar="last|all|conv3,conv5",
-        help="what a vector is made of in kerasrep's commands where nobody names layers (default: the "
+        help="what kerasrep's commands make a vector of unless --layers says otherwise (default: the "
         "recipe's, 'last')",
     )
     parser.add_argument(
@@ -167,7 +167,7 @@ def _formats(text: str | None) -> tuple[str, ...]:
     formats = tuple(part.strip() for part in (SAVED_MODEL if text is None else text).split(","))
     for name in formats:
         if name not in EXPORT_FORMATS:
-            raise RecipeError(f"--format '{name}': is none of {', '.join(EXPORT_FORMATS)}")
+            raise RecipeError(f"--format '{name}': is not one of {', '.join(EXPORT_FORMATS)}")
     return formats
 
 

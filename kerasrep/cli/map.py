@@ -36,7 +36,7 @@ def add_page_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="COLUMN:TABLE.csv",
         help="colour by a column of a table that names tracks in a column 'track' or 'path'; or by artist, "
         "album, genre, year (tags in the files) or folder; give several to switch between them (default: "
-        "what the files have)",
+        "the tags that the files have)",
     )
     parser.add_argument(
         "--audio-root",
@@ -54,7 +54,7 @@ def roots(audio_root: str | None) -> tuple[Path | None, str | None]:
         return None, audio_root
     folder = Path(audio_root).absolute()
     if not folder.is_dir():
-        raise RecipeError(f"--audio-root {audio_root}: is no folder; give the one that holds the audio")
+        raise RecipeError(f"--audio-root {audio_root}: is not a folder; give the one that holds the audio")
     return folder, None
 
 

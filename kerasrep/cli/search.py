@@ -31,9 +31,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("index", metavar="INDEX", type=Path, help="what kerasrep-embed wrote: Parquet or NPZ")
     parser.add_argument("queries", metavar="AUDIO", type=Path, nargs="*", help="files, in INDEX or not")
-    parser.add_argument("--model", help="the model that made INDEX (default: where INDEX says that it is)")
+    parser.add_argument("--model", help="the model that made INDEX (default: the one that INDEX names)")
     command.add_layers_argument(parser, "those of INDEX, or the model's own where it does not say")
-    parser.add_argument("-n", "--neighbours", type=int, default=10, metavar="N", help="tracks a query (10)")
+    parser.add_argument(
+        "-n", "--neighbours", type=int, default=10, metavar="N", help="how many for each query (default: 10)"
+    )
     parser.add_argument(
         "--at", metavar="FROM-TO", help="only this part of the queries, such as 1:23-1:40 or 5-12.5"
     )
@@ -41,8 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--any-level",
         action="store_true",
-        help="take each query also 6 and 12 dB quieter and louder, and with left and right swapped: "
-        "encoders that hear level find a quieter copy so; ten times the work",
+        help="search also with each query 6 and 12 dB quieter and louder, and with left and right swapped; "
+        "the best match counts: finds quieter copies with an encoder to which level matters; ten times "
+        "the work",
     )
     parser.add_argument(
         "--distinct",
@@ -70,7 +73,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--against",
         type=Path,
         metavar="INDEX_2",
-        help="on the page, beside it what a second table, of another model, has near the same queries",
+        help="a second table of the same files, made with another model: the page shows its "
+        "neighbours beside those of INDEX",
     )
     add_page_arguments(parser)
     command.add_common_arguments(parser)

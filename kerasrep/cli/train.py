@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         type=command.integer(0, 1_000_000),
         default=3,
-        help="of --workers when one of them dies (default: 3)",
+        help="how often the processes of --workers start again after one has died (default: 3)",
     )
     command.add_ray_argument(parser)
     command.add_common_arguments(parser)

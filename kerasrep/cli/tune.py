@@ -53,6 +53,7 @@ def _say(tuned: Tuned) -> None:
     best = f"best recipe:  {directory.best} (trial {tuned.best.trial}, score {tuned.best.score:.4f})"
     console.result(directory.best, best)
     console.say(
+        f"report:       {directory.page}\n"
         f"trials:       {directory.table}, {directory.picture}\n"
         f"TensorBoard:  tensorboard --logdir {directory.tensorboard}   (tab HParams)\n"
         f"next:         kerasrep-train {directory.best}"

@@ -171,7 +171,7 @@ def _kept_apart(root: Path, groups: Mapping[str, str], splits: Mapping[str, str]
 def _find_audio(root: Path, passed: Counter[str]) -> tuple[dict[str, Path], dict[str, str]]:
     """Track id -> file, by id; and the files whose names cannot be used. Counts what is passed over."""
     if not root.is_dir():
-        raise DataError(f"{root}: is no folder; set corpus.root to the folder of audio")
+        raise DataError(f"{root}: is not a folder; set corpus.root to the folder of audio")
     found: dict[str, Path] = {}
     skipped: dict[str, str] = {}
     for folder, subfolders, names in os.walk(root):

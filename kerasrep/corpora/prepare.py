@@ -26,6 +26,7 @@ import numpy as np
 from kerasrep.corpora import prepared_files, report
 from kerasrep.corpora.base import Corpus
 from kerasrep.corpora.copies import find_copies
+from kerasrep.corpora.report_page import page_of
 from kerasrep.corpora.stored_labels import StoredLabels
 from kerasrep.data import shard_writer
 from kerasrep.data.audio import DECODING_VERSION
@@ -233,6 +234,7 @@ def make_targets(
         "files": prepared_files.describe_files(directory),
     }
     write_text(directory.report, "\n".join(report.report_lines(manifest)) + "\n")
+    write_text(directory.page, page_of(manifest, targets.report))
     write_json(directory.manifest, manifest)
     prepared_files.remove_target_parts(directory, corpus.labels)
 

@@ -91,14 +91,15 @@ def describe(prepared: PreparedDirectory) -> str:
     Raises:
         DataError: Where the manifest is missing or malformed.
     """
-    return "\n".join([f"prepared: {prepared.root}", *report_lines(read_manifest(prepared))])
+    page = [f"report:   {prepared.page}"] if prepared.page.is_file() else []  # older folders have none
+    return "\n".join([f"prepared: {prepared.root}", *page, *report_lines(read_manifest(prepared))])
 
 
 def report_lines(manifest: Mapping[str, Any]) -> list[str]:
     """The lines of `report.txt`; files are named as they lie beside it."""
     tracks, sources = manifest["tracks"], manifest["sources"]
     lines = [
-        _answer(tracks, sources),
+        answer(manifest),
         f"corpus {manifest['corpus']['name']}: {tracks['train']} tracks to train on, "
         f"{tracks['validation']} for validation, {tracks['evaluation']} reserved for evaluation, "
         f"{manifest['hours']:.2f} hours of audio",
@@ -119,8 +120,9 @@ def report_lines(manifest: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _answer(tracks: Mapping[str, int], sources: Mapping[str, Mapping[str, int]]) -> str:
+def answer(manifest: Mapping[str, Any]) -> str:
     """How much there is to learn from, in a sentence."""
+    tracks, sources = manifest["tracks"], manifest["sources"]
     said = (
         f"{counted(len(sources), 'source')} can be learnt from {counted(tracks['train'], 'training track')}"
     )
@@ -168,6 +170,7 @@ def read_manifest(prepared: PreparedDirectory) -> dict[str, Any]:
     expected = {"corpus", "tracks", "sources", "overlaps", "hours", "skipped", "shortened", "fingerprint"}
     if not isinstance(manifest, dict) or not expected <= manifest.keys():
         raise DataError(
-            f"{prepared.manifest}: is no manifest of prepared data; delete {prepared.root} and prepare again"
+            f"{prepared.manifest}: is not a manifest of prepared data; delete {prepared.root} and prepare "
+            "again"
         )
     return manifest

@@ -39,6 +39,8 @@ BLOCK_FRAMES = 1 << 16
 BLOCK_SAMPLES = 1 << 19
 #: Full scale is 1. Mixes of float samples may be some decibels louder; more is integers written as floats.
 MAX_SAMPLE = 8.0
+#: Where less of the power of more than two channels is left, people are told.
+_CANCELLED = 0.01
 #: Of a file that is decoded by ffmpeg, decoders leave out this much at both ends.
 _EDGE_FRAMES = 4_096
 #: (format, subtype) that tensorflow-io decodes, and the integer or float type it wants to give.
@@ -153,9 +155,15 @@ def convert_blocks(
         if from_hz == to_hz
         else soxr.ResampleStream(from_hz, to_hz, constants.N_CHANNELS, dtype="float32", quality="HQ")
     )
+    power = mixed_power = 0.0
     for block in blocks:
         stereo = _to_stereo(name, block, channel_names)
+        if block.shape[1] > constants.N_CHANNELS:
+            power += float(np.vdot(block, block))
+            mixed_power += float(np.vdot(stereo, stereo))
         yield stereo if resampler is None else resampler.resample_chunk(stereo)
+    if mixed_power < _CANCELLED * power:
+        notices.add(name, "its channels cancel each other where they are mixed to two")
     if resampler is not None:
         yield resampler.resample_chunk(np.zeros((0, constants.N_CHANNELS), np.float32), last=True)
 

@@ -30,6 +30,16 @@ def add(path: Path | str, text: str) -> None:
     event("notice", logging.WARNING, path=path, notice=text)
 
 
+def hand_over() -> tuple[tuple[str, str], ...]:
+    """Path and text of each, for `add` in the process that people look at; then none are left."""
+    global _more  # noqa: PLW0603
+    with _lock:
+        pairs = tuple(_kept)
+        _kept.clear()
+        _more = 0
+    return pairs
+
+
 def take(most: int = 20) -> list[str]:
     """Lines for people, the first `most` of them, and how many more there are; then none are left."""
     global _more  # noqa: PLW0603

@@ -111,7 +111,7 @@ def build_writer(place: Place, audio: AudioSettings) -> Callable[[ShardTask], An
         if missing:
             return Answer(missing=missing)
         list(write_decoded([task], audio, place.threads, lambda: None))
-        return Answer(written=(task.path,))
+        return Answer(notices.hand_over(), written=(task.path,))
 
     return write
 
@@ -134,6 +134,8 @@ def _write_on_nodes(
                         f"tracks damaged ({task.tracks[0].path} to {task.tracks[-1].path})?"
                     )
                 if answer.written:
+                    for notice in answer.value:
+                        notices.add(*notice)
                     advance(len(task.tracks))
 
 

@@ -333,7 +333,7 @@ def _checked_waveform(waveform: ArrayLike) -> NDArray[Any]:
     try:
         array = np.asarray(waveform)
     except (TypeError, ValueError) as error:  # lists of unequal lengths
-        raise DataError(f"waveform: is no array ({error})") from error
+        raise DataError(f"waveform: is not an array ({error})") from error
     if array.dtype not in _FULL_SCALE and not np.issubdtype(array.dtype, np.floating):
         raise DataError(f"waveform: has type {array.dtype}; give float with full scale 1, int16 or int32")
     if array.ndim not in {1, 2}:

@@ -130,7 +130,7 @@ def find_model(path: Path) -> tuple[Callable[[Path], SegmentModel], Path]:
             raise ExportError(f"{path}: does not exist; give {WHAT_A_MODEL_IS}")
         if path.is_file():
             if path.suffix != KERAS_SUFFIX:
-                raise ExportError(f"{path}: is no model; give {WHAT_A_MODEL_IS}")
+                raise ExportError(f"{path}: is not a model; give {WHAT_A_MODEL_IS}")
             return load_keras_file, path
         version = find_version(path)
         if version is not None:

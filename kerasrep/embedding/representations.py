@@ -341,5 +341,5 @@ def _open_hear(spec: str, rest: str) -> Representation:
 
 def _unknown(spec: str) -> str:
     meant = nearest(spec.partition(":")[0], (RANDOM, MFCC, MUSICNN, HEAR, VECTORS))
-    hint = f"did you mean '{meant}'? " if meant else ""
-    return f"{spec}: no such model or baseline; {hint}Give {WHAT_A_MODEL_IS}, or one of {', '.join(FORMS)}"
+    give = f"did you mean '{meant}'? Give" if meant else "give"
+    return f"{spec}: no such model or baseline; {give} {WHAT_A_MODEL_IS}, or one of {', '.join(FORMS)}"

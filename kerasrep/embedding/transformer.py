@@ -124,7 +124,7 @@ class AudioEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 "kerasrep.load(...).embed_file_timed for vectors over time"
             )
         if not isinstance(self.model, str | os.PathLike | None):
-            raise ExportError(f"model {self.model!r:.100}: is no path; give {WHAT_A_MODEL_IS}")
+            raise ExportError(f"model {self.model!r:.100}: is not a path; give {WHAT_A_MODEL_IS}")
         path = default_model() if self.model is None else Path(self.model)
         return _load(*_state(path)).arranged(self.pool, self.hop_seconds, self.sources, self.layers)
 

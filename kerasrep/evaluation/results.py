@@ -200,7 +200,7 @@ def _record(path: Path) -> dict[str, Any]:
     except ValueError as error:  # an integer of thousands of digits
         raise DataError(f"{path}: is damaged ({error}); delete it and evaluate again") from error
     if not isinstance(record, dict):
-        raise DataError(f"{path}: is no result of an evaluation; delete it")
+        raise DataError(f"{path}: is not a result of an evaluation; delete it")
     return record
 
 
@@ -211,7 +211,7 @@ def _load(path: Path, record: Mapping[str, Any]) -> Evaluation:
     try:
         checksum = record["npz_sha256"]
         if not _CHECKSUM.fullmatch(checksum):
-            raise ValueError("npz_sha256 is no checksum")
+            raise ValueError("npz_sha256 is not a checksum")
         arrays = _read_checked(_arrays_path(path, checksum), checksum)
         return _evaluation(record, arrays)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -47,7 +47,7 @@ def read_keras_file(path: Path) -> keras.Model:
     # Damaged files raise anything: BadZipFile, KeyError, ValueError, TypeError...
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ExportError(f"{path}: is no usable .keras file ({reason}); save it again") from error
+        raise ExportError(f"{path}: is not a usable .keras file ({reason}); save it again") from error
 
 
 def _check_weights(path: Path) -> None:

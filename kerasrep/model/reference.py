@@ -248,7 +248,7 @@ def as_array(value: Any, key: str, where: str) -> NDArray[Any]:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; tensors that want a gradient
         reason = " ".join(str(error).split())[:150]
-        raise DataError(f"{where}: key '{key}' is no plain array ({reason})") from None
+        raise DataError(f"{where}: key '{key}' is not a plain array ({reason})") from None
 
 
 def head_sizes(

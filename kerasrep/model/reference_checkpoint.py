@@ -131,7 +131,7 @@ def _form(path: Path) -> Form:
     if head.startswith(_GZIP_MAGIC):
         raise DataError(f"{path}: is compressed with gzip; unpack it first (gunzip)")
     if not head.startswith(_ZIP_MAGIC):
-        raise DataError(f"{path}: is no checkpoint; give {WHAT_A_CHECKPOINT_IS}")
+        raise DataError(f"{path}: is not a checkpoint; give {WHAT_A_CHECKPOINT_IS}")
     names = [info.filename for info in _members(path)]
     if any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
         return "torch"
@@ -144,7 +144,7 @@ def _regular_head(path: Path, wanted: str) -> bytes:
     """First bytes of a regular file."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a fifo would wait for ever
-            raise DataError(f"{path}: is no regular file; give {wanted}")
+            raise DataError(f"{path}: is not a regular file; give {wanted}")
         with path.open("rb") as file:
             return file.read(32)
     except (OSError, ValueError) as error:
@@ -174,7 +174,7 @@ def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 
 def _check_key(path: Path, key: str) -> None:
     if not key.isprintable():
-        raise DataError(f"{path}: key '{one_line(key)[:100]}' is no name of a weight")
+        raise DataError(f"{path}: key '{one_line(key)[:100]}' is not the name of a weight")
 
 
 def _check_npz(path: Path) -> None:
@@ -191,7 +191,7 @@ def _check_npz(path: Path) -> None:
     # Damaged archives raise many kinds (BadZipFile, zlib.error, EOFError, RuntimeError, SyntaxError...).
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{path}: is no usable NPZ file ({reason})") from None
+        raise DataError(f"{path}: is not a usable NPZ file ({reason})") from None
 
 
 def _check_size(path: Path, n_bytes: int) -> None:
@@ -294,7 +294,7 @@ def _tensor_arrays(path: Path, tensors: dict[Any, Any]) -> dict[str, NDArray[Any
             plain = plain.float() if plain.dtype == torch.bfloat16 else plain
             arrays[key] = np.array(plain.numpy())
         except (RuntimeError, TypeError, ValueError, NotImplementedError):
-            raise DataError(f"{path}: key '{key}' is no plain tensor of numbers") from None
+            raise DataError(f"{path}: key '{key}' is not a plain tensor of numbers") from None
     return arrays
 
 

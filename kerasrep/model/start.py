@@ -98,7 +98,7 @@ def _read(path: Path) -> Start:
     if (version := find_version(path)) is not None:
         return _of_export(version)
     if not RunDirectory(path).recipe.is_file():
-        raise RunError(f"{path}: is no run directory, export or .keras file")
+        raise RunError(f"{path}: is not a run directory, export or .keras file")
     trained = restore_run(path)
     weights = _by_owner(weight_arrays(trained.network))
     origin = {"corpus": trained.recipe.corpus.name, "start": _earlier(trained.run.card)}

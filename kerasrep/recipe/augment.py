@@ -65,7 +65,7 @@ class AugmentSettings(Settings):
             low, high = getattr(self, name)
             if low > high:
                 raise ImpossibleSetting(
-                    f"{low:g} to {high:g} is no range; the lower bound comes first", f"augment.{name}"
+                    f"{low:g} to {high:g} is not a range; the lower bound comes first", f"augment.{name}"
                 )
         return self
 

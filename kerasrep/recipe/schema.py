@@ -255,7 +255,7 @@ class Recipe(Settings):
             for source in named:
                 if source not in self.sources:
                     raise ImpossibleSetting(
-                        f"'{source}' is no source of this recipe; it has {', '.join(self.sources)}",
+                        f"'{source}' is not a source of this recipe; it has {', '.join(self.sources)}",
                         f"{key}.{source}",
                         "sources",
                     )

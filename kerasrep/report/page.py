@@ -19,7 +19,13 @@ from kerasrep.report.wording import printable
 
 
 def render_page(
-    template: str, title: str, notes: Sequence[str], provenance: Mapping[str, Any], **contents: Any
+    template: str,
+    title: str,
+    notes: Sequence[str],
+    provenance: Mapping[str, Any],
+    answer: str = "",
+    next_steps: Sequence[str] = (),
+    **contents: Any,
 ) -> str:
     """A page as text.
 
@@ -29,6 +35,8 @@ def render_page(
         notes: What the reader must know before any number.
         provenance: Versions and settings, nested as one likes; `command`, a line or its words, is how to run
             it again.
+        answer: What was found, in one sentence, before anything else.
+        next_steps: What to do next.
         **contents: What the template shows.
 
     Returns:
@@ -39,6 +47,8 @@ def render_page(
         template,
         title=title,
         notes=notes,
+        answer=answer,
+        next_steps=next_steps,
         command=command if isinstance(command, str) else shlex.join(map(str, command)),
         settings=[line for line in _flat_lines(provenance) if line[0] != "command"],
         **contents,

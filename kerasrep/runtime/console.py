@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ FIRST_LINE_SECONDS = 10.0
 WARM_SECONDS = 20.0
 #: Seconds from one plain line to the next, then.
 LINE_SECONDS = 60.0
+#: Seconds between two looks whether a line is due.
+_BEAT_SECONDS = 1.0
 #: Whose warnings are for programmers.
 _TAMED_PACKAGES = ("tensorflow", "keras", "kapre", "tensorflow_io", "absl", "h5py", "google", "keras_tuner")
 _TAMED_LOGGERS = ("tensorflow", "absl", "h5py")
@@ -127,17 +130,26 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         self._began = time.monotonic()
         self._next = self._began + FIRST_LINE_SECONDS
         self._warm: tuple[float, int] | None = None  # when the first line was printed, and what was done then
+        self._closed, self._lock = threading.Event(), threading.Lock()
+        if shown:
+            threading.Thread(target=self._beat, name="progress", daemon=True).start()
 
     def update(self, count: int = 1) -> None:
         """Say that `count` more are done."""
-        self._done += count
-        if self._bar is not None:
-            self._bar.update(count)
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + (WARM_SECONDS if self._warm is None else LINE_SECONDS)
-            self._tell(now)
-            self._warm = self._warm or (now, self._done)
+        with self._lock:
+            self._done += count
+            if self._bar is not None:
+                self._bar.update(count)
+            now = time.monotonic()
+            if now >= self._next:
+                self._next = now + (WARM_SECONDS if self._warm is None else LINE_SECONDS)
+                self._tell(now)
+                self._warm = self._warm or (now, self._done)
+
+    def _beat(self) -> None:
+        """Time goes on while one piece of work takes long, such as a file of many gigabytes."""
+        while not self._closed.wait(_BEAT_SECONDS):
+            self.update(0)
 
     def set_postfix(self, text: str) -> None:
         """Say more about how it goes."""
@@ -147,6 +159,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
 
     def close(self) -> None:
         """End it; a job that had a line gets a last one."""
+        self._closed.set()
         if self._bar is not None:
             self._bar.close()
         now = time.monotonic()

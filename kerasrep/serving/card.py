@@ -240,7 +240,7 @@ def _signatures(widths: Mapping[str, int], segment_samples: int) -> dict[str, An
         SERVING_DEFAULT: {
             "inputs": {"waveform": f"float32 [batch, {segment_samples}, {constants.N_CHANNELS}]"},
             "outputs": {name: f"float32 [batch, {width}]" for name, width in widths.items()},
-            "does": "one embedding a segment, the branches side by side",
+            "does": "one embedding per segment, the branches side by side",
         },
         EMBED_TRACK: {
             "inputs": {

@@ -37,12 +37,12 @@ FORBIDDEN = frozenset(
 
 
 def largest_difference(
-    saved: Path, network: Network, segment_samples: int, weights: str = constants.FLOAT32
+    signatures: Mapping[str, Any], network: Network, segment_samples: int, weights: str = constants.FLOAT32
 ) -> float:
     """Compare both signatures of a SavedModel with the network.
 
     Args:
-        saved: Folder of the SavedModel.
+        signatures: Of the SavedModel, loaded.
         network: What it was made of.
         segment_samples: Samples a channel in one segment.
         weights: Type that kernels are stored in.
@@ -56,7 +56,6 @@ def largest_difference(
     rng = np.random.default_rng(0)
     differences = [0.0]
     with full_float32():
-        signatures = tf.saved_model.load(str(saved)).signatures
         for batch in BATCHES:
             waveform = _test_audio(rng, batch, segment_samples)
             expected = segment_embeddings(network, waveform)

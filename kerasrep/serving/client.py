@@ -184,7 +184,7 @@ def _connect(
         ServerError: Where it names none.
     """
     none = ServerError(
-        f"client: '{address}' is no address; give grpc://HOST:8500, grpcs://..., http://HOST:8501 or https://..."
+        f"client: '{address}' is not an address; give grpc://HOST:8500, grpcs://..., http://HOST:8501 or https://..."
     )
     try:
         parts = urlsplit(address)

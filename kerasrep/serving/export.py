@@ -168,11 +168,12 @@ def _write_version(saved: Path, job: Job, name: str) -> None:
     segment_samples = job.audio.segment_samples
     write_saved_model(saved, job.network, segment_samples, job.weights)
     check_operations(saved)
-    difference = largest_difference(saved, job.network, segment_samples, job.weights)
+    signatures = tf.saved_model.load(str(saved)).signatures
+    difference = largest_difference(signatures, job.network, segment_samples, job.weights)
     samples = warmup.samples_needed(segment_samples)
     audio, origin = warmup.warmup_audio(job.run, samples, job.audio.sample_rate_hz)
     warmup.write_requests(warmup_path(saved), name, warmup.make_requests(audio, segment_samples))
-    counts = warmup.replay(warmup_path(saved), tf.saved_model.load(str(saved)).signatures)
+    counts = warmup.replay(warmup_path(saved), signatures)
     if job.licences is not None:
         shutil.copyfile(job.licences, card_path(saved).with_name(LICENCES_FILE))
     if job.run is not None and job.run.identities.is_file():

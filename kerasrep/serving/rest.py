@@ -71,7 +71,7 @@ class RestTransport:
         except requests.ConnectionError as error:
             raise Failure(f"cannot be reached ({error})", passing=True) from error
         except requests.RequestException as error:
-            raise Failure(f"is no usable address ({error})", passing=False) from error
+            raise Failure(f"is not a usable address ({error})", passing=False) from error
         if answer.status_code != requests.codes.ok:
             said = _error_of(answer)
             raise Failure(f"answers {answer.status_code}: {said}", answer.status_code in PASSING)

@@ -120,7 +120,7 @@ def read_requests(path: Path) -> Iterator[Request]:
     try:
         records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
     except tf.errors.OpError as error:
-        raise ExportError(f"{path}: is no usable TFRecord file ({_short(error)})") from error
+        raise ExportError(f"{path}: is not a usable TFRecord file ({_short(error)})") from error
     for number, record in enumerate(records, start=1):
         log = message_class("PredictionLog")()
         try:
@@ -131,7 +131,7 @@ def read_requests(path: Path) -> Iterator[Request]:
             inputs = {name: tf.make_ndarray(value) for name, value in message.inputs.items()}
         # protobuf's DecodeError, and what NumPy says of tensors that are too short.
         except Exception as error:
-            raise ExportError(f"{path}: record {number} is no request ({_short(error)})") from error
+            raise ExportError(f"{path}: record {number} is not a request ({_short(error)})") from error
         yield Request(message.model_spec.signature_name, inputs)
 
 

@@ -124,7 +124,7 @@ def read_card(version: Path) -> ExportCard:
     Raises:
         ExportError: Where it is missing or malformed.
     """
-    return _read_card(card_path(version), "this is no complete kerasrep export, export the run again")
+    return _read_card(card_path(version), "this is not a complete kerasrep export, export the run again")
 
 
 def file_digests(version: Path) -> dict[str, str]:

@@ -47,7 +47,7 @@ class Limit:
             return self.default
         if not (text.isascii() and text.isdecimal() and len(text) < 20 and 1 <= int(text) <= self.most):
             raise RecipeError(
-                f"{self.variable}: {text[:40]!r} is no number from 1 to {self.most}; correct or unset it"
+                f"{self.variable}: {text[:40]!r} is not a number from 1 to {self.most}; correct or unset it"
             )
         return int(text)
 

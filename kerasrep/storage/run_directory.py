@@ -101,7 +101,7 @@ def read_object(path: Path, **types: type | tuple[type, ...]) -> dict[str, Any]:
     """
     found = read_json(path)
     if not isinstance(found, dict):
-        raise DataError(f"{path}: is no JSON object; delete it, or copy it again")
+        raise DataError(f"{path}: is not a JSON object; delete it, or copy it again")
     for key, wanted in types.items():
         if not isinstance(found.get(key), wanted):
             raise DataError(f"{path}: '{key}' is missing or malformed; delete the file, or copy it again")
@@ -153,7 +153,9 @@ def npz_faults(path: Path) -> Iterator[None]:
     # Damaged archives raise many kinds (BadZipFile, zlib.error, EOFError, struct.error, MemoryError...).
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{path}: is no usable NPZ file ({reason}); delete it and write it again") from error
+        raise DataError(
+            f"{path}: is not a usable NPZ file ({reason}); delete it and write it again"
+        ) from error
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -219,6 +221,8 @@ class PreparedDirectory(Folder):
     skipped = Inside("skipped.csv")
     #: Text: tracks a source and their overlaps, and what was skipped.
     report = Inside("report.txt")
+    #: HTML: the same, with the topics.
+    page = Inside("report.html")
     #: JSON lines: what happened while the folder was made (see `run_log`).
     log = Inside(LOG_NAME)
 

@@ -150,7 +150,7 @@ class _Rows:
         if several:
             return self._over_several_lines(place, line)
         if fault:
-            raise DataError(f"{place}: is no valid table row ({fault})")
+            raise DataError(f"{place}: is not a valid table row ({fault})")
         return fields
 
     def _goes_on(self) -> bool:

@@ -147,7 +147,7 @@ class Summary:
         if any(row.gain for row in sure):
             said += ", beyond the 95% interval"
         if close:
-            said += f"; better too, but by no more than their tracks may differ: {', '.join(close)}"
+            said += f"; better, but within the interval: {', '.join(close)}"
         if behind:
             said += f"; not {', '.join(behind)}"
         return f"{said}; {nothing}" if few else said

@@ -16,8 +16,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from kerasrep.data.batches import SplitExamples
 from kerasrep.data.crops import read_crops
 from kerasrep.data.shards import FULL_SCALE, ShardIndex
+from kerasrep.model.dropout import Share
 from kerasrep.model.strategies import Network
 from kerasrep.recipe.file import recipe_text
 from kerasrep.recipe.network import AudioSettings
@@ -26,7 +28,9 @@ from kerasrep.report.drawing import one_panel, rendered_png
 from kerasrep.report.event_files import shown_settings
 from kerasrep.report.wording import printable, shorten
 from kerasrep.storage.atomic import storage_faults
-from kerasrep.storage.run_directory import write_text
+from kerasrep.storage.run_directory import PreparedDirectory, read_json
+from kerasrep.training.augmentation import ON_WAVEFORM, Draws, change_mel, change_waveform
+from kerasrep.training.projector import label_columns, write_projector
 from kerasrep.training.summary import Summary
 
 MAX_PROJECTED_TRACKS = 2000
@@ -93,34 +97,59 @@ class Board:
             tf.summary.text("recipe", "\n".join(f"    {line}" for line in lines))  # Markdown's code
 
     def crops(
-        self, network: Network, audio: AudioSettings, index: ShardIndex, rows: NDArray[np.int64], tracks: Path
+        self, network: Network, recipe: Recipe, index: ShardIndex, rows: NDArray[np.int64], tracks: Path
     ) -> None:
         """Show log-mels of the middle of some validation tracks, and let them be heard.
 
+        Where the recipe changes crops in training, these are also shown with such changes.
+
         Args:
             network: Whose front end is shown.
-            audio: Its settings.
+            recipe: Of the run.
             index: Where the tracks lie.
             rows: int64 [tracks], validation rows.
             tracks: As `projector` takes it.
         """
         rows = rows[:SHOWN_CROPS]
-        waveforms = _middles(network, index, rows)
-        decibels = np.asarray(network.features(waveforms)) * network.scaler.sd[:, np.newaxis]
-        decibels += network.scaler.mean[:, np.newaxis]
+        waveforms = tf.constant(_middles(network, index, rows))
         names = _names(tracks, index.track_ids[rows].tolist())
-        pictures = [_mel_picture(mel[..., 0], name, audio) for mel, name in zip(decibels, names, strict=True)]
         listed = "  \n".join(f"{number}: {name}" for number, name in enumerate(names))
+        mels = network.features(waveforms)
+        self._sounds("", waveforms, _decibels(network, mels), names, recipe.audio, f"\n\n{listed}")
+        if changes := recipe.augment.names():
+            draws = Draws(recipe.seed, tf.constant(0, tf.int64), Share(tf.constant(0, tf.int64), 1, False))
+            changed = change_waveform(waveforms, changes, recipe.augment, draws)
+            mels = change_mel(network.features(changed), changes, recipe.augment, network.scaler, draws)
+            said = f" After the changes of the recipe ({', '.join(changes)})"
+            if seen := [name for name in changes if name not in ON_WAVEFORM]:
+                said += f"; {', '.join(seen)} can be seen, not heard"
+            described = f"{said}.\n\n{listed}"
+            self._sounds("_augmented", changed, _decibels(network, mels), names, recipe.audio, described)
+
+    def _sounds(
+        self,
+        suffix: str,
+        waveforms: tf.Tensor,
+        decibels: NDArray[np.float32],
+        names: Sequence[str],
+        audio: AudioSettings,
+        description: str,
+    ) -> None:
+        """Waveforms [crops, samples, channels] and their log-mels [crops, frames, mels, channels]."""
+        pictures = [_mel_picture(mel[..., 0], name, audio) for mel, name in zip(decibels, names, strict=True)]
         with self._at(0, VALIDATION):
             tf.summary.image(
-                "sound/log_mel", np.stack(pictures), max_outputs=SHOWN_CROPS, description="Left channel."
+                f"sound/log_mel{suffix}",
+                np.stack(pictures),
+                max_outputs=SHOWN_CROPS,
+                description=f"Left channel.{description}",
             )
             tf.summary.audio(
-                "sound/crop",
+                f"sound/crop{suffix}",
                 waveforms,
                 audio.sample_rate_hz,
                 max_outputs=SHOWN_CROPS,
-                description=f"What the pictures show:\n\n{listed}",
+                description=f"What the pictures show.{description}",
             )
 
     def graph(self, network: Network) -> None:
@@ -150,27 +179,32 @@ class Board:
             for source, loss in losses.items():
                 tf.summary.scalar(f"loss_kept/{source}", loss, description="Loss of the state that is kept.")
 
-    def projector(self, network: Network, index: ShardIndex, rows: NDArray[np.int64], tracks: Path) -> None:
-        """Lay out validation tracks by their embedding, with their labels.
+    def projector(
+        self, network: Network, index: ShardIndex, held_out: SplitExamples, prepared: PreparedDirectory
+    ) -> None:
+        """Lay out validation tracks by their embedding, with their labels and log-mels.
 
         Args:
             network: With trained weights.
             index: Where the tracks lie.
-            rows: int64 [tracks], validation rows.
-            tracks: TSV of the prepared data: track_id, split, title, artist, label.
+            held_out: Validation tracks and their targets.
+            prepared: Whose table of tracks and report of the targets are read.
         """
-        rows = rows[:MAX_PROJECTED_TRACKS]
-        parts = np.split(rows, range(32, len(rows), 32))
-        vectors = [network.embedder(_middles(network, index, part))["embedding"].numpy() for part in parts]
+        rows = held_out.rows[:MAX_PROJECTED_TRACKS]
+        vectors, mels = [], []
+        for part in np.split(rows, range(32, len(rows), 32)):
+            waveforms = _middles(network, index, part)
+            vectors.append(network.embedder(waveforms)["embedding"].numpy())
+            mels.append(_decibels(network, network.features(waveforms))[..., 0])
+        of_tracks = _rows_of_tracks(prepared.tracks, index.track_ids[rows].tolist())
+        columns = {
+            name: [row.get(name) or "" for row in of_tracks]
+            for name in ("track_id", "label", "artist", "title")
+        }
+        report = read_json(prepared.topics) if prepared.topics.is_file() else {}
+        columns |= label_columns(held_out, rows, report)
         folder = self._folder / VALIDATION
-        lines = ["\t".join(f"{value:.4g}" for value in vector) for vector in np.concatenate(vectors)]
-        write_text(folder / "embeddings.tsv", "\n".join(lines) + "\n")
-        write_text(folder / "metadata.tsv", _metadata(tracks, index.track_ids[rows].tolist()))
-        write_text(
-            folder / "projector_config.pbtxt",
-            'embeddings {\n  tensor_name: "validation tracks"\n  tensor_path: "embeddings.tsv"\n'
-            '  metadata_path: "metadata.tsv"\n}\n',
-        )
+        write_projector(folder, np.concatenate(vectors), columns, np.concatenate(mels))
 
     def flush(self) -> None:
         """Write what is pending."""
@@ -190,6 +224,13 @@ def _middles(network: Network, index: ShardIndex, rows: NDArray[np.int64]) -> ND
     segment = int(network.embedder.inputs[0].shape[1])
     middle = (index.samples[rows] - segment) // 2
     return read_crops(index, rows, middle, segment).astype(np.float32) / FULL_SCALE
+
+
+def _decibels(network: Network, mels: tf.Tensor) -> NDArray[np.float32]:
+    """Standardised log-mels [tracks, frames, mels, channels] in decibels again."""
+    scaler = network.scaler
+    decibels: NDArray[np.float32] = np.asarray(mels) * scaler.sd[:, np.newaxis] + scaler.mean[:, np.newaxis]
+    return decibels
 
 
 def _mel_picture(decibels: NDArray[np.float32], name: str, audio: AudioSettings) -> NDArray[np.uint8]:
@@ -226,12 +267,3 @@ def _names(tracks: Path, wanted: Sequence[str]) -> list[str]:
     return [
         " - ".join(filter(None, (row.get("artist"), row.get("title")))) or row["track_id"] for row in rows
     ]
-
-
-def _metadata(tracks: Path, wanted: list[str]) -> str:
-    """Projector's metadata: a header, then one line a track in the order of `wanted`."""
-    columns = ("track_id", "label", "artist", "title")
-    lines = ["\t".join(columns)]
-    for row in _rows_of_tracks(tracks, wanted):
-        lines.append("\t".join((row.get(column) or "-").replace("\t", " ") for column in columns))
-    return "\n".join(lines) + "\n"

@@ -182,7 +182,7 @@ class Trainer:
         if self._full_board:
             self.board.graph(self.network)
             index, rows = self.data.index, self.data.validation.rows
-            self.board.crops(self.network, self.recipe.audio, index, rows, prepared.tracks)
+            self.board.crops(self.network, self.recipe, index, rows, prepared.tracks)
         self.board.flush()
 
     def _train(self) -> None:
@@ -291,7 +291,7 @@ class Trainer:
         if self._full_board:
             board = Board(self.run_directory.tensorboard, suffix=".final")
             board.hparams(self.recipe, summary)
-            board.projector(network, self.data.index, self.data.validation.rows, prepared.tracks)
+            board.projector(network, self.data.index, self.data.validation, prepared)
             board.close()
         return summary
 

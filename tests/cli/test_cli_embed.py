@@ -12,7 +12,6 @@ import soundfile
 from pyarrow import parquet
 
 from kerasrep.cli import command, embed
-from kerasrep.embedding.embedder import load
 from kerasrep.storage import export_directory as starter
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +45,7 @@ def entries(folder):
     return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".log.jsonl"))
 
 
-def test_a_folder_becomes_an_npz_table(audio, tmp_path, run_embed, small_export):
+def test_a_folder_becomes_an_npz_table(audio, tmp_path, run_embed, small_model):
     output = tmp_path / "out" / "x.npz"
     code, out, err = run_embed(audio, "-o", output)
     assert (code, err) == (0, [])
@@ -64,10 +63,9 @@ def test_a_folder_becomes_an_npz_table(audio, tmp_path, run_embed, small_export)
         np.testing.assert_allclose(table["seconds"], [30_000 / 22_050, 60_000 / 44_100], atol=1e-3)
         assert table["paths"].tolist() == [str(audio / "b.wav"), str(audio / "sub" / "c.flac")]
         assert table["embeddings"].dtype == np.float32
-        embedder = load(small_export)
-        assert table["columns"].tolist() == list(embedder.columns)
+        assert table["columns"].tolist() == list(small_model.columns)
         for path, embedding in zip(table["paths"], table["embeddings"], strict=True):
-            np.testing.assert_allclose(embedding, embedder.embed_file(path), atol=1e-6)
+            np.testing.assert_allclose(embedding, small_model.embed_file(path), atol=1e-6)
     assert entries(output.parent) == ["x.npz"]
 
 

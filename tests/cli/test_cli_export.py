@@ -17,22 +17,22 @@ def run_export(capsys, *arguments):
     return code, captured.out.splitlines(), captured.err.splitlines()
 
 
-def test_a_run_becomes_the_next_version_under_the_recipes_name(small_run, tmp_path, monkeypatch, capsys):
+def test_a_run_becomes_the_next_version_under_the_recipes_name(plain_run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "exported" / "small" / "1").mkdir(parents=True)
-    code, out, err = run_export(capsys, small_run.run.root)
+    code, out, err = run_export(capsys, plain_run.run.root)
     assert (code, err) == (0, [])
     assert out[0] == "exported exported/small/2"
     assert "tensorflow_model_server" in "\n".join(out)
     assert "kerasrep-embed --model exported/small/2" in "\n".join(out)
     track = np.random.default_rng(0).normal(0, 0.1, 30_000)
-    of_export, of_run = load("exported/small"), load(small_run.run.root)
+    of_export, of_run = load("exported/small"), load(plain_run.run.root)
     np.testing.assert_allclose(of_export.embed(track, 22_050), of_run.embed(track, 22_050), atol=1e-5)
 
 
-def test_directory_and_name_can_be_chosen(small_run, tmp_path, capsys):
+def test_directory_and_name_can_be_chosen(plain_run, tmp_path, capsys):
     code, out, _ = run_export(
-        capsys, small_run.run.root, "--directory", tmp_path / "there", "--name", "other"
+        capsys, plain_run.run.root, "--directory", tmp_path / "there", "--name", "other"
     )
     assert code == 0
     assert out[0] == f"exported {tmp_path}/there/other/1"

@@ -252,18 +252,3 @@ def test_every_command_can_be_verbose_or_quiet_but_not_both(name, capsys):
     assert "--quiet" in shown
     assert command.run(module.main, "kerasrep", ["x", "--verbose", "--quiet"]) == 2
     assert "not allowed with" in capsys.readouterr().err
-
-
-def test_importing_tensorflow_in_a_command_prints_nothing_and_verbose_leaves_it_alone():
-    code = "import sys\nfrom kerasrep.cli import command\n"
-    code += (
-        "def main(argv):\n    import tensorflow\n    print(tensorflow.constant(2).numpy())\n    return 0\n"
-    )
-    code += "sys.exit(command.run(main, 'kerasrep-test', sys.argv[1:]))"
-    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
-    environment["PYTHONPATH"] = str(ROOT)
-    for arguments, quiet in (([], True), (["--verbose"], False)):
-        words = [sys.executable, "-c", code, *arguments]
-        result = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-        assert (result.returncode, result.stdout) == (0, "2\n")
-        assert (result.stderr == "") == quiet

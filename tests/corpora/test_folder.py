@@ -112,13 +112,13 @@ def test_unknown_ambiguous_and_repeated_tracks_are_counted(root):
         ("track,value\nfour,\n", "bpm", "no row says anything of a track"),
         ("track;value\nfour;1,5\n", "bpm", "line 2: column 'value' has '1,5', a number was expected (with a"),
         ('track,item\nfour,"x\n', "tag", "line 2: has a quote that is not closed"),
-        ('track,item\nfour,"x" y\n', "tag", "line 2: is no valid table row ("),
+        ('track,item\nfour,"x" y\n', "tag", "line 2: is not a valid table row ("),
         ('track,item\none,"x\nfour,x\nfour,12"\n', "tag", "line 2: has a quote that is closed in line 4"),
         ("track,item\nfour,\0\n", "tag", "line 2: has a NUL character"),
         (b"track,item\nfour,\xff\xfe\n", "tag", "line 2: is not UTF-8 text"),
         ("track,item\nfour,x\n".encode("utf-16-le"), "tag", "line 1: has a NUL character; save the table as"),
         ("track,item\nfour," + "x" * limits.LINE_CHARACTERS.default, "tag", "line 2: is longer than"),
-        ("track,item\nfour," + "x" * 200_000, "tag", "line 2: is no valid table row (field larger"),
+        ("track,item\nfour," + "x" * 200_000, "tag", "line 2: is not a valid table row (field larger"),
         ("track,item\nfour,x\n", "self", "source 'self' needs no table"),
     ],
     ids=lambda value: None if len(value) > 60 else str(value),
@@ -215,7 +215,7 @@ def test_the_fingerprint_changes_with_audio_tables_and_splits_alone(root):
 
 
 def test_a_folder_that_is_missing_or_has_no_audio_is_refused(tmp_path):
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         open_folder(settings(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="holds no audio file"):
         open_folder(settings(tmp_path))

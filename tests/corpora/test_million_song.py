@@ -144,7 +144,7 @@ def test_audio_of_other_names_or_there_twice_is_skipped_with_the_reason(copied, 
     corpus = open_corpus(settings(copied))
     assert len(corpus.tracks) == 60
     reasons = {path.rsplit("/", 1)[-1]: reason for path, reason in corpus.skipped.items()}
-    assert reasons["song.mp3"] == "name is no track id"
+    assert reasons["song.mp3"] == "name is not a track id"
     assert sum("track is there already" in reason for reason in reasons.values()) == 1
 
 
@@ -196,7 +196,7 @@ def test_the_fingerprint_changes_with_audio_splits_and_label_files(copied):
     ("change", "message"),
     [
         ({"files": {"tags": "nowhere.db"}}, r"nowhere\.db: does not exist; correct corpus\.files\.tags"),
-        ({"audio": "nowhere"}, r"nowhere: is no folder; set corpus\.audio"),
+        ({"audio": "nowhere"}, r"nowhere: is not a folder; set corpus\.audio"),
         ({"audio": "text"}, r"text: holds no audio named by track id, such as TR"),
     ],
     ids=str,
@@ -252,7 +252,7 @@ def test_a_damaged_store_of_labels_is_told(copied):
     open_corpus(settings(copied)).labels.read_all()
     for path in (run_directory.home() / "labels").glob("*/labels.npz"):
         path.write_bytes(b"\x80\x04pickle")
-    with pytest.raises(DataError, match=r"labels\.npz: is no usable NPZ file .*delete it"):
+    with pytest.raises(DataError, match=r"labels\.npz: is not a usable NPZ file .*delete it"):
         open_corpus(settings(copied)).labels["tag"]
 
 

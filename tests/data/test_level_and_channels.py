@@ -134,3 +134,26 @@ def test_sides_of_opposite_phase_are_turned_so_that_their_mean_is_the_sound():
     assert np.array_equal(
         through_phase(np.concatenate([left, -left], 1), block=333)[0], np.repeat(left, 2, 1)
     )
+
+
+def test_channels_that_cancel_each_other_in_the_mix_are_said(tmp_path):
+    front = tones(2)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.concatenate([front, -front], axis=1), RATE_HZ, subtype="PCM_16")
+    assert np.abs(decode(path, RATE_HZ)).max() < 1e-4  # rounding
+    unknown = "does not say where its 4 channels stand; each goes to both sides"
+    cancel = "its channels cancel each other where they are mixed to two"
+    assert notices.take() == [f"{path}: {unknown}", f"{path}: {cancel}"]
+    soundfile.write(path, np.concatenate([front, front], axis=1), RATE_HZ, subtype="PCM_16")
+    decode(path, RATE_HZ)
+    assert notices.take() == [f"{path}: {unknown}"]
+
+
+def test_what_is_said_of_files_can_be_handed_to_another_process():
+    notices.add("b.wav", "is odd")
+    notices.add("a.wav", "is odd")
+    handed = notices.hand_over()
+    assert notices.take() == []
+    for notice in handed:
+        notices.add(*notice)
+    assert notices.take() == ["a.wav: is odd", "b.wav: is odd"]

@@ -13,7 +13,6 @@ from kerasrep.embedding.catalogue import job, parts, writing
 from kerasrep.embedding.catalogue.job import Settings, embed_catalogue
 from kerasrep.embedding.catalogue.layout import About
 from kerasrep.embedding.catalogue.reading import read_embeddings
-from kerasrep.embedding.embedder import load
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.embedding.representations import model_fingerprint
 from kerasrep.errors import DataError, ExportError, RecipeError, RunError
@@ -180,12 +179,12 @@ def test_pooled_rows_say_where_the_segment_nearest_to_their_mean_begins(
         assert typical == pytest.approx(single.start_seconds[rows[int(np.argmin(distances))]])
 
 
-def test_the_real_model_gives_what_it_gives_alone(folder, tmp_path, small_export):
+def test_the_real_model_gives_what_it_gives_alone(folder, tmp_path, small_export, small_model):
     embed_catalogue(small_export, [folder], tmp_path / "x.npz", Settings())
-    table, embedder = read_embeddings(tmp_path / "x.npz"), load(small_export)
-    assert table.columns == embedder.columns
+    table = read_embeddings(tmp_path / "x.npz")
+    assert table.columns == small_model.columns
     for path, row in zip(table.paths, table.embeddings, strict=True):
-        np.testing.assert_allclose(row, embedder.embed_file(path), atol=1e-6)
+        np.testing.assert_allclose(row, small_model.embed_file(path), atol=1e-6)
 
 
 def test_shards_hold_equal_numbers_of_rows_and_read_as_one_table(folder, tmp_path, quick):

@@ -62,16 +62,14 @@ def test_every_hostile_file_is_embedded_or_told_and_none_ends_the_work(hostile, 
     assert str(tmp_path / "x.parquet.skipped.csv") in lines[-1]
 
 
-def test_what_is_heard_of_strange_files_is_what_is_heard_of_plain_ones(hostile, tmp_path, small_export):
+def test_what_is_heard_of_strange_files_is_what_is_heard_of_plain_ones(hostile, tmp_path, small_model):
     import soundfile
 
     folder, _ = hostile
     soundfile.write(folder / "plain.wav", soundfile.read(folder / "mp3-inside.wav")[0], 22_050, "FLOAT")
     names = ["mp3-inside.wav", "plain.wav", "UPPER.WAV", "wav-inside.mp3", "two\nlines.wav", "long.rf64"]
-    from kerasrep.embedding.embedder import load
 
-    embedder = load(small_export)
-    vectors = {name: embedder.embed_file(folder / name) for name in names}
+    vectors = {name: small_model.embed_file(folder / name) for name in names}
     np.testing.assert_allclose(vectors["mp3-inside.wav"], vectors["plain.wav"], atol=1e-5)
     for name in names[3:]:
         np.testing.assert_array_equal(vectors[name], vectors["UPPER.WAV"])

@@ -6,14 +6,8 @@ import pytest
 import soundfile
 
 from kerasrep.data.audio import decode
-from kerasrep.embedding.embedder import load
 from kerasrep.embedding.files import BadFile, FileEmbedding, find_audio
 from kerasrep.embedding.stream import embed_in_order
-
-
-@pytest.fixture(scope="module")
-def embedder(small_export):
-    return load(small_export)
 
 
 def write(path, seconds=3.0, rate_hz=22_050, channels=2, seed=0):
@@ -55,53 +49,53 @@ def test_links_that_loop_end(tmp_path):
     assert find_audio([tmp_path])[0] == [tmp_path / "a.wav"]
 
 
-def test_files_are_embedded_as_their_waveforms(tmp_path, embedder):
+def test_files_are_embedded_as_their_waveforms(tmp_path, small_model):
     paths = [
         write(tmp_path / "stereo.wav", seconds=6.0),
         write(tmp_path / "mono.flac", rate_hz=44_100, channels=1, seed=1),
         write(tmp_path / "six.wav", rate_hz=48_000, channels=6, seed=2),
         write(tmp_path / "vorbis.ogg", rate_hz=32_000, seed=3),
     ]
-    results = list(embed_in_order(paths, embedder.embed_segments, embedder.layout))
+    results = list(embed_in_order(paths, small_model.embed_segments, small_model.layout))
     assert [result.path for result in results] == paths
     for path, result in zip(paths, results, strict=True):
         assert isinstance(result, FileEmbedding)
         waveform, rate_hz = soundfile.read(path, dtype="float32")
-        np.testing.assert_allclose(result.embedding, embedder.embed(waveform, rate_hz), atol=1e-5)
-        np.testing.assert_allclose(result.embedding, embedder.embed_file(path), atol=1e-5)
+        np.testing.assert_allclose(result.embedding, small_model.embed(waveform, rate_hz), atol=1e-5)
+        np.testing.assert_allclose(result.embedding, small_model.embed_file(path), atol=1e-5)
         stereo = decode(path, 22_050)
-        np.testing.assert_allclose(result.embedding, embedder.embed(stereo, 22_050), atol=1e-5)
+        np.testing.assert_allclose(result.embedding, small_model.embed(stereo, 22_050), atol=1e-5)
         assert result.seconds == pytest.approx(len(waveform) / rate_hz, abs=1e-3)
 
 
-def test_bad_files_do_not_disturb_their_neighbours(tmp_path, embedder):
+def test_bad_files_do_not_disturb_their_neighbours(tmp_path, small_model):
     first, last = write(tmp_path / "1.wav"), write(tmp_path / "9.wav", seed=1)
     late_nan = np.zeros(60 * 22_050, np.float32)
     late_nan[-1] = np.nan
     soundfile.write(tmp_path / "2.wav", late_nan, 22_050, subtype="FLOAT")
     (tmp_path / "3.wav").write_text("no audio")
     paths = [first, tmp_path / "2.wav", tmp_path / "3.wav", tmp_path / "missing.wav", last]
-    results = list(embed_in_order(paths, embedder.embed_segments, embedder.layout))
+    results = list(embed_in_order(paths, small_model.embed_segments, small_model.layout))
     assert [type(result) for result in results] == [FileEmbedding, BadFile, BadFile, BadFile, FileEmbedding]
     for path, result in zip(paths, results, strict=True):
         assert result.path == path
         if isinstance(result, BadFile):
             assert str(path) in result.reason
             assert "\n" not in result.reason
-    np.testing.assert_allclose(results[0].embedding, embedder.embed_file(first), atol=1e-6)
-    np.testing.assert_allclose(results[4].embedding, embedder.embed_file(last), atol=1e-6)
+    np.testing.assert_allclose(results[0].embedding, small_model.embed_file(first), atol=1e-6)
+    np.testing.assert_allclose(results[4].embedding, small_model.embed_file(last), atol=1e-6)
 
 
 @pytest.mark.io
-def test_the_other_decoder_gives_the_same(tmp_path, embedder):
+def test_the_other_decoder_gives_the_same(tmp_path, small_model):
     path = write(tmp_path / "a.wav")
-    (found,) = embed_in_order([path], embedder.embed_segments, embedder.layout, decoder="tensorflow-io")
-    np.testing.assert_allclose(found.embedding, embedder.embed_file(path), atol=1e-5)
+    (found,) = embed_in_order([path], small_model.embed_segments, small_model.layout, decoder="tensorflow-io")
+    np.testing.assert_allclose(found.embedding, small_model.embed_file(path), atol=1e-5)
 
 
-def test_stopping_early_leaves_no_thread_behind(tmp_path, embedder):
+def test_stopping_early_leaves_no_thread_behind(tmp_path, small_model):
     paths = [write(tmp_path / f"{n}.wav") for n in range(3)]
-    results = embed_in_order(paths, embedder.embed_segments, embedder.layout)
+    results = embed_in_order(paths, small_model.embed_segments, small_model.layout)
     next(results)
     results.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]

@@ -23,13 +23,12 @@ def work(name):
 
 
 @pytest.fixture
-def model(small_export, make_recipe):
-    embedder = load(small_export)
-    WORK["use the parent's"] = lambda: embedder.embed(NOISE, 22_050)
+def model(small_export, make_recipe, small_model):
+    WORK["use the parent's"] = lambda: small_model.embed(NOISE, 22_050)
     WORK["load another"] = lambda: load(small_export)
     WORK["train"] = lambda: choose_execution(make_recipe())
     WORK["transform"] = lambda: AudioEmbedder(small_export).fit(None).transform([NOISE])
-    return embedder
+    return small_model
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -41,13 +40,13 @@ def test_a_process_forked_after_loading_is_refused_at_once(model, name):
             result.get(timeout=20)
 
 
-def test_a_pickled_model_is_loaded_again_from_its_path(small_export, monkeypatch, tmp_path):
+def test_a_pickled_model_is_loaded_again_from_its_path(small_export, monkeypatch, tmp_path, small_model):
     monkeypatch.chdir(small_export.parent)
     packed = pickle.dumps(load(small_export.name))
     assert len(packed) < 1_000
     monkeypatch.chdir(tmp_path)
     copy = pickle.loads(packed)
-    np.testing.assert_array_equal(copy.embed(NOISE, 22_050), load(small_export).embed(NOISE, 22_050))
+    np.testing.assert_array_equal(copy.embed(NOISE, 22_050), small_model.embed(NOISE, 22_050))
 
 
 def test_a_model_without_a_path_says_that_it_cannot_be_pickled(small_export):

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-from kerasrep.embedding import hear, load
+from kerasrep.embedding import hear
 from kerasrep.embedding.representations import model_fingerprint, open_representation
 from kerasrep.errors import DataError, ExportError
 
@@ -30,13 +30,13 @@ def test_the_model_says_what_it_is(model):
     assert model.timestamp_embedding_size == 512 and type(model.timestamp_embedding_size) is int
 
 
-def test_scenes_are_embedded_as_files_are(model, small_export, tmp_path):
+def test_scenes_are_embedded_as_files_are(model, small_model, tmp_path):
     audio = noise(4, 2.74)
     embeddings = hear.get_scene_embeddings(tf.constant(audio), model)
     assert isinstance(embeddings, tf.Tensor) and embeddings.dtype == tf.float32
     assert embeddings.shape == (4, model.scene_embedding_size)
     soundfile.write(tmp_path / "a.wav", audio[1], RATE_HZ, subtype="FLOAT")  # mono, doubled there too
-    np.testing.assert_allclose(embeddings[1], load(small_export).embed_file(tmp_path / "a.wav"), atol=1e-5)
+    np.testing.assert_allclose(embeddings[1], small_model.embed_file(tmp_path / "a.wav"), atol=1e-5)
 
 
 @pytest.mark.parametrize("seconds", [1.07, 1.98, 4.0, 0.02])
@@ -54,20 +54,18 @@ def test_timestamps_are_regular_and_reach_the_end(model, seconds):
     np.testing.assert_array_equal(times[0], times[1])
 
 
-def test_a_timestamp_is_in_the_middle_of_what_its_embedding_is_of(model, small_export):
+def test_a_timestamp_is_in_the_middle_of_what_its_embedding_is_of(model, small_model):
     audio = noise(1, 4.0)
     embeddings, timestamps = hear.get_timestamp_embeddings(audio, model)
     number = 40
     middle = round(float(timestamps[0, number]) / 1000 * RATE_HZ)
     start = middle - 55_125 // 2
     around = np.repeat(audio[0, start : start + 55_125, None], 2, axis=1)
-    expected = load(small_export).embed_segments(around[None])[0]
+    expected = small_model.embed_segments(around[None])[0]
     np.testing.assert_allclose(embeddings[0, number], expected, atol=1e-5)
     beginning = np.zeros((55_125, 2), np.float32)
     beginning[55_125 // 2 :] = audio[0, : 55_125 - 55_125 // 2, None]
-    np.testing.assert_allclose(
-        embeddings[0, 0], load(small_export).embed_segments(beginning[None])[0], atol=1e-5
-    )
+    np.testing.assert_allclose(embeddings[0, 0], small_model.embed_segments(beginning[None])[0], atol=1e-5)
 
 
 def test_the_times_do_not_drift(model, monkeypatch):
@@ -102,12 +100,12 @@ def test_tensors_come_back_in_the_library_that_they_came_in(model):
     np.testing.assert_array_equal(scene.numpy(), plain)
 
 
-def test_our_own_evaluation_takes_the_module(small_export, tmp_path):
+def test_our_own_evaluation_takes_the_module(small_export, tmp_path, small_model):
     representation = open_representation(f"hear:kerasrep.embedding.hear:{small_export}")
     assert representation.dimension == 1024
     audio = noise(1, 3.0)[0] * 0.1
     found = representation.embed(audio, RATE_HZ)
-    np.testing.assert_allclose(found, load(small_export).embed(audio, RATE_HZ), atol=1e-5)
+    np.testing.assert_allclose(found, small_model.embed(audio, RATE_HZ), atol=1e-5)
     assert representation.fingerprint
 
 

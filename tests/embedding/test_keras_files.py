@@ -56,5 +56,5 @@ def test_a_file_without_weights_is_told(tmp_path):
     path = tmp_path / "empty.keras"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", "{}")
-    with pytest.raises(ExportError, match=r"is no usable \.keras file"):
+    with pytest.raises(ExportError, match=r"is not a usable \.keras file"):
         load_keras_file(path)

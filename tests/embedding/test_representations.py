@@ -26,8 +26,8 @@ def waveform(seed=0, samples=80_000):
     return np.random.default_rng(seed).normal(0, 0.1, (samples, 2)).astype(np.float32)
 
 
-def test_every_form_of_a_model_is_what_load_gives(small_run, small_export):
-    expected = kerasrep.load(small_export).embed(waveform(), 22_050)
+def test_every_form_of_a_model_is_what_load_gives(small_run, small_export, small_model):
+    expected = small_model.embed(waveform(), 22_050)
     for path in (small_export, small_export.parent, small_run.run.root, small_run.run.model):
         representation = open_representation(str(path))
         assert representation.dimension == 1024
@@ -111,7 +111,7 @@ def test_one_baseline_named_twice_is_told(small_export, specs):
         ("randon", "did you mean 'random'?"),
         ("Musicnn", "did you mean 'musicnn'?"),
         ("heer:module", "did you mean 'hear'?"),
-        ("exported/none", "no such model or baseline; Give an export"),
+        ("exported/none", "no such model or baseline; give an export"),
         ("", "no such model"),
         ("x" * 5000, "no such model"),
         ("random:x", "random:x: the seed must be a whole number"),

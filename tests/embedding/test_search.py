@@ -17,7 +17,6 @@ from kerasrep.embedding.catalogue.job import Settings, embed_catalogue
 from kerasrep.embedding.catalogue.layout import MAX_HOP_SECONDS, MIN_HOP_SECONDS
 from kerasrep.embedding.catalogue.reading import read_embeddings
 from kerasrep.embedding.catalogue.writing import path_text
-from kerasrep.embedding.embedder import load
 from kerasrep.embedding.listening.tracks import Tracks
 from kerasrep.embedding.search import open_model, query_of, search
 from kerasrep.errors import DataError, RecipeError
@@ -78,12 +77,12 @@ def centred_similarities(vector, table):
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".npz"])
-def test_neighbours_are_those_of_brute_force(index, songs, small_export, suffix):
+def test_neighbours_are_those_of_brute_force(index, songs, small_model, suffix):
     table = read_embeddings(index(suffix))
     paths = [songs / "03.wav", songs / "11.wav"]
     _, answers = neighbours_of(table, paths, n_neighbours=5)
     for path, found in zip(paths, answers, strict=True):
-        similarities = centred_similarities(load(small_export).embed_file(path), table)
+        similarities = centred_similarities(small_model.embed_file(path), table)
         order = [row for row in np.argsort(-similarities) if table.paths[row] != str(path)][:5]
         assert [neighbour.row for neighbour in found] == order
         values = [neighbour.similarity for neighbour in found]
@@ -187,12 +186,12 @@ def test_a_table_without_a_model_needs_one_that_fits(index, songs, small_export,
     assert code == 2 and "the index has 7" in err[0]
 
 
-def test_how_a_plain_table_pools_is_told_by_its_width(index, songs, small_export, tmp_path):
+def test_how_a_plain_table_pools_is_told_by_its_width(index, songs, small_export, tmp_path, small_model):
     full = parquet.read_table(index())
     parquet.write_table(full.select(["path", "embedding"]).replace_schema_metadata(), tmp_path / "x.parquet")
     both = read_embeddings(tmp_path / "x.parquet")
     assert both.about is None and both.columns[:2] == ("0", "1")
-    vector = load(small_export).embed_file(songs / "01.wav")
+    vector = small_model.embed_file(songs / "01.wav")
     outside = Path(shutil.copy(songs / "01.wav", tmp_path / "outside.wav"))
     mean = replace(both, columns=both.columns[:512], embeddings=both.embeddings[:, :512])
     starts = replace(mean, start_seconds=np.zeros(len(mean.paths)))
@@ -254,7 +253,7 @@ def test_what_native_decoders_say_of_a_broken_query_is_not_heard(index, songs, t
         (["--threshold", "0.9"], 2, "with --duplicates"),
         (["--against", "x.npz"], 2, "give --page as well"),
         (["--distinct", "mood"], 2, "give artist"),
-        (["--audio-root", "nowhere"], 2, "is no folder"),
+        (["--audio-root", "nowhere"], 2, "is not a folder"),
         (["--model", "n" * 300], 2, "File name too long"),
         (["bad.wav"], 1, "is no audio"),
     ],
@@ -270,15 +269,13 @@ def test_what_is_wrong_is_told_in_one_line(index, songs, tmp_path, monkeypatch, 
     assert (code, out, len(err)) == (1, [], 1) and "File name too long" in err[0]
 
 
-def test_part_of_a_query_is_that_part_alone(index, songs, small_export, tmp_path):
+def test_part_of_a_query_is_that_part_alone(index, songs, small_model, tmp_path):
     table = read_embeddings(index())
     samples, _ = soundfile.read(songs / "05.wav", dtype="float32")
     soundfile.write(tmp_path / "part.wav", samples[RATE_HZ : 4 * RATE_HZ], RATE_HZ, subtype="FLOAT")
     opened = open_model(table, None)
     query = query_of(Tracks(table), songs / "05.wav", lambda: opened, (1.0, 4.0))
-    np.testing.assert_allclose(
-        query.vectors[0], load(small_export).embed_file(tmp_path / "part.wav"), atol=1e-5
-    )
+    np.testing.assert_allclose(query.vectors[0], small_model.embed_file(tmp_path / "part.wav"), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kerasrep.embedding import AudioEmbedder, load, transformer
+from kerasrep.embedding import AudioEmbedder, transformer
 from kerasrep.errors import DataError, ExportError, RecipeError
 from kerasrep.storage import export_directory as starter
 
@@ -38,19 +38,18 @@ def embedder(small_export):
     return AudioEmbedder(small_export)
 
 
-def test_paths_become_the_rows_that_each_file_gives_alone(embedder, sounds, small_export):
+def test_paths_become_the_rows_that_each_file_gives_alone(embedder, sounds, small_model):
     paths, _ = sounds
     matrix = embedder.fit_transform(paths)
-    alone = load(small_export)
     assert matrix.dtype == np.float32
-    np.testing.assert_allclose(matrix, [alone.embed_file(path) for path in paths], atol=1e-6)
-    assert embedder.get_feature_names_out().tolist() == list(alone.columns)
+    np.testing.assert_allclose(matrix, [small_model.embed_file(path) for path in paths], atol=1e-6)
+    assert embedder.get_feature_names_out().tolist() == list(small_model.columns)
     assert embedder.n_features_out_ == matrix.shape[1]
     column = np.array(paths)[:, None]
     np.testing.assert_array_equal(embedder.transform(column), matrix)
 
 
-def test_waveforms_of_any_form_become_rows(embedder, sounds, small_export):
+def test_waveforms_of_any_form_become_rows(embedder, sounds, small_export, small_model):
     waveforms = [soundfile.read(path, dtype="float32")[0] for path in sounds[0]]
     expected = embedder.fit_transform(sounds[0])
     np.testing.assert_allclose(embedder.transform(waveforms), expected, atol=1e-6)
@@ -60,7 +59,7 @@ def test_waveforms_of_any_form_become_rows(embedder, sounds, small_export):
     rows = embedder.transform(equal)
     np.testing.assert_array_equal(rows, embedder.transform(equal[:, :, None]))
     other = AudioEmbedder(small_export, sample_rate_hz=44_100).fit(None).transform(equal[:2])
-    np.testing.assert_allclose(other[0], load(small_export).embed(equal[0], 44_100), atol=1e-6)
+    np.testing.assert_allclose(other[0], small_model.embed(equal[0], 44_100), atol=1e-6)
 
 
 def test_a_clone_and_a_pickle_carry_no_model(embedder, sounds):
@@ -119,7 +118,7 @@ def test_parameters_choose_what_is_kept(small_export, sounds):
         ({"sources": np.array([])}, RecipeError, "none named"),
         ({"pool": ["mean"]}, RecipeError, "a recording is one row"),
         ({"pool": np.array(["mean", "none"])}, RecipeError, "a recording is one row"),
-        ({"model": 5}, ExportError, "model 5: is no path"),
+        ({"model": 5}, ExportError, "model 5: is not a path"),
         ({"model": "n" * 300}, ExportError, "File name too long"),
         ({"model": "nowhere"}, ExportError, "does not exist"),
     ],

@@ -173,7 +173,7 @@ def test_what_could_have_been_found_is_what_a_power_of_80_percent_finds():
 
 def test_a_score_beside_chance_is_called_so():
     (finding,) = findings(overview_of([scored("a", 0.29), scored("b", 0.1)]))
-    assert finding.sentence.endswith("; even its interval reaches down to chance.")
+    assert finding.sentence.endswith("; its interval includes chance.")
     (finding,) = findings(overview_of([scored("a", 0.31), scored("b", 0.1)]))
     assert "reaches down" not in finding.sentence
 

@@ -265,7 +265,7 @@ def test_variances_below_zero_and_arrays_of_other_things_are_refused():
     for other in (np.zeros(16, np.int32), np.full(16, "x"), np.full(16, None, object)):
         assert "'shared.0.bn.bias' holds" in refused(state | {"shared.0.bn.bias": other}, ("tag",), 2)
     ragged = refused(state | {"shared.0.bn.bias": [[1.0], [2.0, 3.0]]}, ("tag",), 2)
-    assert "'shared.0.bn.bias' is no plain array" in ragged
+    assert "'shared.0.bn.bias' is not a plain array" in ragged
 
 
 def test_an_unknown_array_is_named():

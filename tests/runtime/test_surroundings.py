@@ -110,10 +110,10 @@ def test_without_a_home_libraries_leave_nothing_and_say_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("KERASREP_MAX_SAMPLE_RATE_HZ", "1e6", "'1e6' is no number from 1 to"),
-        ("KERASREP_HOEM", "/x", "is no variable of kerasrep; did you mean KERASREP_HOME?"),
+        ("KERASREP_MAX_SAMPLE_RATE_HZ", "1e6", "'1e6' is not a number from 1 to"),
+        ("KERASREP_HOEM", "/x", "is not a variable of kerasrep; did you mean KERASREP_HOME?"),
         ("KERASREP_MAX_JSON_BYTE", "5", "did you mean KERASREP_MAX_JSON_BYTES?"),
-        ("KERASREP_NOTHING_LIKE_IT", "", "is no variable of kerasrep"),
+        ("KERASREP_NOTHING_LIKE_IT", "", "is not a variable of kerasrep"),
     ],
 )
 def test_a_variable_with_a_typo_is_refused_before_work(monkeypatch, name, value, words):

@@ -38,10 +38,10 @@ def test_a_table_that_does_not_say_is_refused(text, message, tmp_path):
         licence_lines(table)
 
 
-def test_the_command_puts_the_table_beside_the_card_and_stores_halves(small_run, tmp_path, capsys):
+def test_the_command_puts_the_table_beside_the_card_and_stores_halves(plain_run, tmp_path, capsys):
     table = tmp_path / "mine.tsv"
     table.write_text(HEADER + ROWS)
-    arguments = [small_run.run.root, "--directory", tmp_path / "out", "--name", "small", "--licences", table]
+    arguments = [plain_run.run.root, "--directory", tmp_path / "out", "--name", "small", "--licences", table]
     arguments += ["--weights", "float16", "--default-layers", "last,conv4"]
     assert command.run(export.main, export.PROG, [str(argument) for argument in arguments]) == 0
     version = tmp_path / "out" / "small" / "1"

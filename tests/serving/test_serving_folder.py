@@ -184,7 +184,7 @@ def test_a_model_that_gives_nan_fails_its_warm_up(tmp_path):
 
 @pytest.mark.parametrize("record", [b"\xff\xff\xff", b""])
 def test_a_record_that_is_no_request_is_told(tmp_path, record):
-    with pytest.raises(ExportError, match="record 1 is no request"):
+    with pytest.raises(ExportError, match="record 1 is not a request"):
         list(warmup.read_requests(write_records(tmp_path / "requests", record)))
 
 

@@ -185,16 +185,16 @@ def test_a_tflite_file_that_takes_batches_is_not_let_through(folder, monkeypatch
         tflite_file._check_batch_is_refused(folder, (1, SEGMENT, 2))
 
 
-def test_formats_share_the_number_of_the_saved_model_and_have_a_card(small_run, tmp_path, capsys):
+def test_formats_share_the_number_of_the_saved_model_and_have_a_card(plain_run, tmp_path, capsys):
     code, out, err = run_export(
-        capsys, small_run.run.root, "--directory", tmp_path, "--format", "savedmodel,frozen"
+        capsys, plain_run.run.root, "--directory", tmp_path, "--format", "savedmodel,frozen"
     )
     assert (code, err) == (0, [])
     assert out[:2] == [f"exported {tmp_path}/small/1", f"exported {tmp_path}/small/runtimes/1/frozen.pb"]
     card = json.loads((tmp_path / "small" / "runtimes" / "1" / "card.json").read_text())
     assert set(card["formats"]) == {"frozen"}
     assert card["sample_rate_hz"] == 22_050
-    code, out, err = run_export(capsys, small_run.run.root, "--directory", tmp_path, "--format", "keras")
+    code, out, err = run_export(capsys, plain_run.run.root, "--directory", tmp_path, "--format", "keras")
     assert (code, out, err) == (0, [f"exported {tmp_path}/small/runtimes/2/model.keras"], [])
     assert not (tmp_path / "small" / "2").exists()
     assert ServingFolder(tmp_path / "small").next_number() == 3

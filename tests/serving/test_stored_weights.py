@@ -34,6 +34,11 @@ def exported(trained, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def loaded(exported):
+    return {weights: tf.saved_model.load(str(version)) for weights, version in exported.items()}
+
+
+@pytest.fixture(scope="module")
 def music():
     seconds = np.arange(2 * SEGMENT) / 22_050
     tones = [np.sin(2 * np.pi * hz * seconds) for hz in (220, 331, 1760)]
@@ -42,14 +47,11 @@ def music():
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "embed_track"])
-def test_half_precision_kernels_give_the_same_vectors_but_for_rounding(exported, music, signature):
+def test_half_precision_kernels_give_the_same_vectors_but_for_rounding(loaded, music, signature):
     inputs = {"waveform": tf.constant(music[:, :SEGMENT])}
     if signature == "embed_track":
         inputs = {"waveform": tf.constant(music), "length_samples": tf.constant([2 * SEGMENT, 700])}
-    full, half = (
-        tf.saved_model.load(str(exported[weights])).signatures[signature](**inputs)
-        for weights in ("float32", "float16")
-    )
+    full, half = (loaded[weights].signatures[signature](**inputs) for weights in ("float32", "float16"))
     assert set(full) == set(half) == {"embedding", *(f"layer_conv{number}" for number in range(1, 8))}
     different = 0
     for name in full:
@@ -62,10 +64,10 @@ def test_half_precision_kernels_give_the_same_vectors_but_for_rounding(exported,
     assert different
 
 
-def test_one_set_of_weights_is_kept_as_it_was_trained(trained, exported):
+def test_one_set_of_weights_is_kept_as_it_was_trained(trained, exported, loaded):
     arrays = weight_arrays(trained.network)
     for weights, version in exported.items():
-        stored = tf.saved_model.load(str(version)).stored
+        stored = loaded[weights].stored
         assert set(stored) == {name for name in arrays if "logits" not in name}
         for name, variable in stored.items():
             kind = variable.dtype.name

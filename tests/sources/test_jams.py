@@ -82,7 +82,7 @@ def test_a_changed_file_changes_the_corpus(root):
     ("content", "table", "message"),
     [
         ("{", {"item": "tag_open"}, "t3.jams: is not valid JSON"),
-        ("[]", {"item": "tag_open"}, "t3.jams: is no JAMS file"),
+        ("[]", {"item": "tag_open"}, "t3.jams: is not a JAMS file"),
         (
             json.dumps({"annotations": [{"namespace": "x", "data": [{"value": "a"}]}]}),
             {"item": "x"},

@@ -69,7 +69,7 @@ def test_the_good_database_is_read(tmp_path):
         ),
         ("DROP TABLE tids; CREATE TABLE tids (tid TEXT PRIMARY KEY) WITHOUT ROWID", "no such column: rowid"),
         ("INSERT INTO tids VALUES (NULL)", "table 'tids', row 3: column 'tid' has None, text was expected"),
-        ("INSERT INTO tids VALUES (7.5)", "table 'tids', row 3: '7.5' is no track id"),
+        ("INSERT INTO tids VALUES (7.5)", "table 'tids', row 3: '7.5' is not a track id"),
         ("INSERT INTO tags VALUES (x'ff00ff')", "table 'tags', row 3: '\\xff\\x00\\xff' is not UTF-8"),
         ("INSERT INTO tid_tag VALUES (1, 'two', 1)", "row 3: column 'tag' has 'two', a whole number"),
         ("INSERT INTO tid_tag VALUES (1, 2, 'loud')", "column 'val' has 'loud', a number was expected"),
@@ -91,9 +91,9 @@ def test_another_schema_or_value_is_refused(tmp_path, change, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no SQLite database"),
-        (b"SQLite format 3\0", "is no SQLite database"),
-        (b"\x80\x04\x95cposix\nsystem\n(S'touch pwned'\ntR." + b"." * 200, "is no SQLite database"),
+        (b"", "is not an SQLite database"),
+        (b"SQLite format 3\0", "is not an SQLite database"),
+        (b"\x80\x04\x95cposix\nsystem\n(S'touch pwned'\ntR." + b"." * 200, "is not an SQLite database"),
         (b"SQLite format 3\0" + bytes(range(1, 256)) * 2, "cannot be read as a database"),
     ],
     ids=["empty", "header", "pickle", "noise"],
@@ -327,16 +327,16 @@ def test_a_member_that_lies_about_its_size_is_refused(tmp_path):
     central = content.index(b"PK\x01\x02")
     content[central + 24 : central + 28] = struct.pack("<I", 1000)
     path.write_bytes(content)
-    refused(read_tempi, path, "is no usable zip archive")
+    refused(read_tempi, path, "is not a usable zip archive")
 
 
 def test_encrypted_truncated_and_false_archives_are_refused(tmp_path):
     path = archive(tmp_path, ("msd_tempo_est.txt", f"{A}\t120\n" * 1000), ("other.txt", "x"))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    refused(read_tempi, path, "is no usable zip archive")
+    refused(read_tempi, path, "is not a usable zip archive")
     path.write_bytes(b"no archive")
-    refused(read_tempi, path, "is no usable zip archive")
+    refused(read_tempi, path, "is not a usable zip archive")
     content = bytearray(whole)
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         content[content.index(signature) + offset] |= 1

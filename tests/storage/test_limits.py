@@ -39,7 +39,7 @@ def test_all_limits_are_listed():
 @pytest.mark.parametrize("text", ["0", "-1", "1e6", "many", "1" * 30, "٣", " 5"])
 def test_a_variable_without_a_number_is_told(monkeypatch, text):
     monkeypatch.setenv("KERASREP_MAX_JSON_BYTES", text)
-    with pytest.raises(RecipeError, match=r"KERASREP_MAX_JSON_BYTES: .* is no number from 1 to"):
+    with pytest.raises(RecipeError, match=r"KERASREP_MAX_JSON_BYTES: .* is not a number from 1 to"):
         limits.JSON_BYTES.value  # noqa: B018
 
 

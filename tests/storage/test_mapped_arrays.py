@@ -91,7 +91,7 @@ def test_a_truncated_file_is_refused(kept, tmp_path):
     path = tmp_path / "a.npz"
     write_arrays(path, {"a": np.arange(1000.0)})
     os.truncate(path, kept if kept >= 0 else path.stat().st_size - 1)
-    with pytest.raises(DataError, match=r"a\.npz: is no usable NPZ file"):
+    with pytest.raises(DataError, match=r"a\.npz: is not a usable NPZ file"):
         map_arrays(path)
 
 

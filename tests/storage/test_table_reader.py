@@ -70,7 +70,7 @@ def test_a_quoted_field_of_several_lines_is_one_field(tmp_path):
             "line 2: has a quote that is closed in line 4, and the lines between",
         ),
         ('track,item\nb,y\na,"x\n', "line 3: has a quote that is not closed"),
-        ('track,item\nb,y\na,"x" y\n', "line 3: is no valid table row"),
+        ('track,item\nb,y\na,"x" y\n', "line 3: is not a valid table row"),
         ("track,item,Item\na,x,y\n", None),
         ("track,Item,ITEM\na,x,y\n", "line 1: has 2 columns 'item'; rename all but one"),
     ],

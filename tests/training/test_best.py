@@ -97,7 +97,7 @@ def test_a_source_beats_the_baseline_only_beyond_the_interval_over_tracks():
     assert lucky.gain[0] < 0 < lucky.gain[1]
     table = Summary([sure, replace(lucky, source="year")], 7, 1.0).table()
     assert "1 of 2 sources beat the baseline" in table
-    assert table.endswith("; better too, but by no more than their tracks may differ: year (20)")
+    assert table.endswith("; better, but within the interval: year (20)")
     worse = replace(lucky, source="year", after=1.6)
     assert Summary([sure, worse], 7, 1.0).table().endswith("; not year")
 

@@ -128,7 +128,7 @@ def test_frozen_blocks_and_their_statistics_stay_and_the_rest_learns(
         tone_recipe,
         "ms-cr@2",
         model={"freeze": ["conv1", "conv3"]},
-        training={"epochs": 1, "average": 0.9, "tensorboard": "scalars"},  # nor does the average round them
+        training={"epochs": 1, "average": 0.9},  # nor does the average round them
     )
     run = RunDirectory(tmp_path / "run")
     before_that = Identities.of([Identity(b"recorded", np.zeros(0, np.uint16))])
@@ -161,7 +161,7 @@ def test_a_slower_trunk_moves_by_its_factor_of_a_whole_step(trunk, tone_recipe, 
             trunk,
             tone_recipe,
             batches={"size": 32},  # one step
-            training={"epochs": 1, "schedule": "joint", "trunk_rate": rate, "tensorboard": "scalars"},
+            training={"epochs": 1, "schedule": "joint", "trunk_rate": rate},
         )
         run = RunDirectory(tmp_path / str(rate))
         train_prepared(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
@@ -177,7 +177,7 @@ def test_a_run_goes_on_where_the_trunk_that_it_began_with_is_gone(
     own = make_run("ms-sr@fc", ("year", "tag"), model={"width": 0.0625})
     gone = own.run.root.rename(tmp_path / "gone")
     sections = {"model": {"width": 0.0625, "start": str(gone), "freeze": ["conv1"]}}
-    training = {"epochs": 1, "trunk_rate": 0.5, "tensorboard": "scalars"}
+    training = {"epochs": 1, "trunk_rate": 0.5}
     recipe = tone_recipe("ms-cr@2", training=training, **sections)  # all that is shared is frozen
     run = RunDirectory(tmp_path / "run")
     train_prepared(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
@@ -204,7 +204,10 @@ def test_the_standardisation_comes_along(trunk, tone_recipe):
         ({"audio": {"n_mels": 64}}, "audio.n_mels 128, this recipe has 64; set audio.n_mels=128"),
         ({"model": {"width": 0.125}}, "model.width 0.0625, this recipe has 0.125"),
         ({"model": {"trunk": "residual"}}, "model.trunk published, this recipe has residual"),
-        ({"model": {"start": "nowhere"}}, "model.start: nowhere: is no run directory, export or .keras file"),
+        (
+            {"model": {"start": "nowhere"}},
+            "model.start: nowhere: is not a run directory, export or .keras file",
+        ),
     ],
 )
 def test_a_trunk_that_does_not_fit_is_refused_in_one_line(sections, message, trunk, tone_recipe):
@@ -229,7 +232,7 @@ def test_freezing_without_a_trunk_is_refused(make_recipe):
 
 
 def test_heads_may_begin_with_the_mean_target(tone_recipe, prepared_tones, tmp_path):
-    training = {"epochs": 1, "tensorboard": "scalars"}
+    training = {"epochs": 1}
     recipe = tone_recipe(model={"width": 0.0625, "heads": "mean"}, training=training)
     summary = train_prepared(
         recipe, prepared_tones, RunDirectory(tmp_path / "run"), show_progress=False, say=lambda line: None

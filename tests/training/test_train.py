@@ -28,6 +28,7 @@ from kerasrep.data.shards import load_index
 from kerasrep.errors import DataError, RecipeError, RunError
 from kerasrep.model.restore import restore_run
 from kerasrep.model.strategies import Scaler, network_of
+from kerasrep.recipe.augment import AugmentSettings
 from kerasrep.recipe.file import write_recipe
 from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, read_arrays, write_arrays
 from kerasrep.training.card import _sessions_before
@@ -35,6 +36,7 @@ from kerasrep.training.devices import choose_execution
 from kerasrep.training.inputs import TrainingData
 from kerasrep.training.loop import MultiStep, row_length
 from kerasrep.training.step import Step
+from kerasrep.training.tensorboard import Board
 from kerasrep.training.vectors import GroupLayout, GroupState
 
 TRAIN = (
@@ -72,7 +74,7 @@ def trained(tone_recipe, prepared_tones, tmp_path_factory):
     recipe = tone_recipe(
         "ms-cr@4",
         model={"width": 0.125},
-        training={"epochs": 12, "schedule": "joint", "learning_rate": 3e-3},
+        training={"epochs": 12, "schedule": "joint", "learning_rate": 3e-3, "tensorboard": "full"},
     )
     run, summary = quiet_train(recipe, prepared_tones, tmp_path_factory.mktemp("trained") / "run")
     return recipe, run, summary
@@ -185,6 +187,31 @@ def test_tensorboard_shows_the_recipe_log_mels_and_lets_them_be_heard(trained, b
     assert len(re.findall(r"^\d: \S+", described, re.MULTILINE)) == 4
 
 
+def test_tensorboard_lets_crops_be_compared_before_and_after_augmentation(trained, prepared_tones, tmp_path):
+    import soundfile
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recipe, run, _ = trained
+    changed = recipe.model_copy(
+        update={"augment": AugmentSettings(gain_db=(-6.0206, -6.0206), swap=1.0, equaliser=1.0)}
+    )
+    index, board = load_index(prepared_tones), Board(tmp_path)
+    rows = index.rows("validation")
+    board.crops(restore_run(run.root).network, changed, index, rows, prepared_tones.tracks)
+    board.close()
+    events = EventAccumulator(str(tmp_path / "validation"), size_guidance={"tensors": 0}).Reload()
+    heard = {}
+    for tag in ("sound/crop", "sound/crop_augmented"):
+        contents = [content for content, _ in tf_value(events.Tensors(tag)[0]).reshape(-1, 2)]
+        heard[tag] = np.stack([soundfile.read(io.BytesIO(content))[0] for content in contents])
+    before, after = heard.values()
+    np.testing.assert_allclose(after, before[..., ::-1] / 2, atol=2 / 32768)  # half as loud, channels swapped
+    seen = [tf_value(events.Tensors(tag)[0])[2:] for tag in ("sound/log_mel", "sound/log_mel_augmented")]
+    assert len(seen[1]) == 4 and not set(seen[0]) & set(seen[1])
+    described = events.SummaryMetadata("sound/crop_augmented").summary_description
+    assert "gain, swap, equaliser" in described and "equaliser can be seen, not heard" in described
+
+
 def test_tensorboard_has_graph_histograms_projector_and_hparams(trained, boards):
     from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -204,7 +231,9 @@ def test_tensorboard_has_graph_histograms_projector_and_hparams(trained, boards)
     labels = (folder / "metadata.tsv").read_text().splitlines()
     assert len(rows) == len(labels) - 1 == 8
     assert len(rows[0].split("\t")) == 3 * 256
-    assert "embeddings.tsv" in (folder / "projector_config.pbtxt").read_text()
+    assert labels[0].split("\t") == ["track_id", "label", "artist", "title", "tag", "bpm"]
+    config = (folder / "projector_config.pbtxt").read_text()
+    assert "embeddings.tsv" in config and "thumbnails.png" in config
 
 
 def test_the_keras_file_gives_the_embeddings_of_the_best_network(trained):
@@ -248,6 +277,8 @@ EPOCHS, EPOCH_STEPS = 4, 4
 KINDS = ("alternating", "augmented", "joint", "two replicas", "augmented joint")
 QUICK_KINDS = KINDS[:2]
 
+CONTRAST = {"size": 4, "kinds": {"self": "contrast"}}
+
 #: A residual trunk by contrast, with every change of crops and everything that an optimiser can do.
 AUGMENTED = {
     "targets": {"kinds": {"self": "contrast"}},
@@ -271,12 +302,12 @@ OPTIMISED = {
 
 def exact_recipe(tiny_recipe, kind, epochs=EPOCHS):
     """Saves every second epoch; a call makes 3 of the 4 steps of an epoch, so that the first ends within."""
-    training = {"epochs": epochs, "checkpoint_every_epochs": 2, "steps_per_call": 3, "tensorboard": "scalars"}
+    training = {"epochs": epochs, "checkpoint_every_epochs": 2, "steps_per_call": 3}
     if kind == "two replicas":
         return tiny_recipe("ss-r", training=training, distribution={"devices": 2})
     if kind.startswith("augmented"):
         training |= OPTIMISED | {"schedule": "joint" if "joint" in kind else "alternating"}
-        return tiny_recipe(training=training, **AUGMENTED)
+        return tiny_recipe("ms-sr@fc", training=training, **AUGMENTED)
     return tiny_recipe(training=training | {"schedule": kind})
 
 
@@ -382,9 +413,7 @@ def test_killed_in_mid_training_then_resumed_equals_an_uninterrupted_run(
 def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_recipe, prepared_tones, tmp_path):
     write_recipe(tmp_path / "tones.yaml", tiny_recipe())
     run = RunDirectory(tmp_path / "run")
-    process = start(
-        tmp_path / "tones.yaml", prepared_tones, run, "training.epochs=5000", "training.tensorboard=scalars"
-    )
+    process = start(tmp_path / "tones.yaml", prepared_tones, run, "training.epochs=5000")
     wait_for(run.best.exists, process)
     assert run.last.exists()  # killed here, the run could still be resumed
     process.send_signal(signal.SIGINT)
@@ -398,27 +427,23 @@ def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_reci
 
 
 @pytest.mark.parametrize(
-    ("schedule", "sections"),
+    ("schedule", "strategy", "sections"),
     [
-        pytest.param("alternating", {}, marks=pytest.mark.slow),
-        ("joint", {}),
-        ("joint", {"targets": {"size": 4, "kinds": {"self": "contrast"}}, "contrast": {"negatives": "all"}}),
+        pytest.param("alternating", "ms-cr@2", {}, marks=pytest.mark.slow),
+        ("joint", "ms-cr@2", {}),
+        ("joint", "ms-sr@fc", {"targets": CONTRAST, "contrast": {"negatives": "all"}}),
     ],
 )
 def test_two_replicas_equal_one_where_they_wait_for_each_other(
-    schedule, sections, tiny_recipe, prepared_tones, tmp_path
+    schedule, strategy, sections, tiny_recipe, prepared_tones, tmp_path
 ):
     def recipe(devices):
         return tiny_recipe(
+            strategy,
             **sections,
             model={"width": 0.0625, "dropout": 0.5},
             # A rate at which rounding cannot grow: Adam makes full steps of even the smallest gradients.
-            training={
-                "epochs": 1,
-                "schedule": schedule,
-                "learning_rate": 1e-7,
-                "tensorboard": "scalars",
-            },
+            training={"epochs": 1, "schedule": schedule, "learning_rate": 1e-7},
             distribution={"devices": devices, "batch_norm": "synchronised"},
         )
 
@@ -444,7 +469,7 @@ def test_contrast_learns_to_find_the_other_crop_and_the_average_is_what_is_kept(
 ):
     recipe = tone_recipe(
         "ms-sr@fc",
-        targets={"size": 4, "kinds": {"self": "contrast"}},
+        targets=CONTRAST,
         model={"width": 0.125, "dropout": 0.0},
         training={"epochs": 12, "schedule": "joint", "learning_rate": 3e-3, "average": 0.9},
     )
@@ -533,7 +558,7 @@ def test_replicas_that_average_their_statistics_hold_equal_vectors(tiny_recipe, 
 
 
 def test_bfloat16_trains_float32_weights_with_finite_losses(tiny_recipe, prepared_tones, tmp_path):
-    recipe = tiny_recipe(training={"epochs": 1, "precision": "mixed_bfloat16", "tensorboard": "scalars"})
+    recipe = tiny_recipe(training={"epochs": 1, "precision": "mixed_bfloat16"})
     run, summary = quiet_train(recipe, prepared_tones, tmp_path / "run")
     assert json.loads(run.card.read_text())["execution"]["precision"] == "mixed_bfloat16"
     assert all(np.isfinite(row.after) and row.after != row.before for row in summary.rows)
@@ -547,17 +572,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_source_and_batch
     whole, tiny_recipe, prepared_tones, tmp_path
 ):
     run = RunDirectory(tmp_path / "run")
-    shutil.copytree(whole("joint").root, run.root)
+    shutil.copytree(whole("alternating").root, run.root)
     arrays = read_arrays(run.last)
     arrays["tag.weights"][5] = np.nan
     write_arrays(run.last, arrays)
-    step = EPOCHS * EPOCH_STEPS
-    message = rf"step {step}: the loss of source 'tag', or its gradient, is not finite.*t\d\d\.wav"
-    with pytest.raises(RunError, match=message):
-        quiet_train(exact_recipe(tiny_recipe, "joint", EPOCHS + 1), prepared_tones, run.root, resume=True)
-    assert json.loads(run.card.read_text())["ended"].startswith(
-        "failed: step 16: the loss of source 'tag', or its gradient, is not finite"
-    )
+    recipe, done = exact_recipe(tiny_recipe, "alternating", EPOCHS + 1), EPOCHS * EPOCH_STEPS
+    data = TrainingData.open(recipe, prepared_tones)
+    plan = Schedule(recipe, data.train.by_source, data.index.samples, done + EPOCH_STEPS, 1).source_of_step
+    step = done + plan[done:].tolist().index(recipe.sources.index("tag"))
+    said = f"step {step}: the loss of source 'tag', or its gradient, is not finite"
+    with pytest.raises(RunError, match=rf"{said}.*t\d\d\.wav"):
+        quiet_train(recipe, prepared_tones, run.root, resume=True)
+    assert json.loads(run.card.read_text())["ended"].startswith(f"failed: {said}")
     assert np.isnan(read_arrays(run.last)["tag.weights"][5])  # nothing was saved over it
 
 

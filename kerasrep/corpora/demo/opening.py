@@ -69,7 +69,7 @@ def _locate(settings: DemoCorpus) -> tuple[str, Path]:
 def _build(settings: DemoCorpus, folder: Path, progress: bool, workers: int | None) -> None:
     """Build under a temporary name; where another process was quicker, its result is taken."""
     if folder.exists():
-        raise DataError(f"{folder}: has no {building.MANIFEST}, so it is no corpus; delete the folder")
+        raise DataError(f"{folder}: has no {building.MANIFEST}, so it is not a corpus; delete the folder")
     _remove_stale(folder)
     try:
         with atomic_directory(folder) as temporary:
@@ -121,9 +121,7 @@ def _skip_notice(skipped: dict[str, str]) -> tuple[str, ...]:
     if not skipped:
         return ()
     reason, count = Counter(skipped.values()).most_common(1)[0]
-    return (
-        f"demo: {len(skipped)} scores could not be used and were replaced (most often: {reason}, {count})",
-    )
+    return (f"demo: {len(skipped)} scores could not be used and were replaced ({count} of them: {reason})",)
 
 
 def _track(record: dict[str, Any], folder: Path) -> Track:

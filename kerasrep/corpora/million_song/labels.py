@@ -107,7 +107,7 @@ def find_files(root: Path, settings: MillionSongCorpus) -> Found:
 def _walk(root: Path, key: str) -> Iterator[Path]:
     """All files at any depth, hidden ones left out, in an order that does not depend on the disk."""
     if not root.is_dir():
-        raise DataError(f"{root}: is no folder; set {key} to the folder of the Million Song Dataset")
+        raise DataError(f"{root}: is not a folder; set {key} to the folder of the Million Song Dataset")
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
@@ -120,7 +120,7 @@ def _take_audio(path: Path, audio: dict[str, Path], skipped: dict[str, str]) -> 
         return
     track = path.name.partition(".")[0]
     if not _TRACK_ID.fullmatch(track):
-        skipped[str(path)] = "name is no track id"
+        skipped[str(path)] = "name is not a track id"
     elif track in audio:
         skipped[str(path)] = f"track is there already: {audio[track]}"
     else:

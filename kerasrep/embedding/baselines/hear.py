@@ -99,7 +99,7 @@ class Hear(RecordingRepresentation):
             raise DataError(f"{self._place}: cannot be imported ({_short(error)})") from error
         for function in ("load_model", "get_scene_embeddings"):
             if not callable(getattr(module, function, None)):
-                raise DataError(f"{self._place}: has no function '{function}'; it is no HEAR module")
+                raise DataError(f"{self._place}: has no function '{function}'; it is not a HEAR module")
         return module
 
     @cached_property

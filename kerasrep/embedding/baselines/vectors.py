@@ -76,7 +76,7 @@ class Vectors:
         for row, path in enumerate(paths):
             if rows.setdefault(Path(path).parts, row) != row:
                 raise DataError(
-                    f"{self._table}: '{path}' stands twice; give one row a file, such as the mean "
+                    f"{self._table}: '{path}' stands twice; give one row per file, such as the mean "
                     "of its segments"
                 )
         return rows, vectors

@@ -287,12 +287,12 @@ def _checked(found: Mapping[str, Any]) -> About:
     values = {key: found[key] for key in About.__dataclass_fields__}
     for key in ("branches", "model_branches"):
         if not (isinstance(values[key], list) and all(isinstance(item, str) for item in values[key])):
-            raise TypeError(f"{key} is no list of names")
+            raise TypeError(f"{key} is not a list of names")
         values[key] = tuple(values[key])
     for key in ("model", "model_fingerprint", "pool", "decoder", "kerasrep", "layers", "folder"):
         if not isinstance(values[key], str):
-            raise TypeError(f"{key} is no text")
+            raise TypeError(f"{key} is not text")
     for key in ("hop_seconds", "segment_seconds", "sample_rate_hz"):
         if isinstance(values[key], bool) or not isinstance(values[key], int | float):
-            raise TypeError(f"{key} is no number")
+            raise TypeError(f"{key} is not a number")
     return About(**values)

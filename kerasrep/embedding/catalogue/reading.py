@@ -59,7 +59,7 @@ def read_embeddings(path: str | Path) -> Table:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (KeyError, TypeError, ValueError, MemoryError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{path}: is no table of embeddings ({reason}); embed again") from error
+        raise DataError(f"{path}: is not a table of embeddings ({reason}); embed again") from error
     if not np.isfinite(table.embeddings).all():
         raise DataError(f"{path}: holds NaN or infinite values; embed again")
     return table
@@ -98,10 +98,10 @@ def _read_parquet(path: Path) -> Table:
     embedding = read["embedding"].combine_chunks()
     width = embedding.type.list_size if pyarrow.types.is_fixed_size_list(embedding.type) else 0
     if not width or embedding.null_count:
-        raise ValueError("column 'embedding' is no list of fixed size without gaps")
+        raise ValueError("column 'embedding' is not a list of fixed size without gaps")
     paths = read["path"].to_pylist()
     if not all(isinstance(one, str) for one in paths):
-        raise ValueError("column 'path' is no text without gaps")
+        raise ValueError("column 'path' is not text without gaps")
     values = np.asarray(embedding.flatten().to_numpy(zero_copy_only=False), np.float32)
     about = metadata.get(b"kerasrep")
     names = {"seconds", "start_seconds", "typical_seconds"} & set(read.column_names)

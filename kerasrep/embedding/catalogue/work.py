@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kerasrep.data import notices
 from kerasrep.embedding.catalogue.layout import NONE, WHOLE, Layout
 from kerasrep.embedding.catalogue.listing import Listing
 from kerasrep.embedding.catalogue.parts import Listed, PartWriter
@@ -163,7 +164,7 @@ def build_worker(place: Place, work: Work) -> Callable[[Sequence[Listed]], Answe
         except StorageError as error:
             raise RunError(f"node {host}: {error}") from error
         missing = tuple(file.path for file in files if file.size >= 0 and not os.path.lexists(file.path))
-        return Answer(written=tuple(parts), missing=missing)
+        return Answer(notices.hand_over(), written=tuple(parts), missing=missing)
 
     return make_part
 
@@ -198,7 +199,11 @@ def embed_on(
         # What is left then was in a damaged part, or workers died over it: file by file.
         for n_files in (min(PART_FILES, most), 1) if listing.n_waiting else ():
             for _, answer in pool.run(chunks(listing.waiting(), n_files)):
-                for path in answer.written if isinstance(answer, Answer) else ():
+                if not isinstance(answer, Answer):
+                    continue
+                for notice in answer.value:
+                    notices.add(*notice)
+                for path in answer.written:
                     for seconds in listing.take(path):
                         ended(seconds)
     for file in listing.waiting():

@@ -49,7 +49,12 @@ class NearestRows:
         self._unit = unit
         many = len(unit) >= GRAPH_ROWS and n_queries >= GRAPH_QUERIES
         self.is_exact = not (many and find_spec("usearch"))
-        self._finder: Any = _exact(unit) if self.is_exact else graph(unit)
+        self._finder: Any
+        if self.is_exact:
+            self._finder = _exact(unit)
+        else:
+            self._finder = graph(unit.shape[1])
+            self._finder.add(np.arange(len(unit)), unit)
 
     def find(self, queries: NDArray[np.float32], n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The nearest rows of each query.
@@ -76,25 +81,23 @@ def _exact(unit: NDArray[np.float32]) -> Any:
     return NearestNeighbors(algorithm="brute").fit(unit)
 
 
-def graph(unit: NDArray[np.float32], dtype: str = "f32") -> Any:
-    """A graph of neighbours, as usearch makes it.
+def graph(dimension: int, dtype: str = "f32") -> Any:
+    """A graph of neighbours without rows yet, as usearch makes it.
 
     Args:
-        unit: float32 [rows, dimension].
-        dtype: What it keeps: `f32`, or `i8`, a quarter of the memory.
+        dimension: Values of a row.
+        dtype: What it keeps: `f32`, `f16`, or `i8`, a quarter of the memory.
     """
     from usearch.index import Index
 
-    index = Index(
-        ndim=unit.shape[1],
+    return Index(
+        ndim=dimension,
         metric="cos",
         dtype=dtype,
         connectivity=LINKS,
         expansion_add=CANDIDATES_MADE,
         expansion_search=CANDIDATES_SEARCHED,
     )
-    index.add(np.arange(len(unit)), unit)
-    return index
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def _parsed(metadata: Path) -> ElementTree.Element:
     except OSError as error:
         raise DataError(f"{metadata}: cannot be read ({error.strerror})") from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise DataError(f"{metadata}: is no valid XML file ({error}); get it again") from error
+        raise DataError(f"{metadata}: is not a valid XML file ({error}); get it again") from error
 
 
 def _groups(tracks: list[tuple[str, str, str, list[str]]]) -> dict[str, str]:

@@ -229,14 +229,14 @@ def sensitivity_sentences(overview: Overview) -> Iterator[str]:
         tested += "" if seen.n_groups == seen.n_units else f" in {counted(seen.n_groups, 'group')}"
         sentence = (
             f"{printable(seen.task)}: with {tested}, a difference of {number(smallest, decimals)} between "
-            f"{printable(seen.first)} and {printable(seen.second)} would be found significant four times "
-            "of five"
+            f"{printable(seen.first)} and {printable(seen.second)} would be found significant in four "
+            "of five cases"
         )
         if 0 < abs(seen.difference) < smallest:
             needed = math.ceil(seen.n_units * (smallest / abs(seen.difference)) ** 2)
             of_groups = "" if seen.n_groups == seen.n_units else ", in proportionally more groups"
             sentence += (
-                f"; for the one of {number(abs(seen.difference), decimals)} here, about "
+                f"; for the {number(abs(seen.difference), decimals)} found here, about "
                 f"{counted(_two_digits(needed), units)} would be needed{of_groups}"
             )
         yield sentence + "."
@@ -328,5 +328,5 @@ def _tested(test: Adjusted, decimals: int) -> str:
 def _beside_chance(best: Evaluation) -> str:
     chance = chance_probe(best)
     if chance is not None and best.probes[0].low <= chance.mean:
-        return "; even its interval reaches down to chance"
+        return "; its interval includes chance"
     return ""

@@ -48,6 +48,11 @@ from kerasrep.storage.run_directory import read_json, write_text
 SCORES_JSON = "scores.json"
 PAGE = "report.html"
 TITLE = "Frozen representations on unseen tasks"
+NEXT_STEPS = (
+    "Listen to the worst items of a task: what they have in common says more than a score.",
+    "Train the best recipe again with other seeds: the intervals do not cover another training.",
+    "For a difference that was not significant, add items: above stands how many it would need.",
+)
 #: Of each task.
 SHOWN = 10
 
@@ -175,16 +180,19 @@ def build_page(
     classes: dict[str, list[tuple[Picture, Table | None]]] = {}
     for (task, representation), picture in confusions.items():
         classes.setdefault(task, []).append((picture, class_table(overview.cells[task, representation])))
+    answer, *sentences = [
+        *win_sentences(overview),
+        *(finding.sentence for finding in findings(overview)),
+        *sensitivity_sentences(overview),
+    ]
     return render_page(
         "evaluation.html",
         TITLE,
         notes,
         provenance,
-        sentences=[
-            *win_sentences(overview),
-            *(finding.sentence for finding in findings(overview)),
-            *sensitivity_sentences(overview),
-        ],
+        answer,
+        NEXT_STEPS,
+        sentences=sentences,
         scores=score_table(overview),
         bars=bars,
         pairs=list(pair_sentences(overview)),

@@ -256,10 +256,12 @@ def _strategy_means(outcome: ModelOutcome) -> dict[str, Interval]:
 
 
 def _strategy_sentence(estimated: Mapping[str, Interval], pairs: Sequence[Effect]) -> str:
-    means = {name: value for name, (value, _, _) in estimated.items()}
-    best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
+    best, worst = max(estimated, key=estimated.__getitem__), min(estimated, key=estimated.__getitem__)
+    highest, lowest = (
+        f"{value:+.2f} [{low:.2f}, {high:.2f}]" for value, low, high in (estimated[best], estimated[worst])
+    )
     differ = f"{sum(pair.significant for pair in pairs)} of {counted(len(pairs), 'pair')} differ"
-    text = f"{best} scores highest ({means[best]:+.2f}) and {worst} lowest ({means[worst]:+.2f})"
+    text = f"{best} scores highest ({highest} {UNIT}) and {worst} lowest ({lowest})"
     return f"{text}; {differ} significantly after Holm's correction."
 
 

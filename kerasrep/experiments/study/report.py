@@ -37,6 +37,11 @@ ANOVA_HEADER = (
     *("partial_omega_squared", "low_90", "high_90"),
 )
 SCORE_KEYS = ("metric", "probe", "score", "low", "high", "chance")
+NEXT_STEPS = (
+    "Where an interval is too wide to tell, add seeds (such as seeds: [0, 1, 2]) or runs (design.runs).",
+    "Train the best combination for longer, and compare it by kerasrep-evaluate on tasks that the study did "
+    "not use.",
+)
 #: Sections of the page that have figures, in its order.
 SECTIONS = ("strategies", "sources", "costs", "design", "checks")
 
@@ -78,13 +83,16 @@ def write_study_report(
     if unfinished:
         notes.append(f"{unfinished} of {len(runs)} runs are not done; this report covers the others.")
     figures = _figures(folder, design, outcomes, analysis)
+    found = [*figures["strategies"], *figures["sources"]]
     page = render_page(
         "study.html",
         f"Study {study.recipe.name}",
         list(dict.fromkeys(notes)),
         _provenance(study, design, runs, outcomes, command),
+        found[0].sentence if found else "",
+        NEXT_STEPS if found else (),
         figures=figures,
-        summary=[*figures["strategies"], *figures["sources"], *figures["costs"], *figures["design"][:1]],
+        summary=[*found[1:], *figures["costs"], *figures["design"][:1]],
         design=design.how,
         number=_model(analysis.number) if analysis and analysis.number else None,
         presence=_model(analysis.presence) if analysis and analysis.presence else None,

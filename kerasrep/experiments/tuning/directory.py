@@ -42,6 +42,8 @@ class TuningDirectory(Folder):
     table = Inside("trials.csv")
     #: PNG: scores by trial and by setting.
     picture = Inside("trials.png")
+    #: HTML: the best trial, picture and table of all.
+    page = Inside("report.html")
     #: JSON lines: what happened, session after session (see `run_log`).
     log = Inside(LOG_NAME)
     #: Folder of event files, one run a trial.
@@ -99,7 +101,7 @@ def read_result(path: Path) -> TrialResult | None:
         return TrialResult(**value)
     except TypeError as error:
         raise DataError(
-            f"{path}: is no result of a trial ({error}); delete it to run the trial again"
+            f"{path}: is not a result of a trial ({error}); delete it to run the trial again"
         ) from error
 
 

@@ -309,7 +309,7 @@ def _check_data(draft: Draft, objective: Downstream, folders: Mapping[str, str])
             )
         needed = Path(objective.data) / folder
         if not needed.is_dir():
-            raise RecipeError(f"{where}: objective.data: task '{name}' needs {needed}, which is no folder")
+            raise RecipeError(f"{where}: objective.data: task '{name}' needs {needed}, which is not a folder")
 
 
 def _check_parameter(draft: Draft, key: str, parameter: Parameter, base: Recipe) -> None:
@@ -319,7 +319,7 @@ def _check_parameter(draft: Draft, key: str, parameter: Parameter, base: Recipe)
     """
     where = draft.origin([("space", key)])
     if key.partition(".")[0] in NOT_TUNED:
-        raise RecipeError(f"{where}: space.{key}: cannot be tuned; it is no hyper-parameter")
+        raise RecipeError(f"{where}: space.{key}: cannot be tuned; it is not a hyper-parameter")
     candidates = _range(where, key, parameter) if parameter.choice is None else parameter.choice
     if parameter.choice is not None and {"min", "max", "step", "log"} & parameter.model_fields_set:
         raise RecipeError(f"{where}: space.{key}: give either 'choice', or 'min' and 'max'")

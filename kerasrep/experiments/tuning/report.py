@@ -20,8 +20,9 @@ from kerasrep.errors import one_line
 from kerasrep.experiments.tuning.directory import TrialResult, TuningDirectory, best_of
 from kerasrep.experiments.tuning.reading import Parameter, Tuning, with_values
 from kerasrep.recipe import strict_yaml
-from kerasrep.report.drawing import INK, PALETTE, drawing, grid, label, new_figure, write_png
+from kerasrep.report.drawing import INK, PALETTE, Picture, drawing, grid, label, new_figure, write_png
 from kerasrep.report.event_files import scalars_event, shown_settings, write_events
+from kerasrep.report.page import render_page
 from kerasrep.report.table import Table
 from kerasrep.runtime.console import clock, say
 from kerasrep.storage.run_directory import write_text
@@ -89,6 +90,45 @@ def write_best(
 
 def trials_table(tuning: Tuning, results: Sequence[TrialResult]) -> str:
     """Text: the best trial first, those without a score last."""
+    text = _table(tuning, results).as_text(get_terminal_size((100, 24)).columns)
+    lost = [f"trial {number} {status}: {reason}" for number, status, reason in _lost(results)]
+    return "\n".join([_answer(tuning, results), text, *lost])
+
+
+def write_page(directory: TuningDirectory, tuning: Tuning, results: Sequence[TrialResult]) -> None:
+    """Write the page: the answer, the picture as it was drawn, and the table."""
+    better = "higher" if tuning.more_is_better else "lower"
+    title, sentence = f"Tuning {tuning.settings.name}", f"Score by trial and by setting; {better} is better."
+    png, lost = directory.picture.read_bytes(), _lost(results)
+    page = render_page(
+        "sections.html",
+        title,
+        ["Each score is of one training with one seed and has no interval: small differences are noise."],
+        {"kerasrep": kerasrep.__version__, "tuner": tuning.settings.tuner.name, "score": tuning.score_text},
+        _answer(tuning, results),
+        [
+            f"Train the best recipe: kerasrep-train {directory.best}",
+            "Train the best few again with other seeds before you rely on their order: the best of many "
+            "noisy scores is too good.",
+            f"Look at curves and settings: tensorboard --logdir {directory.tensorboard}",
+        ],
+        picture=Picture("trials", title, sentence, png, None, (), ()),
+        wide=True,
+        sections={"Trials": [_table(tuning, results)]},
+        folded={"Trials without a score": Table(["trial", "status", "reason"], lost, n_names=3)}
+        if lost
+        else {},
+    )
+    write_text(directory.page, page)
+
+
+def _lost(results: Sequence[TrialResult]) -> list[tuple[str, str, str]]:
+    """Trial, status and reason of those that have no score."""
+    return [(result.trial, result.status, one_line(result.reason)) for result in results if result.reason]
+
+
+def _table(tuning: Tuning, results: Sequence[TrialResult]) -> Table:
+    """The best trial first, those without a score last."""
     names = short_names(tuple(tuning.space))
     best = best_of(results, tuning.more_is_better)
     order = sorted(
@@ -96,29 +136,23 @@ def trials_table(tuning: Tuning, results: Sequence[TrialResult]) -> str:
     )
     rows = [
         [
-            *("*" if result is best else "", result.trial),
+            *(result.trial, "*" if result is best else ""),
             result.status if result.score is None else f"{result.score:.4f}",
             *(str(result.epochs), f"{result.seconds:.0f}"),
             *(_short(result.values[key]) for key in tuning.space),
         ]
         for result in order
     ]
-    table = Table(["", "trial", "score", "epochs", "seconds", *names.values()], rows, n_names=2)
-    lost = [
-        f"trial {result.trial} {result.status}: {one_line(result.reason)}"
-        for result in results
-        if result.reason
-    ]
-    text = table.as_text(get_terminal_size((100, 24)).columns)
-    return "\n".join([_answer(tuning, results, best), text, *lost])
+    return Table(["trial", "best", "score", "epochs", "seconds", *names.values()], rows, n_names=2)
 
 
-def _answer(tuning: Tuning, results: Sequence[TrialResult], best: TrialResult | None) -> str:
+def _answer(tuning: Tuning, results: Sequence[TrialResult]) -> str:
     """Which trial is the best and by how much, in a sentence."""
+    best = best_of(results, tuning.more_is_better)
     scores = [result.score for result in results if result.score is not None]
     if best is None or best.score is None:
-        return f"no trial has a score ({tuning.score_text})"
-    said = f"trial {best.trial} is the best of {len(scores)}"
+        return f"No trial has a score ({tuning.score_text})"
+    said = f"Trial {best.trial} is the best of {len(scores)}"
     said += f": {settings_text(best.values)}, score {best.score:.4f}"
     if len(scores) > 1:
         said += f", where the median trial has {median(scores):.4f}"

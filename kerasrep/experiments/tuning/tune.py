@@ -48,7 +48,7 @@ class Tuned:
 def tune(
     tuning: Tuning, run_dir: str | Path | None = None, resume: bool = False, verbose: bool = False
 ) -> Tuned:
-    """Run every trial that is left, and write table, picture, event files and the best recipe.
+    """Run every trial that is left, and write table, picture, page, event files and the best recipe.
 
     Prints a line a trial and the table of all. The folder is this process's own before the corpus of the base
     recipe is made.
@@ -80,6 +80,7 @@ def tune(
             with run_log("tune", directory.log):
                 results = _search(tuning, directory, verbose)
                 best = report.write_best(directory, tuning, results)
+                report.write_page(directory, tuning, results)
     if best is None:
         first = f"; the first: {results[0].reason}" if results else ""
         raise RunError(f"{directory.root}: none of {len(results)} trials has a score{first}")

@@ -228,7 +228,7 @@ def _signatures(name: str, source: Source) -> dict[str, Any]:
             "outputs": {
                 output: f"float32 [{batch}, {tensor.shape[-1]}]" for output, tensor in sorted(outputs.items())
             },
-            "does": "one embedding a segment, the branches side by side",
+            "does": "one embedding per segment, the branches side by side",
         }
     }
     if runtime.TRACK is not None:

@@ -72,7 +72,7 @@ def _annotations(path: Path) -> list[dict[str, Any]]:
     annotations = content.get("annotations") if isinstance(content, dict) else None
     if not isinstance(annotations, list) or not all(isinstance(one, dict) for one in annotations):
         raise DataError(
-            f"{path}: is no JAMS file, it has no list of annotations; remove it or write it again"
+            f"{path}: is not a JAMS file, it has no list of annotations; remove it or write it again"
         )
     return annotations
 

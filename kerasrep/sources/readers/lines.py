@@ -117,7 +117,7 @@ class _ZipStream:
 
 def _broken(path: Path, error: BaseException) -> DataError:
     reason = " ".join(str(error).split())[:100] or type(error).__name__
-    return DataError(f"{path}: is no usable zip archive ({reason}); fetch it again")
+    return DataError(f"{path}: is not a usable zip archive ({reason}); fetch it again")
 
 
 def _member(path: Path, infos: list[zipfile.ZipInfo], wanted: str) -> zipfile.ZipInfo:

@@ -145,7 +145,9 @@ def track_id(text: bytes, place: str) -> str:
         DataError: Where `text` is none; names `place`.
     """
     if not _TRACK_ID.fullmatch(text):
-        raise DataError(f"{place}: {shown(text)} is no track id; one such as TRMMMYQ128F932D901 was expected")
+        raise DataError(
+            f"{place}: {shown(text)} is not a track id; one such as TRMMMYQ128F932D901 was expected"
+        )
     return text.decode("ascii")
 
 
@@ -156,7 +158,9 @@ def song_id(text: bytes, place: str) -> bytes:
         DataError: Where `text` is none; names `place`.
     """
     if not _SONG_ID.fullmatch(text):
-        raise DataError(f"{place}: {shown(text)} is no song id; one such as SOQMMHC12AB0180CB8 was expected")
+        raise DataError(
+            f"{place}: {shown(text)} is not a song id; one such as SOQMMHC12AB0180CB8 was expected"
+        )
     return text
 
 

@@ -137,7 +137,7 @@ def _check_file(path: Path) -> None:
     with opened(path, "an SQLite database") as file:
         header, size = file.read(100), path.stat().st_size
     if len(header) < 100 or not header.startswith(_MAGIC):
-        raise DataError(f"{path}: is no SQLite database; fetch it again")
+        raise DataError(f"{path}: is not an SQLite database; fetch it again")
     page = int.from_bytes(header[16:18], "big")
     expected = int.from_bytes(header[28:32], "big") * (65_536 if page == 1 else page)
     in_use = header[24:28] == header[92:96]  # else an old version wrote last and left the size as it was

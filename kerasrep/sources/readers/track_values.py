@@ -34,7 +34,7 @@ def read_years(path: Path, known: Container[str] | None = None, progress: bool =
                 f"{place}: YEAR<SEP>TRACK_ID<SEP>ARTIST<SEP>TITLE was expected, not {shown(line)}"
             )
         if not (fields[0].isdigit() and len(fields[0]) <= 4):
-            raise DataError(f"{place}: {shown(fields[0])} is no year")
+            raise DataError(f"{place}: {shown(fields[0])} is not a year")
         track, year = track_id(fields[1], place), float(fields[0])
         add_value(values, tally, place, track, year, known)
     return tally.reading(value_labels(values))

@@ -155,7 +155,7 @@ WRONG = [
     ),
     (
         HEAD + "objective: {name: downstream, tasks: [gtzan], data: /}",
-        r":5: objective\.data: task 'gtzan' needs /gtzan, which is no folder",
+        r":5: objective\.data: task 'gtzan' needs /gtzan, which is not a folder",
     ),
     (
         SPACE + "targets.size: {choice: [20, 50]}",

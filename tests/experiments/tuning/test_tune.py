@@ -133,7 +133,7 @@ def test_it_prints_a_line_a_trial_and_a_table_with_the_best_first(first):
         re.M,
     )
     best = min((row for row in trials(root) if row["score"]), key=lambda row: float(row["score"]))
-    (marked,) = re.findall(r"^\* +(\d) +(\d\.\d{4}) ", outcome.out, re.MULTILINE)
+    (marked,) = re.findall(r"^(\d) +\* +(\d\.\d{4}) ", outcome.out, re.MULTILINE)
     assert marked == (best["trial"], f"{float(best['score']):.4f}")
     assert f"next:         kerasrep-train {root.relative_to(folder)}/best.yaml" in outcome.out
 
@@ -203,8 +203,13 @@ def test_hparams_shows_every_trial_with_its_settings_score_and_status(first):
             assert [event.step for event in scalars.Scalars("loss/mean")] == [0, 1]
 
 
-def test_a_picture_and_no_half_written_file_are_left(first):
+def test_a_picture_a_page_and_no_half_written_file_are_left(first):
     root = the_tuning(first[0])
+    page = (root / "report.html").read_text()
+    best = min((row for row in trials(root) if row["score"]), key=lambda row: float(row["score"]))
+    assert f'<p class="answer">Trial {best["trial"]} is the best of 3: ' in page
+    assert page.count('<tr><th scope="row">') >= 5 + 2  # trials, and those without a score again
+    assert f"kerasrep-train {root}/best.yaml" in page
     assert (root / "trials.png").read_bytes().startswith(b"\x89PNG")
     assert [path for path in root.rglob(".*") if path.is_file()] == []
 

@@ -140,3 +140,17 @@ def test_a_worker_that_dies_over_one_file_leaves_that_file_out(tones_folder, alo
     assert len(kept) == 239
     assert list(found.paths) == [expected.paths[number] for number in kept]
     np.testing.assert_allclose(found.embeddings, expected.embeddings[kept], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_what_people_should_know_of_files_is_said_as_without_ray(small_export, tmp_path):
+    (tmp_path / "audio").mkdir()
+    loud = np.random.default_rng(0).normal(0, 1, (3 * RATE_HZ, 2))
+    soundfile.write(tmp_path / "audio" / "loud.wav", loud, RATE_HZ, subtype="FLOAT")
+    notes = []
+    for options in (["--workers", "2"], ["--ray", "local"]):
+        code, _, err = end(start(tmp_path, tmp_path / "x.csv", "--model", small_export, *options))
+        assert code == 0, err
+        notes.append(err)
+    assert notes[0] == notes[1]
+    assert "note: audio/loud.wav: " in notes[0] and "are beyond full scale and clipped" in notes[0]
