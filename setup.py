@@ -91,6 +91,7 @@ EXTRAS = {
         "usearch>=2.16",
         # Pages are tested where a Chromium is installed; no browser is downloaded.
         "playwright>=1.45",
+        "axe-playwright-python>=0.1.8",  # carries axe-core
     ],
 }
 EXTRAS["dev"] = ["tox>=4", *EXTRAS["demo"], *EXTRAS["test"]]

@@ -29,6 +29,14 @@ hypothesis.settings.register_profile("kerasrep", deadline=None, derandomize=True
 hypothesis.settings.load_profile("kerasrep")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give processes of pytest-xdist one thread of BLAS each: the threads of several wait for each other, and
+    busily, so that the smallest networks of scikit-learn took twenty times as long.
+    """
+    if config.getoption("numprocesses", None):
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs tensorflow-io where it is not installed."""
     if item.get_closest_marker("io") is not None:
@@ -36,6 +44,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             require_decoder("tensorflow-io")
         except RunError as error:
             pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def axe() -> Path:
+    """`axe.min.js` of axe-core, which finds what is not accessible."""
+    carrier = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    return Path(carrier.__file__).with_name("axe.min.js")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -111,6 +126,14 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "Trained
 def plain_run(make_run: Callable[..., "TrainedRun"]) -> "TrainedRun":
     """The smallest network there is, for what does not look into it."""
     return make_run("ms-sr@fc", model={"width": 0.0625})
+
+
+@pytest.fixture(scope="session")
+def plain_export(plain_run: "TrainedRun", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 1 of an export of `plain_run`; do not write to it."""
+    from kerasrep.serving.export import export_run
+
+    return export_run(plain_run, tmp_path_factory.mktemp("exported"), "plain")
 
 
 @pytest.fixture(scope="session")

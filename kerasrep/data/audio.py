@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import soundfile
 
 #: Raised whenever some file gives other samples than before; caches of embeddings and shards depend on it.
-DECODING_VERSION = 2
+DECODING_VERSION = 3
 BLOCK_FRAMES = 1 << 16
 #: Samples of all channels in a block; a file of many channels is read in shorter blocks.
 BLOCK_SAMPLES = 1 << 19
@@ -251,6 +251,8 @@ def _ffmpeg_blocks(path: Path, plan: Plan, limit: int | None) -> Iterator[NDArra
     taken, counted = 0, plan.content.frames
     try:
         for block in ffmpeg.blocks(path):
+            if plan.content.lost:  # decoders burst behind a hole
+                np.clip(block, -1, 1, out=block)
             if limit is not None and taken + len(block) >= limit:
                 yield block[: limit - taken]
                 return
@@ -343,7 +345,8 @@ def _decode_tensorflow_io(path: Path, plan: Plan, dtype: str) -> NDArray[Any]:
                 decoded = tfio.audio.decode_mp3(content)
     except tf.errors.OpError as error:
         reason = " ".join(error.message.split())[:200]
-        raise DataError(f"{path}: tensorflow-io cannot decode it ({reason})") from error
+        advice = "set audio.decoder to soundfile"
+        raise DataError(f"{path}: tensorflow-io cannot decode it ({reason}); {advice}") from error
     samples: NDArray[Any] = decoded.numpy()
     return samples
 

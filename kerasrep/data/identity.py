@@ -1,10 +1,10 @@
 """What a recording is known by, whatever its name: a digest, and a print that other encodings share.
 
 The digest tells recordings that decode to the same samples. The print is after Haitsma and Kalker (2002):
-every quarter of a second of the first minute, one bit a band says whether the step in energy to the next
-band has grown over half a second. Level, lossy codecs, equalisers and band limits change few of these bits,
-and another recording has each as likely as not. Time that is cut off at the beginning, or put before it,
-moves them.
+every quarter of a second of the first five minutes, one bit a band says whether the step in energy to the
+next band has grown over half a second. Level, lossy codecs, equalisers and band limits change few of these
+bits, and another recording has each as likely as not. Time that is cut off at the beginning, or put before
+it, moves them.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Raised whenever a recording gives another identity than before.
-IDENTITY_VERSION = 1
+IDENTITY_VERSION = 2
 #: Of the SHA-256. Among a million recordings two share one by chance once in 40 million such catalogues.
 DIGEST_BYTES = 8
 #: How much of a recording its print is about.
-PRINT_SECONDS = 60.0
+PRINT_SECONDS = 300.0
 N_BANDS = 16
 LOWEST_HZ, HIGHEST_HZ = 150.0, 5_000.0
-#: Shorter prints tell too little: such recordings are known by their digest alone. 11.3 s.
-LEAST_WORDS = 40
+#: Shorter prints tell too little: such recordings are known by their digest alone. 6.3 s.
+LEAST_WORDS = 20
 _FRAME_SECONDS, _HOP_SECONDS = 0.25, 0.125
 #: Weights of frames: energies are those of about a second, so that a print bears being late by half a word.
 _SMOOTHING = np.hanning(9)[1:-1] / np.hanning(9).sum()
 _FRAMES_A_WORD = 2
+#: Whose spectra are in memory at once.
+_FRAMES_AT_ONCE = 256
 #: Words between which energies are compared: half a second.
 _LAG_WORDS = 2
 #: Added to the energy of a band: what is as quiet as the noise of 16 bits counts as silence.
@@ -67,7 +69,7 @@ class Identity:
 
 
 def identity_of(blocks: Iterable[NDArray[np.int16]], sample_rate_hz: int) -> Identity:
-    """What a recording is known by; of long ones no more than the first minute is kept.
+    """What a recording is known by; of long ones no more than the beginning is kept.
 
     Args:
         blocks: int16 [samples, channels], full scale 32,768, one behind the other.
@@ -111,10 +113,12 @@ def _energy(samples: NDArray[np.int16], sample_rate_hz: int) -> NDArray[np.float
     window = np.hanning(frame).astype(np.float32) / 2**15
     energy = np.zeros((1 + (len(samples) - frame) // hop, N_BANDS + 1), np.float32)
     for channel in samples.T:
-        frames = np.lib.stride_tricks.sliding_window_view(channel, frame)[::hop]
-        spectrum = rfft(frames * window, axis=1)
-        power = np.zeros((len(frames), edges[-1]), np.float32)
-        have = min(edges[-1], spectrum.shape[1])
-        power[:, :have] = spectrum.real[:, :have] ** 2 + spectrum.imag[:, :have] ** 2
-        energy += np.add.reduceat(power, edges[:-1], axis=1)
+        whole = np.lib.stride_tricks.sliding_window_view(channel, frame)[::hop]
+        for start in range(0, len(whole), _FRAMES_AT_ONCE):
+            frames = whole[start : start + _FRAMES_AT_ONCE]
+            spectrum = rfft(frames * window, axis=1)
+            power = np.zeros((len(frames), edges[-1]), np.float32)
+            have = min(edges[-1], spectrum.shape[1])
+            power[:, :have] = spectrum.real[:, :have] ** 2 + spectrum.imag[:, :have] ** 2
+            energy[start : start + len(frames)] += np.add.reduceat(power, edges[:-1], axis=1)
     return energy

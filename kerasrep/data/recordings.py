@@ -1,9 +1,9 @@
 """Which of many identities are the same recording.
 
 All places of all prints are sorted by the 64 bits from there on, 16 a second, and each is compared with the
-next `_NEIGHBOURS`; prints are compared as a whole where the places differ little. So the work grows with the
-number of places (230 a recording) as sorting does, and memory is that of the prints (480 bytes a recording)
-and of one part of the places.
+next `_NEIGHBOURS`; a minute of both prints is compared where the places differ little. So the work grows
+with the number of places (240 a minute) as sorting does, and memory is that of the prints (480 bytes a
+minute) and of one part of the places.
 """
 
 from __future__ import annotations
@@ -25,8 +25,13 @@ from kerasrep.storage.run_directory import read_arrays, write_arrays
 #: Share of equal bits minus that of others, from which two recordings are one; docs/reliability.md has what
 #: was measured.
 SAME_FROM = 0.45
-#: Words that two prints must share: 8 s.
-_LEAST_OVERLAP = 32
+#: Words that two prints must share: 8 s; of shorter ones this part, and then more bits must be equal.
+_LEAST_OVERLAP, _LEAST_PART, _SHORT_SAME_FROM = 32, 0.8, 0.55
+#: Words around a place that are compared, a quarter of them before it at least: a minute. Where one recording
+#: is faster than the other, places far away are not at the same shift.
+_COMPARED = 240
+#: Versions of identities that can be compared: the first one had prints of the first minute alone.
+_COMPARABLE = (1, IDENTITY_VERSION)
 #: Steps between the words of a place: one second.
 _STRIDE = 4
 _WORDS_A_PLACE = 4
@@ -115,7 +120,7 @@ def read_identities(path: Path) -> Identities:
     }
     if found != wanted or len(arrays["digests"]) != len(arrays["lengths"]):
         raise DataError(f"{path}: holds no identities of recordings; delete it, or copy it again")
-    if arrays["version"] != IDENTITY_VERSION:
+    if arrays["version"] not in _COMPARABLE:
         raise DataError(
             f"{path}: has identities of version {arrays['version']}, this is version {IDENTITY_VERSION}; "
             "delete it, and what a model has seen is not known"
@@ -207,9 +212,11 @@ def _neighbours(
         different = (place[near] ^ place[near + distance]).view(np.uint16).reshape(-1, _WORDS_A_PLACE)
         near = near[_ONES[different].sum(axis=1) <= _MOST_DIFFERENT]
         shift = frame[near + distance] - frame[near]
-        found = np.stack([of_row[near], of_row[near + distance], shift], axis=1)
-        turned = found[:, 0] > found[:, 1]
-        found[turned] = found[turned][:, [1, 0, 2]] * [1, 1, -1]
+        turned = of_row[near] > of_row[near + distance]
+        half = _COMPARED // 2  # many places of two prints give the same part to compare
+        begin = np.where(turned, frame[near + distance], frame[near]) // half * half - half // 2
+        found = np.stack([of_row[near], of_row[near + distance], shift, begin], axis=1)
+        found[turned] = found[turned][:, [1, 0, 2, 3]] * [1, 1, -1, 1]
         found = np.unique(found, axis=0)
         for start in range(0, len(found), _PAIRS_AT_ONCE):
             block = found[start : start + _PAIRS_AT_ONCE]
@@ -217,18 +224,27 @@ def _neighbours(
 
 
 def correlations(
-    identities: Identities, one: NDArray[np.int64], other: NDArray[np.int64], shift: NDArray[np.int64]
+    identities: Identities,
+    one: NDArray[np.int64],
+    other: NDArray[np.int64],
+    shift: NDArray[np.int64],
+    begin: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Share of equal bits minus that of others, where two prints overlap; 0 where that is less than 8 s.
+    """Share of equal bits minus that of others, where a minute of two prints overlaps.
+
+    It is 0 where the overlap is less than 8 s, but for short prints that share most of themselves and nearly
+    all of that.
 
     Args:
         identities: Of all recordings.
         one: int64 [pairs], rows.
         other: int64 [pairs], rows.
         shift: int64 [pairs], words by which the same sound comes later in `other`.
+        begin: int64 [pairs], the first word of `one` that is compared, if it is there.
     """
-    begin = np.maximum(0, -shift)
-    end = np.minimum(identities.lengths[one], identities.lengths[other] - shift)
+    end = np.minimum(begin + _COMPARED, identities.lengths[other] - shift)
+    end = np.minimum(end, identities.lengths[one])
+    begin = np.maximum(np.maximum(0, begin), -shift)
     length = np.maximum(0, end - begin)
     at = np.arange(length.max(initial=0))
     inside = at < length[:, None]
@@ -238,4 +254,6 @@ def correlations(
     different = words[np.where(inside, first, 0)] ^ words[np.where(inside, second, 0)]
     wrong = (_ONES[different] * inside).sum(axis=1, dtype=np.int64)
     alike = 1 - 2 * wrong / np.maximum(1, N_BANDS * length)
-    return np.where(length >= _LEAST_OVERLAP, alike, 0.0)
+    part = _LEAST_PART * np.minimum(identities.lengths[one], identities.lengths[other])
+    enough = (length >= _LEAST_OVERLAP) | ((length >= part) & (alike >= _SHORT_SAME_FROM))
+    return np.where(enough, alike, 0.0)

@@ -202,7 +202,8 @@ class Board:
             for name in ("track_id", "label", "artist", "title")
         }
         report = read_json(prepared.topics) if prepared.topics.is_file() else {}
-        columns |= label_columns(held_out, rows, report)
+        found = label_columns(held_out, rows, report)
+        columns |= {f"{source} target": texts for source, texts in found.items()}  # `artist` is also a source
         folder = self._folder / VALIDATION
         write_projector(folder, np.concatenate(vectors), columns, np.concatenate(mels))
 

@@ -343,8 +343,8 @@ def fifo(path):
 # Name of the file, how it is made (given its path and a mark that must not appear), words of the refusal.
 HOSTILE = [
     ("missing.npz", lambda path, mark: None, "cannot be read (No such file"),
-    ("folder.npz", lambda path, mark: path.mkdir(), "no regular file"),
-    ("fifo.pt", lambda path, mark: fifo(path), "no regular file"),
+    ("folder.npz", lambda path, mark: path.mkdir(), "not a regular file"),
+    ("fifo.pt", lambda path, mark: fifo(path), "not a regular file"),
     ("empty.npz", lambda path, mark: path.write_bytes(b""), "is not a checkpoint"),
     ("text.pt", lambda path, mark: path.write_text("weights"), "is not a checkpoint"),
     ("pickle.npz", lambda path, mark: path.write_bytes(pickle.dumps(Runs(mark))), "is not a checkpoint"),
@@ -377,7 +377,7 @@ HOSTILE = [
         lambda path, mark: zip_of(
             path, {"a.npy": b"\x93NUMPY\x01\x00\x40\x00__import__('os').system('x')" + b" " * 64}
         ),
-        "no usable NPZ file",
+        "not a usable NPZ file",
     ),
     (
         "tasks.npz",

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -47,11 +48,14 @@ def by_ffmpeg(
     rate_hz: int = RATE_HZ,
     layout: str = "stereo",
     bit_rate: int = 128_000,
+    piped: bool = False,
     **how: str,
 ) -> bytes:
-    """A file as ffmpeg's libraries write it."""
+    """A file as ffmpeg's libraries write it; one that is piped has no sizes put in at the end."""
     file = io.BytesIO()
-    with av.open(file, "w", format=form, options=how) as container:
+    with av.open(
+        SimpleNamespace(write=file.write) if piped else file, "w", format=form, options=how
+    ) as container:
         stream = container.add_stream(codec, rate=rate_hz, layout=layout)
         whole = np.ascontiguousarray(
             np.rint(samples * 32_768).clip(-32_768, 32_767).astype("<i2").reshape(1, -1)
@@ -205,6 +209,17 @@ def cover(n_bytes: int) -> bytes:
     return b"ID3\x03\x00\x00" + size + b"APIC" + b"\xff\xd8" * ((n_bytes - 4) // 2)
 
 
+def ape_tag(n_bytes: int) -> bytes:
+    """An APE tag that says its size at its end alone, with bytes that look like sound."""
+    return b"\xff\xfb\x90\x64" * (n_bytes // 4) + b"APETAGEX" + struct.pack("<4I8x", 1000, n_bytes + 32, 1, 0)
+
+
+def appended_id3(n_bytes: int) -> bytes:
+    """An ID3v2.4 tag for the end of a file: its size stands in a footer."""
+    tag = cover(n_bytes)
+    return b"ID3\x04\x00\x10" + tag[6:] + b"3DI\x04\x00\x10" + tag[6:10]
+
+
 def mp3_files() -> Iterator[Case]:
     slack = 3 * 1152
     constant = lambda: by_ffmpeg("mp3", "libmp3lame", music(), write_xing="0", id3v2_version="0")  # noqa: E731
@@ -216,6 +231,8 @@ def mp3_files() -> Iterator[Case]:
     yield Case("few.mp3", lambda: with_mp3_frames(mp3(music()), 39), slack=slack)
     yield Case("cover.mp3", lambda: cover(9_000) + constant(), slack=slack)
     yield Case("end.mp3", lambda: mp3(music()) + b"TAG" + bytes(125), slack=0)
+    yield Case("ape.mp3", lambda: mp3(music()) + ape_tag(20_000) + b"TAG" + bytes(125), slack=0)
+    yield Case("footer.mp3", lambda: mp3(music()) + appended_id3(20_000), slack=0)
     yield Case("joined.mp3", lambda: mp3(music()) + cover(3_000) + mp3(music(seed=2)), 2 * FRAMES, 3 * slack)
 
 
@@ -293,6 +310,13 @@ def other_files() -> Iterator[Case]:
         yield Case(f"other.{suffix}", make, len(source), slack, exact, rate_hz)
 
 
+def more_other_files() -> Iterator[Case]:
+    """Of no length that is counted anywhere."""
+    samples = music()
+    yield Case("blocks.voc", lambda: by_ffmpeg("voc", "pcm_s16le", samples), exact=samples)
+    yield Case("piped.wma", lambda: by_ffmpeg("asf", "wmav2", samples, piped=True), slack=3000)
+
+
 def all_cases() -> list[Case]:
     """Each makes its bytes once."""
     cases = [
@@ -302,6 +326,7 @@ def all_cases() -> list[Case]:
         *mp3_files(),
         *ogg_files(),
         *other_files(),
+        *more_other_files(),
     ]
     return [replace(case, make=functools.cache(case.make)) for case in cases]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sound_files import RATE_HZ, by_ffmpeg, by_libsndfile
 from tones import piece
 
-from kerasrep.data import recordings
+from kerasrep.data import identity, recordings
 from kerasrep.data.audio import decode
 from kerasrep.data.identity import LEAST_WORDS, Identity, identity_of
 from kerasrep.data.recordings import (
@@ -73,7 +73,7 @@ def test_the_digest_is_of_the_samples():
 
 
 def test_short_recordings_are_known_by_their_samples_alone():
-    short = PIECES[0][: 9 * RATE_HZ]
+    short = PIECES[0][: 6 * RATE_HZ]
     quiet = known_by(0.5 * short)
     assert not len(quiet.words)
     both = Identities.of([known_by(short), quiet, known_by(short.copy())])
@@ -90,13 +90,33 @@ def test_recordings_without_sound_or_treble_are_not_alike():
     assert first_of_each(Identities.of(identities)).tolist() == list(range(7))
 
 
-def test_only_the_first_minute_and_the_samples_count():
-    long = np.concatenate(PIECES[:3])
-    other_end = np.concatenate([long[: 61 * RATE_HZ], PIECES[3]])
+def test_only_the_first_five_minutes_and_the_samples_count(monkeypatch):
+    long = np.concatenate([*PIECES * 2, PIECES[0]])
+    assert len(long) > 302 * RATE_HZ
+    other_end = np.concatenate([long[: 301 * RATE_HZ], PIECES[3]])
     one, other = known_by(long), known_by(other_end)
     assert one.digest != other.digest
-    assert len(one.words) == len(other.words) == 235
+    assert len(one.words) == len(other.words) == 1195
     assert first_of_each(Identities.of([one, other])).tolist() == [0, 0]
+    monkeypatch.setattr(identity, "PRINT_SECONDS", 60.0)  # as version 1 had it
+    assert known_by(long).words.tolist() == one.words[:235].tolist()
+
+
+@pytest.mark.parametrize(("start_seconds", "seconds"), [(5, 10), (61.37, 30), (90, 7)])
+def test_an_excerpt_from_any_minute_is_the_same_recording(tmp_path, start_seconds, seconds):
+    long = np.concatenate(PIECES[2:6])
+    first = round(start_seconds * RATE_HZ)
+    path = tmp_path / "copy"
+    path.write_bytes(ENCODINGS["mp3 64 kb/s"](long[first : first + seconds * RATE_HZ]))
+    identities = Identities.of([known_by(long), *IDENTITIES[:2], known_by(decode(path, RATE_HZ))])
+    assert first_of_each(identities).tolist() == [0, 1, 2, 0]
+
+
+def test_a_copy_that_is_a_little_faster_is_known_by_a_part_of_it():
+    long = np.concatenate(PIECES[2:6])
+    faster = soxr.resample(long, RATE_HZ, 0.99 * RATE_HZ).astype(np.float32)
+    identities = Identities.of([known_by(long), *IDENTITIES[:2], known_by(faster)])
+    assert first_of_each(identities).tolist() == [0, 1, 2, 0]
 
 
 def test_rates_without_the_upper_bands_give_an_identity():
@@ -143,9 +163,10 @@ def by_brute_force(identities):
 )
 def test_the_index_finds_what_comparing_all_pairs_finds(seed, lengths, copies):
     rng = np.random.default_rng(seed)
-    originals = [made(rng, frames if frames >= LEAST_WORDS else 0) for frames in lengths]
+    least = 2 * LEAST_WORDS  # shorter prints have so few places that wrong bits may hide one
+    originals = [made(rng, frames if frames >= least else 0) for frames in lengths]
     others = [changed(rng, originals[n % len(originals)], share, shift) for n, share, shift in copies]
-    others = [one if len(one.words) >= LEAST_WORDS else Identity(one.digest, one.words[:0]) for one in others]
+    others = [one if len(one.words) >= least else Identity(one.digest, one.words[:0]) for one in others]
     identities = [*originals, *others]
     assert first_of_each(Identities.of(identities)).tolist() == by_brute_force(identities)
 
@@ -174,8 +195,22 @@ def test_correlations_are_those_of_the_bits():
         n = min(len(a), len(b))
         expected.append((a[:n] * b[:n]).mean() if n >= 32 else 0)
     rows = np.zeros(5, np.int64)
-    found = correlations(Identities.of([one, other]), rows, rows + 1, shift)
+    identities = Identities.of([one, other])
+    found = correlations(identities, rows, rows + 1, shift, np.full(5, -60))
     np.testing.assert_allclose(found, expected, atol=1e-12)
+    (part,) = correlations(identities, rows[:1], rows[:1] + 1, shift[2:3], np.array([20]))
+    np.testing.assert_allclose(part, (bits[0][20:] * bits[1][27:67]).mean(), atol=1e-12)
+
+
+def test_files_of_the_first_version_are_read(tmp_path):
+    path = tmp_path / "identities.npz"
+    write_identities(path, Identities.of(IDENTITIES))
+    arrays = dict(np.load(path))
+    write_arrays(path, arrays | {"version": np.array(1)})
+    np.testing.assert_array_equal(read_identities(path).words, Identities.of(IDENTITIES).words)
+    write_arrays(path, arrays | {"version": np.array(3)})
+    with pytest.raises(DataError, match="version 3, this is version 2"):
+        read_identities(path)
 
 
 def test_files_come_back_and_damaged_ones_are_refused(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import shutil
 import struct
 import subprocess
@@ -17,9 +18,15 @@ from sound_files import FRAMES, RATE_HZ, by_libsndfile, music
 
 from kerasrep.data import notices
 from kerasrep.data.audio import decode, decode_blocks, read_header
+from kerasrep.data.decoders.content import find
 from kerasrep.errors import DataError
 
 CASES = {case.name: case for case in sound_files.all_cases()}
+
+
+@pytest.fixture(autouse=True)
+def _no_notices():
+    notices.take()
 
 
 def written(case, folder):
@@ -250,6 +257,31 @@ def test_a_cut_mp3_file_is_told_by_the_count_in_its_header(tmp_path):
     assert "ends after" in refusal(path)
 
 
+def test_an_mp3_file_is_read_behind_a_small_hole_and_refused_with_a_large_one(tmp_path):
+    samples = music(60 * RATE_HZ)
+    content = sound_files.without_first_frame(sound_files.mp3(samples))
+    path = tmp_path / "a.mp3"
+    middle = len(content) // 2
+    for n_bytes in (300, 20_000):
+        path.write_bytes(content[:middle] + bytes(n_bytes) + content[middle + n_bytes :])
+        if n_bytes > 1000:
+            assert "s are damaged" in refusal(path)
+        else:
+            found = decode(path, RATE_HZ)
+            assert abs(len(found) - len(samples)) <= 3 * 1152 and np.abs(found).max() <= 1
+            (notice,) = notices.take(9)
+            assert "s are damaged and left out" in notice
+
+
+def test_samples_behind_a_false_size_are_said(tmp_path):
+    path = written(CASES["second.wav"], tmp_path)
+    assert len(decoded(path)) == FRAMES
+    counts = f"its header counts {4 * RATE_HZ} bytes of samples, and {4 * FRAMES} are there and taken"
+    assert notices.take(9) == [f"{path}: {counts}"]
+    decoded(written(CASES["unknown.wav"], tmp_path))  # as a pipe leaves it
+    assert notices.take(9) == []
+
+
 def test_a_playlist_named_like_audio_opens_no_other_file(tmp_path):
     (tmp_path / "b.wav").write_bytes(by_libsndfile("WAV", "PCM_16", music()))
     for text in (
@@ -292,3 +324,15 @@ def test_a_file_of_zeros_is_refused_at_once(tmp_path):
     with path.open("wb") as file:
         file.truncate(20 << 30)
     assert "never written" in refusal(path)
+
+
+@pytest.mark.parametrize("gap", [0, 7, 14, 16, 40])
+def test_a_mapped_file_is_searched_piece_by_piece(tmp_path, monkeypatch, gap):
+    monkeypatch.setattr("kerasrep.data.decoders.content._SEARCHED_BYTES", 8)
+    path = tmp_path / "a"
+    path.write_bytes(bytes(gap) + b"OggS" + bytes(5) + b"OggS")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        whole = path.read_bytes()
+        for start in range(len(whole)):
+            for end in (None, gap + 3, gap + 4, len(whole)):
+                assert find(data, b"OggS", start, end) == whole.find(b"OggS", start, end)

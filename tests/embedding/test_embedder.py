@@ -121,7 +121,7 @@ def test_one_sample_is_a_segment(small_model):
         (np.zeros(5, np.uint8), 22_050, "uint8"),
         (np.zeros(5, np.complex64), 22_050, "complex64"),
         (["a"], 22_050, "type"),
-        ([[1.0], [1.0, 2.0]], 22_050, "no array"),
+        ([[1.0], [1.0, 2.0]], 22_050, "not an array"),
         (np.array([0, np.nan]), 22_050, "NaN or infinite"),
         (np.array([0, 1e300]), 22_050, "NaN or infinite"),
         (np.r_[np.zeros(200_000), np.inf], 44_100, "NaN or infinite"),

@@ -93,12 +93,12 @@ def whole():
     return page_of(evaluations, comparisons), overview_of(evaluations, comparisons)
 
 
-def test_the_summary_comes_first_and_the_command_last(whole):
+def test_the_answer_comes_first_and_the_command_last(whole):
     page, overview = whole
-    places = [page.text.index(sentence) for sentence in [*NOTES, *win_sentences(overview)]]
-    places += [page.text.index(finding.sentence) for finding in findings(overview)]
-    places += [page.text.index(part) for part in ("Scores", "Differences", "Every probe", "Classes", "Data")]
-    places += [page.text.index(PROVENANCE["command"])]
+    answer, *more = win_sentences(overview)
+    parts = [answer, *NOTES, "Scores", *more, *(finding.sentence for finding in findings(overview))]
+    parts += ["Differences", "Every probe", "Classes", "Data", "What to do next", PROVENANCE["command"]]
+    places = [page.text.index(part) for part in parts]
     assert places == sorted(places)
 
 

@@ -20,9 +20,9 @@ def run_export(capsys, *arguments):
 
 
 @pytest.fixture
-def exported(small_export, tmp_path):
+def exported(plain_export, tmp_path):
     """A copy of an export, as version 7."""
-    return shutil.copytree(small_export, tmp_path / "exported" / "mss" / "7").parent
+    return shutil.copytree(plain_export, tmp_path / "exported" / "mss" / "7").parent
 
 
 @pytest.fixture(scope="module")
@@ -89,23 +89,23 @@ def test_a_feature_that_does_not_vary_has_a_deviation_of_zero(recording_files, t
 
 
 @pytest.fixture(scope="module")
-def onnx_files(small_export, tmp_path_factory):
+def onnx_files(plain_export, tmp_path_factory):
     """`model.onnx` and `track.onnx`."""
     from kerasrep.serving.runtimes.convert import convert_export
 
     pytest.importorskip("tf2onnx")
     pytest.importorskip("onnxruntime")
-    return convert_export(small_export, tmp_path_factory.mktemp("onnx"), ("onnx",))
+    return convert_export(plain_export, tmp_path_factory.mktemp("onnx"), ("onnx",))
 
 
 @pytest.fixture(scope="module", params=["tflite", "onnx"])
-def recording_files(request, small_export):
-    """A function, waveform -> vector by the file's own runtime; and the SavedModel."""
+def recording_files(request, small_export, plain_export):
+    """A function, waveform -> vector by the file's own runtime; and its SavedModel (two branches; one)."""
     if request.param == "onnx":
         onnxruntime = pytest.importorskip("onnxruntime")
         path = request.getfixturevalue("onnx_files")[1]
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        return lambda waveform: session.run(["vector"], {"waveform": waveform})[0], small_export
+        return lambda waveform: session.run(["vector"], {"waveform": waveform})[0], plain_export
     import tensorflow as tf
 
     path = request.getfixturevalue("tflite_file")

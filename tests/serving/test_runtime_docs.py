@@ -45,13 +45,13 @@ def cosine(one, other):
 
 
 @pytest.fixture(scope="module", params=["small", pytest.param("starter", marks=pytest.mark.slow)])
-def folder(request, small_export, tmp_path_factory):
+def folder(request, plain_export, tmp_path_factory):
     """What the programs find: songs, and `exported/starter/runtimes/2` of a small or the shipped trunk."""
     pytest.importorskip("tf2onnx")
     pytest.importorskip("onnxruntime")
     root = tmp_path_factory.mktemp(request.param)
     version = shutil.copytree(
-        default_model() if request.param == "starter" else small_export, root / "exported" / "starter" / "2"
+        default_model() if request.param == "starter" else plain_export, root / "exported" / "starter" / "2"
     )
     convert_export(version, version.parent, ("tflite", "onnx"))
     rng = np.random.default_rng(0)

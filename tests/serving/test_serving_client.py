@@ -74,12 +74,17 @@ def music(seconds, rate_hz, channels=2):
     return np.stack(voices, axis=1).astype(np.float32)
 
 
+@pytest.fixture(scope="module")
+def layered(small_export):
+    return load(small_export, "last,conv5,conv7")
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_layers_come_from_a_server_as_from_the_model_itself(connect, small_export, protocol):
-    client, of_model = connect(protocol, layers="last,conv5,conv7"), load(small_export, "last,conv5,conv7")
-    assert client.columns == of_model.columns
+def test_layers_come_from_a_server_as_from_the_model_itself(connect, layered, protocol):
+    client = connect(protocol, layers="last,conv5,conv7")
+    assert client.columns == layered.columns
     track = music(3.3, 22_050)
-    np.testing.assert_allclose(client.embed(track, 22_050), of_model.embed(track, 22_050), atol=1e-4)
+    np.testing.assert_allclose(client.embed(track, 22_050), layered.embed(track, 22_050), atol=1e-4)
     assert client.embed_segments(np.zeros((0, SEGMENT, 2), np.float32)).shape == (0, client.dimension // 2)
     with pytest.raises(ExportError, match="gives last alone"):
         connect(protocol, layers="all", card=None)

@@ -274,7 +274,7 @@ def test_concurrent_exporters_get_a_number_each(tmp_path):
 
 
 def test_a_model_that_gives_nan_is_not_exported(make_run, tmp_path):
-    broken = make_run("ss-r", ("tag",), model={"width": 0.0625})
+    broken = make_run("ss-r", ("tag",))
     broken.network.trunk.variables[0].assign(np.full(broken.network.trunk.variables[0].shape, np.nan))
     with pytest.raises(ExportError, match="NaN"):
         export_run(broken, tmp_path / "new", "broken")

@@ -191,7 +191,7 @@ def test_a_record_that_is_no_request_is_told(tmp_path, record):
 def test_a_file_that_is_cut_off_is_told(small_export, tmp_path):
     cut = tmp_path / "requests"
     cut.write_bytes(warmup_path(small_export).read_bytes()[:-5])
-    with pytest.raises(ExportError, match="no usable TFRecord file"):
+    with pytest.raises(ExportError, match="not a usable TFRecord file"):
         list(warmup.read_requests(cut))
 
 

@@ -110,15 +110,15 @@ def test_a_keras_file_is_a_model_that_embeds(folder, segments, expected):
     np.testing.assert_allclose(embedder.embed_segments(segments), expected["embedding"], atol=1e-5)
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-def test_onnx_gives_the_same_values_in_onnx_runtime(source, segments, expected, tmp_path, batch):
+def test_onnx_gives_the_same_values_in_onnx_runtime(source, segments, expected, tmp_path):
     pytest.importorskip("tf2onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     about = runtimes.write_formats(tmp_path, source, ("onnx",), segments)
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    found = dict(zip(names, session.run(names, {"waveform": segments[:batch]}), strict=True))
-    assert_equal(found, expected, batch)
+    for batch in (1, 3):
+        found = dict(zip(names, session.run(names, {"waveform": segments[:batch]}), strict=True))
+        assert_equal(found, expected, batch)
     assert about["onnx"]["largest_difference"] <= 1e-4
 
 

@@ -97,7 +97,7 @@ def test_a_truncated_file_is_refused(kept, tmp_path):
 
 def test_pickled_objects_and_missing_files_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.asarray([{}, None]))
-    with pytest.raises(DataError, match="no usable NPZ file"):
+    with pytest.raises(DataError, match="not a usable NPZ file"):
         map_arrays(tmp_path / "a.npz")
     with pytest.raises(DataError, match=r"b\.npz: cannot be read"):
         map_arrays(tmp_path / "b.npz")

@@ -107,8 +107,8 @@ def test_an_imported_checkpoint_is_a_trunk_to_begin_with(trunk, tone_recipe, tmp
         check_start(full)
 
 
-def test_exports_of_folded_weights_alone_are_refused(trunk, tone_recipe, tmp_path):
-    version = export_run(trunk, tmp_path, "old")
+def test_exports_of_folded_weights_alone_are_refused(trunk, forms, tone_recipe, tmp_path):
+    version = shutil.copytree(forms["export"] / "1", tmp_path / "1")
     folded = tf.Module()
     embed = tf.function(
         lambda waveform: {"embedding": waveform[:, :256, 0]},
@@ -127,6 +127,7 @@ def test_frozen_blocks_and_their_statistics_stay_and_the_rest_learns(
         trunk,
         tone_recipe,
         "ms-cr@2",
+        sources=["self", "tag"],
         model={"freeze": ["conv1", "conv3"]},
         training={"epochs": 1, "average": 0.9},  # nor does the average round them
     )
@@ -160,6 +161,7 @@ def test_a_slower_trunk_moves_by_its_factor_of_a_whole_step(trunk, tone_recipe, 
         recipe = started(
             trunk,
             tone_recipe,
+            sources=["self", "tag"],
             batches={"size": 32},  # one step
             training={"epochs": 1, "schedule": "joint", "trunk_rate": rate},
         )
@@ -172,19 +174,19 @@ def test_a_slower_trunk_moves_by_its_factor_of_a_whole_step(trunk, tone_recipe, 
 
 
 def test_a_run_goes_on_where_the_trunk_that_it_began_with_is_gone(
-    make_run, tone_recipe, prepared_tones, tmp_path
+    make_run, tiny_recipe, prepared_tones, tmp_path
 ):
     own = make_run("ms-sr@fc", ("year", "tag"), model={"width": 0.0625})
     gone = own.run.root.rename(tmp_path / "gone")
     sections = {"model": {"width": 0.0625, "start": str(gone), "freeze": ["conv1"]}}
     training = {"epochs": 1, "trunk_rate": 0.5}
-    recipe = tone_recipe("ms-cr@2", training=training, **sections)  # all that is shared is frozen
+    recipe = tiny_recipe("ms-cr@2", training=training, **sections)  # all that is shared is frozen
     run = RunDirectory(tmp_path / "run")
     train_prepared(recipe, prepared_tones, run, show_progress=False, say=lambda line: None)
     first = json.loads(run.card.read_text())["start"]
     shutil.rmtree(gone)
     sections["model"]["start"] = "elsewhere"
-    longer = tone_recipe("ms-cr@2", training=training | {"epochs": 2}, **sections)
+    longer = tiny_recipe("ms-cr@2", training=training | {"epochs": 2}, **sections)
     train_prepared(longer, prepared_tones, run, resume=True, show_progress=False, say=lambda line: None)
     assert json.loads(run.card.read_text())["start"] == first
     np.testing.assert_array_equal(
@@ -233,7 +235,7 @@ def test_freezing_without_a_trunk_is_refused(make_recipe):
 
 def test_heads_may_begin_with_the_mean_target(tone_recipe, prepared_tones, tmp_path):
     training = {"epochs": 1}
-    recipe = tone_recipe(model={"width": 0.0625, "heads": "mean"}, training=training)
+    recipe = tone_recipe(sources=["tag", "bpm"], model={"width": 0.0625, "heads": "mean"}, training=training)
     summary = train_prepared(
         recipe, prepared_tones, RunDirectory(tmp_path / "run"), show_progress=False, say=lambda line: None
     )

@@ -231,7 +231,7 @@ def test_tensorboard_has_graph_histograms_projector_and_hparams(trained, boards)
     labels = (folder / "metadata.tsv").read_text().splitlines()
     assert len(rows) == len(labels) - 1 == 8
     assert len(rows[0].split("\t")) == 3 * 256
-    assert labels[0].split("\t") == ["track_id", "label", "artist", "title", "tag", "bpm"]
+    assert labels[0].split("\t") == ["track_id", "label", "artist", "title", "tag target", "bpm target"]
     config = (folder / "projector_config.pbtxt").read_text()
     assert "embeddings.tsv" in config and "thumbnails.png" in config
 
@@ -307,7 +307,7 @@ def exact_recipe(tiny_recipe, kind, epochs=EPOCHS):
         return tiny_recipe("ss-r", training=training, distribution={"devices": 2})
     if kind.startswith("augmented"):
         training |= OPTIMISED | {"schedule": "joint" if "joint" in kind else "alternating"}
-        return tiny_recipe("ms-sr@fc", training=training, **AUGMENTED)
+        return tiny_recipe(training=training, **AUGMENTED)
     return tiny_recipe(training=training | {"schedule": kind})
 
 

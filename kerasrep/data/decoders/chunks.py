@@ -107,13 +107,15 @@ def content_of(file: BinaryIO, size: int, subtype: str | None, channels: int, cl
         return Content(
             fault=f"ends after {found} of {samples.claimed} bytes of samples; copy or convert it again"
         )
-    end = samples.start + samples.claimed
+    end, notice = samples.start + samples.claimed, ""
     if samples.claimed >= found or samples.claimed == _UNKNOWN:
         end = size
     elif (rest := _behind(file, end, size, samples.layout)) == "joined":
         return Content(fault="holds several files one after another; split or convert it")
     elif rest == "samples":
         end = _trailer(file, samples.start, size, samples.layout)
+        there = end - samples.start
+        notice = f"its header counts {samples.claimed} bytes of samples, and {there} are there and taken"
     frame_bytes = SAMPLE_BYTES.get(subtype or "", 0) * channels
     if not frame_bytes:  # coded, as ADPCM is
         right = end <= samples.start + samples.claimed or samples.claimed == _UNKNOWN
@@ -124,7 +126,8 @@ def content_of(file: BinaryIO, size: int, subtype: str | None, channels: int, cl
         )
     frames = (end - samples.start) // frame_bytes
     enough = claimed_frames >= frames
-    return Content(None if enough else frames, enough, samples.start, samples.big_endian)
+    counted = None if enough else frames
+    return Content(counted, enough, samples.start, samples.big_endian, notice=notice)
 
 
 def _claim(size: int, inner_bytes: int = 0) -> int:

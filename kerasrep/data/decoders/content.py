@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 #: A file's bytes; a mapped one is read as far as it is looked at.
 Bytes = bytes | mmap.mmap
+_SEARCHED_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,15 @@ class Content:
     lost: int = 0
     fault: str = ""
     notice: str = ""
+
+
+def find(data: Bytes, what: bytes, start: int, end: int | None = None) -> int:
+    """As `bytes.find`; between pieces of a large file other threads go on."""
+    if isinstance(data, bytes):
+        return data.find(what, start, end)
+    end = len(data) if end is None else end
+    for place in range(start, end, _SEARCHED_BYTES):
+        found = data[place : min(end, place + _SEARCHED_BYTES + len(what) - 1)].find(what)
+        if found >= 0:
+            return place + found
+    return -1

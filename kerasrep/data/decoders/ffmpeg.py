@@ -40,6 +40,7 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
     "iff": (".8svx",),
     "loas": (".latm", ".loas"),
     "matroska,webm": (".mka", ".mkv", ".weba", ".webm"),
+    "mlp": (".mlp",),
     "mov,mp4,m4a,3gp,3g2,mj2": (".3gp", ".3g2", ".alac", ".m4a", ".m4b", ".m4r", ".m4v", ".mov", ".mp4"),
     "mp3": (".mp1", ".mp2", ".mp3", ".mpga"),
     "mpc": (".mpc",),
@@ -188,7 +189,8 @@ def blocks(path: Path) -> Iterator[NDArray[np.float32]]:
         if sound.container in _SELF_FRAMED:
             file.seek(0)
             tally.failed_bytes += max(0, size - tag_length(file.read(16), 0) - tally.bytes)
-        tally.check(sound, container)
+        says_duration = sound.container in _SAY_DURATION and (sound.container != "asf" or counted > 0)
+        tally.check(sound, container, says_duration)
 
 
 class _Tally:
@@ -218,7 +220,7 @@ class _Tally:
             self._first_seconds = min(self._first_seconds, begin)
             self._last_seconds = max(self._last_seconds, end)
 
-    def check(self, sound: Sound, container: Any) -> None:
+    def check(self, sound: Sound, container: Any, says_duration: bool) -> None:
         """Raise DataError where more than a hundredth is missing."""
         if not self.frames:
             raise DataError("holds no samples that can be decoded")
@@ -226,7 +228,7 @@ class _Tally:
             raise DataError(
                 f"damaged: {self.failed_bytes} of {self.bytes} bytes cannot be decoded; copy it again"
             )
-        if sound.container not in _SAY_DURATION:
+        if not says_duration:
             return
         seconds = self.frames / sound.sample_rate_hz
         spanned = self._last_seconds - self._first_seconds

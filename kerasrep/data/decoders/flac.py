@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kerasrep.data.decoders.content import Bytes, Content
+from kerasrep.data.decoders.content import Bytes, Content, find
 
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")
 _FIRST_WINDOW_BYTES = 1 << 17
@@ -27,10 +27,10 @@ def content_of(data: Bytes, claimed: int | None) -> Content:
         data: The whole file.
         claimed: Samples a channel that libsndfile would read; None where it opens no such file.
     """
-    start = data.find(b"fLaC")
+    start = find(data, b"fLaC", 0)
     if start < 0:
         return Content()
-    if data.find(b"fLaC\0\0\0\x22", start + 4) >= 0:
+    if find(data, b"fLaC\0\0\0\x22", start + 4) >= 0:
         return Content(fault="holds several FLAC files one after another; split or convert it")
     block_samples = int.from_bytes(data[start + 8 : start + 10], "big")
     rate_hz = int.from_bytes(data[start + 18 : start + 21], "big") >> 4

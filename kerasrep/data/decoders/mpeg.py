@@ -6,7 +6,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator
 
-from kerasrep.data.decoders.content import Bytes, Content
+from kerasrep.data.decoders.content import Bytes, Content, find
 
 #: kbit/s by index 1 to 14: MPEG 1 layers I, II, III; then MPEG 2 and 2.5 layer I, and layers II and III.
 _BIT_RATES = {
@@ -82,14 +82,14 @@ def content_of(data: Bytes, claimed: int) -> Content:
     promised = 0
     if head.promised_frames > (count - head.is_there) + _TOLERATED_FRAMES:
         promised = head.promised_frames * samples
-    enough = claimed >= frames - _TOLERATED_FRAMES * samples
+    enough = claimed >= frames - _TOLERATED_FRAMES * samples and not lost  # libsndfile ends at a hole
     right = enough and claimed <= frames * _MOST_OVER
     return Content(frames=None if right else frames, libsndfile=enough, promised=promised, lost=lost)
 
 
 def _frames(data: Bytes) -> Iterator[tuple[int, int, Kind | None]]:
     """First byte, length and kind of each frame; of what is none, the length and None."""
-    place, end, unpack, lengths = 0, len(data), _HEADER.unpack_from, _LENGTHS
+    place, end, unpack, lengths = 0, _end_of_sound(data), _HEADER.unpack_from, _LENGTHS
     kind: Kind | None = None
     while place + 4 <= end:
         header = lengths.get(unpack(data, place)[0] >> _HEADER_BITS)
@@ -102,10 +102,26 @@ def _frames(data: Bytes) -> Iterator[tuple[int, int, Kind | None]]:
         elif tag := tag_length(data, place):
             place += tag
         else:
-            there = _next_frame(data, place + 1)
+            there = min(end, _next_frame(data, place + 1))
             if there - place > 0 and there < end:
                 yield place, there - place, None
             place = there
+
+
+def _end_of_sound(data: Bytes) -> int:
+    """Where tags at the end begin that say their size behind themselves alone."""
+    end = len(data)
+    while True:
+        ape, footer, size = data[max(0, end - 32) : end], data[max(0, end - 10) : end], 0
+        if data[max(0, end - 128) : end].startswith(b"TAG"):
+            size = 128
+        elif ape.startswith(b"APETAGEX") and len(ape) == 32:
+            size = int.from_bytes(ape[12:16], "little") + (32 if ape[23] & 0x80 else 0)
+        elif footer.startswith(b"3DI") and max(footer) < 0x80:
+            size = _synchsafe(footer[6:]) + 20
+        if not 0 < size <= end:
+            return end
+        end -= size
 
 
 def _is_followed(data: Bytes, place: int, length: int, kind: Kind) -> bool:
@@ -120,9 +136,9 @@ def _is_followed(data: Bytes, place: int, length: int, kind: Kind) -> bool:
 def _next_frame(data: Bytes, place: int) -> int:
     """First byte of the next frame or tag, or the end."""
     end = len(data)
-    tags = [there for tag in _TAGS[:2] if (there := data.find(tag, place)) >= 0]
+    tags = [there for tag in _TAGS[:2] if (there := find(data, tag, place)) >= 0]
     nearest = min(tags, default=end)
-    while (place := data.find(b"\xff", place, nearest)) >= 0 and place + 4 <= end:
+    while (place := find(data, b"\xff", place, nearest)) >= 0 and place + 4 <= end:
         found = _LENGTHS.get(_HEADER.unpack_from(data, place)[0] >> _HEADER_BITS)
         if found is not None and _is_followed(data, place, *found):
             return place
@@ -134,8 +150,7 @@ def tag_length(data: Bytes, place: int) -> int:
     """Bytes of a tag that begins here, or 0."""
     head = data[place : place + 16]
     if head.startswith(b"ID3") and len(head) >= 10 and max(head[6:10]) < 0x80:
-        size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
-        return 10 + size + (10 if head[5] & 0x10 else 0)
+        return 10 + _synchsafe(head[6:10]) + (10 if head[5] & 0x10 else 0)
     if head.startswith(b"APETAGEX") and len(head) == 16:
         flags = data[place + 20 : place + 24]
         is_header = len(flags) == 4 and flags[3] & 0x20  # else it is the footer of what went before
@@ -143,6 +158,10 @@ def tag_length(data: Bytes, place: int) -> int:
     if head.startswith(b"TAG"):
         return 128
     return len(data) - place if head.startswith(b"LYRICSBEGIN") else 0
+
+
+def _synchsafe(digits: bytes) -> int:
+    return digits[0] << 21 | digits[1] << 14 | digits[2] << 7 | digits[3]
 
 
 class _Head:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from kerasrep.data.decoders.content import Bytes, Content
+from kerasrep.data.decoders.content import Bytes, Content, find
 
 _PAGE = struct.Struct("<4sBBqIIIB")
 _CHECKSUM = slice(22, 26)
@@ -73,7 +73,7 @@ def content_of(data: Bytes) -> Content:
     lost = sum(stream.lost for stream in streams.values())
     frames = sum(stream.frames for stream in streams.values())
     ended = all(stream.ended for stream in streams.values())
-    if not ended and data.find(b"OggS", end) >= 0:
+    if not ended and find(data, b"OggS", end) >= 0:
         return Content(fault="ends within a page, so it was cut; copy it again")
     notice = "" if ended else "has no last page; it may be cut"
     if len(streams) > 1 and not chained:  # with pictures or other tracks
@@ -121,7 +121,7 @@ def _pages(data: Bytes) -> Iterator[tuple[int, int, int, int, int, bytes, bytes]
                     place = start + sum(sizes)
                     yield place, serial, flags, time, number, bytes(page[_PAGE.size + n_sizes :]), sizes
                     continue
-        place = data.find(b"OggS", place + 1)
+        place = find(data, b"OggS", place + 1)
 
 
 def _checksum(page: bytearray) -> int:

@@ -78,6 +78,9 @@ def make_plan(path: Path) -> Plan:
     sound = open_soundfile(path)
     if isinstance(sound, str):
         return _plan_ffmpeg(path, sound)
+    if sound.format == "VOC" and ffmpeg.is_there():  # libsndfile takes headers of its blocks for samples
+        sound.close()
+        return _plan_ffmpeg(path, "VOC")
     with sound as file:
         header = AudioHeader(file.samplerate, file.frames, file.channels, file.format, file.subtype)
     content = _content(path, header)

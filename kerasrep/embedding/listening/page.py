@@ -116,6 +116,7 @@ def write_page(
             "index": {"tracks": len(first.tracks.paths), "values": table.embeddings.shape[1]},
             **({} if table.about is None else {"model": json.loads(table.about.to_json())}),
         },
+        _answer(first, listing),
         data=_packed(content),
         how=how,
         n_tracks=len(first.tracks.paths),
@@ -124,6 +125,19 @@ def write_page(
     with atomic_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return notes
+
+
+def _answer(answers: Answers, listing: Listing) -> str:
+    """What is nearest to the first query, or what the map shows, in a sentence."""
+    found = [
+        (number, near[0]) for number, near in zip(listing.numbers, answers.neighbours, strict=True) if near
+    ]
+    if not found:
+        return f"{counted(len(answers.tracks.paths), 'track')}: those that sound alike are near each other."
+    query, nearest = found[0]
+    share = "" if nearest.percentile is None else f", nearer than {nearest.percentile:.1f}% of all pairs"
+    more = "; the other queries below" if len(found) > 1 else ""
+    return f"Nearest to {Path(listing.names[query]).name}: {Path(nearest.path).name}{share}{more}."
 
 
 def _packed(content: Mapping[str, Any]) -> str:
