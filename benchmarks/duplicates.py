@@ -17,10 +17,10 @@ import soundfile
 from kerasrep.embedding.catalogue.job import Settings, embed_catalogue
 from kerasrep.embedding.catalogue.reading import read_embeddings
 from kerasrep.embedding.files import find_audio
-from kerasrep.embedding.listening.duplicates import THRESHOLD, duplicates
+from kerasrep.embedding.listening.nearest import THRESHOLD, duplicates
 from kerasrep.embedding.listening.tracks import Tracks
 from kerasrep.embedding.models import find_model
-from kerasrep.storage.starter import default_model
+from kerasrep.storage.export_directory import default_model
 
 #: Name -> suffix, settings of libsndfile, gain, and seconds cut off the beginning.
 COPIES = {

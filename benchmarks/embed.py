@@ -105,7 +105,7 @@ def _preloaded(model: Path, warm: Path) -> Path:
     """Load the model and run it once; the catalogue gets the loaded one."""
     from kerasrep.embedding import named
     from kerasrep.embedding.catalogue.layout import make_layout
-    from kerasrep.embedding.catalogue.rows import rows_of_files
+    from kerasrep.embedding.stream import rows_of_files
 
     load, found = named.find_model(model)
     loaded = load(found)

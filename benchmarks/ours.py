@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasrep import constants
-from kerasrep.data.batches import Batch, SplitExamples, TrainingBatches, training_dataset
+from kerasrep.data.batches import MAX_THREADS, Batch, SplitExamples, TrainingBatches, reader, training_dataset
 from kerasrep.data.schedule import JOINT, Examples, Schedule, self_examples
 from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE, ShardIndex, save_index
 from kerasrep.model.folding import fold_batch_norm
@@ -240,7 +241,9 @@ def batches_alone(options: Mapping[str, Any]) -> Callable[[int], float]:
     recipe = recipe_of(options)
     choose_execution(recipe)  # or TensorFlow takes all memory of a GPU
     index = made_up_corpus(Path(options["corpus"]))
-    dataset = training_dataset(schedule_of(recipe, index, 1), index, 0)
+    schedule = schedule_of(recipe, index, 1)
+    threads = min(MAX_THREADS, os.cpu_count() or 1)
+    dataset = training_dataset(schedule, reader(index, schedule.segment_samples), 0, 0, threads)
     options_ = tf.data.Options()
     if options.get("threads"):
         options_.threading.private_threadpool_size = int(options["threads"])

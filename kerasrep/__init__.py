@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 if sys.platform == "win32":
     raise ImportError("kerasrep runs on Linux and macOS; on Windows, install it in WSL 2")
 
-from kerasrep.runtime import tensorflow_messages  # which imports what Windows does not have
+from kerasrep.runtime import native_messages  # which imports what Windows does not have
 
 # TensorFlow leaves oneDNN off on processors with AVX2 alone, where it trains 2.4 times as fast with it.
 # Read when TensorFlow is imported.
@@ -24,7 +24,7 @@ if platform.machine() == "x86_64":
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # A program that wants TensorFlow's messages sets TF_CPP_MIN_LOG_LEVEL.
-tensorflow_messages.hide()
+native_messages.hide_tensorflow()
 
 #: Public name -> module that defines it under the same name.
 _PUBLIC = {

@@ -10,18 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kerasrep.corpora import open_corpus
+from kerasrep.corpora import prepare as stages
 from kerasrep.corpora.found_sources import with_found_sources
-from kerasrep.corpora.prepare import (
-    check_labels,
-    check_shards,
-    check_trained,
-    decode,
-    folders_of,
-    joining,
-    make_targets,
-    making,
-    read_labels,
-)
 from kerasrep.corpora.report import describe
 from kerasrep.data.audio import require_decoder
 from kerasrep.recipe.schema import Recipe
@@ -124,35 +114,37 @@ def prepare(
     """
     require_decoder(recipe.audio.decoder)
     told: set[str] = set()
-    with joining(ray) as join:
+    with stages.joining(ray) as join:
         whole = False
         while not whole:  # twice where decoding finds copies of recordings, which must share a split
             corpus = open_corpus(recipe.corpus, progress)
-            check_labels(corpus, recipe.sources)
+            stages.check_labels(corpus, recipe.sources)
             if accept is not None:
                 accept(corpus.n_training)
-            folders = folders_of(corpus, recipe.audio, recipe.targets, recipe.seed)
+            folders = stages.folders_of(corpus, recipe.audio, recipe.targets, recipe.seed)
             directory = folders.directory
             for notice in corpus.notices if progress else ():
                 if notice not in told:
                     print(f"note: {notice}", flush=True)
             told.update(corpus.notices)
-            with making(corpus, directory, check, progress) as wanted:
+            with stages.making(corpus, directory, check, progress) as wanted:
                 whole = not wanted
                 if wanted:
                     if not folders.store.manifest.exists():
                         join()  # an address that does not answer is told before minutes of reading labels
-                    notes = read_labels(corpus, progress)
-                    shards = decode(corpus, folders, recipe.audio, progress, join)
+                    notes = stages.read_labels(corpus, progress)
+                    shards = stages.decode(corpus, folders, recipe.audio, progress, join)
                     if shards is not None:
-                        make_targets(corpus, folders, notes, shards, recipe.targets, recipe.seed, progress)
+                        stages.make_targets(
+                            corpus, folders, notes, shards, recipe.targets, recipe.seed, progress
+                        )
                         whole = True
         if check:
-            check_shards(corpus, folders, recipe.audio, progress, join)
+            stages.check_shards(corpus, folders, recipe.audio, progress, join)
     event("prepared", folder=directory.root)
     if progress:
         print(describe(directory), flush=True)
-    check_trained(directory, recipe.sources)
+    stages.check_trained(directory, recipe.sources)
     return directory
 
 

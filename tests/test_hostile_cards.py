@@ -13,9 +13,14 @@ from kerasrep.errors import KerasrepError
 from kerasrep.experiments.worker import _facts, _is_spoilt
 from kerasrep.model.export_trunk import recipe_of_export
 from kerasrep.serving.card import run_origin
-from kerasrep.storage.export_directory import card_path, find_version, read_card, read_card_file
+from kerasrep.storage.export_directory import (
+    card_path,
+    default_model,
+    find_version,
+    read_card,
+    read_card_file,
+)
 from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, read_object, write_json
-from kerasrep.storage.starter import default_model
 from kerasrep.training.beginning import check_run
 from kerasrep.training.card import _sessions_before
 

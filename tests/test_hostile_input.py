@@ -17,7 +17,7 @@ from kerasrep.errors import DataError, KerasrepError, RecipeError
 from kerasrep.evaluation.readers.split_list import read_split_list
 from kerasrep.recipe.file import read_recipe
 from kerasrep.storage.run_directory import read_arrays, write_arrays
-from kerasrep.storage.table_reader import read_table
+from kerasrep.storage.tables import read_table
 
 ROOT = Path(__file__).parents[1]
 FUZZ = settings(

@@ -22,7 +22,6 @@ LAYERS = (
     {"experiments"},
     {"api"},
     {"evaluation.suite", "evaluation.chosen_tasks"},
-    {"evaluation.mirdata_tasks"},
     {"serving"},
     {"embedding", "training"},
     {"corpora"},
@@ -50,12 +49,12 @@ ONLY_HERE = {
     "torch": {"model.reference_checkpoint"},
     "tensorflow_serving": set(),
     "grpc": {"serving", "runtime.pool"},
-    "ray": {"runtime.pool", "training.on_ray", "training.ray_member"},
+    "ray": {"runtime.pool", "training.on_ray"},
     "onnx": {"serving.runtimes.onnx_file"},
     "tf2onnx": {"serving.runtimes.onnx_file"},
     "onnxruntime": {"serving.runtimes.onnx_file"},
     "usearch": {"embedding.listening.nearest"},
-    "umap": {"embedding.listening.projection"},
+    "umap": {"embedding.listening.space"},
     "mirdata": {"sources.readers.mirdata_labels"},
 }
 #: Parts that need an extra of setup.py.
@@ -68,13 +67,12 @@ EXTRA = {
     "serving.client": "serving",
     "serving.grpc_transport": "serving",
     "serving.rest": "serving",
-    "experiments.study.anova": "study",
+    "experiments.study.analysis": "study",
     "sources.readers.mirdata_labels": "mirdata",
     "embedding.listening.nearest": "search",
-    "embedding.listening.projection": "map",
+    "embedding.listening.space": "map",
     "runtime.pool": "scale",
     "training.on_ray": "scale",
-    "training.ray_member": "scale",
 }
 DISTRIBUTION = {
     "google": "protobuf",

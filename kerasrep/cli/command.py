@@ -1,4 +1,4 @@
-"""What all commands share: common arguments, quiet TensorFlow, and errors as one line with an exit code.
+"""What all commands share: arguments, quiet TensorFlow, whole streams, errors as one line with an exit code.
 
 Nothing here imports TensorFlow or pydantic, so that `--help` answers at once. A command looks like this:
 
@@ -11,21 +11,29 @@ Nothing here imports TensorFlow or pydantic, so that `--help` answers at once. A
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
+import difflib
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 
 import kerasrep
-from kerasrep.errors import KerasrepError, machine_message, one_line
-from kerasrep.runtime import console, tensorflow_messages
+from kerasrep.errors import KerasrepError, RecipeError, machine_message, one_line
+from kerasrep.runtime import console, native_messages
 from kerasrep.runtime.stop_requests import Terminated, termination_unwinds
-from kerasrep.runtime.surroundings import check_variables, give_libraries_a_home, open_closed_streams
+from kerasrep.storage import limits
 from kerasrep.storage.segment_vector import layers_text, parse_layers
 
 EXIT_FAILURE = 1
+#: What reads each is where its name is used; `environment.md` says what they do.
+VARIABLES = frozenset({"KERASREP_HOME", "KERASREP_CHECKED_SHARDS", *(limit.variable for limit in limits.ALL)})
+#: For the package's own tests.
+TEST_VARIABLES = "KERASREP_TEST_"
 
 
 def add_common_arguments(
@@ -108,9 +116,9 @@ def prepare_environment(verbose: bool) -> None:
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
     give_libraries_a_home()
     if verbose:
-        tensorflow_messages.show()
+        native_messages.show_tensorflow()
     else:
-        tensorflow_messages.hide()
+        native_messages.hide_tensorflow()
 
 
 def run(main: Callable[[list[str]], int], prog: str, argv: Sequence[str] | None = None) -> int:
@@ -180,3 +188,51 @@ def complain(prog: str, message: str) -> None:
     """Print `message` on standard error as exactly one line."""
     with contextlib.suppress(OSError, ValueError):  # standard error may be closed
         print(f"{prog}: error: {one_line(message)}", file=sys.stderr, flush=True)
+
+
+def open_closed_streams() -> None:
+    """Give standard streams that were closed to the null device, so that no other file gets their numbers.
+
+    What standard output cannot encode is escaped instead of failing.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(null, number)
+    if null > 2:
+        os.close(null)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+    if hasattr(sys.stdout, "reconfigure"):  # a test's may be of another kind
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def give_libraries_a_home() -> None:
+    """Where the user has no home folder, let Keras and Matplotlib keep their settings in a temporary one."""
+    home = os.path.expanduser("~")  # noqa: PTH111 (as they ask)
+    if os.access(home, os.W_OK) and os.path.isabs(home):  # noqa: PTH117
+        return
+    missing = [name for name in ("KERAS_HOME", "MPLCONFIGDIR") if name not in os.environ]
+    if missing:
+        folder = tempfile.mkdtemp(prefix="kerasrep-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ.update(dict.fromkeys(missing, folder))
+
+
+def check_variables() -> None:
+    """Refuse environment variables that would do nothing, or would fail in the midst of the work.
+
+    Raises:
+        RecipeError: Where one begins with `KERASREP_` and is none, or is a limit without a number.
+    """
+    for name in sorted(os.environ):
+        if not name.startswith("KERASREP_") or name.startswith(TEST_VARIABLES) or name in VARIABLES:
+            continue
+        close = difflib.get_close_matches(name, sorted(VARIABLES), 1)
+        advice = f"; did you mean {close[0]}?" if close else "; correct or unset it"
+        raise RecipeError(f"{name}: is not a variable of kerasrep{advice}")
+    for limit in limits.ALL:
+        _ = limit.value

@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from kerasrep.data import notices
     from kerasrep.embedding.catalogue import job, writing
-    from kerasrep.embedding.inputs import named_inputs
+    from kerasrep.embedding.files import named_inputs
     from kerasrep.embedding.named import named_model
 
     notices.take()  # those of earlier work in this process
@@ -183,7 +183,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _default_model() -> str:
-    from kerasrep.storage.starter import default_model
+    from kerasrep.storage.export_directory import default_model
 
     model = default_model()
     console.say(f"model: {one_line(str(model))}, the trunk that comes with kerasrep")

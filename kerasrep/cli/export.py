@@ -89,8 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     _check({key: value for key, value in settings.items() if value is not None})
     formats = _formats(arguments.formats)
 
-    from kerasrep.storage.export_directory import find_version
-    from kerasrep.storage.starter import model_path
+    from kerasrep.storage.export_directory import find_version, model_path
 
     model = model_path(arguments.model)
     if not model.is_dir():

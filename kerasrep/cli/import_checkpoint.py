@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kerasrep.cli import command
 from kerasrep.errors import DataError, RecipeError
 from kerasrep.runtime import console
+from kerasrep.storage.regular_file import sha256_of
 
 if TYPE_CHECKING:
     from kerasrep.model.reference_checkpoint import ReferenceCheckpoint
@@ -116,8 +116,7 @@ def _origin(checkpoint: ReferenceCheckpoint, network: Network, scaler: Path | No
 
 def _identity(path: Path) -> dict[str, str]:
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256_of(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     name = os.fsencode(path.name).decode("utf-8", "backslashreplace")  # names need not be UTF-8, cards must

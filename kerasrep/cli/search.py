@@ -14,8 +14,7 @@ from kerasrep.errors import RecipeError, one_line
 from kerasrep.runtime import console
 
 if TYPE_CHECKING:
-    from kerasrep.embedding.listening.names import Names
-    from kerasrep.embedding.listening.tracks import Tracks
+    from kerasrep.embedding.listening.tracks import Names, Tracks
     from kerasrep.embedding.search import Neighbour, Query
 
 PROG = "kerasrep-search"
@@ -91,8 +90,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from kerasrep.embedding.catalogue.reading import read_embeddings
     from kerasrep.embedding.listening import output
-    from kerasrep.embedding.listening.names import Names
-    from kerasrep.embedding.listening.tracks import Tracks
+    from kerasrep.embedding.listening.tracks import Names, Tracks
 
     tracks = Tracks(read_embeddings(arguments.index), folder)
     names = Names(tracks)
@@ -174,7 +172,7 @@ def _queries(
 def _search(
     arguments: argparse.Namespace, tracks: Tracks, queries: list[Query]
 ) -> list[tuple[Neighbour, ...]]:
-    from kerasrep.embedding.listening.names import Names
+    from kerasrep.embedding.listening.tracks import Names
     from kerasrep.embedding.search import search
 
     if not queries:
@@ -209,7 +207,7 @@ def _write_page(
 
 def _print_duplicates(arguments: argparse.Namespace, names: Names) -> int:
     from kerasrep.embedding.listening import output
-    from kerasrep.embedding.listening.duplicates import THRESHOLD, duplicates
+    from kerasrep.embedding.listening.nearest import THRESHOLD, duplicates
 
     threshold = THRESHOLD if arguments.threshold is None else arguments.threshold
     pairs = duplicates(names.tracks, threshold)

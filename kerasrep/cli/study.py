@@ -91,9 +91,9 @@ def _run(
     ray: str | None,
 ) -> int:
     from kerasrep.errors import one_line
-    from kerasrep.experiments.study.failures import recorded_failures
     from kerasrep.experiments.study.plan import plan_runs
-    from kerasrep.experiments.study.running import begin, finished
+    from kerasrep.experiments.study.processes import recorded_failures
+    from kerasrep.experiments.study.schedule import begin, finished
     from kerasrep.storage.folder_lock import exclusive
 
     runs = plan_runs(study, design)
@@ -117,12 +117,10 @@ def _run(
 
 def _make(study: Study, folder: StudyFolder, runs: list[PlannedRun], ray: str | None) -> None:
     """Make the runs that are not done, here or on a cluster."""
-    from kerasrep.experiments.study.live import Display, summary
     from kerasrep.experiments.study.processes import RunMaker, make_slots, pool_on
-    from kerasrep.experiments.study.running import finished, make_runs
-    from kerasrep.runtime.pool.base import Pool
+    from kerasrep.experiments.study.schedule import Display, finished, make_runs, summary
+    from kerasrep.runtime.pool.base import LocalPool, Pool
     from kerasrep.runtime.pool.cluster import connect
-    from kerasrep.runtime.pool.local import LocalPool
 
     done = len(finished(folder, runs))
     with contextlib.ExitStack() as stack:
@@ -141,7 +139,7 @@ def _make(study: Study, folder: StudyFolder, runs: list[PlannedRun], ray: str | 
 
 def _show(study: Study, design: Design) -> None:
     """Print the design and what would be run."""
-    from kerasrep.experiments.study.balance import balance_of, efficiency_of
+    from kerasrep.experiments.study.design import balance_of, efficiency_of
     from kerasrep.experiments.study.plan import plan_runs
     from kerasrep.report.table import Table
 

@@ -17,8 +17,7 @@ from typing import Any
 
 from kerasrep.corpora.base import Corpus, Track
 from kerasrep.corpora.copies import copies_of, known_copies, with_copies_together
-from kerasrep.corpora.folder_labels import read_labels
-from kerasrep.corpora.folder_tags import TagTables
+from kerasrep.corpora.folder_labels import TagTables, read_labels
 from kerasrep.corpora.stored_labels import file_state
 from kerasrep.corpora.track_keys import Tally
 from kerasrep.data.decoders.suffixes import LINKS, known_suffixes, passed_over, read_suffixes
@@ -30,8 +29,9 @@ from kerasrep.report.wording import counted
 from kerasrep.sources.labels import RawLabels
 from kerasrep.sources.readers.jams import jams_path
 from kerasrep.sources.readers.mirdata_labels import annotation_files
+from kerasrep.storage.regular_file import sha256_of
 from kerasrep.storage.run_directory import user_path
-from kerasrep.storage.table_reader import read_table
+from kerasrep.storage.tables import read_table
 from kerasrep.storage.track_names import Keys
 
 FORMAT_VERSION = 3
@@ -291,18 +291,13 @@ def _table_states(settings: FolderCorpus, root: Path, tracks: Sequence[str]) -> 
     tables = {}
     for source in sorted(settings.tables):
         table = settings.table(source)
-        content: Any = _sha256(root / table.path) if table.path else "tags"  # which change with their files
+        content: Any = sha256_of(root / table.path) if table.path else "tags"  # which change with their files
         if table.from_ == "jams":
             content = [file_state(jams_path(root, track)) for track in tracks]
         elif table.from_ == "mirdata":
             files = annotation_files(table.dataset or "", root, f"corpus.tables.{source}")
             content = [file_state(path) for path in files]
         tables[str(source)] = [content, table.model_dump(exclude={"path", "optional"})]
-    states = [tables, _sha256(root / settings.groups) if isinstance(settings.groups, str) else None]
+    states = [tables, sha256_of(root / settings.groups) if isinstance(settings.groups, str) else None]
     pools = settings.pools  # whose shares change nothing that is prepared
-    return [*states, [_sha256(root / pools.path), pools.track, pools.column]] if pools else states
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return [*states, [sha256_of(root / pools.path), pools.track, pools.column]] if pools else states

@@ -2,7 +2,7 @@
 
 `api.prepare` calls the stages, each of which is kept and found again: labels of large files are read
 (`stored_labels`), audio is decoded into `shards/FINGERPRINT`, and targets are made, source by source
-(`target_parts`). The first fingerprint covers the corpus, how it is decoded, and how targets are made, but
+(`prepared_files`). The first fingerprint covers the corpus, how it is decoded, and how targets are made, but
 not which sources a recipe trains on: all recipes on one corpus share one folder. That of the shards covers
 audio and decoding alone, so that no audio is decoded again for other targets, splits or another seed; the
 prepared folder holds hard links to the shards and stays whole when `shards` is deleted. `manifest.json` is
@@ -23,26 +23,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kerasrep.corpora import prepared_files, report
 from kerasrep.corpora.base import Corpus
 from kerasrep.corpora.copies import find_copies
-from kerasrep.corpora.prepared_files import describe_files, find_fault
-from kerasrep.corpora.repair import Join, repair
-from kerasrep.corpora.report import (
-    LabelsInUse,
-    overlaps,
-    read_manifest,
-    report_lines,
-    source_numbers,
-)
 from kerasrep.corpora.report_page import page_of
 from kerasrep.corpora.stored_labels import StoredLabels
-from kerasrep.corpora.target_parts import remove_target_parts, targets_by_source
+from kerasrep.data import shard_writer
 from kerasrep.data.audio import DECODING_VERSION
 from kerasrep.data.identity import IDENTITY_VERSION
 from kerasrep.data.recordings import write_identities
 from kerasrep.data.shard_decoding import AudioItem
-from kerasrep.data.shard_store import finish_shards, link_shards, read_shards
-from kerasrep.data.shard_writer import WrittenShards, remove_temporary, write_shards
 from kerasrep.errors import DataError
 from kerasrep.recipe.base import in_order
 from kerasrep.recipe.network import AudioSettings
@@ -93,7 +83,7 @@ def folders_of(corpus: Corpus, audio: AudioSettings, targets: TargetSettings, se
 
 
 @contextlib.contextmanager
-def joining(ray: str | None) -> Iterator[Join]:
+def joining(ray: str | None) -> Iterator[prepared_files.Join]:
     """Give what joins the cluster at an address, once, where something is asked of it."""
     with contextlib.ExitStack() as joined:
 
@@ -114,7 +104,7 @@ def making(corpus: Corpus, directory: PreparedDirectory, check: bool, progress: 
         if _is_whole(directory, check, progress):  # another process may have made it meanwhile
             yield False
             return
-        remove_temporary(directory)
+        shard_writer.remove_temporary(directory)
         with run_log("prepare", directory.log, corpus=corpus.name, tracks=len(corpus.tracks)):
             yield True
 
@@ -123,7 +113,7 @@ def _is_whole(directory: PreparedDirectory, thorough: bool, tell: bool = False) 
     """Whether nothing of the folder is to be made, or made again, shards excepted."""
     if not directory.manifest.exists():
         return False
-    fault = find_fault(directory, thorough)
+    fault = prepared_files.find_fault(directory, thorough)
     if fault is not None and tell:
         print(f"damaged: {fault}; made again", flush=True)
     return fault is None
@@ -163,8 +153,8 @@ def read_labels(corpus: Corpus, progress: bool) -> LabelNotes:
 
 
 def decode(
-    corpus: Corpus, folders: Folders, audio: AudioSettings, progress: bool, join: Join
-) -> WrittenShards | None:
+    corpus: Corpus, folders: Folders, audio: AudioSettings, progress: bool, join: prepared_files.Join
+) -> shard_writer.WrittenShards | None:
     """Decode the audio into shards, unless that is done, and list the tracks that are in them.
 
     Of tracks that are kept for evaluation shards may hold the audio, but index and result do not have them.
@@ -177,12 +167,14 @@ def decode(
     """
     directory, store = folders.directory, folders.store
     with _lock(store.root, progress):
-        shards = read_shards(store)
+        shards = shard_writer.read_shards(store)
         if shards is None:
-            remove_temporary(store)
-            shards = write_shards(store, items_of(corpus), audio, progress=progress, cluster=join())
+            shard_writer.remove_temporary(store)
+            shards = shard_writer.write_shards(
+                store, items_of(corpus), audio, progress=progress, cluster=join()
+            )
             if len(shards.index):
-                finish_shards(store, shards)
+                shard_writer.finish_shards(store, shards)
         ids = shards.index.track_ids.tolist()
         sought = corpus.copies_known or not corpus.audio_fingerprint or not ids
         if not sought and find_copies(corpus.audio_fingerprint, ids, shards.identities):
@@ -198,7 +190,7 @@ def decode(
                 shutil.rmtree(directory.root, ignore_errors=True)
                 raise DataError(_none_left(corpus, shards, split))
         shards = replace(shards, index=index.take(rows), identities=shards.identities.take(rows))
-        link_shards(store, directory, shards.index)
+        shard_writer.link_shards(store, directory, shards.index)
         write_identities(directory.identities, shards.identities)
     event("decoded", **_decoded(shards))
     _write_skipped(directory, corpus, shards)
@@ -211,7 +203,7 @@ def make_targets(
     corpus: Corpus,
     folders: Folders,
     notes: LabelNotes,
-    shards: WrittenShards,
+    shards: shard_writer.WrittenShards,
     settings: TargetSettings,
     seed: int,
     progress: bool,
@@ -219,8 +211,8 @@ def make_targets(
     """Make the soft targets of the tracks in the shards; the manifest, written last, completes the folder."""
     directory = folders.directory
     train_ids = shards.index.track_ids[shards.index.rows("train")].tolist()
-    labels = LabelsInUse(corpus.labels, shards.index.track_ids.tolist())
-    targets = targets_by_source(
+    labels = report.LabelsInUse(corpus.labels, shards.index.track_ids.tolist())
+    targets = prepared_files.targets_by_source(
         directory, labels, lambda one: build_targets(one, train_ids, settings, seed, progress)
     )
     save_targets(directory.targets, targets)
@@ -237,23 +229,25 @@ def make_targets(
         },
         "settings": dict(folders.settings),
         **_about_shards(corpus, shards),
-        "sources": source_numbers(shards.index, targets, labels.n_labelled),
-        "overlaps": overlaps(shards.index, targets),
-        "files": describe_files(directory),
+        "sources": report.source_numbers(shards.index, targets, labels.n_labelled),
+        "overlaps": report.overlaps(shards.index, targets),
+        "files": prepared_files.describe_files(directory),
     }
-    write_text(directory.report, "\n".join(report_lines(manifest)) + "\n")
+    write_text(directory.report, "\n".join(report.report_lines(manifest)) + "\n")
     write_text(directory.page, page_of(manifest, targets.report))
     write_json(directory.manifest, manifest)
-    remove_target_parts(directory, corpus.labels)
+    prepared_files.remove_target_parts(directory, corpus.labels)
 
 
-def check_shards(corpus: Corpus, folders: Folders, audio: AudioSettings, progress: bool, join: Join) -> None:
+def check_shards(
+    corpus: Corpus, folders: Folders, audio: AudioSettings, progress: bool, join: prepared_files.Join
+) -> None:
     """Compare the shards of a complete folder with their checksums, and decode damaged ones again."""
     with _lock(folders.directory.root, progress), _lock(folders.store.root, progress):
-        repair(folders.directory, folders.store, items_of(corpus), audio, progress, join)
+        prepared_files.repair(folders.directory, folders.store, items_of(corpus), audio, progress, join)
 
 
-def _about_shards(corpus: Corpus, shards: WrittenShards) -> dict[str, Any]:
+def _about_shards(corpus: Corpus, shards: shard_writer.WrittenShards) -> dict[str, Any]:
     index = shards.index
     return {
         "tracks": {
@@ -274,7 +268,7 @@ def _about_shards(corpus: Corpus, shards: WrittenShards) -> dict[str, Any]:
     }
 
 
-def _decoded(shards: WrittenShards) -> dict[str, Any]:
+def _decoded(shards: shard_writer.WrittenShards) -> dict[str, Any]:
     return {
         "training_tracks": len(shards.index.rows("train")),
         "validation_tracks": len(shards.index.rows("validation")),
@@ -293,7 +287,7 @@ def items_of(corpus: Corpus) -> list[AudioItem]:
     ]
 
 
-def _none_left(corpus: Corpus, shards: WrittenShards, split: str) -> str:
+def _none_left(corpus: Corpus, shards: shard_writer.WrittenShards, split: str) -> str:
     in_split = [track for track in corpus.tracks if track.split == split]
     message = f"corpus '{corpus.name}': none of its {len(in_split)} {split} tracks can be used"
     for track in in_split:
@@ -302,13 +296,13 @@ def _none_left(corpus: Corpus, shards: WrittenShards, split: str) -> str:
     return f"{message}; add tracks or change the split's fraction"
 
 
-def _write_skipped(directory: PreparedDirectory, corpus: Corpus, shards: WrittenShards) -> None:
+def _write_skipped(directory: PreparedDirectory, corpus: Corpus, shards: shard_writer.WrittenShards) -> None:
     paths = {track.track_id: str(track.path) for track in corpus.tracks}
     skipped = [(paths[track], reason) for track, reason in shards.skipped.items()]
     write_table(directory.skipped, ["path", "reason"], [*corpus.skipped.items(), *skipped])
 
 
-def _write_tracks(directory: PreparedDirectory, corpus: Corpus, shards: WrittenShards) -> None:
+def _write_tracks(directory: PreparedDirectory, corpus: Corpus, shards: shard_writer.WrittenShards) -> None:
     lines = ["track_id\tsplit\ttitle\tartist\tlabel"]
     for track in corpus.tracks:
         if track.track_id not in shards.skipped:
@@ -317,7 +311,7 @@ def _write_tracks(directory: PreparedDirectory, corpus: Corpus, shards: WrittenS
     write_text(directory.tracks, "\n".join(lines) + "\n")
 
 
-def _write_pools(directory: PreparedDirectory, corpus: Corpus, shards: WrittenShards) -> None:
+def _write_pools(directory: PreparedDirectory, corpus: Corpus, shards: shard_writer.WrittenShards) -> None:
     pools = {track.track_id: track.pool for track in corpus.tracks}
     if any(pools.values()):
         write_arrays(directory.pools, {"pool": np.array([pools[t] for t in shards.index.track_ids.tolist()])})
@@ -342,7 +336,7 @@ def check_trained(directory: PreparedDirectory, sources: Iterable[str]) -> None:
     Raises:
         DataError: Naming the source, and those that there are.
     """
-    manifest = read_manifest(directory)
+    manifest = report.read_manifest(directory)
     numbers = manifest["sources"]
     available = ", ".join(source for source in numbers if numbers[source]["train"])
     for source in sources:

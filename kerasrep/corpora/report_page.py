@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasrep.corpora.report import answer, report_lines
-from kerasrep.report.charts import grid
-from kerasrep.report.drawing import PALETTE, Picture, label, one_panel, picture
+from kerasrep.report.drawing import PALETTE, Picture, grid, label, one_panel, picture
 from kerasrep.report.page import render_page
 from kerasrep.report.table import Table
 from kerasrep.report.topics import Report, by_share

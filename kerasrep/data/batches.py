@@ -6,6 +6,7 @@ happens on the device. One element is one replica's part of one step, with the s
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 
 from kerasrep import constants
 from kerasrep.data.crops import Buffers, OpenFiles, read_crops
-from kerasrep.data.held_out import held_out
 from kerasrep.data.schedule import Examples, Plan, Schedule, self_examples
 from kerasrep.data.shards import FULL_SCALE, ShardIndex
 from kerasrep.errors import DataError
@@ -30,6 +30,7 @@ MAX_THREADS = 8
 BATCHES_ON_DEVICE = 2
 
 _Read = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int16]]
+HELD_OUT_SHARE = 0.1  # of the tracks of a class
 
 
 class Batch(NamedTuple):
@@ -128,26 +129,10 @@ def _join(index: ShardIndex, source: str, targets: SourceTargets, split: str, sa
 
 
 def training_dataset(
-    schedule: Schedule, index: ShardIndex, first_step: int, replica: int = 0
-) -> tf.data.Dataset:
-    """One replica's batches of all steps from `first_step` on.
-
-    Args:
-        schedule: What each step uses.
-        index: Where the tracks lie.
-        first_step: Where to begin.
-        replica: Its number among all replicas.
-
-    Returns:
-        A dataset of `Batch`, an element a step, in order.
-    """
-    read = _reader(index, schedule.segment_samples)
-    return _training_dataset(schedule, read, first_step, replica, _threads())
-
-
-def _training_dataset(
     schedule: Schedule, read: _Read, first_step: int, replica: int, threads: int
 ) -> tf.data.Dataset:
+    """One replica's batches of all steps from `first_step` on: an element a step, in order."""
+
     def load(number: NDArray[np.int64]) -> list[NDArray[Any]]:
         step = int(number)
         return _arrays(schedule.plan(step, replica), int(schedule.uses_before[step]), read)
@@ -181,10 +166,10 @@ class TrainingBatches:
             own: Replicas of this process; all by default.
         """
         mine = range(schedule.replicas) if own is None else own
-        read, threads = _reader(index, schedule.segment_samples), _threads(len(mine))
+        read, threads = reader(index, schedule.segment_samples), _threads(len(mine))
         self._first, self._iterators = mine.start, []
         for replica, device in zip(mine, distribution.extended.worker_devices, strict=True):
-            dataset = _training_dataset(schedule, read, first_step, replica, threads)
+            dataset = training_dataset(schedule, read, first_step, replica, threads)
             if tf.DeviceSpec.from_string(device).device_type == "GPU":
                 ahead = tf.data.experimental.prefetch_to_device(device, BATCHES_ON_DEVICE)
                 dataset = dataset.apply(ahead)
@@ -201,7 +186,7 @@ def plans_dataset(
     plans: Sequence[Plan], index: ShardIndex, sizes: tuple[int, ...], samples: int
 ) -> tf.data.Dataset:
     """Batches of the given plans, in order."""
-    read = _reader(index, samples)
+    read = reader(index, samples)
 
     def load(number: NDArray[np.int64]) -> list[NDArray[Any]]:
         return _arrays(plans[int(number)], 0, read)
@@ -209,7 +194,7 @@ def plans_dataset(
     return _batches(tf.data.Dataset.range(len(plans)), load, sizes, samples, _threads()).prefetch(1)
 
 
-def _reader(index: ShardIndex, samples: int) -> _Read:
+def reader(index: ShardIndex, samples: int) -> _Read:
     """Crops of one training: rows and starts -> int16 [segments, samples, 2]."""
     buffers = Buffers(pinned=bool(tf.config.get_visible_devices("GPU")))
     return partial(read_crops, index, samples=samples, buffers=buffers, files=OpenFiles())
@@ -262,3 +247,30 @@ def to_float(waveform: tf.Tensor) -> tf.Tensor:
     if waveform.dtype == tf.float32:
         return waveform
     return tf.cast(waveform, tf.float32) / FULL_SCALE
+
+
+def held_out(index: ShardIndex, targets: SourceTargets) -> NDArray[np.bool_]:
+    """Tracks of a source that are held out of its own training, bool [tracks of `targets`].
+
+    None where the source is no source of classes, or the validation split has tracks of it. Otherwise a tenth
+    of each class of two tracks or more, at least one, in the order of the SHA-256 of their ids.
+
+    Where artists are kept in one split, no track of the validation split has an artist that is trained on. A
+    source of artists is then validated on tracks of its own classes, which it does not train on; other
+    sources do, and so no score of the whole model is taken from them.
+    """
+    held = np.zeros(len(targets.track_ids), bool)
+    validation = index.track_ids[index.rows("validation")]
+    training = np.isin(targets.track_ids, index.track_ids[index.rows("train")])
+    if targets.kind != "classes" or targets.stretches is None or np.isin(targets.track_ids, validation).any():
+        return held
+    tracks = np.flatnonzero(training)
+    classes = targets.stretches.values[targets.stretches.first[tracks]]  # a track's first
+    ids = targets.track_ids[tracks].tolist()
+    digests = np.array([hashlib.sha256(track.encode()).hexdigest() for track in ids])
+    order = np.lexsort((digests, classes))
+    _, first, counts = np.unique(classes[order], return_index=True, return_counts=True)
+    for start, count in zip(first.tolist(), counts.tolist(), strict=True):
+        taken = max(1, round(HELD_OUT_SHARE * count)) if count > 1 else 0
+        held[tracks[order[start : start + taken]]] = True
+    return held

@@ -45,7 +45,7 @@ class Examples:
         stretches: Classes, labels, numbers or vectors of the tracks.
         segment_samples: Length of a crop.
         sample_rate_hz: Of the crops.
-        within_groups: Whether validation is on tracks of the groups that are trained on; see `held_out`.
+        within_groups: Whether validation is on tracks of the groups that are trained on; see `batches`.
         groups: int64 [tracks of the index], of which tracks are no negatives of each other, for contrast.
         class_weights: float32 [size], how much an example of each class counts; all alike by default.
     """

@@ -18,7 +18,8 @@ from typing import Any
 
 from kerasrep.data.shards import REPAIR_ADVICE, ShardIndex, fault_of_file, load_index
 from kerasrep.errors import DataError
-from kerasrep.runtime.cores import available_cores
+from kerasrep.runtime.threads import available_cores
+from kerasrep.storage.regular_file import sha256_of
 from kerasrep.storage.run_directory import CHECKED_SHARDS, PreparedDirectory, read_json
 
 _Stamp = tuple[int, int, int, int, int]  # device, inode, bytes, times of change of content and status in ns
@@ -125,5 +126,4 @@ def _fault(path: Path, n_bytes: int, sha256: str) -> str | None:
 
 @lru_cache(maxsize=1 << 16)
 def _sha256(path: str, stamp: _Stamp) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(Path(path))

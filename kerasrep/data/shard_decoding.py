@@ -1,9 +1,16 @@
-"""Tracks become one shard and its part file: the same on one machine and on the nodes of a cluster."""
+"""Tracks become one shard and its part file: the same on one machine and on the nodes of a cluster.
+
+TFRecord framing and the one `tf.train.Example` that shards hold are written here, because the byte offset of
+the samples must be known, and because preparing data should not wait for TensorFlow to load. Form of a
+record: length (uint64), its masked CRC-32C, data, masked CRC-32C of the data; all little-endian (TensorFlow,
+"TFRecord and tf.train.Example").
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,20 +18,22 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.data.audio import DECODING_VERSION, decode, read_header
 from kerasrep.data.identity import IDENTITY_VERSION, Identity, identity_of
 from kerasrep.data.shards import FULL_SCALE
-from kerasrep.data.tfrecord import write_record
 from kerasrep.errors import DataError
 from kerasrep.recipe.network import AudioSettings
 from kerasrep.recipe.schema import fingerprint
-from kerasrep.runtime.ordered_threads import in_order
+from kerasrep.runtime.threads import in_order
 from kerasrep.storage.run_directory import atomic_file, read_json, write_json
 
 MAX_TRACK_SECONDS = 1800.0  # bounds memory: what lies behind is not used
+#: Samples, whether they were shortened, and their identity; or why there are none.
+_Decoded = tuple[NDArray[np.int16], bool, Identity] | str
 
 
 @dataclass(frozen=True)
@@ -78,10 +87,6 @@ def _reason(item: AudioItem, error: DataError) -> str:
 
 def _too_short(samples: int, audio: AudioSettings) -> str:
     return f"{samples / audio.sample_rate_hz:.3g} s is shorter than a segment of {audio.segment_seconds:g} s"
-
-
-#: Samples, whether they were shortened, and their identity; or why there are none.
-_Decoded = tuple[NDArray[np.int16], bool, Identity] | str
 
 
 def _decoded(item: AudioItem, audio: AudioSettings) -> _Decoded:
@@ -182,3 +187,47 @@ def _write_shard(
     }
     write_json(_part_path(task.path), part)
     return part
+
+
+def write_record(write: Callable[[bytes], object], track_id: str, payload: bytes) -> int:
+    """Write one TFRecord record; return how many of its bytes come before `payload`."""
+    head = example_head(track_id, len(payload))
+    length = struct.pack("<Q", len(head) + len(payload))
+    checksum = google_crc32c.extend(google_crc32c.value(head), payload)
+    for piece in (length, _masked(google_crc32c.value(length)), head, payload, _masked(checksum)):
+        write(piece)
+    return len(length) + 4 + len(head)
+
+
+def example_head(track_id: str, n_payload_bytes: int) -> bytes:
+    """All bytes of the serialised `tf.train.Example` before the samples, which come last.
+
+    The wire format of protocol buffers: each message below is the last field of the one around it, so
+    only its tag and length stand in front.
+    """
+
+    def opened(field: int, inside: bytes, n_after: int) -> bytes:
+        return bytes([field << 3 | 2]) + _varint(len(inside) + n_after) + inside
+
+    identity = track_id.encode()
+    value = opened(1, opened(1, identity, 0), 0)  # Feature { BytesList { value } }
+    entry = opened(1, opened(1, b"track_id", 0) + opened(2, value, 0), 0)
+    head = b""
+    for field in (1, 1, 2):  # BytesList.value, Feature.bytes_list, value of the map's entry
+        head = opened(field, head, n_payload_bytes)
+    head = opened(1, opened(1, b"samples", 0) + head, n_payload_bytes)  # Features.feature
+    return opened(1, entry + head, n_payload_bytes)  # Example.features
+
+
+def _varint(value: int) -> bytes:
+    digits = bytearray()
+    while value > 0x7F:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)
+
+
+def _masked(crc: int) -> bytes:
+    """CRC-32C as TFRecord files store it: rotated and shifted, so that a CRC of CRCs is sound."""
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -3,12 +3,14 @@
 Which track goes to which shard follows from the headers alone, and each finished shard leaves a small
 part file beside it. An interrupted call therefore continues where it stopped, and the bytes do not depend
 on the number of threads.
+Finished shards lie in a folder of their own, shared by all folders of targets that go with them.
 """
 
 from __future__ import annotations
 
 import base64
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,26 +21,19 @@ import numpy as np
 from kerasrep import constants
 from kerasrep.data import notices
 from kerasrep.data.identity import Identity
-from kerasrep.data.recordings import Identities
-from kerasrep.data.shard_decoding import (
-    AudioItem,
-    ShardTask,
-    expected_samples,
-    finished_part,
-    write_decoded,
-)
-from kerasrep.data.shards import FRAME_BYTES, ShardIndex
-from kerasrep.errors import RunError
+from kerasrep.data.recordings import Identities, read_identities, write_identities
+from kerasrep.data.shard_decoding import AudioItem, ShardTask, expected_samples, finished_part, write_decoded
+from kerasrep.data.shards import FRAME_BYTES, ShardIndex, load_index, save_index
+from kerasrep.errors import DataError, RunError
 from kerasrep.recipe.network import AudioSettings
 from kerasrep.runtime.console import Progress
-from kerasrep.runtime.cores import available_cores
 from kerasrep.runtime.native_messages import silenced
-from kerasrep.runtime.ordered_threads import in_order
 from kerasrep.runtime.pool.base import Answer, Lost
 from kerasrep.runtime.pool.cluster import Cluster
 from kerasrep.runtime.pool.nodes import shared_with
 from kerasrep.runtime.pool.on_ray import Place, Plan, RayPool, places_of
-from kerasrep.storage.run_directory import PreparedDirectory
+from kerasrep.runtime.threads import available_cores, in_order
+from kerasrep.storage.run_directory import PreparedDirectory, read_json, write_json
 
 SHARD_BYTES = 150_000_000
 
@@ -209,3 +204,42 @@ def _index(
         shard_bytes=np.array([part["bytes"] for part in parts], dtype=np.int64),
         sample_rate_hz=audio.sample_rate_hz,
     )
+
+
+def finish_shards(store: PreparedDirectory, shards: WrittenShards) -> None:
+    """Save the index, identities and, last, what else `write_shards` said: then the store is complete.
+
+    The part files stay: with them, a shard that is damaged later is decoded again alone.
+    """
+    save_index(store, shards.index)
+    write_identities(store.identities, shards.identities)
+    about = {"checksums": shards.checksums, "skipped": shards.skipped, "shortened": shards.shortened}
+    write_json(store.manifest, about)
+
+
+def read_shards(store: PreparedDirectory) -> WrittenShards | None:
+    """What a complete store holds; None where it is not complete or a file is missing or damaged."""
+    if not store.manifest.exists():
+        return None
+    try:
+        about = read_json(store.manifest)
+        index, identities = load_index(store), read_identities(store.identities)
+        if len(identities) != len(index):
+            raise DataError(f"{store.identities}: is of other tracks")
+        checksums, skipped, shortened = about["checksums"], about["skipped"], about["shortened"]
+        return WrittenShards(index, identities, checksums, skipped, shortened)
+    except (DataError, KeyError, TypeError):
+        store.manifest.unlink(missing_ok=True)
+        return None
+
+
+def link_shards(store: PreparedDirectory, directory: PreparedDirectory, index: ShardIndex) -> None:
+    """Give `directory` the index and the shards, as hard links where the disk allows it."""
+    for name in index.shard_files.tolist():
+        path, target = store.root / name, directory.root / name
+        target.unlink(missing_ok=True)
+        try:
+            os.link(path, target)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, target)
+    save_index(directory, index)

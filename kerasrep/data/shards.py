@@ -36,16 +36,16 @@ FULL_SCALE = 32_768  # int16 value of amplitude 1.0
 FRAME_BYTES = 2 * constants.N_CHANNELS  # one sample of each channel
 REPAIR_ADVICE = "repair it with kerasrep-prepare --check, or delete the folder and prepare again"
 
-#: Name -> (kinds of dtype, dimensions) of every array in the index.
-_ARRAYS = {
-    "track_ids": ("U", 1),
-    "split": ("i", 1),
-    "shard": ("i", 1),
-    "offset_bytes": ("i", 1),
-    "samples": ("i", 1),
-    "shard_files": ("U", 1),
-    "shard_bytes": ("i", 1),
-    "sample_rate_hz": ("i", 0),
+#: Name -> (dtype, dimensions) of every array in the index.
+_ARRAYS: dict[str, tuple[type[np.generic], int]] = {
+    "track_ids": (np.str_, 1),
+    "split": (np.int8, 1),
+    "shard": (np.int32, 1),
+    "offset_bytes": (np.int64, 1),
+    "samples": (np.int64, 1),
+    "shard_files": (np.str_, 1),
+    "shard_bytes": (np.int64, 1),
+    "sample_rate_hz": (np.int64, 0),
 }
 _PER_TRACK = ("track_ids", "split", "shard", "offset_bytes", "samples")
 
@@ -116,19 +116,8 @@ class ShardIndex:
 
 def save_index(directory: PreparedDirectory, index: ShardIndex) -> None:
     """Write `index` as `directory.index`, whole or not at all."""
-    write_arrays(
-        directory.index,
-        {
-            "track_ids": np.asarray(index.track_ids, dtype=np.str_),
-            "split": np.asarray(index.split, dtype=np.int8),
-            "shard": np.asarray(index.shard, dtype=np.int32),
-            "offset_bytes": np.asarray(index.offset_bytes, dtype=np.int64),
-            "samples": np.asarray(index.samples, dtype=np.int64),
-            "shard_files": np.asarray(index.shard_files, dtype=np.str_),
-            "shard_bytes": np.asarray(index.shard_bytes, dtype=np.int64),
-            "sample_rate_hz": np.asarray(index.sample_rate_hz, dtype=np.int64),
-        },
-    )
+    arrays = {name: np.asarray(getattr(index, name), dtype) for name, (dtype, _) in _ARRAYS.items()}
+    write_arrays(directory.index, arrays)
 
 
 def load_index(directory: PreparedDirectory, check_files: bool = True) -> ShardIndex:
@@ -144,17 +133,10 @@ def load_index(directory: PreparedDirectory, check_files: bool = True) -> ShardI
     path = directory.index
     arrays = read_arrays(path)
     _check_arrays(path, arrays)
-    index = ShardIndex(
-        root=directory.root,
-        track_ids=arrays["track_ids"],
-        split=arrays["split"].astype(np.int8),
-        shard=arrays["shard"].astype(np.int32),
-        offset_bytes=arrays["offset_bytes"].astype(np.int64),
-        samples=arrays["samples"].astype(np.int64),
-        shard_files=arrays["shard_files"],
-        shard_bytes=arrays["shard_bytes"].astype(np.int64),
-        sample_rate_hz=int(arrays["sample_rate_hz"]),
-    )
+    found: dict[str, Any] = {
+        name: arrays[name].astype(dtype, copy=False) for name, (dtype, _) in _ARRAYS.items()
+    }
+    index = ShardIndex(directory.root, **{**found, "sample_rate_hz": int(found["sample_rate_hz"])})
     if check_files:
         for path, n_bytes in zip(index.shard_paths, index.shard_bytes.tolist(), strict=True):
             fault = fault_of_file(path, n_bytes)
@@ -167,10 +149,10 @@ def _check_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     def refuse(what: str) -> DataError:
         return DataError(f"{path}: {what}; delete {path.parent} and prepare again")
 
-    for name, (kind, dimensions) in _ARRAYS.items():
+    for name, (dtype, dimensions) in _ARRAYS.items():
         if name not in arrays:
             raise refuse(f"lacks the array '{name}'")
-        if arrays[name].dtype.kind != kind or arrays[name].ndim != dimensions:
+        if arrays[name].dtype.kind != np.dtype(dtype).kind or arrays[name].ndim != dimensions:
             raise refuse(f"array '{name}' has dtype {arrays[name].dtype} and {arrays[name].ndim} dimensions")
     if len({len(arrays[name]) for name in _PER_TRACK}) != 1:
         raise refuse("arrays differ in length")

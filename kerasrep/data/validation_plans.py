@@ -8,23 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.data.schedule import (
-    JOINT,
-    Examples,
-    Plan,
-    contrast_targets,
-    known_targets,
-    make_plan,
-    pair_targets,
-    positions,
-    spread_starts,
-)
+from kerasrep.data import schedule
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float32]
 
 
-class ValidationPlans(Sequence[Plan]):
+class ValidationPlans(Sequence[schedule.Plan]):
     """Plans of the validation: fixed crops, spread evenly over each track, and all sources at once.
 
     Plans of at most 64 tracks; crops 2j of all tracks are followed by crops 2j + 1, so that the halves are
@@ -34,7 +24,7 @@ class ValidationPlans(Sequence[Plan]):
 
     def __init__(
         self,
-        examples: Sequence[Examples],
+        examples: Sequence[schedule.Examples],
         rows: Int,
         track_samples: Int,
         segment_samples: int,
@@ -56,7 +46,7 @@ class ValidationPlans(Sequence[Plan]):
         self._track_samples, self._segment_samples = track_samples, segment_samples
         others = np.setdiff1d(np.concatenate([example.rows for example in examples]), rows)
         self._chunks = _chunks(rows) + (_chunks(others) if len(others) else [])
-        self._positions = [positions(example.rows, len(track_samples)) for example in examples]
+        self._positions = [schedule.positions(example.rows, len(track_samples)) for example in examples]
 
     @property
     def n_tracks(self) -> int:
@@ -73,21 +63,23 @@ class ValidationPlans(Sequence[Plan]):
         chunk = self._chunks[place]
         both = np.concatenate([chunk, chunk])
         room = self._track_samples[chunk] - self._segment_samples
-        starts = np.concatenate(spread_starts(room, self._crops)[2 * pair : 2 * pair + 2])
+        starts = np.concatenate(schedule.spread_starts(room, self._crops)[2 * pair : 2 * pair + 2])
         filled = {source: self._targets(source, chunk, starts) for source in range(len(self._examples))}
-        return make_plan(0, JOINT, both, starts, filled, [e.size for e in self._examples])
+        return schedule.make_plan(0, schedule.JOINT, both, starts, filled, [e.size for e in self._examples])
 
     def _targets(self, source: int, chunk: Int, starts: Int) -> tuple[Float, Float]:
         """Targets and weights of the crops of some tracks."""
         example = self._examples[source]
         weight = np.float32(self._positions[source][chunk[0]] >= 0)
         if example.kind == "same" and self._contrast:
-            return contrast_targets(example, chunk), np.full(len(chunk), weight)
+            return schedule.contrast_targets(example, chunk), np.full(len(chunk), weight)
         if example.kind == "same":  # pairs of the same track, then of different tracks
-            target = np.concatenate([pair_targets(chunk, chunk), pair_targets(chunk, chunk + 1)])
+            target = np.concatenate(
+                [schedule.pair_targets(chunk, chunk), schedule.pair_targets(chunk, chunk + 1)]
+            )
             return target, np.full(len(target), weight)
         position = self._positions[source][np.concatenate([chunk, chunk])]
-        target, known = known_targets(example, position, starts)
+        target, known = schedule.known_targets(example, position, starts)
         return target, example.worth(target, known).astype(np.float32)
 
 
@@ -96,7 +88,7 @@ def _chunks(rows: Int) -> list[Int]:
     return np.array_split(rows, -(-len(rows) // 64))
 
 
-def mean_candidates(examples: Examples, views: str = "across") -> float:
+def mean_candidates(examples: schedule.Examples, views: str = "across") -> float:
     """Among how many crops one is found, in the validation of contrast; the geometric mean.
 
     Args:
@@ -105,7 +97,7 @@ def mean_candidates(examples: Examples, views: str = "across") -> float:
     """
     logs = []
     for chunk in _chunks(examples.rows):
-        groups = contrast_targets(examples, chunk)[:, 1]
+        groups = schedule.contrast_targets(examples, chunk)[:, 1]
         others = (groups[:, None] != groups).sum(axis=1)
         logs.append(np.log(1 + others * (1 if views == "across" else 2)))
     return float(np.exp(np.concatenate(logs).mean()))

@@ -6,8 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from kerasrep.embedding.catalogue.reading import Table, read_embeddings
-from kerasrep.embedding.embedder import Embedder, load
-from kerasrep.embedding.embeddings import Embeddings, TimedEmbeddings
+from kerasrep.embedding.embedder import Embedder, Embeddings, TimedEmbeddings, load
 
 if TYPE_CHECKING:
     from kerasrep.embedding.transformer import AudioEmbedder

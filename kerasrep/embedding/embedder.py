@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from kerasrep.data.audio import BLOCK_FRAMES, convert_blocks, decode_blocks
 from kerasrep.data.decoders.plan import MIN_RATE_HZ
-from kerasrep.embedding.embeddings import Embeddings, TimedEmbeddings
 from kerasrep.embedding.files import BadFile, find_audio
 from kerasrep.embedding.models import SegmentModel, find_model
 from kerasrep.embedding.segments import segment_batches
@@ -25,14 +25,59 @@ from kerasrep.embedding.stream import embed_in_order
 from kerasrep.errors import DataError
 from kerasrep.report.page import render
 from kerasrep.storage import limits
+from kerasrep.storage.export_directory import default_model
 from kerasrep.storage.segment_vector import SHARED
-from kerasrep.storage.starter import default_model
 
 #: Raised whenever the same weights and the same audio give another vector; part of every fingerprint.
 TRACK_EMBEDDING_VERSION = 1
 #: More channels than this are samples: the array is the wrong way round.
 MAX_CHANNELS = 256
 _FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of files.
+
+    Attributes:
+        paths: Files that were embedded, in the order of the rows.
+        embeddings: float32 [files, dimension].
+        columns: Name of each dimension.
+        bad: Files and folders that could not be used, with reasons.
+    """
+
+    paths: tuple[Path, ...]
+    embeddings: NDArray[np.float32]
+    columns: tuple[str, ...]
+    bad: tuple[BadFile, ...]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        files, values = self.embeddings.shape
+        rows = [("files", f"{files:,}"), ("dimensions", f"{values:,}"), ("skipped", f"{len(self.bad):,}")]
+        rows += [
+            (path.name, " ".join(f"{value:.3f}" for value in row[:4]) + " ...")
+            for path, row in zip(self.paths[:5], self.embeddings, strict=False)
+        ]
+        return render("repr.html", title="Embeddings", rows=rows)
+
+
+@dataclass(frozen=True)
+class TimedEmbeddings:
+    """Embeddings of the segments of one recording.
+
+    Attributes:
+        start_seconds: float64 [segments]: where each segment begins.
+        embeddings: float32 [segments, dimension]; half the dimensions of a recording's embedding, as nothing
+            is pooled over time.
+        columns: Name of each dimension.
+        segment_seconds: Length of a segment; the last one is filled with silence.
+    """
+
+    start_seconds: NDArray[np.float64]
+    embeddings: NDArray[np.float32]
+    columns: tuple[str, ...]
+    segment_seconds: float
 
 
 def load(

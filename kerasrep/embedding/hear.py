@@ -27,7 +27,7 @@ from kerasrep.embedding.models import find_model
 from kerasrep.embedding.representations import model_fingerprint, path_and_layers
 from kerasrep.embedding.segments import BATCH_SEGMENTS
 from kerasrep.errors import DataError, ExportError
-from kerasrep.storage.starter import default_model
+from kerasrep.storage.export_directory import default_model
 
 SAMPLE_RATES_HZ = (16_000, 22_050, 44_100, 48_000)
 #: HEAR asks for 50 ms at most, as events are found within so much.

@@ -24,7 +24,7 @@ from kerasrep.embedding.store import HashStore
 from kerasrep.errors import DataError
 from kerasrep.runtime.console import Progress
 from kerasrep.runtime.native_messages import silenced
-from kerasrep.runtime.ordered_threads import in_order
+from kerasrep.runtime.threads import in_order
 from kerasrep.storage.run_directory import home
 
 #: What the kept identities go with.

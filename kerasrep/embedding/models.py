@@ -15,11 +15,10 @@ from kerasrep import constants
 from kerasrep.embedding.catalogue.layout import Layout, make_layout
 from kerasrep.errors import ExportError
 from kerasrep.recipe.file import read_recipe
-from kerasrep.runtime.forked import check_not_forked
-from kerasrep.storage.export_directory import SERVING_DEFAULT, check_files, find_version, read_card
+from kerasrep.runtime.child_process import check_not_forked
+from kerasrep.storage import export_directory
 from kerasrep.storage.run_directory import KERAS_SUFFIX, RunDirectory
 from kerasrep.storage.segment_vector import LAST, Piece, embedding_pieces
-from kerasrep.storage.starter import model_path
 
 if TYPE_CHECKING:
     import keras
@@ -120,14 +119,14 @@ def find_model(path: Path) -> tuple[Callable[[Path], SegmentModel], Path]:
         ExportError: Where `path` is none of these.
     """
     try:
-        path = model_path(path)
+        path = export_directory.model_path(path)
         if not path.exists():
             raise ExportError(f"{path}: does not exist; give {WHAT_A_MODEL_IS}")
         if path.is_file():
             if path.suffix != KERAS_SUFFIX:
                 raise ExportError(f"{path}: is not a model; give {WHAT_A_MODEL_IS}")
             return load_keras_file, path
-        version = find_version(path)
+        version = export_directory.find_version(path)
         if version is not None:
             return load_export, version
         if RunDirectory(path).recipe.is_file():
@@ -147,7 +146,7 @@ def default_layers(path: Path) -> str:
     """
     load, found = find_model(path)
     if load is load_export:
-        return read_card(found).default_layers
+        return export_directory.read_card(found).default_layers
     if load is load_run:
         return read_recipe(RunDirectory(found).recipe).export.default_layers
     return LAST
@@ -162,11 +161,11 @@ def load_export(version: Path) -> SegmentModel:
     check_not_forked()
     import tensorflow as tf
 
-    card = read_card(version)
-    check_files(version, card)
+    card = export_directory.read_card(version)
+    export_directory.check_files(version, card)
     try:
         loaded = tf.saved_model.load(str(version))
-        function = loaded.signatures[SERVING_DEFAULT]
+        function = loaded.signatures[export_directory.SERVING_DEFAULT]
         widths = {name: output.shape[-1] for name, output in function.structured_outputs.items()}
         width = widths["embedding"]
     # Damaged files raise anything from OSError to protobuf's own kinds.

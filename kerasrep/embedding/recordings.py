@@ -17,7 +17,7 @@ from kerasrep.data.decoders.downmix import in_phase
 from kerasrep.embedding.embedder import waveform_blocks
 from kerasrep.embedding.files import BadFile, CountedBlocks, FileEmbedding
 from kerasrep.errors import DataError
-from kerasrep.runtime.ordered_threads import in_order
+from kerasrep.runtime.threads import in_order
 
 #: More threads than this wait for each other's memory.
 MAX_WORKERS = 16

@@ -6,7 +6,6 @@ that a run whose embeddings are all cached never starts TensorFlow.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -26,8 +25,8 @@ from kerasrep.errors import RecipeError, RunError
 from kerasrep.recipe.faults import nearest
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import fingerprint
-from kerasrep.storage import starter
-from kerasrep.storage.export_directory import SAVED_MODEL_FILE, read_card, trained_on
+from kerasrep.storage.export_directory import SAVED_MODEL_FILE, STARTER, read_card, trained_on
+from kerasrep.storage.regular_file import sha256_of
 from kerasrep.storage.run_directory import RunDirectory
 from kerasrep.storage.segment_vector import LAST, layers_text, parse_layers
 
@@ -176,7 +175,7 @@ def open_representation(spec: str, *, reference: Path | None = None) -> Represen
     if form == RANDOM:
         return _open_random(spec, rest, reference)
     if spec == MFCC:
-        from kerasrep.embedding.baselines.mfcc import Mfcc
+        from kerasrep.embedding.baselines.mel import Mfcc
 
         return Mfcc()
     if spec == MUSICNN:
@@ -258,7 +257,7 @@ def with_layers(spec: str, layers: str) -> str:
 
 def _exists(path: str) -> bool:
     try:
-        return bool(path) and (Path(path).exists() or path == starter.NAME)
+        return bool(path) and (Path(path).exists() or path == STARTER)
     except (OSError, ValueError):  # too long, or with a NUL
         return False
 
@@ -312,8 +311,7 @@ def _fingerprint_of(found: Path, files: Sequence[Path]) -> str:
     hashes = {}
     for file in files:
         try:
-            with file.open("rb") as opened:
-                hashes[file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
+            hashes[file.name] = sha256_of(file)
         except OSError as error:
             reason = f"{file.name}: {error.strerror}"
             raise RunError(f"{found}: has no trained weights yet, or cannot be read ({reason})") from error

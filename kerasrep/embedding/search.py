@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from kerasrep.data.audio import decode_blocks
 from kerasrep.embedding.catalogue.layout import MEAN, NONE, WHOLE, Layout
 from kerasrep.embedding.catalogue.reading import Table
-from kerasrep.embedding.catalogue.rows import rows_of_files
 from kerasrep.embedding.listening.nearest import NearestRows
 from kerasrep.embedding.listening.space import Space, branch_spaces
 from kerasrep.embedding.listening.tracks import Tracks, own_names
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.embedding.named import named_model
+from kerasrep.embedding.stream import rows_of_files
 from kerasrep.errors import DataError, ExportError, RecipeError
 from kerasrep.runtime.native_messages import silenced
 

@@ -14,11 +14,11 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from kerasrep.embedding.catalogue.layout import MEAN, MEAN_STD, Layout
-from kerasrep.embedding.catalogue.rows import rows_of_files
 from kerasrep.embedding.embedder import waveform_blocks
 from kerasrep.embedding.models import WHAT_A_MODEL_IS, SegmentModel, find_model
+from kerasrep.embedding.stream import rows_of_files
 from kerasrep.errors import DataError, ExportError, RecipeError
-from kerasrep.storage.starter import default_model
+from kerasrep.storage.export_directory import default_model
 
 #: Models that stay loaded, so that the copies that a grid search makes do not load them again.
 _KEPT_MODELS = 2

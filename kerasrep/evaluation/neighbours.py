@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from kerasrep.errors import DataError
 from kerasrep.evaluation.base import METRICS, FoldScore, LabelledData, ProbeResult
-from kerasrep.evaluation.bootstrap import blocks_of, mean_interval
-from kerasrep.evaluation.probing.probes import CHANCE
-from kerasrep.evaluation.probing.standardise import varying
+from kerasrep.evaluation.probing.probes import CHANCE, varying
+from kerasrep.evaluation.significance import blocks_of, mean_interval
 
 PROBE = "cosine"
 #: Neighbours that the second metric is a share of.

@@ -85,30 +85,12 @@ def to_json(value: Any) -> str:
 
 def summary_of(evaluation: Evaluation) -> dict[str, Any]:
     """Everything but the arrays, ready for `to_json`."""
-    return {
-        "representation": evaluation.representation,
-        "dimension": evaluation.dimension,
-        "task": evaluation.task,
-        "kind": evaluation.kind,
-        "metric": evaluation.metric,
-        "n_items": evaluation.n_items,
-        "left_out": evaluation.left_out,
-        "counts": evaluation.counts,
-        "probes": [
-            {
-                "probe": probe.probe,
-                "metric": probe.metric,
-                "mean": probe.mean,
-                "low": probe.low,
-                "high": probe.high,
-                "scores": [{"fold": s.fold, "metric": s.metric, "value": s.value} for s in probe.scores],
-                "classes": probe.classes,
-                "per_class": probe.per_class,
-                "details": probe.details,
-            }
-            for probe in evaluation.probes
-        ],
-    }
+    probes = [
+        {name: value for name, value in vars(probe).items() if name not in ARRAYS}
+        | {"scores": [vars(score) for score in probe.scores]}
+        for probe in evaluation.probes
+    ]
+    return {name: value for name, value in vars(evaluation).items() if name != "probes"} | {"probes": probes}
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation, key: str) -> Path:
@@ -146,11 +128,7 @@ def save_evaluation(folder: Path, evaluation: Evaluation, key: str) -> Path:
 
 
 def find_evaluation(
-    folder: Path,
-    representation: str,
-    task: str,
-    key: str,
-    notify: Callable[[str], None],
+    folder: Path, representation: str, task: str, key: str, notify: Callable[[str], None]
 ) -> Evaluation | None:
     """The stored evaluation, if it is there and still valid.
 

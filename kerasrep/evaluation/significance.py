@@ -1,9 +1,14 @@
-"""Is one representation better than another on the same test units? A paired sign-flip permutation test.
+"""Intervals of a mean, and: is one representation better than another on the same test units?
 
-If both were equally good, either score of a unit could have come from either representation, so the sign of
-each difference could as well be the other one (Good 2005, "Permutation, Parametric and Bootstrap Tests of
-Hypotheses"). Units that depend on each other are flipped together: a group (song, artist, versions of one
-tune), or an item or user that was tested in several folds.
+95% intervals are by bootstrap over what was tested. Units that are not independent of each other make one
+block and are resampled together: the items of a group (a song, an artist, versions of one tune), or one item
+that was tested several times. The interval says how much the score would vary with other test items, the
+fitted probes given. It does not say how much it would vary with other training items.
+
+The test is a paired sign-flip permutation test. If both were equally good, either score of a unit could have
+come from either representation, so the sign of each difference could as well be the other one (Good 2005,
+"Permutation, Parametric and Bootstrap Tests of Hypotheses"). Units that depend on each other are flipped
+together.
 
 The test takes the fitted probes as they are: it says what other test units would do, not what other training
 items would, whose influence the folds of a cross-validation share.
@@ -11,7 +16,7 @@ items would, whose influence the folds of a cross-validation share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,15 +24,68 @@ from numpy.typing import ArrayLike, NDArray
 
 from kerasrep.errors import DataError
 from kerasrep.evaluation.base import Comparison, ProbeResult
-from kerasrep.evaluation.bootstrap import blocks_of, chunks, mean_interval
 
+N_RESAMPLES = 2000
+CONFIDENCE = 0.95
+
+#: Random numbers that are held in memory at once.
+CHUNK_VALUES = 4_000_000
 N_FLIPS = 10_000
-
 #: Up to so many blocks that differ, all 2^blocks signs are tried instead of drawn.
 MOST_ENUMERATED_BLOCKS = 16
-
 #: Sums that differ by less than this part of the largest possible one are equal but for rounding.
 ROUNDING = 1e-10
+
+
+def blocks_of(unit_ids: NDArray[np.str_], unit_groups: NDArray[np.str_] | None) -> NDArray[np.intp]:
+    """Number of the block of each unit: its group, or itself where there are no groups; intp [units]."""
+    names = unit_ids if unit_groups is None else unit_groups
+    numbers: NDArray[np.intp] = np.unique(names, return_inverse=True)[1]
+    return numbers
+
+
+def chunks(n_rows: int, n_columns: int) -> Iterator[int]:
+    """Numbers of rows that sum to `n_rows`, each so small that its matrix fits in `CHUNK_VALUES`."""
+    step = max(1, CHUNK_VALUES // max(1, n_columns))
+    for start in range(0, n_rows, step):
+        yield min(step, n_rows - start)
+
+
+def mean_interval(
+    values: NDArray[np.float64],
+    blocks: NDArray[np.intp],
+    seed: int = 0,
+    n_resamples: int = N_RESAMPLES,
+    weights: NDArray[np.float64] | None = None,
+) -> tuple[float, float]:
+    """Percentile interval of the mean of `values` (Efron and Tibshirani 1993, chapters 8 and 13).
+
+    Blocks are drawn with replacement, as many as there are; a resample's mean is over its units, so that
+    large blocks weigh more. With fewer than about 20 blocks the interval is too narrow, and where all values
+    are the same it has no width.
+
+    Args:
+        values: float64 [units], at least one.
+        blocks: intp [units] of `blocks_of`.
+        seed: Of the resampling.
+        n_resamples: How often is drawn.
+        weights: float64 [units], above 0; of all units the same by default.
+
+    Returns:
+        Lower and upper end.
+    """
+    sums = np.bincount(blocks, weights=values if weights is None else values * weights)
+    sizes = np.bincount(blocks, weights).astype(np.float64)
+    equal = bool((sizes == sizes[0]).all())
+    rng = np.random.default_rng(seed)
+    means = []
+    for n_rows in chunks(n_resamples, len(sums)):
+        drawn = rng.integers(len(sums), size=(n_rows, len(sums)), dtype=np.int32)
+        total = sizes[0] * len(sums) if equal else sizes[drawn].sum(axis=1)
+        means.append(sums[drawn].sum(axis=1) / total)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def compare(
@@ -155,7 +213,7 @@ def _paired_rows(
             )
     if len(set(keys)) < len(keys) or len(keys) != len(other_keys):
         raise DataError(f"{between}, a unit stands twice in one fold; evaluate them again")
-    if not _same_groups(first.unit_groups, rows, second.unit_groups, other_rows):
+    if _groups(first, rows) != _groups(second, other_rows):
         raise DataError(f"{between}, their units are in other groups; evaluate both on the same data")
     return rows, other_rows
 
@@ -169,12 +227,5 @@ def _keys(result: ProbeResult, rows: NDArray[np.intp]) -> Sequence[tuple[str, in
     return list(zip(result.unit_ids[rows].tolist(), result.unit_folds[rows].tolist(), strict=True))
 
 
-def _same_groups(
-    groups: NDArray[np.str_] | None,
-    rows: NDArray[np.intp],
-    other: NDArray[np.str_] | None,
-    other_rows: NDArray[np.intp],
-) -> bool:
-    if groups is None or other is None:
-        return groups is other
-    return bool((groups[rows] == other[other_rows]).all())
+def _groups(result: ProbeResult, rows: NDArray[np.intp]) -> list[str] | None:
+    return None if result.unit_groups is None else result.unit_groups[rows].tolist()

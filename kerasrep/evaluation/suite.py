@@ -168,7 +168,8 @@ class Suite:
         first = [one for one in done if one.representation == self._representations[0].name]
         for other in done[1:] if first else ():
             try:
-                self._comparisons.append(_compare(first[0], other, self._options.seed))
+                pair = first[0].representation, first[0].probes[0], other.representation, other.probes[0]
+                self._comparisons.append(compare(task.name, task.metric, *pair, seed=self._options.seed))
             except Exception as error:
                 self._note(f"{task.name}, {first[0].representation} and {other.representation}", error)
 
@@ -357,13 +358,6 @@ def _left_out(
     others = [data.item_ids[row] for row in np.setdiff1d(embedded.rows, common)]
     no_embedding = "another representation has no embedding of it"
     return {**embedded.left_out, **{item: reasons.get(item, no_embedding) for item in others}}
-
-
-def _compare(first: Evaluation, second: Evaluation, seed: int) -> Comparison:
-    """The headline probe of two representations on one task."""
-    one, other = first.probes[0], second.probes[0]
-    names = first.representation, second.representation
-    return compare(first.task, first.metric, names[0], one, names[1], other, seed=seed)
 
 
 def _line(evaluation: Evaluation, seconds: float) -> str:

@@ -129,14 +129,7 @@ class RunFolder(Folder):
 
     def done(self, stage: str, key: str) -> bool:
         """Whether a stage was finished with the same key."""
-        path = self.root / "done" / f"{stage}.json"
-        if not path.is_file():
-            return False
-        try:
-            found = read_json(path)
-        except DataError:
-            return False
-        return isinstance(found, dict) and found.get("key") == key
+        return has_key(self.root / "done" / f"{stage}.json", key)
 
     def mark(self, stage: str, key: str, seconds: float) -> None:
         """Say that a stage is finished."""
@@ -167,6 +160,13 @@ class StudyFolder(Folder):
     def run(self, name: str) -> RunFolder:
         """The folder of a run."""
         return RunFolder(self.runs / name)
+
+
+def has_key(path: Path, key: str) -> bool:
+    """Whether a JSON file is there that was made under a key; a damaged one was not."""
+    with contextlib.suppress(DataError):
+        return path.is_file() and bool(read_object(path).get("key") == key)
+    return False
 
 
 def read_job(path: Path) -> Job:

@@ -18,8 +18,8 @@ from kerasrep.experiments.job import EvaluationSettings, Job, RunFolder, read_jo
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe, fingerprint
 from kerasrep.recipe.tasks import TableTask
-from kerasrep.runtime.cores import keep_to
 from kerasrep.runtime.run_log import event, run_log
+from kerasrep.runtime.threads import keep_to
 from kerasrep.storage.folder_lock import held
 from kerasrep.storage.run_directory import RunDirectory, read_object, write_json
 
@@ -52,7 +52,11 @@ def work(
             return
         facts: dict[str, Any] = {}
         if job.kind in {"train", "validate"}:
-            _train_and_export(folder, job, show_progress)
+            recipe = read_recipe(folder.recipe)
+            key = recipe.model_copy(update={"export": type(recipe.export)()}).fingerprint()
+            _stage(folder, "train", key, lambda: _train(folder, recipe, show_progress))
+            if job.export:
+                _stage(folder, "export", key, lambda: _export(folder, recipe))
             facts = _facts(folder.training)
             if job.kind == "validate":
                 return
@@ -71,14 +75,6 @@ def _stage(folder: RunFolder, stage: str, key: str, do: Callable[[], object]) ->
     started = time.monotonic()
     do()
     folder.mark(stage, key, time.monotonic() - started)
-
-
-def _train_and_export(folder: RunFolder, job: Job, show_progress: bool) -> None:
-    recipe = read_recipe(folder.recipe)
-    key = recipe.model_copy(update={"export": type(recipe.export)()}).fingerprint()
-    _stage(folder, "train", key, lambda: _train(folder, recipe, show_progress))
-    if job.export:
-        _stage(folder, "export", key, lambda: _export(folder, recipe))
 
 
 def _train(folder: RunFolder, recipe: Recipe, show_progress: bool) -> None:

@@ -19,7 +19,7 @@ from kerasrep.errors import DataError, ExportError
 # Their layers must be registered before a file names them; the first chooses Keras's backend.
 from kerasrep.model import blocks, frontend, layers  # noqa: F401
 from kerasrep.model.strategies import Scaler
-from kerasrep.runtime.forked import check_not_forked
+from kerasrep.runtime.child_process import check_not_forked
 from kerasrep.storage import limits
 from kerasrep.storage.run_directory import MAX_UNPACKED_RATIO, RunDirectory, check_unpacked_size
 from kerasrep.storage.segment_vector import SHARED

@@ -23,9 +23,8 @@ from kerasrep.model.layers import with_layers
 from kerasrep.model.restore import restore_run, weight_arrays
 from kerasrep.model.strategies import SHARED, Network, Scaler, network_of
 from kerasrep.recipe.schema import Recipe
-from kerasrep.storage.export_directory import find_version, read_card
+from kerasrep.storage.export_directory import find_version, model_path, read_card
 from kerasrep.storage.run_directory import KERAS_SUFFIX, RunDirectory, read_json, user_path
-from kerasrep.storage.starter import model_path
 
 #: A layer of a trunk: the part that owns it, then its block.
 _LAYER = re.compile(r"^(?P<owner>.+?)_(?P<rest>(?P<block>conv\d|fc)[a-z]*(_bn)?(/.*)?)$")

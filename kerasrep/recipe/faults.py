@@ -51,14 +51,12 @@ def most_useful(error: ValidationError, model: type[Settings] = Recipe) -> Fault
         fault = _fault(details, _schema_of(model))
         faults.setdefault(fault.paths[0], fault)
     # A list with a bad item is also reported as too short: only the item tells something.
-    innermost = [fault for path, fault in faults.items() if not any(_is_inside(p, path) for p in faults)]
+    innermost = [
+        fault for path, fault in faults.items() if not any(p[: len(path)] == path != p for p in faults)
+    ]
     first = sorted(innermost, key=lambda fault: not fault.unknown_key)[0]
     more = f" (and {len(innermost) - 1} more)" if len(innermost) > 1 else ""
     return replace(first, text=first.text + more)
-
-
-def _is_inside(path: KeyPath, section: KeyPath) -> bool:
-    return path[: len(section)] == section and path != section
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:

@@ -1,7 +1,8 @@
-"""The card of an export: what it is, where it comes from, and how to call it."""
+"""The card of an export: what it is, where it comes from, its licences, and how to call it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import kerasrep
 from kerasrep import constants
+from kerasrep.errors import DataError
 from kerasrep.model.layers import layer_pieces
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import Network
@@ -16,11 +18,11 @@ from kerasrep.recipe.network import AudioSettings
 from kerasrep.recipe.schema import Recipe
 from kerasrep.runtime.extras import versions
 from kerasrep.serving.check import TOLERANCES
-from kerasrep.serving.licences import licence_lines
-from kerasrep.serving.warmup_audio import prepared_directory
+from kerasrep.serving.warmup import prepared_directory
 from kerasrep.storage.export_directory import EMBED_TRACK, SERVING_DEFAULT, ExportCard
 from kerasrep.storage.run_directory import RunDirectory, read_object
 from kerasrep.storage.segment_vector import LAST, embedding_pieces, layers_text, parse_layers, whole_outputs
+from kerasrep.storage.tables import read_rows
 
 CODE_LICENCE = "The graph is made by kerasrep, under the MIT licence."
 IMPORTED_LICENCE = (
@@ -42,6 +44,14 @@ LICENCES = {
         "which allow research alone, before passing the weights on.",
     ),
 }
+#: Name of the table in `assets.extra`.
+LICENCES_FILE = "licences.tsv"
+LICENCE_COLUMNS = ("path", "title", "author", "licence", "package", "source")
+NOT_SETTLED = (
+    "Whether weights trained on audio are derived works of it is not settled; no claim that they are is "
+    "known. Who wants to be sure keeps to all of these licences: names the authors, and passes the weights "
+    "on under the same terms where a licence asks for that (GNU GPL, CC BY-SA, Free Art License)."
+)
 
 
 @dataclass(frozen=True)
@@ -63,19 +73,6 @@ class Origin:
     training_data: dict[str, Any] | None = None
     scores: dict[str, Any] = field(default_factory=dict)
     licence: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Described:
-    """What was found when the export was written.
-
-    Attributes:
-        difference: Largest one from the trained model.
-        warmup: Where the audio of the warm-up requests is from, and how many each signature has.
-    """
-
-    difference: float
-    warmup: dict[str, Any]
 
 
 def run_origin(
@@ -160,7 +157,8 @@ def make_card(
     audio: AudioSettings,
     name: str,
     origin: Origin,
-    described: Described,
+    difference: float,
+    warmup: dict[str, Any],
     weights: str = constants.FLOAT32,
     default_layers: str = LAST,
 ) -> ExportCard:
@@ -171,7 +169,8 @@ def make_card(
         audio: Its rates and mel geometry.
         name: Of the export.
         origin: Where the network comes from.
-        described: What was found when it was written.
+        difference: Largest one from the trained model, when it was written.
+        warmup: Where the audio of the warm-up requests is from, and how many each signature has.
         weights: Type that kernels are stored in.
         default_layers: What an embedding is made of where nobody names layers.
     """
@@ -196,8 +195,8 @@ def make_card(
         how_to_call=_how_to_call(name, audio.sample_rate_hz),
         front_end=_front_end(audio),
         versions={"kerasrep": kerasrep.__version__} | versions(("tensorflow", "keras", "kapre")),
-        check={"largest_difference": described.difference, "tolerance": TOLERANCES[weights]},
-        warmup=described.warmup,
+        check={"largest_difference": difference, "tolerance": TOLERANCES[weights]},
+        warmup=warmup,
         **vars(origin),
     )
 
@@ -256,3 +255,27 @@ def _signatures(widths: Mapping[str, int], segment_samples: int) -> dict[str, An
             "one silent segment",
         },
     }
+
+
+def licence_lines(table: Path) -> tuple[str, ...]:
+    """What a table of licences means for weights, for a card; descriptions, not legal advice.
+
+    Args:
+        table: TSV or CSV, one row per recording: `path`, `title`, `author`, `licence`, `package`, `source`.
+
+    Raises:
+        DataError: Where it cannot be read, has no row, or a row names no licence.
+    """
+    counts: Counter[str] = Counter()
+    for place, (_, _, _, licence, _, _) in read_rows(table, LICENCE_COLUMNS):
+        if not licence:
+            raise DataError(f"{place}: names no licence; give one, or leave the recording out")
+        counts[licence] += 1
+    if not counts:
+        raise DataError(f"{table}: has no row; give a table of the recordings that were trained on")
+    told = ", ".join(f"{licence} ({count})" for licence, count in counts.most_common())
+    return (
+        f"Trained on {counts.total()} recordings under these licences: {told}. Titles, authors and sources "
+        f"are in {LICENCES_FILE} beside this card.",
+        NOT_SETTLED,
+    )

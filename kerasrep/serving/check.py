@@ -1,9 +1,13 @@
-"""An export is loaded back and compared with the model it was made of."""
+"""An export is loaded back and compared with the model it was made of.
+
+It has to consist of TensorFlow's own operations, and none that reach outside the graph.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +17,7 @@ from numpy.typing import NDArray
 from kerasrep import constants
 from kerasrep.errors import ExportError
 from kerasrep.model.strategies import Network
-from kerasrep.storage.export_directory import EMBED_TRACK, SERVING_DEFAULT
+from kerasrep.storage.export_directory import EMBED_TRACK, SAVED_MODEL_FILE, SERVING_DEFAULT
 from kerasrep.storage.segment_vector import whole_outputs
 
 #: Type of the stored kernels -> largest allowed difference. Of float32 that of a single value, relative to
@@ -23,6 +27,13 @@ TOLERANCES = {constants.FLOAT32: 1e-4, constants.FLOAT16: 1e-3}
 BATCHES = (1, 3)
 #: Lengths of the tracks that are compared, in segments: empty, shorter than one, whole, broken.
 TRACK_SEGMENTS = (0.0, 0.4, 1.0, 2.3)
+#: Operations of TensorFlow that no server should find in a model: they call Python or touch its files.
+FORBIDDEN = frozenset(
+    {
+        *("PyFunc", "PyFuncStateless", "EagerPyFunc", "HostConst"),
+        *("ReadFile", "WriteFile", "PrintV2", "MatchingFiles"),
+    }
+)
 
 
 def largest_difference(
@@ -162,3 +173,44 @@ def compare(
             )
         largest = max(largest, difference)
     return largest
+
+
+def operations_of(saved: Path) -> frozenset[str]:
+    """Names of all operations in the graphs of a SavedModel and in its library of functions.
+
+    Args:
+        saved: Folder of the SavedModel.
+
+    Returns:
+        Names; calls of the library's own functions are left out.
+    """
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = saved_model_pb2.SavedModel()
+    model.ParseFromString((saved / SAVED_MODEL_FILE).read_bytes())
+    found: set[str] = set()
+    for meta_graph in model.meta_graphs:
+        library = meta_graph.graph_def.library.function
+        names = {function.signature.name for function in library}
+        found.update(node.op for node in meta_graph.graph_def.node)
+        found.update(node.op for function in library for node in function.node_def)
+        found -= names
+    return frozenset(found)
+
+
+def check_operations(saved: Path) -> None:
+    """Refuse a SavedModel that a server without kerasrep could not load.
+
+    Raises:
+        ExportError: Naming the operations that are not TensorFlow's, or that reach outside the graph.
+    """
+    from tensorflow.python.framework import op_def_registry
+
+    # Libraries that are loaded into this process may have registered theirs too, as `LIBRARY>NAME`.
+    odd = sorted(
+        name
+        for name in operations_of(saved)
+        if ">" in name or name in FORBIDDEN or op_def_registry.get(name) is None
+    )
+    if odd:
+        raise ExportError(f"export: the graph holds {', '.join(odd)}, which servers do not run")

@@ -20,13 +20,10 @@ from kerasrep.model.layers import with_layers
 from kerasrep.model.restore import TrainedRun
 from kerasrep.model.strategies import Network
 from kerasrep.recipe.network import AudioSettings
-from kerasrep.serving.card import Described, Origin, imported_origin, make_card, run_origin
-from kerasrep.serving.check import largest_difference
+from kerasrep.serving.card import LICENCES_FILE, Origin, imported_origin, make_card, run_origin
+from kerasrep.serving.check import check_operations, largest_difference
 from kerasrep.serving.folder import check_folder, write_folder
-from kerasrep.serving.graph import check_operations
-from kerasrep.serving.licences import FILE as LICENCES_FILE
-from kerasrep.serving.runtimes import Source, require, write_formats
-from kerasrep.serving.runtimes.card import runtime_card
+from kerasrep.serving.runtimes import Source, require, runtime_card, write_formats
 from kerasrep.serving.signatures import segment_function, track_function
 from kerasrep.storage.atomic import storage_faults
 from kerasrep.storage.export_directory import (
@@ -164,33 +161,30 @@ def _export(job: Job, export: Path, formats: tuple[str, ...]) -> Path:
 
 def _write_version(saved: Path, job: Job, name: str) -> None:
     """Write a whole version: the SavedModel, its warm-up requests, and its card."""
+    import tensorflow as tf
+
     from kerasrep.serving import warmup
-    from kerasrep.serving.warmup_audio import warmup_audio
 
     segment_samples = job.audio.segment_samples
     write_saved_model(saved, job.network, segment_samples, job.weights)
     check_operations(saved)
-    signatures = _load(saved).signatures
+    signatures = tf.saved_model.load(str(saved)).signatures
     difference = largest_difference(signatures, job.network, segment_samples, job.weights)
     samples = warmup.samples_needed(segment_samples)
-    audio, origin = warmup_audio(job.run, samples, job.audio.sample_rate_hz)
+    audio, origin = warmup.warmup_audio(job.run, samples, job.audio.sample_rate_hz)
     warmup.write_requests(warmup_path(saved), name, warmup.make_requests(audio, segment_samples))
     counts = warmup.replay(warmup_path(saved), signatures)
-    described = Described(difference, {"audio": origin, "requests": counts})
     if job.licences is not None:
         shutil.copyfile(job.licences, card_path(saved).with_name(LICENCES_FILE))
     if job.run is not None and job.run.identities.is_file():
         shutil.copyfile(job.run.identities, identities_path(saved))
-    card = make_card(job.network, job.audio, name, job.origin, described, job.weights, job.default_layers)
+    requests = {"audio": origin, "requests": counts}
+    card = make_card(
+        job.network, job.audio, name, job.origin, difference, requests, job.weights, job.default_layers
+    )
     # The version is claimed when all is written; the folder's name tells it.
     described_files = {"files": file_digests(saved)}
     write_json(card_path(saved), card.model_dump(mode="json", exclude={"version"}) | described_files)
-
-
-def _load(saved: Path) -> Any:
-    import tensorflow as tf
-
-    return tf.saved_model.load(str(saved))
 
 
 def warmup_segments(saved: Path) -> Any:
@@ -219,7 +213,7 @@ def write_saved_model(
     """
     import tensorflow as tf
 
-    from kerasrep.serving.stored_weights import StoredWeights
+    from kerasrep.serving.signatures import StoredWeights
 
     model = StoredWeights(network.embedder, weights)
     embed_segments = segment_function(model, segment_samples)
@@ -240,7 +234,9 @@ def temporary_beside(export: Path) -> Iterator[Path]:
     try:
         export.mkdir(parents=True, exist_ok=True)
         with held(export):  # nobody sweeps between making a folder and holding it
-            _remove_abandoned(export)
+            for left in export.glob(".export-*"):  # by killed exports
+                with contextlib.suppress(OSError), held(left, wait=False):
+                    shutil.rmtree(left, ignore_errors=True)
             temporary = tempfile.TemporaryDirectory(prefix=".export-", dir=export)
             stack = contextlib.ExitStack()
             stack.enter_context(held(Path(temporary.name)))
@@ -256,13 +252,6 @@ def temporary_beside(export: Path) -> Iterator[Path]:
         for folder in made:
             with contextlib.suppress(OSError):  # not empty: this export or another one is in it
                 folder.rmdir()
-
-
-def _remove_abandoned(export: Path) -> None:
-    """Remove what killed exports left; only for the process that holds `export`."""
-    for left in export.glob(".export-*"):
-        with contextlib.suppress(OSError), held(left, wait=False):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _claim(folder: ServingFolder, saved: Path | None, runtimes: Path | None) -> Path:

@@ -7,17 +7,22 @@ so that its weights are stored once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 from kerasrep import constants
+from kerasrep.model.folding import fold_batch_norm, folded_weights
 
 #: Segments that `embed_track` runs at once, over all tracks of the batch: this bounds its memory.
 CHUNK_SEGMENTS = 16
 
 Tensor = Any
+#: Part of all values of kernels that may stay float32 where the others are float16.
+WHOLE_PART = 1 / 16
 
 
 def segment_function(
@@ -34,26 +39,14 @@ def segment_function(
     Returns:
         waveform float32 [batch, segment_samples, 2] -> the outputs of the model.
     """
+    signature = [tf.TensorSpec((None, segment_samples, constants.N_CHANNELS), tf.float32, name="waveform")]
 
-    @tf.function(input_signature=segment_signature(segment_samples), autograph=False)  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
     def embed_segments(waveform: Tensor) -> dict[str, Tensor]:
         is_sound = tf.reduce_all(tf.math.is_finite(waveform), axis=[1, 2])[:, tf.newaxis]
         return {name: tf.where(is_sound, values, math.nan) for name, values in model(waveform).items()}
 
     return embed_segments  # type: ignore[no-any-return]
-
-
-def segment_signature(segment_samples: int) -> list[tf.TensorSpec]:
-    """Inputs of `serving_default`."""
-    return [tf.TensorSpec((None, segment_samples, constants.N_CHANNELS), tf.float32, name="waveform")]
-
-
-def track_signature() -> list[tf.TensorSpec]:
-    """Inputs of `embed_track`."""
-    return [
-        tf.TensorSpec((None, None, constants.N_CHANNELS), tf.float32, name="waveform"),
-        tf.TensorSpec((None,), tf.int32, name="length_samples"),
-    ]
 
 
 def track_function(
@@ -76,8 +69,12 @@ def track_function(
         waveform float32 [batch, samples, 2], length_samples int32 [batch] -> each of these outputs, float32
         [batch, 2 x width]: all means over segments, then all standard deviations (ddof 0).
     """
+    signature = [
+        tf.TensorSpec((None, None, constants.N_CHANNELS), tf.float32, name="waveform"),
+        tf.TensorSpec((None,), tf.int32, name="length_samples"),
+    ]
 
-    @tf.function(input_signature=track_signature(), autograph=False)  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
     def embed_track(waveform: Tensor, length_samples: Tensor) -> dict[str, Tensor]:
         shape = tf.shape(waveform, out_type=tf.int64)
         lengths = tf.clip_by_value(tf.cast(length_samples, tf.int64), 0, shape[1])
@@ -163,3 +160,88 @@ def _cut_segments(waveform: Tensor, lengths: Tensor, pairs: Tensor, segment_samp
     # Not a product: garbage beyond the length may be NaN.
     segments = tf.where(counts[..., tf.newaxis], samples, tf.zeros_like(samples))
     return tf.ensure_shape(segments, [None, segment_samples, constants.N_CHANNELS])
+
+
+class StoredWeights(tf.Module):  # type: ignore[misc]
+    """What a SavedModel keeps of a model: its weights as they were trained, folded when they are loaded.
+
+    A SavedModel may have variables that an operation fills when it is loaded, as tables are filled. Those
+    that the graph reads are such: they are empty in the file, and become the stored weights with batch norm
+    folded. So one set of weights is in the file, training can go on from it, and no call pays for the
+    folding.
+
+    Args:
+        model: Waveform -> dict of outputs, in float32.
+        kernels: Type that kernels are stored in, `float32` or `float16`; but see `_kept_whole`. Vectors are
+            few and may be very small, such as variances; they are float32 always.
+
+    Attributes:
+        stored: Path of each variable of the model -> its value, not folded.
+        used: Path of each variable of the folded model -> float32, filled on loading.
+    """
+
+    def __init__(self, model: keras.Model, kernels: str) -> None:
+        super().__init__()
+        folded = fold_batch_norm(model)
+        whole = _kept_whole(model.variables)
+        self.stored = {
+            variable.path: tf.Variable(tf.cast(variable, "float32" if variable.path in whole else kernels))
+            for variable in model.variables
+        }
+        self.used = {
+            variable.path: tf.Variable(
+                tf.zeros([0] * len(variable.shape)), shape=[None] * len(variable.shape)
+            )
+            for variable in folded.variables
+        }
+        self.loading = _Loading(lambda: self._fold(model))
+        # In a function, so that the model's own variables are not saved as well.
+        self._call: Callable[[Tensor], dict[str, Tensor]] = lambda waveform: self._outputs(folded, waveform)
+
+    def __call__(self, waveform: Tensor) -> dict[str, Tensor]:
+        """Outputs of the model; in a graph that is saved, and runs after loading."""
+        return self._call(waveform)
+
+    def _fold(self, model: keras.Model) -> None:
+        values = {path: tf.cast(variable, tf.float64) for path, variable in self.stored.items()}
+        for path, value in folded_weights(model, values).items():
+            self.used[path].assign(tf.cast(value, tf.float32))
+
+    def _outputs(self, folded: keras.Model, waveform: Tensor) -> dict[str, Tensor]:
+        trainable, others = (
+            # A known shape again: without it TensorFlow fuses less.
+            [tf.reshape(self.used[variable.path], variable.shape) for variable in variables]
+            for variables in (folded.trainable_variables, folded.non_trainable_variables)
+        )
+        outputs: dict[str, Tensor] = folded.stateless_call(trainable, others, waveform, training=False)[0]
+        return outputs
+
+
+def _kept_whole(variables: Sequence[keras.Variable]) -> frozenset[str]:
+    """Paths of what stays float32: vectors, and the smallest kernels, at most `WHOLE_PART` of all values.
+
+    The first layer and the skips have few values, and rounding them moved the outputs of the residual trunk
+    more than that of all others together.
+    """
+    sizes = {v.path: int(np.prod(v.shape)) for v in variables if len(v.shape) > 1}
+    kernels = sorted(sizes, key=sizes.__getitem__)
+    sums = np.cumsum([sizes[path] for path in kernels])
+    few = kernels[: int((sums <= WHOLE_PART * sums[-1]).sum())] if kernels else []
+    return frozenset({*few, *(v.path for v in variables if len(v.shape) < 2)})
+
+
+class _Loading(tf.saved_model.experimental.TrackableResource):  # type: ignore[misc]
+    """Makes servers and `tf.saved_model.load` run a function once the variables are restored."""
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        super().__init__()
+        self._run = run
+
+    def _create_resource(self) -> Tensor:
+        return tf.constant(0)  # there is none
+
+    def _initialize(self) -> None:
+        self._run()
+
+    def _destroy_resource(self) -> None:
+        pass

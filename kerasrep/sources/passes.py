@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from kerasrep.runtime.cores import available_cores
+from kerasrep.runtime.threads import available_cores
 
 FloatArray = NDArray[np.float64]
 

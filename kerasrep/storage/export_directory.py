@@ -1,14 +1,17 @@
-"""Exports on disk: the serving folder `exported/NAME/`, its versions, and the card that says what each is."""
+"""Exports on disk: the serving folder `exported/NAME/`, its versions, and the card that says what each is.
+
+One of them, `starter`, is the trunk that comes with kerasrep, for those who name no model.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kerasrep.errors import DataError, ExportError
+from kerasrep.storage.regular_file import sha256_of
 from kerasrep.storage.run_directory import Folder, Inside, RunDirectory, read_json
 from kerasrep.storage.segment_vector import LAST, Piece
 
@@ -17,6 +20,10 @@ SERVING_DEFAULT = "serving_default"
 EMBED_TRACK = "embed_track"
 
 _Count = Annotated[int, Field(ge=1)]
+STARTER = "starter"
+_PACKAGE = Path(__file__).parents[1]
+#: Where an installed package has it, and where a clone has it.
+STARTER_PLACES = (_PACKAGE / "exported", _PACKAGE.parent / "exported")
 
 
 class ExportCard(BaseModel):
@@ -122,14 +129,11 @@ def read_card(version: Path) -> ExportCard:
 
 def file_digests(version: Path) -> dict[str, str]:
     """SHA-256 of every file of a version but its card, by the path relative to the version."""
-    digests = {}
-    for path in sorted(version.rglob("*")):
-        if path.is_file() and path != card_path(version):
-            with path.open("rb") as file:
-                digests[path.relative_to(version).as_posix()] = hashlib.file_digest(
-                    file, "sha256"
-                ).hexdigest()
-    return digests
+    return {
+        path.relative_to(version).as_posix(): sha256_of(path)
+        for path in sorted(version.rglob("*"))
+        if path.is_file() and path != card_path(version)
+    }
 
 
 def check_files(version: Path, card: ExportCard) -> None:
@@ -221,3 +225,29 @@ def find_version(path: Path) -> Path | None:
 def _is_version_name(name: str) -> bool:
     """Whether a server would take it for a version: decimal, without leading zeros."""
     return name.isascii() and name.isdecimal() and name == str(int(name)) and len(name) < 19
+
+
+def default_model() -> Path:
+    """The newest version of the trunk that comes with kerasrep.
+
+    Raises:
+        ExportError: Where there is none.
+    """
+    for place in STARTER_PLACES:
+        version = find_version(place / STARTER)
+        if version is not None:
+            return version
+    raise ExportError(
+        f"{STARTER}: this installation lacks the trunk that comes with kerasrep (exported/{STARTER}); train "
+        "one (kerasrep-train recipes/starter.yaml) and name it with --model"
+    )
+
+
+def model_path(named: str | Path) -> Path:
+    """The path of a model: what is named, or for `starter`, where no such path exists, the shipped trunk.
+
+    Raises:
+        ExportError: Where that is meant and missing.
+    """
+    path = Path(named)
+    return default_model() if path == Path(STARTER) and not path.exists() else path

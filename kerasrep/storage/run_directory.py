@@ -244,7 +244,7 @@ class RunDirectory(Folder):
     identities = Inside("identities.npz")
     #: NPZ: the latest whole training state.
     last = Inside("checkpoints", "last.npz")
-    #: NPZ: the weights of the lowest validation loss (see `training.best`).
+    #: NPZ: the weights of the lowest validation loss (see `training.checkpoint`).
     best = Inside("checkpoints", "best.npz")
     #: CSV: one line an epoch.
     history = Inside("history.csv")

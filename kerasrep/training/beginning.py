@@ -18,7 +18,7 @@ from kerasrep.recipe.file import read_recipe, recipe_text
 from kerasrep.recipe.schema import Recipe, differences
 from kerasrep.runtime.run_log import run_log
 from kerasrep.storage.atomic import remove_all_temporaries
-from kerasrep.storage.export_directory import trained_on
+from kerasrep.storage.export_directory import model_path, trained_on
 from kerasrep.storage.folder_lock import exclusive
 from kerasrep.storage.run_directory import (
     PreparedDirectory,
@@ -28,7 +28,6 @@ from kerasrep.storage.run_directory import (
     write_json,
     write_text,
 )
-from kerasrep.storage.starter import model_path
 from kerasrep.training.validation import Baseline
 from kerasrep.training.workers import Workers
 

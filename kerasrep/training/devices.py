@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.recipe.schema import Recipe
-from kerasrep.runtime.forked import check_not_forked
+from kerasrep.runtime.child_process import check_not_forked
 from kerasrep.training.cluster import read_cluster
 from kerasrep.training.workers import Workers, join_workers
 

@@ -179,7 +179,8 @@ class Loop:
                     epoch = _Throughput()
                 if number := self._vote(request.number):
                     keeper.save()
-                    raise _interrupted(number, progress.step, schedule.n_steps)
+                    done = f"step {progress.step} of {schedule.n_steps}, state saved; add --resume to go on"
+                    raise Interrupted(f"stopped by {signal.Signals(number).name} after {done}", number)
 
     def _call(self, make: MultiStep, count: int, progress: Progress) -> _Throughput:
         """Make `count` steps and add them to `progress`."""
@@ -221,13 +222,6 @@ class _Throughput(NamedTuple):
     def rate(self) -> float:
         """Segments a second."""
         return self.segments / self.seconds if self.seconds else 0.0
-
-
-def _interrupted(number: int, step: int, n_steps: int) -> Interrupted:
-    name = signal.Signals(number).name
-    return Interrupted(
-        f"stopped by {name} after step {step} of {n_steps}, state saved; add --resume to go on", number
-    )
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasrep.evaluation.bootstrap import blocks_of, mean_interval
+from kerasrep.evaluation.significance import blocks_of, mean_interval
 from kerasrep.recipe.base import LossName
 from kerasrep.training.losses import NEAR_DEVIATIONS
 from kerasrep.training.validation import LEAST_TRACKS, Outcomes
@@ -103,7 +103,9 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for the card."""
-        sources = {row.source: {**_without_name(row), "per_cent": row.per_cent} for row in self.rows}
+        sources = {row.source: asdict(row) | {"per_cent": row.per_cent} for row in self.rows}
+        for values in sources.values():
+            del values["source"]
         return {"epochs": self.epochs, "sources": sources}
 
     def table(self) -> str:
@@ -156,9 +158,3 @@ def _interval(row: SummaryRow) -> str:
         return ""
     low, high = row.interval
     return f"  [{low:.3f}, {high:.3f}]"
-
-
-def _without_name(row: SummaryRow) -> dict[str, Any]:
-    values = asdict(row)
-    del values["source"]
-    return values

@@ -23,9 +23,8 @@ from kerasrep.recipe.schema import Recipe
 from kerasrep.runtime.run_log import event, how_it_ended
 from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, atomic_file, read_json, write_text
 from kerasrep.training.beginning import agree_on_step, begin_with_means, keep_identities, write_beginning
-from kerasrep.training.best import choice_of, improved, keep
 from kerasrep.training.card import RunCard
-from kerasrep.training.checkpoint import Progress, restore_state, save_state
+from kerasrep.training.checkpoint import Progress, choice_of, improved, keep, restore_state, save_state
 from kerasrep.training.devices import Execution
 from kerasrep.training.formulas import learning_rate
 from kerasrep.training.inputs import TrainingData, rare_sources

@@ -22,7 +22,7 @@ from files import write_text
 
 from kerasrep.errors import DataError
 from kerasrep.model.export_trunk import read_export_weights
-from kerasrep.serving.licences import FILE
+from kerasrep.serving.card import LICENCES_FILE
 from kerasrep.storage.export_directory import card_path, find_version, read_card
 
 TEMPLATE = Path(__file__).with_name("model-card.md")
@@ -37,7 +37,7 @@ def model_card(version: Path, folder: Path, template: str) -> str:
         folder: That the trunk was trained on, with `tracks.tsv`.
         template: Text of `model-card.md`.
     """
-    licences = list(_rows(card_path(version).with_name(FILE)))
+    licences = list(_rows(card_path(version).with_name(LICENCES_FILE)))
     counts = Counter(row["licence"] for row in licences)
     seconds: dict[str, list[float]] = defaultdict(list)
     for row in _rows(folder / "tracks.tsv"):

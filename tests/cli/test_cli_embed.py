@@ -12,7 +12,7 @@ import soundfile
 from pyarrow import parquet
 
 from kerasrep.cli import command, embed
-from kerasrep.storage import starter
+from kerasrep.storage import export_directory as starter
 
 ROOT = Path(__file__).parents[2]
 
@@ -190,12 +190,12 @@ def test_a_trunk_that_comes_along_is_used_and_said_where_no_model_is_named(
     audio, tmp_path, capsys, monkeypatch, small_export
 ):
     (tmp_path / "exported").mkdir()
-    (tmp_path / "exported" / starter.NAME).symlink_to(small_export.parent)
-    monkeypatch.setattr(starter, "PLACES", (tmp_path / "nowhere", tmp_path / "exported"))
+    (tmp_path / "exported" / starter.STARTER).symlink_to(small_export.parent)
+    monkeypatch.setattr(starter, "STARTER_PLACES", (tmp_path / "nowhere", tmp_path / "exported"))
     arguments = [str(audio), "-o", str(tmp_path / "x.npz")]
     assert command.run(embed.main, embed.PROG, arguments) == 0
-    assert f"model: {tmp_path / 'exported' / starter.NAME / '1'}" in capsys.readouterr().out
-    monkeypatch.setattr(starter, "PLACES", (tmp_path / "nowhere",))
+    assert f"model: {tmp_path / 'exported' / starter.STARTER / '1'}" in capsys.readouterr().out
+    monkeypatch.setattr(starter, "STARTER_PLACES", (tmp_path / "nowhere",))
     assert command.run(embed.main, embed.PROG, arguments) == 2
     assert "lacks the trunk that comes with kerasrep" in capsys.readouterr().err
 

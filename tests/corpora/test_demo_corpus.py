@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kerasrep.constants import COUNT_SOURCES, SAMPLE_RATE_HZ, SOURCES, VALUE_SOURCES
-from kerasrep.corpora.demo import building, labels, listeners, opening, pieces, selection
+from kerasrep.corpora.demo import building, labels, opening, pieces, selection
 from kerasrep.corpora.demo.catalogue import choose
 from kerasrep.corpora.demo.opening import open_demo
 from kerasrep.errors import DataError, RecipeError
@@ -191,7 +191,7 @@ def test_quotas_add_up_and_validation_groups_are_a_part():
 
 
 def test_listeners_play_more_of_what_they_like():
-    listener = listeners.draw_listeners(0)[0]
+    listener = labels.draw_listeners(0)[0]
     liked = {
         "families": sorted(listener.families),
         "bpm": float(np.exp(listener.log_bpm)),
@@ -202,7 +202,7 @@ def test_listeners_play_more_of_what_they_like():
     }
     disliked = {**liked, "families": ["none"], "bpm": 20.0, "dance": ""}
     assert listener.expected_plays(liked) > 5 * listener.expected_plays(disliked)
-    assert listeners.draw_listeners(0) == listeners.draw_listeners(0) != listeners.draw_listeners(1)
+    assert labels.draw_listeners(0) == labels.draw_listeners(0) != labels.draw_listeners(1)
 
 
 def test_every_labelled_source_says_where_its_labels_come_from():

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from kerasrep.constants import SAMPLE_RATE_HZ
-from kerasrep.corpora.demo import accompaniment, pieces, rendering
+from kerasrep.corpora.demo import arrangement, pieces, recording
 from kerasrep.corpora.demo.arrangement import BPM_RANGE, DRUMS, Arrangement, Voice, arrange
 from kerasrep.corpora.demo.draws import generator
 from kerasrep.corpora.demo.instruments import BY_PROGRAM, INSTRUMENTS
-from kerasrep.corpora.demo.rendering import loudness_lufs
+from kerasrep.corpora.demo.recording import loudness_lufs
 from kerasrep.corpora.demo.score import Metre, Part, Score
 
 COMMON_TIME = Metre(4, 4)
@@ -72,7 +72,7 @@ def harmonic_share(signal, expected_hz):
 @pytest.mark.parametrize("instrument", INSTRUMENTS, ids=lambda one: one.name)
 def test_every_instrument_plays_the_pitch_of_the_note_over_its_range(instrument):
     for pitch in np.linspace(instrument.low, instrument.high, 5).astype(int):
-        audio = rendering.render(held(instrument.program, pitch), 1.5, pieces.sound_font())
+        audio = recording.render(held(instrument.program, pitch), 1.5, pieces.sound_font())
         expected_hz = 440 * 2 ** ((pitch - 69) / 12)
         tone = audio[1500:30_000].sum(axis=1)
         # Nearly pure tones have no partials to agree on, but all their energy is where it should be.
@@ -80,11 +80,11 @@ def test_every_instrument_plays_the_pitch_of_the_note_over_its_range(instrument)
 
 
 def test_rendering_is_loud_enough_never_clips_and_pans():
-    audio = rendering.render(held(40, 70, seconds=5.0, pan=0.5), 5.0, pieces.sound_font())
+    audio = recording.render(held(40, 70, seconds=5.0, pan=0.5), 5.0, pieces.sound_font())
     assert audio.shape == (5 * SAMPLE_RATE_HZ, 2)
-    assert np.abs(audio.astype(int)).max() <= round(rendering.PEAK * 32767)
+    assert np.abs(audio.astype(int)).max() <= round(recording.PEAK * 32767)
     measured = loudness_lufs(audio.T / 32768, SAMPLE_RATE_HZ)
-    assert measured == pytest.approx(rendering.LOUDNESS_LUFS, abs=0.3)
+    assert measured == pytest.approx(recording.LOUDNESS_LUFS, abs=0.3)
     left, right = np.sqrt(np.mean(audio.astype(float) ** 2, axis=0))
     assert right > 1.5 * left
 
@@ -92,7 +92,7 @@ def test_rendering_is_loud_enough_never_clips_and_pans():
 @pytest.mark.parametrize("instrument", INSTRUMENTS, ids=lambda one: one.name)
 def test_every_instrument_sounds_at_both_ends_of_its_range(instrument):
     for pitch in (instrument.low, instrument.high):
-        audio = rendering.render(held(instrument.program, pitch, 0.6), 0.8, pieces.sound_font())
+        audio = recording.render(held(instrument.program, pitch, 0.6), 0.8, pieces.sound_font())
         assert np.abs(audio.astype(int)).max() > 300
 
 
@@ -123,7 +123,7 @@ def test_a_short_tune_is_repeated_at_the_drawn_tempo():
 
 def test_the_pulse_beats_the_felt_tempo_after_the_pickup():
     score = Score(scale().parts, Metre(6, 8), 0, "major", pickup_quarters=0.5)
-    beats = accompaniment.pulse(score)
+    beats = arrangement.pulse(score)
     struck = beats.starts[np.isin(beats.pitches, (36, 37))]
     assert struck[0] == 0.5
     np.testing.assert_allclose(np.diff(struck), 1.5)
@@ -132,7 +132,7 @@ def test_the_pulse_beats_the_felt_tempo_after_the_pickup():
 def test_the_chord_of_a_bar_is_the_triad_that_the_melody_outlines():
     rows = [(place * 1.0, 1.0, pitch) for place, pitch in enumerate([60, 64, 67, 60, 67, 71, 74, 67])]
     melody = Part.from_rows(rows)
-    bass, chords = accompaniment.bass_and_chords(Score((melody,), Metre(), 0, "major"), melody, 0)
+    bass, chords = arrangement.bass_and_chords(Score((melody,), Metre(), 0, "major"), melody, 0)
     np.testing.assert_array_equal(bass.pitches % 12, [0, 7])
     assert set(chords.pitches[chords.starts < 4] % 12) == {0, 4, 7}
     assert set(chords.pitches[chords.starts >= 4] % 12) == {7, 11, 2}

@@ -16,7 +16,7 @@ from kerasrep.corpora.folder import open_folder, split_groups
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import FolderCorpus, LabelTable
 from kerasrep.storage import limits
-from kerasrep.storage.table_reader import read_table
+from kerasrep.storage.tables import read_table
 
 TRACKS = ["a/one.wav", "a/two.flac", "b/deep/three.MP3", "b/two.wav", "four.ogg"]
 

@@ -332,7 +332,7 @@ def test_an_interrupted_call_reads_no_label_file_twice(copied, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("kerasrep.corpora.prepare.write_shards", stop)
+        patch.setattr("kerasrep.data.shard_writer.write_shards", stop)
         with pytest.raises(KeyboardInterrupt):
             prepare(recipe_for(copied), progress=False)
     monkeypatch.setattr(stored_labels, "_packed", None)  # would raise if anything were read and stored

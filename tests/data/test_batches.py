@@ -6,6 +6,7 @@ from kerasrep.data.batches import (
     TrainingBatches,
     batch_spec,
     plans_dataset,
+    reader,
     split_examples,
     to_float,
     training_dataset,
@@ -147,7 +148,7 @@ def test_batches_hold_what_the_schedule_plans_wherever_they_begin(index, targets
     train = split_examples(index, targets, "train", recipe.sources)
     plans = Schedule(recipe, train.by_source, index.samples, n_steps=9, replicas=2)
     sizes = (2, N_TRACKS)
-    dataset = training_dataset(plans, index, first_step=4, replica=replica)
+    dataset = training_dataset(plans, reader(index, SEGMENT), 4, replica, threads=2)
     tf.nest.map_structure(
         lambda spec, expected: spec.shape.assert_is_compatible_with(expected.shape),
         tuple(dataset.element_spec),

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from kerasrep.data.crops import MIN_PINNED_BYTES, Buffers
-from kerasrep.data.pinned import _runtime, pin
+from kerasrep.data.crops import MIN_PINNED_BYTES, Buffers, _runtime, pin
 
 
 @pytest.mark.skipif(_runtime() is not None, reason="this process has CUDA")

@@ -11,10 +11,9 @@ import soundfile
 
 from kerasrep.data import shard_decoding, shard_writer
 from kerasrep.data.audio import decode
-from kerasrep.data.shard_decoding import AudioItem, to_int16
+from kerasrep.data.shard_decoding import AudioItem, example_head, to_int16, write_record
 from kerasrep.data.shard_writer import write_shards
 from kerasrep.data.shards import load_index, save_index
-from kerasrep.data.tfrecord import example_head, write_record
 from kerasrep.errors import DataError
 from kerasrep.recipe.network import AudioSettings
 from kerasrep.storage.run_directory import PreparedDirectory

@@ -5,9 +5,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasrep.embedding.baselines import mel, mfcc
-from kerasrep.embedding.baselines.mel import MelGeometry, mel_frames
-from kerasrep.embedding.baselines.mfcc import Mfcc
+from kerasrep.embedding.baselines import mel
+from kerasrep.embedding.baselines.mel import MelGeometry, Mfcc, mel_frames
 from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.errors import DataError
 
@@ -81,7 +80,7 @@ def test_blocks_may_have_any_length(sizes):
 def test_long_recordings_are_taken_in_parts_with_statistics_over_all_frames(monkeypatch):
     stereo = music(12.0, seed=1)
     stereo[: 4 * 22_050] *= 0.5
-    monkeypatch.setattr(mfcc, "PART_FRAMES", 200)
+    monkeypatch.setattr(mel, "PART_FRAMES", 200)
     monkeypatch.setattr(mel, "BATCH_FRAMES", 64)
     power = librosa.feature.melspectrogram(y=stereo.mean(axis=1), sr=22_050)
     parts = []
@@ -127,5 +126,5 @@ def test_the_fingerprint_changes_with_the_code(monkeypatch):
     before = Mfcc().fingerprint
     assert int(before, 16)
     assert Mfcc().fingerprint == before
-    monkeypatch.setattr(mfcc, "VERSION", 2)
+    monkeypatch.setattr(mel, "VERSION", 2)
     assert Mfcc().fingerprint != before

@@ -10,7 +10,7 @@ import librosa
 import numpy as np
 import pytest
 
-from kerasrep.embedding.baselines import musicnn, musicnn_wheel
+from kerasrep.embedding.baselines import musicnn
 from kerasrep.embedding.baselines.mel import mel_frames
 from kerasrep.embedding.baselines.musicnn import Musicnn, patch_batches
 from kerasrep.embedding.representations import open_representation
@@ -134,14 +134,14 @@ def test_a_missing_wheel_is_told_with_the_command(monkeypatch, tmp_path):
 
 def test_the_wheel_is_looked_for_where_the_variable_says(monkeypatch, tmp_path):
     monkeypatch.setenv("MUSICNN_WHEEL", str(tmp_path))
-    assert musicnn_wheel.wheel_path() == tmp_path / musicnn_wheel.WHEEL_NAME
+    assert musicnn.wheel_path() == tmp_path / musicnn.WHEEL_NAME
     monkeypatch.setenv("MUSICNN_WHEEL", str(tmp_path / "my folder" / "renamed.whl"))
-    assert musicnn_wheel.wheel_path() == tmp_path / "my folder" / "renamed.whl"
-    assert f"--dest '{tmp_path / 'my folder'}' musicnn" in musicnn_wheel.fetch_command()
+    assert musicnn.wheel_path() == tmp_path / "my folder" / "renamed.whl"
+    assert f"--dest '{tmp_path / 'my folder'}' musicnn" in musicnn.fetch_command()
 
 
 def test_any_other_wheel_is_refused(monkeypatch, tmp_path):
-    wheel = tmp_path / musicnn_wheel.WHEEL_NAME
+    wheel = tmp_path / musicnn.WHEEL_NAME
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("musicnn/MSD_musicnn/.index", b"")
         archive.writestr("../../escaped", b"")
@@ -149,7 +149,7 @@ def test_any_other_wheel_is_refused(monkeypatch, tmp_path):
     with pytest.raises(DataError, match="is not the published wheel"):
         open_representation("musicnn")
     with pytest.raises(DataError, match="cannot be read"):
-        musicnn_wheel.read_weights(wheel)
+        musicnn.read_weights(wheel)
     assert not (tmp_path.parent.parent / "escaped").exists()
 
 
@@ -185,7 +185,7 @@ def test_it_gives_what_the_original_graph_gives(tmp_path):
     patches = musicnn.compress(np.concatenate(list(patch_batches([frames]))))
     assert len(patches) == 4
     everything = original_pools(WHEEL, tmp_path, patches)
-    live = np.tile(musicnn.live_features(musicnn_wheel.read_weights(Path(WHEEL))), 2)
+    live = np.tile(musicnn.live_features(musicnn.read_weights(Path(WHEEL))), 2)
     assert everything[:, ~live].std(axis=0).max() < 1e-6
     assert np.median(everything[:, live].std(axis=0)) > 0.1
     expected = everything[:, live]

@@ -9,8 +9,8 @@ import pytest
 from kerasrep.embedding.catalogue import parts
 from kerasrep.embedding.catalogue.layout import About
 from kerasrep.embedding.catalogue.listing import Listing
-from kerasrep.embedding.catalogue.on_ray import chunks
 from kerasrep.embedding.catalogue.parts import Listed, PartWriter, parts_in, read_part
+from kerasrep.embedding.catalogue.work import chunks
 from kerasrep.errors import RecipeError, RunError
 
 ABOUT = About("m", "f", ("shared",), ("shared",), "mean", 2.5, 2.5, 22_050, "soundfile", "0.1.0")

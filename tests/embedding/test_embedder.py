@@ -12,7 +12,7 @@ from kerasrep.embedding.embedder import Embedder, load
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.embedding.representations import open_representation, open_representations
 from kerasrep.errors import DataError, ExportError, KerasrepError, RecipeError
-from kerasrep.storage import starter
+from kerasrep.storage import export_directory as starter
 from kerasrep.storage.export_directory import card_path
 
 
@@ -218,9 +218,9 @@ def test_no_path_and_the_bare_name_are_the_trunk_that_comes_along(
     small_export, tmp_path, monkeypatch, small_model
 ):
     (tmp_path / "exported").mkdir()
-    (tmp_path / "exported" / starter.NAME).symlink_to(small_export.parent)
+    (tmp_path / "exported" / starter.STARTER).symlink_to(small_export.parent)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(starter, "PLACES", (tmp_path / "exported",))
+    monkeypatch.setattr(starter, "STARTER_PLACES", (tmp_path / "exported",))
     track = noise(11, 9000, 2)
     expected = small_model.embed(track, SAMPLE_RATE_HZ)
     opened = open_representations(["starter", "random"])

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kerasrep.embedding.inputs import named_inputs
+from kerasrep.embedding.files import named_inputs
 from kerasrep.errors import DataError, RecipeError
 
 

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from kerasrep.embedding import AudioEmbedder, transformer
 from kerasrep.errors import DataError, ExportError, RecipeError
-from kerasrep.storage import starter
+from kerasrep.storage import export_directory as starter
 
 RATE_HZ = 22_050
 
@@ -145,11 +145,11 @@ def test_what_is_no_recording_is_told(embedder, sounds, tmp_path):
 
 
 def test_without_a_model_the_trunk_that_comes_along_is_used(monkeypatch, tmp_path, small_export, sounds):
-    (tmp_path / starter.NAME).symlink_to(small_export.parent)
-    monkeypatch.setattr(starter, "PLACES", (tmp_path,))
+    (tmp_path / starter.STARTER).symlink_to(small_export.parent)
+    monkeypatch.setattr(starter, "STARTER_PLACES", (tmp_path,))
     paths = sounds[0][:1]
     found = AudioEmbedder().fit_transform(paths)
     np.testing.assert_array_equal(found, AudioEmbedder(small_export).fit_transform(paths))
-    monkeypatch.setattr(starter, "PLACES", ())
+    monkeypatch.setattr(starter, "STARTER_PLACES", ())
     with pytest.raises(ExportError, match="lacks the trunk that comes with kerasrep"):
         AudioEmbedder().fit(paths)

@@ -16,7 +16,7 @@ from kerasrep.errors import DataError
 from kerasrep.evaluation import registry
 from kerasrep.evaluation.datasets import gtzan
 from kerasrep.evaluation.probing.folds import folds
-from kerasrep.evaluation.readers.layout import locator
+from kerasrep.evaluation.readers.split_list import locator
 
 LABELLED = [name for name, task in registry.TASKS.items() if task.kind != "recommendation"]
 

@@ -14,10 +14,10 @@ from sklearn.preprocessing import StandardScaler
 
 from kerasrep.errors import DataError
 from kerasrep.evaluation.base import METRICS
-from kerasrep.evaluation.bootstrap import blocks_of, mean_interval
 from kerasrep.evaluation.probing.folds import folds
 from kerasrep.evaluation.probing.labelled import N_REPEATS, evaluate_labelled
 from kerasrep.evaluation.probing.probes import C_GRID
+from kerasrep.evaluation.significance import blocks_of, mean_interval
 
 KINDS = ["classification", "regression"]
 

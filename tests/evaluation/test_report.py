@@ -27,8 +27,7 @@ from scipy import stats
 from kerasrep.errors import DataError, RunError
 from kerasrep.evaluation.base import Comparison, Evaluation, FoldScore, ProbeResult
 from kerasrep.evaluation.report import terminal_report, write_report
-from kerasrep.evaluation.report.bars import draw_bars, draw_tasks
-from kerasrep.evaluation.report.confusion import draw_confusions
+from kerasrep.evaluation.report.figures import draw_bars, draw_confusions, draw_tasks
 from kerasrep.evaluation.report.overview import (
     findings,
     overview_of,

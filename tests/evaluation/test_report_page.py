@@ -16,10 +16,9 @@ from made_evaluations import (
     make_evaluations,
 )
 
-from kerasrep.evaluation.report.bars import draw_bars
-from kerasrep.evaluation.report.confusion import draw_confusions
+from kerasrep.evaluation.report.figures import draw_bars, draw_confusions
 from kerasrep.evaluation.report.overview import findings, overview_of, win_sentences
-from kerasrep.evaluation.report.page import build_page
+from kerasrep.evaluation.report.writing import build_page
 from kerasrep.report.wording import printable
 
 HOSTILE = (

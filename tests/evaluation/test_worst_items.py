@@ -7,7 +7,7 @@ from made_evaluations import make_evaluation
 
 from kerasrep.evaluation.report import write_report
 from kerasrep.evaluation.report.overview import overview_of
-from kerasrep.evaluation.report.worst import SHOWN, worst_items
+from kerasrep.evaluation.report.writing import SHOWN, worst_items
 
 ITEMS = [f"item {number:02d}" for number in range(20)]
 

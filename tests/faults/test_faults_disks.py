@@ -11,9 +11,9 @@ from fault_tools import content_of, run, start, told_in_one_line, wait_until_rea
 from kerasrep.embedding.catalogue.reading import read_embeddings
 from kerasrep.recipe import strict_yaml
 from kerasrep.recipe.file import write_recipe
+from kerasrep.storage.export_directory import default_model
 from kerasrep.storage.folder_lock import exclusive
 from kerasrep.storage.run_directory import LOG_NAME, RunDirectory, read_arrays, read_json
-from kerasrep.storage.starter import default_model
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from fault_tools import content_of, kill_again_and_again, run, start
 
 from kerasrep.embedding.catalogue.reading import read_embeddings
 from kerasrep.recipe.file import write_recipe
+from kerasrep.storage.export_directory import default_model
 from kerasrep.storage.run_directory import LOG_NAME, RunDirectory, read_arrays, read_json
-from kerasrep.storage.starter import default_model
 
 pytestmark = pytest.mark.slow
 

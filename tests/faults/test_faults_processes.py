@@ -16,7 +16,7 @@ from fault_tools import ROOT, start
 
 from kerasrep.embedding.catalogue.parts import parts_folder
 from kerasrep.embedding.catalogue.reading import read_embeddings
-from kerasrep.storage.starter import default_model
+from kerasrep.storage.export_directory import default_model
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from kerasrep import constants
 from kerasrep.corpora.demo.arrangement import Arrangement, Voice
 from kerasrep.corpora.demo.pieces import sound_font
-from kerasrep.corpora.demo.rendering import render
+from kerasrep.corpora.demo.recording import render
 from kerasrep.model.frontend import BandedFilterbank, build_frontend, in_chunks, kapre
 from kerasrep.recipe.network import AudioSettings
 

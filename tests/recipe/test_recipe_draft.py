@@ -4,7 +4,7 @@ import pytest
 
 from kerasrep.errors import RecipeError
 from kerasrep.recipe import faults as recipe_faults
-from kerasrep.recipe.draft import read_draft
+from kerasrep.recipe.file import read_draft
 from kerasrep.recipe.schema import Recipe
 
 

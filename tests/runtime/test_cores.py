@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from kerasrep.runtime.cores import available_cores, keep_to
+from kerasrep.runtime.threads import available_cores, keep_to
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system keeps no process to some cores")

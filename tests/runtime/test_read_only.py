@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from tones import piece
 
-from kerasrep.storage.starter import default_model
+from kerasrep.storage.export_directory import default_model
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """

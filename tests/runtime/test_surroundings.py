@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from kerasrep.cli.command import VARIABLES, check_variables
 from kerasrep.errors import RecipeError
-from kerasrep.runtime.surroundings import VARIABLES, check_variables
 
 ROOT = Path(__file__).parents[2]
 #: A user who is in no list of users, as in `docker run --user 12345`.

@@ -8,8 +8,7 @@ import pytest
 
 import kerasrep
 from kerasrep.cli import command, export
-from kerasrep.storage.export_directory import ServingFolder
-from kerasrep.storage.starter import default_model
+from kerasrep.storage.export_directory import ServingFolder, default_model
 
 SEGMENT = 55_125
 

@@ -4,7 +4,7 @@ import pytest
 
 from kerasrep.cli import command, export
 from kerasrep.errors import DataError
-from kerasrep.serving.licences import licence_lines
+from kerasrep.serving.card import licence_lines
 from kerasrep.storage.export_directory import read_card
 
 HEADER = "path\ttitle\tauthor\tlicence\tpackage\tsource\n"

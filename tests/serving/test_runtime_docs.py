@@ -16,8 +16,8 @@ import soundfile
 
 import kerasrep
 from kerasrep.serving.runtimes.convert import convert_export
-from kerasrep.serving.warmup_audio import plucked_scale
-from kerasrep.storage.starter import default_model
+from kerasrep.serving.warmup import plucked_scale
+from kerasrep.storage.export_directory import default_model
 
 PAGE = Path(__file__).parents[2] / "docs" / "runtimes.md"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

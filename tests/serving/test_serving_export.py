@@ -15,7 +15,7 @@ from kerasrep import constants
 from kerasrep.data.identity import Identity
 from kerasrep.data.recordings import Identities, write_identities
 from kerasrep.errors import DataError, ExportError
-from kerasrep.serving.card import Described, Origin, make_card
+from kerasrep.serving.card import Origin, make_card
 from kerasrep.serving.check import largest_difference
 from kerasrep.serving.export import _claim, export_run, write_saved_model
 from kerasrep.storage.export_directory import ServingFolder, identities_path, read_card, trained_on
@@ -169,7 +169,7 @@ def test_the_card_tells_how_to_call_the_export(small_run, small_export):
 def test_the_card_names_the_signatures_as_they_are(all_strategies, strategy):
     runs, paths, _, described = all_strategies
     trained = runs[strategy]
-    card = make_card(trained.network, trained.recipe.audio, "x", Origin({}), Described(0.0, {}))
+    card = make_card(trained.network, trained.recipe.audio, "x", Origin({}), 0.0, {})
     said = {
         name: {"inputs": sorted(signature["inputs"]), "outputs": signature["outputs"]}
         for name, signature in card.signatures.items()

@@ -10,9 +10,9 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from kerasrep.errors import ExportError
 from kerasrep.serving import folder, warmup
+from kerasrep.serving.check import FORBIDDEN, check_operations, operations_of
 from kerasrep.serving.export import export_run
-from kerasrep.serving.graph import FORBIDDEN, check_operations, operations_of
-from kerasrep.serving.warmup_audio import RENDERED, VALIDATION, plucked_scale, warmup_audio
+from kerasrep.serving.warmup import RENDERED, VALIDATION, plucked_scale, warmup_audio
 from kerasrep.storage.export_directory import ServingFolder, read_card, read_card_file, warmup_path
 from kerasrep.storage.run_directory import RunDirectory
 

@@ -147,7 +147,7 @@ def test_saved_model_cli_finds_no_operation_that_reaches_outside(small_export):
 
 @pytest.mark.slow
 def test_every_operation_is_known_to_a_process_with_tensorflow_alone(small_export):
-    from kerasrep.serving.graph import operations_of
+    from kerasrep.serving.check import operations_of
 
     code = (
         "import sys, tensorflow\nfrom tensorflow.python.framework import op_def_registry\n"

@@ -20,18 +20,18 @@ from kerasrep.errors import ExportError
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe
 from kerasrep.serving import folder, warmup
-from kerasrep.serving.graph import check_operations
-from kerasrep.serving.warmup_audio import plucked_scale
+from kerasrep.serving.check import check_operations
+from kerasrep.serving.warmup import plucked_scale
 from kerasrep.storage.export_directory import (
     ServingFolder,
     card_path,
+    default_model,
     find_version,
     read_card,
     read_card_file,
     trained_on,
     warmup_path,
 )
-from kerasrep.storage.starter import default_model
 
 ROOT = Path(__file__).parents[2]
 STARTER = ROOT / "exported" / "starter"

@@ -18,8 +18,7 @@ from kerasrep.sources.readers.lastfm_tags import read_lastfm_tags
 from kerasrep.sources.readers.lines import BLOCK_BYTES, read_lines
 from kerasrep.sources.readers.metadata import read_track_metadata, read_unique_tracks
 from kerasrep.sources.readers.musixmatch import read_lyrics, read_lyrics_text
-from kerasrep.sources.readers.tempo import read_tempi
-from kerasrep.sources.readers.years import read_years
+from kerasrep.sources.readers.track_values import read_tempi, read_years
 from kerasrep.storage import limits
 
 A, B, C = "TRAAAAA128F0000001", "TRBBBBB128F0000002", "TRCCCCC128F0000003"

@@ -18,7 +18,7 @@ from kerasrep.errors import DataError
 from kerasrep.sources.readers.lastfm_tags import read_lastfm_tags
 from kerasrep.sources.readers.metadata import read_track_metadata
 from kerasrep.sources.readers.musixmatch import read_lyrics
-from kerasrep.sources.readers.tempo import read_tempi
+from kerasrep.sources.readers.track_values import read_tempi
 
 A, B = "TRAAAAA128F0000001", "TRBBBBB128F0000002"
 GOOD = f"""

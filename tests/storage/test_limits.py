@@ -10,7 +10,7 @@ from kerasrep.data.audio import read_header
 from kerasrep.errors import DataError, RecipeError
 from kerasrep.model.reference_checkpoint import read_checkpoint
 from kerasrep.recipe import strict_yaml
-from kerasrep.recipe.draft import read_draft
+from kerasrep.recipe.file import read_draft
 from kerasrep.sources.readers.lines import read_lines
 from kerasrep.storage import limits
 from kerasrep.storage.run_directory import read_arrays, read_json, write_arrays

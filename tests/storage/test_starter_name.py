@@ -1,20 +1,20 @@
 import pytest
 
 from kerasrep.errors import ExportError
-from kerasrep.storage import starter
+from kerasrep.storage import export_directory as starter
 
 
 @pytest.fixture
 def shipped(tmp_path, monkeypatch):
     """A folder of exports with two versions of the trunk, and an empty current folder."""
     for number in (1, 2):
-        version = tmp_path / "exported" / starter.NAME / str(number)
+        version = tmp_path / "exported" / starter.STARTER / str(number)
         version.mkdir(parents=True)
         (version / "saved_model.pb").touch()
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(starter, "PLACES", (tmp_path / "nowhere", tmp_path / "exported"))
-    return tmp_path / "exported" / starter.NAME / "2"
+    monkeypatch.setattr(starter, "STARTER_PLACES", (tmp_path / "nowhere", tmp_path / "exported"))
+    return tmp_path / "exported" / starter.STARTER / "2"
 
 
 def test_the_bare_name_is_the_newest_shipped_version(shipped):
@@ -28,6 +28,6 @@ def test_a_folder_of_that_name_comes_first_and_other_names_stay(shipped):
 
 
 def test_an_installation_without_it_says_so(shipped, monkeypatch):
-    monkeypatch.setattr(starter, "PLACES", ())
+    monkeypatch.setattr(starter, "STARTER_PLACES", ())
     with pytest.raises(ExportError, match="starter: this installation lacks the trunk"):
         starter.model_path("starter")

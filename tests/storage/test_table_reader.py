@@ -10,8 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kerasrep.errors import DataError
-from kerasrep.storage.table_reader import read_table
-from kerasrep.storage.tables import is_unknown, read_fields
+from kerasrep.storage.tables import is_unknown, read_fields, read_table
 
 ROWS = [["a.wav", "rock"], ["b.wav", "Dvořák"]]
 

@@ -9,7 +9,7 @@ from kerasrep.model.blocks import BlockOptions
 from kerasrep.model.restore import weight_arrays
 from kerasrep.model.strategies import build_network
 from kerasrep.storage.run_directory import read_arrays
-from kerasrep.training.best import ALL, Best, choice_of, choices, improved, keep
+from kerasrep.training.checkpoint import ALL, Best, choice_of, choices, improved, keep
 from kerasrep.training.summary import Summary, SummaryRow
 from kerasrep.training.validation import Outcomes
 

@@ -2,8 +2,8 @@
 
 Reading order: `catalogue` (what may be taken) -> `pieces` (what there is, versions of one tune) ->
 `selection` (which become tracks, splits) -> `abc_notation`, `staff_notation` -> `score` (notes) ->
-`arrangement`, `accompaniment` (what is chosen at rendering) -> `rendering`, `loudness` (samples) ->
-`recording` (one take) -> `labels`, `listeners` -> `building` (all takes, manifest) -> `opening` (the cache).
+`arrangement` (and what is chosen at rendering) -> `recording` (one take) -> `labels` (and listeners) ->
+`building` (all takes, manifest) -> `opening` (the cache).
 """
 
 from kerasrep.corpora.demo.opening import demo_is_cached, open_demo

@@ -12,7 +12,7 @@ from typing import Any
 from kerasrep.constants import N_CHANNELS, SAMPLE_RATE_HZ
 from kerasrep.corpora.demo import labels, pieces, selection
 from kerasrep.corpora.demo.catalogue import COLLECTIONS, choose
-from kerasrep.corpora.demo.listeners import draw_listeners, draw_plays
+from kerasrep.corpora.demo.labels import draw_listeners, draw_plays
 from kerasrep.corpora.demo.recording import Outcome, Studio, record
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import DemoCorpus

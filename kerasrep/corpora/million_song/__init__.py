@@ -4,7 +4,7 @@ Audio: any format that is read (`decoders.suffixes`), at any depth under `audio`
 up to the first dot is the track id (`TRMMMYQ128F932D901.mp3`, `TRMMMYQ128F932D901.clip.mp3`). Links to
 folders are not followed: name such a folder as `audio`.
 
-Label files: under their published names (`files.NAMES`), at any depth under `root`, or where
+Label files: under their published names (`labels.NAMES`), at any depth under `root`, or where
 `corpus.files` says. A source whose files are missing is missing, which is said and refused only if the
 recipe learns from it. The files may label tracks without audio; those are not used.
 
@@ -21,8 +21,7 @@ from __future__ import annotations
 from kerasrep.corpora.base import Corpus, Track
 from kerasrep.corpora.copies import known_copies, with_copies_together
 from kerasrep.corpora.folder import split_groups
-from kerasrep.corpora.million_song.files import find_files
-from kerasrep.corpora.million_song.labels import LabelFiles
+from kerasrep.corpora.million_song.labels import LabelFiles, find_files
 from kerasrep.corpora.stored_labels import StoredLabels, file_state
 from kerasrep.recipe.corpora import MillionSongCorpus
 from kerasrep.recipe.schema import fingerprint

@@ -1,8 +1,9 @@
 """The MSD checkpoint of musicnn, a tagger of 3 s patches (Pons, Serra 2019, arXiv 1909.06654).
 
-Its package pins old libraries, so it is neither installed nor run: the checkpoint is taken out of its wheel
-(see `musicnn_wheel`), and the network is built here as
-Pons, Nieto, Prockup, Schmidt, Ehmann, Serra (2018), arXiv 1711.02520, describe it.
+Its package pins old libraries, so it is neither installed nor run: the checkpoint is taken out of the wheel
+of musicnn 0.1.0 (licence ISC), which is fetched by hand (`fetch_command`), recognised by its checksum, and
+opened as a zip file; TensorFlow's reader reads it. The network is built here as Pons, Nieto, Prockup,
+Schmidt, Ehmann, Serra (2018), arXiv 1711.02520, describe it.
 
 The embedding is what the network pools over a patch: the mean and the maximum over time of the features that
 its back-end reads, averaged over the patches of a recording. Of these 753 features (561 of the front-end,
@@ -15,23 +16,24 @@ overflows in loud passages; here it is single precision.
 
 from __future__ import annotations
 
+import os
+import shlex
+import tempfile
 import threading
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.embedding.baselines.mel import MelGeometry, mel_frames
-from kerasrep.embedding.baselines.musicnn_wheel import (
-    WHEEL_SHA256,
-    Weights,
-    check_wheel,
-    read_weights,
-    wheel_path,
-)
 from kerasrep.embedding.recordings import RecordingRepresentation
+from kerasrep.errors import DataError
 from kerasrep.recipe.schema import fingerprint
+from kerasrep.storage.regular_file import sha256_of
+from kerasrep.storage.run_directory import home, user_path
 
 #: Raised whenever the code gives other values for the same audio.
 VERSION = 1
@@ -48,6 +50,14 @@ BATCH_NORM_EPSILON = 1e-3
 _NORM_PARTS = ("moving_mean", "moving_variance", "beta", "gamma")
 
 Tensor = Any  # tf.Tensor
+WHEEL_NAME = "musicnn-0.1.0-py3-none-any.whl"
+WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
+WHEEL_VARIABLE = "MUSICNN_WHEEL"
+_MEMBERS = {
+    "musicnn/MSD_musicnn/.index": "msd.index",
+    "musicnn/MSD_musicnn/.data-00000-of-00001": "msd.data-00000-of-00001",
+}
+Weights = Mapping[str, NDArray[np.float32]]
 
 
 class Musicnn(RecordingRepresentation):
@@ -242,3 +252,61 @@ def _convolve_time(x: Tensor, weights: Mapping[str, Tensor], number: int, offset
     kernel = tf.squeeze(weights[f"{name}/kernel"], 2)  # [7, features, 1, filters] in the checkpoint
     x = tf.nn.conv1d(x, kernel, 1, "SAME") + offset + weights[f"{name}/bias"]
     return _batch_norm(tf.nn.relu(x), weights, number + 1)
+
+
+def wheel_path() -> Path:
+    """Where the wheel is looked for: at or in `MUSICNN_WHEEL`, or in the folder `musicnn` of `home()`."""
+    named = os.environ.get(WHEEL_VARIABLE)
+    path = user_path(named) if named else home() / "musicnn"
+    return path / WHEEL_NAME if path.is_dir() or not named else path
+
+
+def fetch_command() -> str:
+    """The command that puts the wheel where it is looked for."""
+    return f"python -m pip download --no-deps --dest {shlex.quote(str(wheel_path().parent))} musicnn==0.1.0"
+
+
+def check_wheel(path: Path) -> None:
+    """Refuse anything but the published wheel.
+
+    Raises:
+        DataError: Where it is missing or another file.
+    """
+    try:
+        digest = sha256_of(path)
+    except OSError as error:
+        raise DataError(
+            f"musicnn: {path} cannot be read ({error.strerror}); fetch it with: {fetch_command()}"
+        ) from error
+    if digest != WHEEL_SHA256:
+        raise DataError(
+            f"musicnn: {path} is not the published wheel (sha256 {digest[:12]}...); delete it and fetch it "
+            f"with: {fetch_command()}"
+        )
+
+
+def read_weights(wheel: Path) -> Weights:
+    """Read the variables of the MSD checkpoint; nothing in the wheel is executed.
+
+    Args:
+        wheel: As `check_wheel` accepts it.
+
+    Returns:
+        Name of the variable, such as `conv2d_1/kernel`, -> float32.
+
+    Raises:
+        DataError: Where the checkpoint cannot be read.
+    """
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory(prefix="musicnn-") as folder:
+        try:
+            with zipfile.ZipFile(wheel) as archive:
+                for member, name in _MEMBERS.items():  # under our names, so that none leads elsewhere
+                    (Path(folder) / name).write_bytes(archive.read(member))
+            reader = tf.train.load_checkpoint(str(Path(folder) / "msd"))
+            names = [name for name in reader.get_variable_to_shape_map() if "Adam" not in name]
+            return {name: reader.get_tensor(name) for name in names}
+        except (OSError, KeyError, zipfile.BadZipFile, tf.errors.OpError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"musicnn: {wheel}: its checkpoint cannot be read ({reason})") from error

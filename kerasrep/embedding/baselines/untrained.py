@@ -13,15 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasrep.embedding.models import (
-    SegmentModel,
-    default_layers,
-    find_model,
-    load_export,
-    load_run,
-    model_of_keras,
-    segment_model_of,
-)
+from kerasrep.embedding import models
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe
 from kerasrep.storage.run_directory import RunDirectory
@@ -35,7 +27,7 @@ VERSION = 1
 _WEIGHTS = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
 
 
-def load_untrained(reference: Path, seed: int) -> SegmentModel:
+def load_untrained(reference: Path, seed: int) -> models.SegmentModel:
     """Build the network of a model with initial weights.
 
     With the seed of the reference's recipe these are the weights that its training began with.
@@ -49,19 +41,19 @@ def load_untrained(reference: Path, seed: int) -> SegmentModel:
         DataError: Where a run's standardisation is malformed.
         RecipeError: Where a run's recipe is.
     """
-    return replace(_untrained(reference, seed), default_layers=default_layers(reference))
+    return replace(_untrained(reference, seed), default_layers=models.default_layers(reference))
 
 
-def _untrained(reference: Path, seed: int) -> SegmentModel:
+def _untrained(reference: Path, seed: int) -> models.SegmentModel:
     from kerasrep.model.blocks import BlockOptions
 
-    load, found = find_model(reference)
-    if load is load_export:
+    load, found = models.find_model(reference)
+    if load is models.load_export:
         from kerasrep.model.export_trunk import read_export_scaler, recipe_of_export
 
         recipe = recipe_of_export(found)
         return _build(recipe, read_export_scaler(found, recipe.audio.n_mels), seed)
-    if load is load_run:
+    if load is models.load_run:
         from kerasrep.model.restore import load_scaler
 
         run = RunDirectory(found)
@@ -72,16 +64,18 @@ def _untrained(reference: Path, seed: int) -> SegmentModel:
     model = read_keras_file(found)
     describe_model(found, model)
     draw_initial_weights(model.get_layer("trunk"), BlockOptions(seed=seed))
-    return segment_model_of(found, model)
+    return models.segment_model_of(found, model)
 
 
-def _build(recipe: Recipe, scaler: Scaler, seed: int) -> SegmentModel:
+def _build(recipe: Recipe, scaler: Scaler, seed: int) -> models.SegmentModel:
     from kerasrep.model.strategies import network_of
 
     # Heads are not used, and their size does not change what the trunk draws.
     network = network_of(recipe.model_copy(update={"seed": seed}), dict.fromkeys(recipe.sources, 2), scaler)
     audio = recipe.audio
-    return model_of_keras(network.embedder, audio.sample_rate_hz, audio.segment_samples, network.branches)
+    return models.model_of_keras(
+        network.embedder, audio.sample_rate_hz, audio.segment_samples, network.branches
+    )
 
 
 def draw_initial_weights(trunk: Any, options: BlockOptions) -> None:

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +18,10 @@ import kerasrep
 from kerasrep.data.audio import require_decoder
 from kerasrep.data.decoders.suffixes import passed_over
 from kerasrep.embedding.catalogue import writing
-from kerasrep.embedding.catalogue.earlier import Earlier
 from kerasrep.embedding.catalogue.layout import WHOLE, About, Layout
-from kerasrep.embedding.catalogue.listing import Listing
-from kerasrep.embedding.catalogue.on_ray import Work, embed_on
+from kerasrep.embedding.catalogue.listing import Earlier, Listing
 from kerasrep.embedding.catalogue.parts import DamagedPartError, PartWriter, parts_folder
-from kerasrep.embedding.catalogue.work import embed_into
+from kerasrep.embedding.catalogue.work import Work, embed_into, embed_on
 from kerasrep.embedding.files import iterate_audio
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.embedding.named import NamedModel, named_model
@@ -46,10 +44,6 @@ from kerasrep.storage.run_directory import LOG_NAME, atomic_file
 
 #: Of a file that is longer, people see how far it is.
 LONG_SECONDS = 600.0
-#: Told the seconds of audio of a file that is done, or None of one that cannot be used.
-_Ended = Callable[[float | None], object]
-#: Told a file that is not done, and the seconds of it that are.
-_UnderWay = Callable[[Path, float], object]
 
 
 @dataclass(frozen=True)
@@ -171,8 +165,11 @@ def embed_catalogue(
     require_decoder(settings.decoder)
     with contextlib.ExitStack() as joined:
         cluster = None if ray is None else joined.enter_context(connect(ray))
-        if cluster is not None:
-            _leave_gpus()
+        if cluster is not None:  # the workers' GPUs are theirs; this process looks at the model alone
+            import tensorflow as tf
+
+            with contextlib.suppress(RuntimeError):  # TensorFlow has begun in this process
+                tf.config.set_visible_devices([], "GPU")
         named = named_model(str(model_name))
         model, layout = named.load().arranged(
             settings.pool, settings.hop_seconds, settings.sources, settings.layers
@@ -195,21 +192,12 @@ def embed_catalogue(
             listing.take_leftovers(restart)
             summary.kept = len(listing.done()) + earlier.unchanged
             event("listed", waiting=listing.n_waiting, done_before=summary.kept)
-            embed = _embedding(cluster, listing, named, model, layout, settings, about, inputs)
-            _embed(listing, embed, summary, label)
+            _embed(cluster, listing, named, model, layout, settings, about, inputs, summary, label)
             joined.close()  # others may want the cluster while the table is written
             _write(listing, earlier, output, layout, about, settings.shard_rows, summary)
             shutil.rmtree(folder, ignore_errors=True)
             event("written", output=output, **dataclasses.asdict(summary))
     return summary
-
-
-def _leave_gpus() -> None:
-    """The workers' GPUs are theirs; this process looks at the model alone."""
-    import tensorflow as tf
-
-    with contextlib.suppress(RuntimeError):  # TensorFlow has begun in this process
-        tf.config.set_visible_devices([], "GPU")
 
 
 def read_skipped(output: Path) -> list[tuple[str, str]]:
@@ -240,7 +228,7 @@ def _about(layout: Layout, model: str, fingerprint: str, decoder: str) -> About:
     )
 
 
-def _embedding(
+def _embed(
     cluster: Cluster | None,
     listing: Listing,
     named: NamedModel,
@@ -249,26 +237,11 @@ def _embedding(
     settings: Settings,
     about: About,
     inputs: Sequence[Path],
-) -> Callable[[_Ended, _UnderWay], None]:
-    """What embeds all that waits, here or on a cluster."""
-    folder, decoder, threads, said = listing.folder, settings.decoder, settings.workers, about.to_json()
-
-    def embed(ended: _Ended, under_way: _UnderWay) -> None:
-        if cluster is None:
-            writer = PartWriter(folder, said, layout.dimension, listing.take)
-            embed_into(writer, listing.waiting(), model, layout, decoder, threads, ended, under_way)
-        else:
-            place = named.name if named.path is None else named.path.absolute()
-            work = Work(place, named.fingerprint, layout, decoder, threads, said, folder.absolute())
-            embed_on(cluster, listing, work, inputs, ended)
-
-    return embed
-
-
-def _embed(
-    listing: Listing, embed: Callable[[_Ended, _UnderWay], None], summary: Summary, label: str | None
+    summary: Summary,
+    label: str | None,
 ) -> None:
-    """Embed what is not done; results go into parts as they come."""
+    """Embed what is not done, here or on a cluster; results go into parts as they come."""
+    folder, decoder, threads, said = listing.folder, settings.decoder, settings.workers, about.to_json()
     start_seconds = time.monotonic()
     todo = listing.n_waiting
     with silenced() as loud, Progress(todo, label, "file", label is not None, file=loud) as bar:
@@ -286,7 +259,13 @@ def _embed(
                 bar.set_postfix(f"{seconds / 60:.0f} min of {one_line(path.name)}")
                 bar.update(0)
 
-        embed(ended, under_way)
+        if cluster is None:
+            writer = PartWriter(folder, said, layout.dimension, listing.take)
+            embed_into(writer, listing.waiting(), model, layout, decoder, threads, ended, under_way)
+        else:
+            place = named.name if named.path is None else named.path.absolute()
+            work = Work(place, named.fingerprint, layout, decoder, threads, said, folder.absolute())
+            embed_on(cluster, listing, work, inputs, ended)
     summary.elapsed_seconds = time.monotonic() - start_seconds
     if listing.n_waiting:
         raise StorageError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,14 +72,7 @@ def _read_npz(path: Path) -> Table:
             raise ValueError(f"array '{name}' is missing or of another kind")
     about = str(arrays["about"]) if "about" in arrays else None
     return _table(
-        path,
-        arrays["paths"].tolist(),
-        arrays["embeddings"],
-        arrays["columns"].tolist(),
-        arrays.get("seconds"),
-        arrays.get("start_seconds"),
-        about,
-        arrays.get("typical_seconds"),
+        path, arrays["paths"].tolist(), arrays["embeddings"], arrays["columns"].tolist(), about, arrays
     )
 
 
@@ -111,19 +104,14 @@ def _read_parquet(path: Path) -> Table:
         raise ValueError("column 'path' is not text without gaps")
     values = np.asarray(embedding.flatten().to_numpy(zero_copy_only=False), np.float32)
     about = metadata.get(b"kerasrep")
-    numbers = {
-        name: read[name].to_numpy() if name in read.column_names else None
-        for name in ("seconds", "start_seconds", "typical_seconds")
-    }
+    names = {"seconds", "start_seconds", "typical_seconds"} & set(read.column_names)
     return _table(
         path,
         paths,
         values.reshape(-1, width),
         json.loads(metadata.get(b"columns", b"[]")),
-        numbers["seconds"],
-        numbers["start_seconds"],
         None if about is None else about.decode("utf-8", "replace"),
-        numbers["typical_seconds"],
+        {name: read[name].to_numpy() for name in names},
     )
 
 
@@ -132,10 +120,8 @@ def _table(
     paths: Sequence[str],
     embeddings: NDArray[Any],
     columns: Sequence[str],
-    seconds: NDArray[Any] | None,
-    start_seconds: NDArray[Any] | None,
     about: str | None,
-    typical_seconds: NDArray[Any] | None,
+    arrays: Mapping[str, NDArray[Any]],
 ) -> Table:
     if embeddings.ndim != 2 or len(embeddings) != len(paths) or not embeddings.size:
         raise ValueError(f"{len(paths)} paths and embeddings {list(embeddings.shape)} do not fit")
@@ -146,12 +132,11 @@ def _table(
         said = None if about is None else About.from_json(about)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    return Table(
-        tuple(map(str, paths)),
-        np.asarray(embeddings, np.float32),
-        names,
-        np.full(len(paths), np.nan) if seconds is None else np.asarray(seconds, np.float64),
-        None if start_seconds is None else np.asarray(start_seconds, np.float64),
-        said,
-        None if typical_seconds is None else np.asarray(typical_seconds, np.float64),
+    seconds, starts, typical = (
+        np.asarray(arrays[name], np.float64) if name in arrays else None
+        for name in ("seconds", "start_seconds", "typical_seconds")
     )
+    if seconds is None:
+        seconds = np.full(len(paths), np.nan)
+    values = np.asarray(embeddings, np.float32)
+    return Table(tuple(map(str, paths)), values, names, seconds, starts, said, typical)

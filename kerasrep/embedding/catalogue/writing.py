@@ -53,13 +53,7 @@ class Block:
 
     def __getitem__(self, rows: slice) -> Block:
         """Some of the rows."""
-        return Block(
-            self.paths[rows],
-            self.seconds[rows],
-            self.start_seconds[rows],
-            self.embeddings[rows],
-            self.typical_seconds[rows],
-        )
+        return Block(*(column[rows] for column in vars(self).values()))
 
 
 def blocks_of(blocks: Iterable[Block], dimension: int, max_rows: int | None = None) -> Iterator[Block]:

@@ -15,8 +15,7 @@ from kerasrep.data.audio import decode_blocks
 from kerasrep.embedding.catalogue.layout import Layout
 from kerasrep.embedding.catalogue.reading import Table, read_embeddings
 from kerasrep.embedding.listening import output
-from kerasrep.embedding.listening.names import Names
-from kerasrep.embedding.listening.tracks import Tracks
+from kerasrep.embedding.listening.tracks import Names, Tracks
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.embedding.search import Neighbour, Query, averaged, open_model, query_of, search
 from kerasrep.errors import KerasrepError

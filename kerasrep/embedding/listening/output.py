@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kerasrep.embedding.listening.duplicates import Pair
-from kerasrep.embedding.listening.names import Names
+from kerasrep.embedding.listening.nearest import Pair
+from kerasrep.embedding.listening.tracks import Names
 from kerasrep.embedding.search import Neighbour, Query
 from kerasrep.errors import one_line
 from kerasrep.report.wording import counted, display_width

@@ -15,11 +15,9 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.embedding.listening.names import Labels, Names
 from kerasrep.embedding.listening.nearest import NearestRows
-from kerasrep.embedding.listening.projection import plane
-from kerasrep.embedding.listening.space import Space, branch_spaces
-from kerasrep.embedding.listening.tracks import Tracks
+from kerasrep.embedding.listening.space import Space, branch_spaces, plane
+from kerasrep.embedding.listening.tracks import Labels, Names, Tracks
 from kerasrep.embedding.search import Neighbour, Query
 from kerasrep.errors import RecipeError, one_line
 from kerasrep.report.page import render_page
@@ -32,6 +30,8 @@ NEIGHBOURS, MOST_WITH_NEIGHBOURS = 12, 20_000
 #: Rows that are asked for, for each neighbour, where rows are segments.
 _ROWS_A_TRACK = 8
 _AT_ONCE = 2048
+#: Vectors of a query, and the rows near it.
+_Found = tuple[NDArray[np.float32], list[int]]
 
 
 @dataclass(frozen=True)
@@ -249,10 +249,6 @@ def _page_numbers(tracks: Tracks, listing: Listing) -> NDArray[np.int64]:
         return np.arange(len(tracks.paths))
     by_place = {str(listing.tracks.place(path)): n for path, n in listing.tracks.number.items()}
     return np.array([by_place.get(str(tracks.place(path)), -1) for path in tracks.paths], np.int64)
-
-
-#: Vectors of a query, and the rows near it.
-_Found = tuple[NDArray[np.float32], list[int]]
 
 
 def _asked(answers: Answers, listing: Listing) -> tuple[list[int], list[_Found]]:

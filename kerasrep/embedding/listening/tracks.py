@@ -1,10 +1,15 @@
-"""The tracks of a table of embeddings: which rows are whose, where their audio lies, how they are called."""
+"""The tracks of a table of embeddings: which rows are whose, and where their audio lies.
+
+What they are called and grouped by: tags in their files, their folders, and tables of labels.
+"""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +18,20 @@ from numpy.typing import NDArray
 
 from kerasrep.embedding.catalogue.reading import Table
 from kerasrep.embedding.catalogue.writing import path_text
+from kerasrep.errors import DataError, RecipeError
+from kerasrep.sources.readers.tags import shown_tags
+from kerasrep.storage.tables import read_fields, read_rows
 
 _ROWS_AT_ONCE = 1 << 16
+#: What `--color` and `--distinct` take without a table.
+TAG_FIELDS = ("artist", "album", "genre", "year")
+FOLDER = "folder"
+#: Values of a legend; what is rarer is one more.
+MOST_VALUES = 23
+#: Columns of numbers with more values than this are shown in ranges, each with as many tracks.
+MOST_NUMBERS, RANGES = 12, 8
+#: Names of the column that says which track a row is of.
+_TRACK_COLUMNS = ("track", "path", "file")
 
 
 @dataclass(frozen=True)
@@ -121,3 +138,131 @@ def _real(path: str) -> str:
         return os.path.realpath(path)
     except ValueError:  # a NUL in it
         return path
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One label a track.
+
+    Attributes:
+        name: Of the column.
+        values: One a track, empty where there is none.
+        notes: What was left out, each a sentence.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def legend(self) -> tuple[list[str], NDArray[np.int16], bool]:
+        """Values for a legend, the code of each track (-1: none), and whether the values have an order."""
+        present = [value for value in self.values if value]
+        numbers = _numbers(present)
+        if numbers is not None and len(set(numbers.tolist())) > MOST_NUMBERS:
+            return self._ranges(numbers)
+        counts = Counter(present)
+        kept = [value for value, _ in counts.most_common(MOST_VALUES)]
+        code = {value: number for number, value in enumerate(kept)}
+        if len(counts) > len(kept):
+            kept.append(f"other ({len(counts) - len(kept)})")
+        codes = [code.get(value, len(kept) - 1) if value else -1 for value in self.values]
+        return kept, np.array(codes, np.int16), False
+
+    def _ranges(self, numbers: NDArray[np.float64]) -> tuple[list[str], NDArray[np.int16], bool]:
+        edges = np.unique(np.quantile(numbers, np.linspace(0, 1, RANGES + 1)))
+        of_numbers = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, len(edges) - 2)
+        codes = np.full(len(self.values), -1, np.int16)
+        codes[[bool(value) for value in self.values]] = of_numbers
+        names = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(edges)]
+        return names, codes, True
+
+
+def _numbers(texts: list[str]) -> NDArray[np.float64] | None:
+    try:
+        numbers = np.array([float(text) for text in texts])
+    except ValueError:
+        return None
+    return numbers if len(numbers) and np.isfinite(numbers).all() else None
+
+
+class Names:
+    """Tags of the tracks' files, each read when it is first asked for.
+
+    Attributes:
+        tracks: Whose names these are.
+        tags: A function of a track's path: field -> text.
+    """
+
+    def __init__(self, tracks: Tracks) -> None:
+        self.tracks = tracks
+        self.tags = functools.cache(lambda path: shown_tags(tracks.place(path)))
+
+    def label(self, path: str) -> str:
+        """`Artist – Title`, as far as the file says; else empty."""
+        tags = self.tags(path)
+        return " – ".join(tags[name] for name in ("artist", "title") if name in tags)
+
+    def group(self, by: str, path: str) -> str | None:
+        """A tag, or the folder that a track lies in; `None` where it has none."""
+        if by == FOLDER:
+            return os.path.dirname(path) or None  # noqa: PTH120 (text, a million times)
+        return self.tags(path).get(by)
+
+    def grouping(self, wanted: str) -> Callable[[str], str | None]:
+        """A function that gives the group of a track; for arguments and errors see `labels`."""
+        if wanted == FOLDER or wanted in TAG_FIELDS:
+            return functools.partial(self.group, wanted)
+        labels = self.labels(wanted)
+        return lambda path: labels.values[self.tracks.number[path]] or None
+
+    def labels(self, wanted: str) -> Labels:
+        """What `--color` or `--distinct` names: a tag, `folder`, or `COLUMN:TABLE.csv`.
+
+        Raises:
+            RecipeError: Where there is no such thing.
+            DataError: Where the table cannot be read, or names no track of the index.
+        """
+        name, colon, table = wanted.partition(":")
+        if colon and not Path(table).is_file():
+            turned = f"; did you mean '{table}:{name}'?" if Path(name).is_file() else ""
+            raise DataError(f"{table}: cannot be read, there is no such file; give COLUMN:TABLE.csv{turned}")
+        if colon:
+            return _of_table(self.tracks, name, Path(table))
+        if wanted != FOLDER and wanted not in TAG_FIELDS:
+            known = ", ".join((*TAG_FIELDS, FOLDER))
+            raise RecipeError(f"'{wanted}': give {known}, or COLUMN:TABLE.csv")
+        return Labels(wanted, tuple(self.group(wanted, path) or "" for path in self.tracks.paths))
+
+
+def _of_table(tracks: Tracks, column: str, table: Path) -> Labels:
+    """A column of a table, whose rows name tracks as the index does, or relative to where the table lies."""
+    key = _track_column(table)
+    at_place = {os.path.abspath(tracks.place(path)): number for path, number in tracks.number.items()}  # noqa: PTH100
+    values = [""] * len(tracks.paths)
+    unknown = repeated = 0
+    for _, (name, value) in read_rows(table, [key, column]):
+        number = tracks.number.get(name)
+        if number is None:
+            number = at_place.get(os.path.abspath(table.parent / name))  # noqa: PTH100
+        if number is None:
+            unknown += 1
+        elif values[number]:
+            repeated += values[number] != value
+        else:
+            values[number] = value
+    if not any(values):
+        raise DataError(
+            f"{table}: names no track of the index in its column '{key}'; give paths as the index has them, "
+            "or relative to the table's folder"
+        )
+    notes = []
+    if unknown:
+        notes.append(f"{table.name}: {unknown} rows name no track of the index")
+    if repeated:
+        notes.append(f"{table.name}: of tracks with several values of {column} the first is shown")
+    return Labels(column, tuple(values), tuple(notes))
+
+
+def _track_column(table: Path) -> str:
+    header = [name.strip() for name in next(read_fields(table), ("", []))[1]]
+    return next((name for name in _TRACK_COLUMNS if name in header), _TRACK_COLUMNS[0])

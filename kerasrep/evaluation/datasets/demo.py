@@ -27,9 +27,8 @@ from functools import partial
 from pathlib import Path
 
 from kerasrep.evaluation.base import Kind, LabelledData, PlayData, Task
-from kerasrep.evaluation.readers.layout import required
 from kerasrep.evaluation.readers.play_list import read_play_list
-from kerasrep.evaluation.readers.split_list import read_split_list
+from kerasrep.evaluation.readers.split_list import read_split_list, required
 
 DESCRIBED_AT = "docs/demo-corpus.md of kerasrep"
 FOLDER = "demo"

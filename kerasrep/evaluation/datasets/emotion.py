@@ -24,9 +24,8 @@ from typing import Literal
 from kerasrep.errors import DataError
 from kerasrep.evaluation.base import TEST, TRAIN, LabelledData, Task
 from kerasrep.evaluation.readers.items import LabelledItems
-from kerasrep.evaluation.readers.layout import first_there, locator, required
-from kerasrep.evaluation.readers.split_list import read_split_list
-from kerasrep.storage.table_reader import read_table
+from kerasrep.evaluation.readers.split_list import first_there, locator, read_split_list, required
+from kerasrep.storage.tables import read_table
 
 Dimension = Literal["arousal", "valence"]
 

@@ -23,8 +23,7 @@ from pathlib import Path
 from kerasrep.errors import DataError
 from kerasrep.evaluation.base import LabelledData, Task
 from kerasrep.evaluation.readers.items import LabelledItems
-from kerasrep.evaluation.readers.layout import locator, required, split_list_of
-from kerasrep.evaluation.readers.split_list import read_split_list
+from kerasrep.evaluation.readers.split_list import locator, read_split_list, required, split_list_of
 from kerasrep.storage.tables import read_fields
 
 DESCRIBED_AT = "https://github.com/mdeff/fma"

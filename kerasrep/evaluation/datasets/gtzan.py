@@ -25,8 +25,13 @@ from pathlib import Path, PurePosixPath
 from kerasrep.errors import DataError
 from kerasrep.evaluation.base import TEST, TRAIN, VALIDATION, LabelledData, Task
 from kerasrep.evaluation.readers.items import LabelledItems, path_below
-from kerasrep.evaluation.readers.layout import audio_files, locator, required, split_list_of
-from kerasrep.evaluation.readers.split_list import read_split_list
+from kerasrep.evaluation.readers.split_list import (
+    audio_files,
+    locator,
+    read_split_list,
+    required,
+    split_list_of,
+)
 from kerasrep.storage.tables import read_fields
 
 DESCRIBED_AT = "http://marsyas.info/downloads/datasets.html"
@@ -35,11 +40,7 @@ CLASSES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", 
 PER_CLASS = 100
 N_ITEMS = 1_000
 N_FILTERED_ITEMS = 930
-FILTERED_LISTS = {
-    TRAIN: "train_filtered.txt",
-    VALIDATION: "valid_filtered.txt",
-    TEST: "test_filtered.txt",
-}
+FILTERED_LISTS = {TRAIN: "train_filtered.txt", VALIDATION: "valid_filtered.txt", TEST: "test_filtered.txt"}
 UNFILTERED_NOTICE = (
     "gtzan: without the fault-filtered lists (train_filtered.txt, valid_filtered.txt, test_filtered.txt) "
     "repeated excerpts and artists stand on both sides: scores are too high, and compare with unfiltered "

@@ -24,8 +24,13 @@ from pathlib import Path, PurePosixPath
 
 from kerasrep.evaluation.base import LabelledData, Task
 from kerasrep.evaluation.readers.items import LabelledItems
-from kerasrep.evaluation.readers.layout import audio_files, locator, required, split_list_of
-from kerasrep.evaluation.readers.split_list import read_split_list
+from kerasrep.evaluation.readers.split_list import (
+    audio_files,
+    locator,
+    read_split_list,
+    required,
+    split_list_of,
+)
 
 DESCRIBED_AT = "https://www.upf.edu/web/mtg/irmas"
 AUDIO = "IRMAS-TrainingData"

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from kerasrep.errors import DataError
 from kerasrep.evaluation.base import PlayData, Task
-from kerasrep.evaluation.readers.layout import required
 from kerasrep.evaluation.readers.play_list import ItemTable, PlayCounter, read_play_list
+from kerasrep.evaluation.readers.split_list import required
 from kerasrep.storage.tables import read_unquoted
 
 DESCRIBED_AT = "https://archive.org/details/thisismyjam-datadump"

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from kerasrep.errors import DataError
 from kerasrep.evaluation.base import PlayData, Task
-from kerasrep.evaluation.readers.layout import AUDIO_ENDINGS, first_there, required
 from kerasrep.evaluation.readers.play_list import ItemTable, PlayCounter, read_play_list
+from kerasrep.evaluation.readers.split_list import AUDIO_ENDINGS, first_there, required
 from kerasrep.storage.tables import read_unquoted
 
 DESCRIBED_AT = "http://ocelma.net/MusicRecommendationDataset/lastfm-1K.html"

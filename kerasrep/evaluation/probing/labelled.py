@@ -8,20 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    accuracy_score,
-    confusion_matrix,
-    f1_score,
-    precision_recall_fscore_support,
-    r2_score,
-    recall_score,
-)
+from sklearn import metrics
 
 from kerasrep.errors import DataError
 from kerasrep.evaluation.base import METRICS, VALIDATION, FoldScore, Kind, LabelledData, ProbeResult
-from kerasrep.evaluation.bootstrap import blocks_of, mean_interval
 from kerasrep.evaluation.probing.folds import Fold, check_labels, folds, partitions
 from kerasrep.evaluation.probing.probes import Probe, fit_probe, probes_of
+from kerasrep.evaluation.significance import blocks_of, mean_interval
 
 #: Fits of a stochastic probe where the data set's own split is the only fold.
 N_REPEATS = 5
@@ -91,14 +84,14 @@ def fold_scores(
     """
     if kind == "regression":
         rmse = float(np.sqrt(np.square(truths - predictions).mean()))
-        values = {"r2": float(r2_score(truths, predictions)), "rmse": rmse}
+        values = {"r2": float(metrics.r2_score(truths, predictions)), "rmse": rmse}
     else:
         tested = np.unique(truths)
-        recall = recall_score(truths, predictions, labels=tested, average="macro", zero_division=0)
+        recall = metrics.recall_score(truths, predictions, labels=tested, average="macro", zero_division=0)
         values = {
-            "accuracy": float(accuracy_score(truths, predictions)),
+            "accuracy": float(metrics.accuracy_score(truths, predictions)),
             "balanced_accuracy": float(recall),
-            "macro_f1": float(f1_score(truths, predictions, average="macro", zero_division=0)),
+            "macro_f1": float(metrics.f1_score(truths, predictions, average="macro", zero_division=0)),
         }
     return tuple(FoldScore(fold, metric, values[metric]) for metric in METRICS[kind])
 
@@ -121,7 +114,9 @@ def per_class_scores(
     truths: NDArray[Any], predictions: NDArray[Any], classes: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Precision, recall, F1 and support (tests of that class) of each class; 0 where undefined."""
-    columns = precision_recall_fscore_support(truths, predictions, labels=list(classes), zero_division=0)
+    columns = metrics.precision_recall_fscore_support(
+        truths, predictions, labels=list(classes), zero_division=0
+    )
     names = ("precision", "recall", "f1", "support")
     return {
         name: {what: float(column[i]) for what, column in zip(names, columns, strict=True)}
@@ -172,6 +167,7 @@ def _evaluate(
     seed: int,
 ) -> ProbeResult:
     n_repeats = N_REPEATS if len(parts) == 1 and probe.is_stochastic else 1
+    dtype = np.float64 if kind == "regression" else np.str_
     predictions: list[NDArray[Any]] = []
     kept: list[dict[str, Any]] = []
     for repeat in range(n_repeats):
@@ -181,14 +177,9 @@ def _evaluate(
             model, details = fit_probe(
                 probe, kind, embeddings[train], data.labels[train], groups, inner=within, seed=seed + repeat
             )
-            predictions.append(_predictions(model, embeddings[part.test], kind))
+            predictions.append(np.asarray(model.predict(embeddings[part.test])).astype(dtype))
             kept.append(details)
     return _result(data, kind, probe, list(parts) * n_repeats, predictions, kept, seed)
-
-
-def _predictions(model: Any, embeddings: NDArray[np.float32], kind: Kind) -> NDArray[Any]:
-    predictions = np.asarray(model.predict(embeddings))
-    return predictions.astype(np.float64 if kind == "regression" else np.str_)
 
 
 def _result(
@@ -223,7 +214,7 @@ def _result(
         truths=truths,
         predictions=predicted,
         classes=classes,
-        confusion=confusion_matrix(truths, predicted, labels=list(classes)).astype(np.int64)
+        confusion=metrics.confusion_matrix(truths, predicted, labels=list(classes)).astype(np.int64)
         if is_classes
         else None,
         per_class=per_class_scores(truths, predicted, classes) if is_classes else {},

@@ -7,6 +7,10 @@ long embedding would be regularised far less than a short one. Divide C by the d
 a C on standardised values.
 
 No probe builds a kernel matrix; time and memory grow with items times dimension.
+
+A feature that hardly varied among the training items says nothing and must not be blown up: what varies less
+than rounding is constant, and no value lies further than `LARGEST_DEVIATION` deviations from the mean; the
+recommender standardises alike.
 """
 
 from __future__ import annotations
@@ -31,20 +35,37 @@ from kerasrep.errors import RecipeError
 from kerasrep.evaluation.base import Kind
 from kerasrep.evaluation.probing.folds import Fold
 from kerasrep.evaluation.probing.perceptron import PerceptronClassifier, PerceptronRegressor
-from kerasrep.evaluation.probing.standardise import LARGEST_DEVIATION, varying
 
+FloatArray = NDArray[np.float64]
+
+#: Standard deviations beyond which a value is cut: a feature that hardly varied in training must not
+#: overwhelm all others (or overflow float32) on a test item.
+LARGEST_DEVIATION = 1000.0
+
+#: A deviation below this part of a feature's largest magnitude is rounding of float32, not variation.
+SMALLEST_VARIATION = 1e-6
+SMALLEST_DEVIATION = 1e-30  # its inverse is still a float32
 CHANCE = "chance"
-
 DEFAULT_C = 1.0
 MAX_ITERATIONS = 1000
-
 #: What `tune` chooses from; at the unit norm of the module's docstring. From almost the class means (or the
 #: mean value) at the low end to almost no regularisation at the high end.
 C_GRID = tuple(10.0**exponent for exponent in range(-3, 4))
-
 #: Up to so many training items, and fewer than features, their span is found first.
 MOST_SPANNING_ITEMS = 1024
 SHORTEST_AXIS = 1e-5  # in lengths of the longest one; shorter ones are rounding
+
+
+def varying(features: NDArray[np.floating[Any]], deviation: FloatArray) -> NDArray[np.bool_]:
+    """Which features vary by more than rounding.
+
+    Args:
+        features: float [training items, dimension].
+        deviation: float64 [dimension], of these items.
+    """
+    largest = np.maximum(np.abs(features.max(axis=0)), np.abs(features.min(axis=0)))
+    found: NDArray[np.bool_] = deviation > np.maximum(SMALLEST_VARIATION * largest, SMALLEST_DEVIATION)
+    return found
 
 
 class Standardise(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -86,9 +107,8 @@ class TrainingSpan(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.axes_ = None
         if n_items < dimension and n_items <= MOST_SPANNING_ITEMS:
             exact = embeddings.astype(np.float64)
-            squares, sides = np.linalg.eigh(
-                exact @ exact.T
-            )  # much faster than singular values of a wide matrix
+            # Much faster than singular values of a wide matrix.
+            squares, sides = np.linalg.eigh(exact @ exact.T)
             lengths = np.sqrt(np.maximum(squares, 0))
             keep = lengths > SHORTEST_AXIS * lengths[-1]
             if keep.any():
@@ -153,10 +173,6 @@ def _ridge(seed: int) -> Any:
     return _of_standardised_values(Ridge(alpha=1 / DEFAULT_C, solver="lsqr", tol=1e-6))
 
 
-def _inverse(c: float) -> float:
-    return 1 / c
-
-
 #: Kind -> probes in the order of tables: the first is the headline, the last one the chance level. Ridge
 #: leads regression because its loss is the metric's (R² is squared error), its solution is unique, and it
 #: has no epsilon to choose.
@@ -165,15 +181,12 @@ PROBES: dict[str, tuple[Probe, ...]] = {
         Probe("linear_svm", _linear_svm, "model__C"),
         Probe("logistic", _logistic, "model__C"),
         Probe(
-            "mlp",
-            lambda seed: _pipeline(PerceptronClassifier(seed)),
-            takes_groups=True,
-            is_stochastic=True,
+            "mlp", lambda seed: _pipeline(PerceptronClassifier(seed)), takes_groups=True, is_stochastic=True
         ),
         Probe(CHANCE, lambda seed: DummyClassifier(strategy="most_frequent")),
     ),
     "regression": (
-        Probe("ridge", _ridge, "regressor__model__alpha", _inverse),
+        Probe("ridge", _ridge, "regressor__model__alpha", lambda c: 1 / c),
         Probe("svr", _svr, "regressor__model__C"),
         Probe(
             "mlp",

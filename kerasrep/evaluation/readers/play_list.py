@@ -13,8 +13,7 @@ from scipy import sparse
 from kerasrep.errors import DataError
 from kerasrep.evaluation.base import PlayData
 from kerasrep.evaluation.readers.items import AudioFolder
-from kerasrep.storage.table_reader import read_table
-from kerasrep.storage.tables import is_unknown, parse_number
+from kerasrep.storage.tables import is_unknown, parse_number, read_table
 
 DEFAULT_HELD_OUT_FRACTION = 0.05  # of the items, as in the paper
 MOST_NAMED = 3  # unknown items that a notice names

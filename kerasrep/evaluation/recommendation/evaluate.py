@@ -22,9 +22,9 @@ from scipy import sparse
 
 from kerasrep.errors import DataError
 from kerasrep.evaluation.base import METRICS, FoldScore, PlayData, ProbeResult
-from kerasrep.evaluation.bootstrap import blocks_of, mean_interval
 from kerasrep.evaluation.recommendation.ranking import ranking_scores, user_blocks
 from kerasrep.evaluation.recommendation.wmf import Factorisation, FactorisationSettings, factorise
+from kerasrep.evaluation.significance import blocks_of, mean_interval
 
 FloatArray = NDArray[np.float64]
 Scorer = Callable[[slice], FloatArray]  # users -> [users, held-out items], the larger the better

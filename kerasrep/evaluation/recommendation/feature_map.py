@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from kerasrep.evaluation.probing.standardise import LARGEST_DEVIATION, varying
+from kerasrep.evaluation.probing.probes import LARGEST_DEVIATION, varying
 
 FloatArray = NDArray[np.float64]
 

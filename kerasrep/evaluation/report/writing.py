@@ -1,10 +1,18 @@
-"""Everything that is written after an evaluation, in one call."""
+"""Everything that is written after an evaluation, in one call.
+
+The page has the items that were got wrong most, to listen to.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
+
+import numpy as np
 
 from kerasrep.errors import DataError
 from kerasrep.evaluation.base import Comparison, Evaluation
@@ -16,13 +24,37 @@ from kerasrep.evaluation.report.files import (
     write_scores_json,
     write_summary_csv,
 )
-from kerasrep.evaluation.report.overview import Overview, overview_of
+from kerasrep.evaluation.report.overview import (
+    Overview,
+    findings,
+    overview_of,
+    pair_sentences,
+    sensitivity_sentences,
+    win_sentences,
+)
+from kerasrep.evaluation.report.tables import (
+    class_table,
+    comparison_table,
+    data_lines,
+    detail_tables,
+    score_table,
+)
 from kerasrep.evaluation.results import summary_of, to_json
-from kerasrep.report.drawing import write_picture
+from kerasrep.report.drawing import Picture, write_picture
+from kerasrep.report.page import render_page
+from kerasrep.report.table import Table
 from kerasrep.storage.run_directory import read_json, write_text
 
 SCORES_JSON = "scores.json"
 PAGE = "report.html"
+TITLE = "Frozen representations on unseen tasks"
+NEXT_STEPS = (
+    "Listen to the worst items of a task: what they have in common says more than a score.",
+    "Train the best recipe again with other seeds: the intervals do not cover another training.",
+    "For a difference that was not significant, add items: above stands how many it would need.",
+)
+#: Of each task.
+SHOWN = 10
 
 
 def write_report(
@@ -90,10 +122,7 @@ def _write_page(
     notes: Sequence[str],
     audio: Mapping[str, Mapping[str, Path]],
 ) -> list[Path]:
-    from kerasrep.evaluation.report.bars import draw_bars
-    from kerasrep.evaluation.report.confusion import draw_confusions
-    from kerasrep.evaluation.report.page import build_page
-    from kerasrep.evaluation.report.worst import worst_items
+    from kerasrep.evaluation.report.figures import draw_bars, draw_confusions
 
     bars, confusions = draw_bars(overview), draw_confusions(overview)
     page = folder / PAGE
@@ -123,3 +152,128 @@ def _remove(folder: Path, name: str) -> None:
     path.unlink()
     if not any(path.parent.iterdir()):
         path.parent.rmdir()
+
+
+def build_page(
+    overview: Overview,
+    bars: Sequence[Picture],
+    confusions: Mapping[tuple[str, str], Picture],
+    provenance: Mapping[str, Any],
+    notes: Sequence[str] = (),
+    worst: Mapping[str, Sequence[WorstItem]] | None = None,
+) -> str:
+    """The page as text.
+
+    Args:
+        overview: Evaluations and comparisons.
+        bars: One figure a metric.
+        confusions: (task, representation) -> figure.
+        provenance: Versions and settings, nested as one likes; `command`, a line or its words, is how to run
+            it again.
+        notes: What the reader must know before any number.
+        worst: Task -> the items that were got wrong most.
+
+    Returns:
+        HTML in UTF-8; every name in it is escaped.
+    """
+    compared = comparison_table(overview, overview.comparisons) if overview.comparisons else None
+    classes: dict[str, list[tuple[Picture, Table | None]]] = {}
+    for (task, representation), picture in confusions.items():
+        classes.setdefault(task, []).append((picture, class_table(overview.cells[task, representation])))
+    answer, *sentences = [
+        *win_sentences(overview),
+        *(finding.sentence for finding in findings(overview)),
+        *sensitivity_sentences(overview),
+    ]
+    return render_page(
+        "evaluation.html",
+        TITLE,
+        notes,
+        provenance,
+        answer,
+        NEXT_STEPS,
+        sentences=sentences,
+        scores=score_table(overview),
+        bars=bars,
+        pairs=list(pair_sentences(overview)),
+        comparisons=compared,
+        details=detail_tables(overview),
+        classes=classes,
+        worst=worst or {},
+        data=data_lines(overview),
+    )
+
+
+@dataclass(frozen=True)
+class WorstItem:
+    """An item, and what was said of it.
+
+    Attributes:
+        item: Its name.
+        truth: Its label.
+        predictions: Representation -> what the first probe said.
+        address: Of its audio, from the page on; empty where there is none.
+    """
+
+    item: str
+    truth: str
+    predictions: Mapping[str, str]
+    address: str
+
+
+def worst_items(
+    overview: Overview, audio: Mapping[str, Mapping[str, Path]], folder: Path
+) -> dict[str, list[WorstItem]]:
+    """Of each task with labels, the items of the lowest mean score over all representations, the worst first.
+
+    Args:
+        overview: Evaluations.
+        audio: Task -> item -> file.
+        folder: That the page lies in.
+    """
+    found = {}
+    for task in overview.tasks:
+        evaluations = [one for one in overview.of_task(task) if one.probes[0].predictions is not None]
+        if evaluations and (worst := _worst(evaluations, audio.get(task, {}), folder)):
+            found[task] = worst
+    return found
+
+
+def _worst(evaluations: Sequence[Evaluation], audio: Mapping[str, Path], folder: Path) -> list[WorstItem]:
+    scores: dict[str, list[float]] = {}
+    for evaluation in evaluations:
+        probe = evaluation.probes[0]
+        for item, score in zip(probe.unit_ids.tolist(), probe.unit_scores.tolist(), strict=True):
+            scores.setdefault(item, []).append(score)
+    means = {item: float(np.mean(values)) for item, values in scores.items()}
+    order = sorted((item for item in means if means[item] < 1), key=lambda item: means[item])[:SHOWN]
+    said = {evaluation.representation: _by_item(evaluation) for evaluation in evaluations}
+    return [
+        WorstItem(
+            item,
+            next(words[item][0] for words in said.values() if item in words),
+            {name: words[item][1] for name, words in said.items() if item in words},
+            _address(audio.get(item), folder),
+        )
+        for item in order
+    ]
+
+
+def _by_item(evaluation: Evaluation) -> dict[str, tuple[str, str]]:
+    """Item -> its label, and what was said of it in the first fold that tested it."""
+    probe = evaluation.probes[0]
+    assert probe.truths is not None and probe.predictions is not None
+    found: dict[str, tuple[str, str]] = {}
+    for item, truth, said in zip(probe.unit_ids.tolist(), probe.truths, probe.predictions, strict=True):
+        found.setdefault(item, (_text(truth), _text(said)))
+    return found
+
+
+def _text(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float | np.floating) else str(value)
+
+
+def _address(path: Path | None, folder: Path) -> str:
+    if path is None or not path.is_file():
+        return ""
+    return quote(os.path.relpath(path.absolute(), folder.absolute()), errors="surrogateescape")

@@ -1,10 +1,10 @@
-"""Cells of a design: which sources under which strategy; and all that are possible."""
+"""Cells of a design: which sources under which strategy; all that are possible; their columns in a model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,3 +73,72 @@ def coordinate_neighbours(cells: Sequence[Cell], factors: Factors) -> list[NDArr
             others.append(Cell(cell.strategy, flipped))
         found.append(np.array([place[other] for other in others if other in place], np.intp))
     return found
+
+
+@dataclass(frozen=True)
+class ModelMatrix:
+    """Model columns of some cells.
+
+    Attributes:
+        names: Of the columns; the first is `intercept`.
+        values: float64 [cells, columns].
+    """
+
+    names: tuple[str, ...]
+    values: NDArray[np.float64]
+
+
+def model_matrix(cells: Sequence[Cell], factors: Factors, interactions: Sequence[str] = ()) -> ModelMatrix:
+    """Columns of main effects and chosen interactions.
+
+    Sources are coded -1 and 1, the strategy by orthogonal contrasts of mean square 1, so that a balanced
+    design of orthogonal factors would have a D-efficiency of 100%.
+
+    Args:
+        cells: Rows.
+        factors: Their factors.
+        interactions: `strategy:SOURCE`, `SOURCE:SOURCE`; `sources` stands for each of them.
+    """
+    columns: dict[str, NDArray[np.float64]] = {"intercept": np.ones(len(cells))}
+    presence = 2.0 * presence_matrix(cells, factors.sources) - 1.0
+    main = {source: presence[:, [place]] for place, source in enumerate(factors.sources)}
+    levels = [factors.strategies.index(cell.strategy) for cell in cells]
+    main["strategy"] = _contrasts(len(factors.strategies))[levels]
+    for name, block in main.items():
+        columns |= _named(name, block)
+    for one, other in expand(interactions, factors.sources):
+        block = (main[one][:, :, None] * main[other][:, None, :]).reshape(len(cells), -1)
+        columns |= _named(f"{one}:{other}", block)
+    return ModelMatrix(tuple(columns), np.column_stack(list(columns.values())))
+
+
+def expand(interactions: Sequence[str], sources: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of factors that the interactions name, each once, in the order of strategy and sources.
+
+    `sources` is each source in turn. In which order they are named, and which of two stands first, is no
+    matter.
+    """
+    named: set[frozenset[str]] = set()
+    for name in interactions:
+        one, other = name.split(":")
+        for first in sources if one == "sources" else [one]:
+            for second in sources if other == "sources" else [other]:
+                named.add(frozenset((first, second)))
+    return [pair for pair in combinations(("strategy", *sources), 2) if frozenset(pair) in named]
+
+
+def _contrasts(n_levels: int) -> NDArray[np.float64]:
+    """Helmert's contrasts [levels, levels - 1], orthogonal, of mean square 1 and mean 0."""
+    contrasts = np.zeros((n_levels, n_levels - 1))
+    for column in range(n_levels - 1):
+        contrasts[: column + 1, column] = -1.0
+        contrasts[column + 1, column] = column + 1.0
+    scale = np.sqrt((contrasts**2).mean(axis=0))
+    scaled: NDArray[np.float64] = contrasts / np.where(scale > 0, scale, 1.0)
+    return scaled
+
+
+def _named(name: str, block: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    if block.shape[1] == 1 and not name.startswith("strategy"):
+        return {name: block[:, 0]}
+    return {f"{name}[{number + 1}]": block[:, number] for number in range(block.shape[1])}

@@ -12,8 +12,21 @@ from scipy import stats
 from kerasrep.experiments.study.analysis import Analysis, ModelOutcome
 from kerasrep.experiments.study.effects import LEVEL, Effect, source_by_task
 from kerasrep.experiments.study.scores import RunFacts
-from kerasrep.report.charts import MARKERS, ROW_INCHES, colour, forest, grid, heat
-from kerasrep.report.drawing import PALETTE, WIDTH_INCHES, Picture, drawing, new_figure, one_panel, picture
+from kerasrep.report.drawing import (
+    MARKERS,
+    PALETTE,
+    ROW_INCHES,
+    WIDTH_INCHES,
+    Picture,
+    colour,
+    drawing,
+    forest,
+    grid,
+    heat,
+    new_figure,
+    one_panel,
+    picture,
+)
 from kerasrep.report.wording import counted, listing, p_equation
 
 #: Standard deviations of a task's scores over the multi-source runs.

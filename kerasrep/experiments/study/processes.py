@@ -1,10 +1,16 @@
-"""Processes that make the runs of a study, one a GPU or a set of cores, on this machine or on a cluster's."""
+"""Processes that make the runs of a study, and why they failed.
+
+There is one a GPU or a set of cores, on this machine or on a cluster's.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,20 +18,20 @@ from pathlib import Path
 
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.experiments.job import RunFolder, StudyFolder
-from kerasrep.experiments.study.failures import failure_of
 from kerasrep.experiments.study.plan import PlannedRun
 from kerasrep.experiments.study.recipe import WorkerSettings
 from kerasrep.recipe.corpora import corpus_folders
 from kerasrep.runtime.child_process import child
-from kerasrep.runtime.cores import available_cores
 from kerasrep.runtime.pool.base import Answer
 from kerasrep.runtime.pool.cluster import Cluster
 from kerasrep.runtime.pool.nodes import shared_with
 from kerasrep.runtime.pool.on_ray import Place, Plan, RayPool, places_of
+from kerasrep.runtime.threads import available_cores
 from kerasrep.storage.run_directory import CHECKED_SHARDS, home
 
 #: What a process may take to save its state before it is killed.
 GRACE_SECONDS = 60.0
+COMMAND = "kerasrep-study"
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,11 @@ def make_slots(settings: WorkerSettings) -> list[Slot]:
     Raises:
         RunError: Where a GPU is named that is not there.
     """
-    there = visible_gpus()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # what a process would see, without asking a framework
+    if visible is not None:
+        there = len([name for name in visible.split(",") if name.strip() not in {"", "-1"}])
+    else:
+        there = len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdecimal()])
     gpus = list(range(there)) if settings.gpus == "auto" else list(settings.gpus)
     if any(gpu >= there for gpu in gpus):
         raise RunError(f"workers.gpus: GPU {max(gpus)} is not visible, there are {there}; leave the key out")
@@ -72,14 +82,6 @@ def make_slots(settings: WorkerSettings) -> list[Slot]:
         Slot(None, tuple(cores[number * settings.cores : (number + 1) * settings.cores]))
         for number in range(count)
     ]
-
-
-def visible_gpus() -> int:
-    """GPUs that a process would see, without asking a framework."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in {"", "-1"}])
-    return len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdecimal()])
 
 
 @dataclass(frozen=True)
@@ -178,3 +180,56 @@ def start_worker(folder: RunFolder, slot: Slot) -> Iterator[subprocess.Popen[byt
         child(arguments, env=environment, stdout=log, stderr=subprocess.STDOUT) as process,
     ):
         yield process
+
+
+def failure_of(folder: RunFolder, code: int) -> str:
+    """The error line in a run's log, or how its process ended."""
+    try:
+        lines = folder.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    marker = f"{COMMAND}: error: "
+    for line in reversed(lines[-50:]):
+        if line.startswith(marker):
+            return line.removeprefix(marker)
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    return f"the process {how}; see {folder.log}"
+
+
+def note_failure(folder: RunFolder, code: int | None, reason: str) -> None:
+    """Add a line to the run's failures."""
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    with folder.failures.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"when": when, "code": code, "reason": reason}) + "\n")
+
+
+def recorded_failures(folder: StudyFolder, runs: Sequence[PlannedRun], done: Sequence[str]) -> dict[str, str]:
+    """Why runs that are not done failed last, in this call or an earlier one; others are left out.
+
+    Args:
+        folder: Of the study.
+        runs: All; what a run needs stands before it.
+        done: Runs that are done.
+
+    Returns:
+        Run -> reason.
+    """
+    found: dict[str, str] = {}
+    for run in runs:
+        if run.name in done:
+            continue
+        lost = [name for name in run.needs if name in found]
+        reason = f"needs {lost[0]}, which failed" if lost else _last_reason(folder.run(run.name))
+        if reason:
+            found[run.name] = reason
+    return found
+
+
+def _last_reason(folder: RunFolder) -> str:
+    try:
+        line = folder.failures.read_text(encoding="utf-8", errors="replace").splitlines()[-1]
+        return str(json.loads(line)["reason"])
+    except (FileNotFoundError, IndexError):
+        return ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"failed, but its record cannot be read; see {folder.failures}"

@@ -12,7 +12,7 @@ from kerasrep import constants
 from kerasrep.errors import RecipeError
 from kerasrep.experiments.job import EvaluationSettings
 from kerasrep.recipe.base import FileName, ImpossibleSetting, PathText, Settings, SourceName, in_order
-from kerasrep.recipe.draft import Draft, read_draft, read_named
+from kerasrep.recipe.file import Draft, read_draft, read_named
 from kerasrep.recipe.schema import Recipe
 from kerasrep.recipe.tasks import TableTask
 

@@ -8,19 +8,22 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import kerasrep
 from kerasrep.errors import DataError
 from kerasrep.experiments.job import StudyFolder
-from kerasrep.experiments.study import design_figures, effect_figures, score_figures
-from kerasrep.experiments.study.analysis import Analysis, analyse
-from kerasrep.experiments.study.balance import aliasing_of, balance_of, efficiency_of
+from kerasrep.experiments.study import effect_figures, score_figures
+from kerasrep.experiments.study.analysis import Analysis, ModelOutcome, analyse
 from kerasrep.experiments.study.collect import COSTS, Outcome, collect, learning_curves, score_table
-from kerasrep.experiments.study.design import Design
+from kerasrep.experiments.study.design import Design, aliasing_of, balance_of, efficiency_of
 from kerasrep.experiments.study.effect_figures import EFFECT_HEADER, effect_row
-from kerasrep.experiments.study.page import build_study_page
 from kerasrep.experiments.study.plan import PlannedRun
 from kerasrep.experiments.study.recipe import Study
 from kerasrep.report.drawing import Picture, write_picture
+from kerasrep.report.page import render_page
+from kerasrep.report.table import MISSING, Cell, Estimate, Table
+from kerasrep.report.wording import decimals_for, interval, number, p_starred, p_text
 from kerasrep.storage.run_directory import write_text
 from kerasrep.storage.tables import write_table
 
@@ -34,6 +37,11 @@ ANOVA_HEADER = (
     *("partial_omega_squared", "low_90", "high_90"),
 )
 SCORE_KEYS = ("metric", "probe", "score", "low", "high", "chance")
+NEXT_STEPS = (
+    "Where an interval is too wide to tell, add seeds (such as seeds: [0, 1, 2]) or runs (design.runs).",
+    "Train the best combination for longer, and compare it by kerasrep-evaluate on tasks that the study did "
+    "not use.",
+)
 #: Sections of the page that have figures, in its order.
 SECTIONS = ("strategies", "sources", "costs", "design", "checks")
 
@@ -75,15 +83,22 @@ def write_study_report(
     if unfinished:
         notes.append(f"{unfinished} of {len(runs)} runs are not done; this report covers the others.")
     figures = _figures(folder, design, outcomes, analysis)
-    page = build_study_page(
+    found = [*figures["strategies"], *figures["sources"]]
+    page = render_page(
+        "study.html",
         f"Study {study.recipe.name}",
         list(dict.fromkeys(notes)),
-        design.how,
-        analysis,
-        outcomes,
-        figures,
-        failures,
         _provenance(study, design, runs, outcomes, command),
+        found[0].sentence if found else "",
+        NEXT_STEPS if found else (),
+        figures=figures,
+        summary=[*found[1:], *figures["costs"], *figures["design"][:1]],
+        design=design.how,
+        number=_model(analysis.number) if analysis and analysis.number else None,
+        presence=_model(analysis.presence) if analysis and analysis.presence else None,
+        budgets=_budgets(outcomes),
+        scores=_scores(outcomes),
+        failures=Table(["run", "reason"], list(failures.items()), n_names=2),
     )
     _write_tables(folder.root / "tables", outcomes, analysis)
     for section in figures.values():
@@ -100,9 +115,9 @@ def _figures(
     factors, cells = design.factors, design.cells
     figures: dict[str, list[Picture | None]] = {section: [] for section in SECTIONS}
     figures["design"] = [
-        design_figures.draw_efficiency(efficiency_of(design), design.kind),
-        design_figures.draw_balance(balance_of(cells, factors), factors),
-        design_figures.draw_aliasing(aliasing_of(cells, factors)),
+        score_figures.draw_efficiency(efficiency_of(design), design.kind),
+        score_figures.draw_balance(balance_of(cells, factors), factors),
+        score_figures.draw_aliasing(aliasing_of(cells, factors)),
     ]
     if analysis is not None:
         if analysis.number is not None:
@@ -180,3 +195,54 @@ def _provenance(
         "versions": {"kerasrep": kerasrep.__version__}
         | {library: metadata.version(library) for library in LIBRARIES},
     }
+
+
+def _model(outcome: ModelOutcome) -> dict[str, Any]:
+    """What the page shows of one model."""
+    anova: list[list[Cell]] = []
+    for row in outcome.anova:
+        tested = [row.term, f"{row.df:.0f}", f"{row.f:.2f}", p_starred(row.p_holm), p_text(row.p_value)]
+        anova.append([*tested, Estimate(row.omega, row.low, row.high, 2)])
+    effects = []
+    for effect in outcome.effects:
+        size = [f"{effect.value:+.2f}", interval(effect.low, effect.high, 2), f"{effect.df:.0f}"]
+        tests = [p_starred(effect.p_holm), p_text(effect.p_value)]
+        effects.append([f"{effect.family}: {effect.name}", *size, *tests])
+    return {
+        "title": outcome.fit.terms.title,
+        "anova": Table(["term", "df", "F", "p (Holm)", "p", "partial ω² [90%]"], anova),
+        "how": outcome.fit.how,
+        "variances": ", ".join(f"{name} {value:.3f}" for name, value in outcome.fit.variances.items()),
+        "effects": Table(["effect", "value", "95%", "df", "p (Holm)", "p"], effects),
+    }
+
+
+def _budgets(outcomes: Sequence[Outcome]) -> Table:
+    """Steps and seconds of the trained runs, one row per strategy."""
+    groups: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.run.facts.kind != "baseline":
+            groups.setdefault(outcome.run.facts.strategy, []).append(outcome)
+    rows = []
+    for strategy, found in groups.items():
+        cells = [strategy, str(len(found))]
+        for key in ("steps", "updates_a_source", "training_seconds"):
+            values = [float(one.values.get(key, 0)) for one in found]
+            cells.append("–".join(dict.fromkeys(f"{end:,.0f}" for end in (min(values), max(values)))))
+        rows.append(cells)
+    return Table(["strategy", "runs", "steps", "updates per source", "seconds"], rows)
+
+
+def _scores(outcomes: Sequence[Outcome]) -> Table:
+    """All scores as measured, one row per run."""
+    measured = score_table(outcomes)
+    decimals = [decimals_for(column[np.isfinite(column)].tolist()) for column in measured.values.T]
+    rows = [
+        [
+            run.run_id,
+            *(number(v, d) if np.isfinite(v) else MISSING for v, d in zip(line, decimals, strict=True)),
+        ]
+        for run, line in zip(measured.runs, measured.values, strict=True)
+    ]
+    names = [f"{task} ({metric})" for task, metric in zip(measured.tasks, measured.metrics, strict=True)]
+    return Table(["run", *names], rows)

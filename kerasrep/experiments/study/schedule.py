@@ -1,29 +1,132 @@
-"""Runs of a study side by side; one that fails is tried again and stops nothing."""
+"""From a study recipe to the scores of all its runs: check the tasks, prepare once, make the runs.
+
+Runs go on side by side; one that fails is tried again and stops nothing. Meanwhile a table is shown in a
+terminal, plain lines elsewhere.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import shutil
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from kerasrep.errors import RunError
-from kerasrep.experiments.job import StudyFolder
-from kerasrep.experiments.study.failures import note_failure
-from kerasrep.experiments.study.plan import PlannedRun
-from kerasrep.experiments.study.processes import GRACE_SECONDS, Ended
+from kerasrep.experiments.job import Job, StudyFolder, has_key
+from kerasrep.experiments.study.design import Design, write_design
+from kerasrep.experiments.study.plan import PlannedRun, check_trained
+from kerasrep.experiments.study.processes import GRACE_SECONDS, Ended, RunMaker, Slot, note_failure
+from kerasrep.experiments.study.recipe import Study
+from kerasrep.recipe import strict_yaml
+from kerasrep.recipe.file import write_recipe
+from kerasrep.report.table import Table
+from kerasrep.report.wording import shorten
+from kerasrep.runtime.console import LINE_SECONDS, clock, is_quiet, say
 from kerasrep.runtime.pool.base import Lost, Pool
 from kerasrep.runtime.run_log import event
 from kerasrep.runtime.stop_requests import stop_requests
+from kerasrep.storage.run_directory import write_text
 
+CHECK = ".check"
 State = Literal["waiting", "running", "done", "failed"]
-
 #: How often a run is made again whose worker was lost; that is nobody's failure.
 MAX_LOSSES = 3
 LOST = Ended(None, "its worker died, or the node did")
+REDRAW_SECONDS = 0.5
+_BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
+
+
+def begin(folder: StudyFolder, study: Study, design: Design, runs: Sequence[PlannedRun]) -> None:
+    """Write recipe, design and jobs.
+
+    Raises:
+        RecipeError: Where the folder holds runs that were trained with other settings.
+    """
+    check_trained(folder, runs)
+    write_text(folder.recipe, strict_yaml.dump(study.recipe.model_dump(mode="json")))
+    write_design(folder.design, design.cells)
+    for run in runs:
+        folder.run(run.name).give(run.job, run.recipe)
+
+
+def finished(folder: StudyFolder, runs: Sequence[PlannedRun]) -> list[str]:
+    """Runs whose scores are there and still valid."""
+    return [run.name for run in runs if has_key(folder.run(run.name).scores, run.job.key)]
+
+
+def make_runs(
+    folder: StudyFolder,
+    study: Study,
+    runs: Sequence[PlannedRun],
+    pool: Pool[Path],
+    listener: Callable[[Progress, str], None],
+    ray: str | None = None,
+) -> Progress:
+    """Make all runs that are not done yet.
+
+    Args:
+        folder: Of the study.
+        study: Its recipe.
+        runs: All.
+        pool: Who makes them.
+        listener: Told how far they are (see `Schedule`).
+        ray: Address of a Ray cluster that decodes the corpus, where that is not done.
+
+    Raises:
+        Stopped: On SIGINT, SIGTERM or SIGHUP.
+        RunError: Where corpus or tasks cannot be used, before any run; or nobody is left to make runs.
+    """
+    done = finished(folder, runs)
+    if len(done) < len(runs):
+        _check_tasks(folder, runs[0].job)
+        _prepare(folder, study, ray)
+    with _shared_checks(folder, runs):
+        return Schedule(folder, pool, study.recipe.retries, listener).run(runs, done)
+
+
+@contextlib.contextmanager
+def _shared_checks(folder: StudyFolder, runs: Sequence[PlannedRun]) -> Iterator[None]:
+    """Shards that one run has compared with their checksums are not read again by the others."""
+    checked = folder.run(runs[0].name).checked
+    shutil.rmtree(checked, ignore_errors=True)  # of a command that was killed
+    with contextlib.suppress(OSError):  # then each compares them by itself
+        checked.mkdir()
+    try:
+        yield
+    finally:
+        shutil.rmtree(checked, ignore_errors=True)
+
+
+def _prepare(folder: StudyFolder, study: Study, ray: str | None) -> None:
+    """Shards and targets of each seed, which all its runs share."""
+    design = study.recipe.design
+    code = "import sys; from kerasrep.cli.prepare import entry; sys.exit(entry())"
+    for seed in study.recipe.seeds:
+        recipe = study.run_recipe("prepare", design.strategies[0], design.sources, seed)
+        path = folder.root / f"prepare.s{seed}.yaml"
+        write_recipe(path, recipe)
+        options = [str(path), "--quiet", *([] if ray is None else ["--ray", ray])]
+        result = subprocess.run([sys.executable, "-c", code, *options], check=False)
+        if result.returncode:
+            raise RunError(f"{path}: its corpus could not be prepared; see the line above")
+
+
+def _check_tasks(folder: StudyFolder, like: Job) -> None:
+    """Read the tasks once in a process of its own, so that what is missing is told before any work."""
+    run = folder.run(CHECK)
+    run.give(Job(name=CHECK, kind="check", evaluation=like.evaluation, own_tasks=like.own_tasks))
+    run.log.unlink(missing_ok=True)
+    ended = RunMaker(Slot())(run.root).value
+    if ended.code:
+        raise RunError(ended.reason)
 
 
 @dataclass
@@ -151,3 +254,68 @@ class Schedule:
         self._progress.reasons[run.name] = reason
         event("run_failed", logging.ERROR, run=run.name, reason=reason)
         self._listener(self._progress, f"{run.name}: failed: {reason}")
+
+
+def seconds_left(progress: Progress) -> float | None:
+    """Time that the rest takes at the rate so far; None before anything is done."""
+    if not progress.seconds:
+        return None
+    mean = sum(progress.seconds.values()) / len(progress.seconds)
+    waiting = len(progress.names("waiting")) * mean
+    now = time.monotonic()
+    running = sum(max(0.0, mean - (now - began)) for began in progress.began.values())
+    return (waiting + running) / max(1, progress.slots)
+
+
+def summary(progress: Progress) -> str:
+    """One line: `12 of 39 done, 2 running, 0 failed, about 20 min left`."""
+    done, failed = len(progress.names("done")), len(progress.names("failed"))
+    left = seconds_left(progress)
+    rest = f", about {clock(left)} left" if left is not None and done + failed < len(progress.states) else ""
+    running = len(progress.names("running"))
+    return f"{done} of {len(progress.states)} runs done, {running} running, {failed} failed{rest}"
+
+
+class Display(AbstractContextManager["Display"]):
+    """A live table where standard output is a terminal, else one line per change."""
+
+    def __init__(self, terminal: bool | None = None) -> None:
+        """Choose the form; by default as standard output is."""
+        self._terminal = (sys.stdout.isatty() and not is_quiet()) if terminal is None else terminal
+        self._n_lines = 0
+        self._last = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        """End; the table disappears, lines stay."""
+        self._replace([])
+
+    def __call__(self, progress: Progress, text: str) -> None:
+        """Show how far it is, and what happened."""
+        if not text and time.monotonic() - self._last < (REDRAW_SECONDS if self._terminal else LINE_SECONDS):
+            return
+        self._last = time.monotonic()
+        if self._terminal:
+            self._replace(_lines(progress), text)
+        else:
+            say(f"{text} ({summary(progress)})" if text else summary(progress))
+
+    def _replace(self, lines: list[str], text: str = "") -> None:
+        """Draw lines in the place of the last ones; a text stays above them."""
+        up = f"\x1b[{self._n_lines}F\x1b[J" if self._n_lines else ""
+        self._n_lines = len(lines)
+        sys.stdout.write(up + "".join(f"{line}\n" for line in ([text] if text else []) + lines))
+        sys.stdout.flush()
+
+
+def _lines(progress: Progress) -> list[str]:
+    """The table, cut to the size of the terminal."""
+    now = time.monotonic()
+    rows = [[name, "running", clock(now - progress.began[name])] for name in progress.names("running")]
+    rows += [[name, "failed", ""] for name in progress.names("failed")[-5:]]
+    waiting = progress.names("waiting")
+    rows += [[name, "waiting", ""] for name in waiting[:3]]
+    rows += [[f"... and {len(waiting) - 3} more", "waiting", ""]] if len(waiting) > 3 else []
+    size = shutil.get_terminal_size()
+    table = Table(["run", "state", "time"], rows, n_names=2).as_text(size.columns, size.columns).splitlines()
+    title, *rest = [shorten(line, size.columns - 1) for line in (summary(progress), *table)]
+    return [f"{_BOLD}{title}{_PLAIN}", *rest[: size.lines - 2]]

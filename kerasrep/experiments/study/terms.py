@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.experiments.study.model_matrix import expand
+from kerasrep.experiments.study.cells import expand
 from kerasrep.experiments.study.scores import RunFacts
 from kerasrep.report.wording import listing
 
@@ -84,7 +84,7 @@ def presence_terms(
         runs: Rows.
         strategies: Levels, in order.
         sources: In order.
-        interactions: Those that the design was made for, as `model_matrix.expand` reads them. Pairs of
+        interactions: Those that the design was made for, as `cells.expand` reads them. Pairs of
             sources enter where they are named; all interactions of the strategy where there are runs enough,
             else those that are named.
     """

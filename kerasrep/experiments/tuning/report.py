@@ -1,29 +1,43 @@
-"""What a tuning tells: lines while it runs, the table of trials, the best recipe."""
+"""What a tuning tells: lines while it runs, table, picture and event files of the trials, the best recipe."""
 
 from __future__ import annotations
 
+import csv
+import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from shutil import get_terminal_size
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2, summary_v2
 
 import kerasrep
 from kerasrep.errors import one_line
 from kerasrep.experiments.tuning.directory import TrialResult, TuningDirectory, best_of
-from kerasrep.experiments.tuning.reading import Tuning, with_values
+from kerasrep.experiments.tuning.reading import Parameter, Tuning, with_values
 from kerasrep.recipe import strict_yaml
-from kerasrep.report.drawing import Picture
+from kerasrep.report.drawing import INK, PALETTE, Picture, drawing, grid, label, new_figure, write_png
+from kerasrep.report.event_files import scalars_event, shown_settings, write_events
 from kerasrep.report.page import render_page
 from kerasrep.report.table import Table
 from kerasrep.runtime.console import clock, say
 from kerasrep.storage.run_directory import write_text
 from kerasrep.storage.tables import write_table
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 LONGEST_REASON = 60
 #: Last parts of keys that say nothing alone, such as that of `batches.size`.
 VAGUE = ("size", "name")
+SCORE = "score"
+PICTURE_COLUMNS = 3
+PANEL_INCHES = (3.4, 2.7)
+_TRIAL, _BEST, _LOST = PALETTE[0], PALETTE[5], PALETTE[6]
 
 
 def write_trials(directory: TuningDirectory, tuning: Tuning, results: Sequence[TrialResult]) -> None:
@@ -217,4 +231,153 @@ def _short(value: Any) -> str:
 
 
 def _cell(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def write_trial(directory: TuningDirectory, tuning: Tuning, result: TrialResult) -> None:
+    """Write one trial, done or not, as a session of HParams: settings, score, how it ended, losses by epoch.
+
+    An experiment is not described: HParams would show its settings alone, and blank rows for all other runs
+    below the same folder.
+    """
+    start = result.ended - result.seconds
+    values = shown_settings(tuning.base) | {"training.epochs": result.epochs}
+    values |= {key: _shown(parameter, result.values[key]) for key, parameter in tuning.space.items()}
+    name = f"{tuning.base.name} {directory.root.absolute().name} trial {result.trial}"
+    events = [event_pb2.Event(step=0, summary=summary_v2.hparams_pb(values, name, start))]
+    events += _curves(directory.trial(result.trial).run.history)
+    if result.score is not None:
+        scores = {SCORE: result.score} | {f"{SCORE}/{part}": value for part, value in result.details.items()}
+        events.append(scalars_event(scores, result.epochs))
+    status = api_pb2.STATUS_SUCCESS if result.status == "done" else api_pb2.STATUS_FAILURE
+    end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=result.ended)
+    data = plugin_data_pb2.HParamsPluginData(session_end_info=end)
+    value = summary_pb2.Summary.Value(
+        tag=metadata.SESSION_END_INFO_TAG,
+        metadata=metadata.create_summary_metadata(data),
+        tensor=metadata.NULL_TENSOR,
+    )
+    events.append(event_pb2.Event(step=0, summary=summary_pb2.Summary(value=[value])))
+    write_events(directory.tensorboard / f"trial-{result.trial}", events, result.ended)
+
+
+def _shown(parameter: Parameter, value: Any) -> Any:
+    """A value that HParams can show; all as text where choices are of mixed kinds, for it takes one kind."""
+    kinds = {type(_plain(choice)) for choice in parameter.choice or ()}
+    return str(value) if len(kinds) > 1 else _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """A value as it is, or lists and null as text."""
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def _curves(history: Path) -> Iterator[Any]:
+    """Losses by epoch, as the run's history has them."""
+    if not history.is_file():
+        return
+    with history.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            prefix = "validation_loss/"
+            losses = {
+                f"loss/{n.removeprefix(prefix)}": float(v)
+                for n, v in row.items()
+                if n.startswith(prefix) and v
+            }
+            yield scalars_event(losses, int(float(row["epoch"])))
+
+
+def draw(path: Path, tuning: Tuning, results: Sequence[TrialResult]) -> None:
+    """Draw all trials as PNG, whole or not at all; their data are in the table of trials."""
+    keys = list(tuning.space)
+    n_rows = math.ceil((1 + len(keys)) / PICTURE_COLUMNS)
+    columns = min(PICTURE_COLUMNS, 1 + len(keys))
+    best = best_of(results, tuning.more_is_better)
+    with drawing():
+        figure = new_figure(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * n_rows + 0.5)
+        panels = figure.subplots(n_rows, columns, squeeze=False, sharey=True).flatten()
+        _by_trial(panels[0], results, best, tuning.more_is_better)
+        for axes, key in zip(panels[1:], keys, strict=False):
+            _by_setting(axes, key, tuning.space[key], results, best)
+        for axes in panels[1 + len(keys) :]:
+            axes.set_axis_off()
+        for place, axes in enumerate(panels[: 1 + len(keys)]):
+            grid(axes, "both")
+            if place % columns == 0:
+                axes.set_ylabel("score")
+        better = "higher" if tuning.more_is_better else "lower"
+        title = f"{tuning.settings.name}: {tuning.score_text} ({better} is better)"
+        figure.suptitle(title, fontsize=10, color=INK)
+        write_png(path, figure, title)
+
+
+def _by_trial(
+    axes: Axes, results: Sequence[TrialResult], best: TrialResult | None, more_is_better: bool
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    choose = max if more_is_better else min
+    so_far: list[float] = []
+    places = [int(result.trial) for result in results if result.score is not None]
+    scores = [result.score for result in results if result.score is not None]
+    for score in scores:
+        so_far.append(choose([score, *so_far[-1:]]))
+    axes.step(places, so_far, where="post", color=_BEST, linewidth=1.2, label="best so far")
+    axes.plot(places, scores, "o", color=_TRIAL, label="trial")
+    _mark(axes, [int(result.trial) for result in results if result is best], best)
+    lost = [int(result.trial) for result in results if result.score is None]
+    if lost:
+        low = 0.04  # of the height: they have no score
+        axes.plot(
+            lost, [low] * len(lost), "x", color=_LOST, transform=axes.get_xaxis_transform(), label="no score"
+        )
+    axes.set_xlabel("trial")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=7, frameon=False)
+
+
+def _by_setting(
+    axes: Axes, key: str, parameter: Parameter, results: Sequence[TrialResult], best: TrialResult | None
+) -> None:
+    done = [result for result in results if result.score is not None]
+    values = [result.values[key] for result in done]
+    if parameter.choice is not None:
+        names = [_text(value) for value in parameter.choice]
+        values = [names.index(_text(value)) for value in values]
+        turned = sum(map(len, names)) > 24
+        axes.set_xticks(
+            range(len(names)), [label(name, 16) for name in names], rotation=30 if turned else 0, fontsize=8
+        )
+        axes.set_xlim(-0.5, len(names) - 0.5)
+    elif parameter.min is not None and parameter.max is not None:
+        _range_axis(axes, float(parameter.min), float(parameter.max), parameter.log)
+    axes.plot(values, [result.score or 0.0 for result in done], "o", color=_TRIAL)
+    _mark(axes, [place for place, result in zip(values, done, strict=True) if result is best], best)
+    axes.set_xlabel(key)
+
+
+def _range_axis(axes: Axes, low: float, high: float, log: bool) -> None:
+    """An axis as wide as the range that was searched."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if not log:
+        margin = 0.05 * (high - low)
+        axes.set_xlim(low - margin, high + margin)
+        return
+    axes.set_xscale("log")
+    margin = (high / low) ** 0.05
+    axes.set_xlim(low / margin, high * margin)
+    few = high / low < 100  # decades alone would leave one tick or none
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if few else (1.0,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _mark(axes: Axes, places: Sequence[Any], best: TrialResult | None) -> None:
+    """A ring around the best trial."""
+    if best is not None and best.score is not None:
+        axes.plot(places, [best.score] * len(places), "o", ms=11, mfc="none", mec=_BEST, mew=1.6)
+
+
+def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -13,15 +13,12 @@ from typing import Any
 
 from kerasrep.api import prepare
 from kerasrep.errors import RecipeError, RunError
+from kerasrep.experiments.tuning import report
 from kerasrep.experiments.tuning.directory import TrialResult, TuningDirectory
-from kerasrep.experiments.tuning.event_files import write_trial
-from kerasrep.experiments.tuning.oracles import HyperbandOracle
-from kerasrep.experiments.tuning.picture import draw
 from kerasrep.experiments.tuning.reading import FOR_MESSAGES, Tuning
-from kerasrep.experiments.tuning.report import Lines, trials_table, write_best, write_page, write_trials
-from kerasrep.experiments.tuning.tuner import RecipeTuner
+from kerasrep.experiments.tuning.tuner import HyperbandOracle, RecipeTuner
 from kerasrep.recipe import strict_yaml
-from kerasrep.recipe.draft import read_draft
+from kerasrep.recipe.file import read_draft
 from kerasrep.recipe.schema import differences
 from kerasrep.runtime.console import say
 from kerasrep.runtime.run_log import event, run_log
@@ -82,12 +79,12 @@ def tune(
             write_text(directory.tuning, strict_yaml.dump(tuning.as_dict()))
             with run_log("tune", directory.log):
                 results = _search(tuning, directory, verbose)
-                best = write_best(directory, tuning, results)
-                write_page(directory, tuning, results)
+                best = report.write_best(directory, tuning, results)
+                report.write_page(directory, tuning, results)
     if best is None:
         first = f"; the first: {results[0].reason}" if results else ""
         raise RunError(f"{directory.root}: none of {len(results)} trials has a score{first}")
-    say(f"\n{trials_table(tuning, results)}\n")
+    say(f"\n{report.trials_table(tuning, results)}\n")
     return Tuned(directory, results, best)
 
 
@@ -128,19 +125,19 @@ def _search(tuning: Tuning, directory: TuningDirectory, verbose: bool) -> Sequen
     with contextlib.redirect_stdout(io.StringIO()):  # keras-tuner says that it reloads
         tuner = RecipeTuner(tuning, directory, show_progress=verbose)
     before = tuner.results()
-    lines = Lines(tuning, _plan(tuning, tuner.oracle), before)
+    lines = report.Lines(tuning, _plan(tuning, tuner.oracle), before)
 
     def ended(result: TrialResult) -> None:
         results = tuner.results()
-        write_trial(directory, tuning, result)
-        write_trials(directory, tuning, results)
-        write_best(directory, tuning, results)
-        draw(directory.picture, tuning, results)
+        report.write_trial(directory, tuning, result)
+        report.write_trials(directory, tuning, results)
+        report.write_best(directory, tuning, results)
+        report.draw(directory.picture, tuning, results)
         lines.ended(result)
         event("trial_ended", **dataclasses.asdict(result))
 
     for result in before:  # a kill may have come before all of it was written
-        write_trial(directory, tuning, result)
+        report.write_trial(directory, tuning, result)
 
     def began(trial: str, values: Mapping[str, Any]) -> None:
         lines.began(trial, values)
@@ -155,8 +152,8 @@ def _search(tuning: Tuning, directory: TuningDirectory, verbose: bool) -> Sequen
         logger.removeFilter(_is_news)
         lines.close()
     results = tuner.results()
-    write_trials(directory, tuning, results)
-    draw(directory.picture, tuning, results)
+    report.write_trials(directory, tuning, results)
+    report.draw(directory.picture, tuning, results)
     planned = tuning.settings.max_trials
     if planned is not None and not isinstance(tuner.oracle, HyperbandOracle) and len(results) < planned:
         say(f"note: the space holds no more than {len(results)} settings to try")

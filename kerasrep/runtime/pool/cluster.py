@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kerasrep.errors import RecipeError, RunError
-from kerasrep.runtime.cores import available_cores
+from kerasrep.runtime.threads import available_cores
 
 LOCAL, AUTO = "local", "auto"
 #: What a cluster may take to answer before it counts as unreachable.

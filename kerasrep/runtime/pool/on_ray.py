@@ -118,7 +118,7 @@ class Worker:
             return str(error)
 
     def stop(self, number: int) -> None:
-        """Send a signal to the process that does the task, where the function can (see `local.Worker`)."""
+        """Send a signal to the process that does the task, where the function can (see `base.Worker`)."""
         self._work.stop(number)  # type: ignore[attr-defined]
 
 

@@ -9,8 +9,7 @@ from kerasrep.embedding.representations import model_fingerprint
 from kerasrep.errors import ExportError
 from kerasrep.model.start import restore_export
 from kerasrep.serving.export import temporary_beside, warmup_segments
-from kerasrep.serving.runtimes import Source, require, runtime_of, write_formats
-from kerasrep.serving.runtimes.card import runtime_card
+from kerasrep.serving.runtimes import Source, require, runtime_card, runtime_of, write_formats
 from kerasrep.storage.export_directory import SAVED_MODEL_FILE, ServingFolder, check_files
 from kerasrep.storage.folder_lock import held
 from kerasrep.storage.run_directory import read_object, write_json

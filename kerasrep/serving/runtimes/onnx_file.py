@@ -7,6 +7,7 @@ imaginary parts are squared and added. So those three operations are converted h
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,7 @@ from numpy.typing import NDArray
 
 import kerasrep
 from kerasrep.errors import ExportError
-from kerasrep.serving.runtimes import Embed, Source, installed, short
-from kerasrep.serving.runtimes.card import audio_facts
+from kerasrep.serving.runtimes import Embed, Source, audio_facts, installed, short
 from kerasrep.serving.runtimes.frozen_file import INPUT, frozen_graph
 
 FILES = SEGMENTS, TRACK = ("model.onnx", "track.onnx")
@@ -61,8 +61,8 @@ def _convert(function: Any) -> Any:
             opset=OPSET,
             custom_op_handlers={
                 "RFFT": (_convert_rfft, ["DFT"]),
-                "Real": (_convert_real, ["Gather"]),
-                "Imag": (_convert_imaginary, ["Gather"]),
+                "Real": (partial(_take_part, part=0), ["Gather"]),
+                "Imag": (partial(_take_part, part=1), ["Gather"]),
             },
             tensors_to_rename={f"{name}:0": name for name in [INPUT, *outputs]},
         )
@@ -124,15 +124,7 @@ def _convert_rfft(graph: Any, node: Any, *_: Any) -> None:
     )
 
 
-def _convert_real(graph: Any, node: Any, *_: Any) -> None:
-    _take_part(graph, node, 0)
-
-
-def _convert_imaginary(graph: Any, node: Any, *_: Any) -> None:
-    _take_part(graph, node, 1)
-
-
-def _take_part(graph: Any, node: Any, part: int) -> None:
+def _take_part(graph: Any, node: Any, *_: Any, part: int) -> None:
     """Real or imaginary part of what `_convert_rfft` gives."""
     name, source, output = node.name, node.input[0], node.output[0]
     shape = graph.get_shape(output)

@@ -11,31 +11,23 @@ from collections.abc import Container
 from pathlib import Path
 
 from kerasrep.errors import DataError
+from kerasrep.sources.readers import reading
 from kerasrep.sources.readers.lines import read_lines
-from kerasrep.sources.readers.reading import (
-    CountBuilder,
-    Reading,
-    Tally,
-    count_labels,
-    decoded,
-    shown,
-    track_id,
-)
 
 FILE = "CDR_genre.txt"
 
 
-def read_genres(path: Path, known: Container[str] | None = None, progress: bool = False) -> Reading:
+def read_genres(path: Path, known: Container[str] | None = None, progress: bool = False) -> reading.Reading:
     """The genres of each track, each of weight 1; see `reading` for arguments and errors."""
     tracks: dict[str, int] = {}
     terms: dict[str, int] = {}
     pairs: set[tuple[int, int]] = set()
-    builder, tally = CountBuilder(), Tally(path)
+    builder, tally = reading.CountBuilder(), reading.Tally(path)
     for place, line in read_lines(path, FILE, progress):
         fields = line.split(b"\t" if b"\t" in line else b"<SEP>", 1)
         if len(fields) != 2 or not fields[1].strip():
-            raise DataError(f"{place}: TRACK_ID<TAB>TAG was expected, not {shown(line)}")
-        track, tag = track_id(fields[0], place), decoded(fields[1], place).strip()
+            raise DataError(f"{place}: TRACK_ID<TAB>TAG was expected, not {reading.shown(line)}")
+        track, tag = reading.track_id(fields[0], place), reading.decoded(fields[1], place).strip()
         if known is not None and track not in known:
             tally.skip("name an unknown track", place)
             continue
@@ -48,4 +40,4 @@ def read_genres(path: Path, known: Container[str] | None = None, progress: bool 
         builder.columns.append(pair[1])
         builder.weights.append(1.0)
     counts, _ = builder.finish(len(tracks), len(terms))
-    return tally.reading(count_labels(counts, list(terms), list(tracks)))
+    return tally.reading(reading.count_labels(counts, list(terms), list(tracks)))

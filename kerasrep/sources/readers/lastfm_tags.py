@@ -21,15 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.errors import DataError
-from kerasrep.sources.readers.reading import (
-    CountBuilder,
-    Reading,
-    Tally,
-    count_labels,
-    decoded,
-    shown,
-    track_id,
-)
+from kerasrep.sources.readers import reading
 from kerasrep.sources.readers.sqlite import Database, opened_database
 
 FILE = "lastfm_tags.db"
@@ -38,16 +30,18 @@ _TABLES = {"tids": ("tid",), "tags": ("tag",), "tid_tag": ("tid", "tag", "val")}
 _SKIPPED = -1
 
 
-def read_lastfm_tags(path: Path, known: Container[str] | None = None, progress: bool = False) -> Reading:
+def read_lastfm_tags(
+    path: Path, known: Container[str] | None = None, progress: bool = False
+) -> reading.Reading:
     """The tags of each track; documents are tracks, weights those of Last.fm, at least 1.
 
     See `reading` for arguments and errors.
     """
-    tally = Tally(path, "rows")
+    tally = reading.Tally(path, "rows")
     with opened_database(path, _TABLES) as database:
         tracks, track_rows, documents = _tracks(database, known, tally)
         terms, tag_rows, columns = _tags(database, tally)
-        builder = CountBuilder()
+        builder = reading.CountBuilder()
         for number, (tids, tags, values) in database.blocks("tid_tag", _TABLES["tid_tag"], progress):
             database.check_types("tid_tag", number, "tid", tids, int)
             database.check_types("tid_tag", number, "tag", tags, int)
@@ -59,11 +53,11 @@ def read_lastfm_tags(path: Path, known: Container[str] | None = None, progress: 
             builder.extend(rows[used], places[used], np.maximum(weights[used], MIN_WEIGHT))
     counts, n_repeated = builder.finish(len(tracks), len(terms))
     tally.skip("repeat a track and tag (weights are added)", "table 'tid_tag'", n_repeated)
-    return tally.reading(count_labels(counts, terms, tracks))
+    return tally.reading(reading.count_labels(counts, terms, tracks))
 
 
 def _tracks(
-    database: Database, known: Container[str] | None, tally: Tally
+    database: Database, known: Container[str] | None, tally: reading.Tally
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.int32]]:
     """Track ids, and for each row number of `tids` its document or `_SKIPPED`."""
     numbers: dict[str, int] = {}
@@ -73,7 +67,7 @@ def _tracks(
         database.check_types("tids", first, "tid", tids, bytes)
         row_numbers.extend(rowids)
         for number, text in enumerate(tids, start=first):
-            track = track_id(text, database.place("tids", number))
+            track = reading.track_id(text, database.place("tids", number))
             if known is not None and track not in known:
                 tally.skip("name an unknown track", f"table 'tids', row {number}")
                 documents.append(_SKIPPED)
@@ -84,7 +78,7 @@ def _tracks(
     return list(numbers), np.array(row_numbers, np.int64), np.array(documents, np.int32)
 
 
-def _tags(database: Database, tally: Tally) -> tuple[list[str], NDArray[np.int64], NDArray[np.int32]]:
+def _tags(database: Database, tally: reading.Tally) -> tuple[list[str], NDArray[np.int64], NDArray[np.int32]]:
     """Tags, and for each row number of `tags` its column."""
     numbers: dict[str, int] = {}
     row_numbers: list[int] = []
@@ -93,7 +87,7 @@ def _tags(database: Database, tally: Tally) -> tuple[list[str], NDArray[np.int64
         database.check_types("tags", first, "tag", tags, bytes)
         row_numbers.extend(rowids)
         for number, text in enumerate(tags, start=first):
-            tag = decoded(text, database.place("tags", number))
+            tag = reading.decoded(text, database.place("tags", number))
             if tag in numbers:
                 tally.skip("repeat a tag (weights are added)", f"table 'tags', row {number}")
             columns.append(numbers.setdefault(tag, len(numbers)))
@@ -110,7 +104,9 @@ def _looked_up(
     return np.where(row_numbers[positions] == wanted, values[positions], -2).astype(np.int32)
 
 
-def _tally_unknown(tally: Tally, number: int, rows: NDArray[np.int32], columns: NDArray[np.int32]) -> None:
+def _tally_unknown(
+    tally: reading.Tally, number: int, rows: NDArray[np.int32], columns: NDArray[np.int32]
+) -> None:
     """Count the pairs that have no track or no tag; `number` is that of the first pair."""
     reasons = (
         ("name no row of 'tids'", rows == -2),
@@ -129,7 +125,7 @@ def _weights(database: Database, number: int, values: Sequence[Any]) -> NDArray[
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(
-            f"{database.place('tid_tag', number + row)}: column 'val' has {shown(values[row])}, "
+            f"{database.place('tid_tag', number + row)}: column 'val' has {reading.shown(values[row])}, "
             "a weight of at least 0 was expected"
         )
     return weights

@@ -24,16 +24,8 @@ from scipy import sparse
 
 from kerasrep.errors import DataError
 from kerasrep.sources.labels import CountLabels
+from kerasrep.sources.readers import reading
 from kerasrep.sources.readers.lines import read_lines
-from kerasrep.sources.readers.reading import (
-    CountBuilder,
-    Reading,
-    Tally,
-    count_labels,
-    decoded,
-    shown,
-    track_id,
-)
 from kerasrep.sources.readers.sqlite import Database, opened_database
 
 FILE = "mxm_dataset.db"
@@ -43,9 +35,9 @@ _COUNTS = re.compile(rb"[1-9][0-9]{0,8}:[1-9][0-9]{0,8}(?:,[1-9][0-9]{0,8}:[1-9]
 _SKIPPED = -1
 
 
-def read_lyrics(path: Path, known: Container[str] | None = None, progress: bool = False) -> Reading:
+def read_lyrics(path: Path, known: Container[str] | None = None, progress: bool = False) -> reading.Reading:
     """TF-IDF weights of the stems of each track, from the database; see `reading` for the rest."""
-    tally, builder = Tally(path, "rows"), CountBuilder()
+    tally, builder = reading.Tally(path, "rows"), reading.CountBuilder()
     documents: dict[bytes, int] = {}
     tracks: list[str] = []
     with opened_database(path, _TABLES) as database:
@@ -64,15 +56,15 @@ def read_lyrics(path: Path, known: Container[str] | None = None, progress: bool 
                 builder.rows.append(row)
                 builder.columns.append(column)
                 builder.weights.append(counts[offset])
-    terms = [decoded(word, f"{path}, table 'words'") for word in columns]
+    terms = [reading.decoded(word, f"{path}, table 'words'") for word in columns]
     matrix, n_repeated = builder.finish(len(tracks), len(terms))
     tally.skip("repeat a track and word (counts are added)", "table 'lyrics'", n_repeated)
-    return tally.reading(_weighted(count_labels(matrix, terms, tracks)))
+    return tally.reading(_weighted(reading.count_labels(matrix, terms, tracks)))
 
 
 def read_lyrics_text(
     paths: Sequence[Path], known: Container[str] | None = None, progress: bool = False
-) -> Reading:
+) -> reading.Reading:
     """TF-IDF weights of the stems of each track, from one or more files of the text form.
 
     Args:
@@ -83,7 +75,7 @@ def read_lyrics_text(
     Raises:
         DataError: Where a file or line is malformed, or two files list other stems; names the line.
     """
-    builder = CountBuilder()
+    builder = reading.CountBuilder()
     documents: dict[str, int] = {}
     terms: list[str] = []
     tallies = [
@@ -92,7 +84,7 @@ def read_lyrics_text(
     ]
     matrix, n_repeated = builder.finish(len(documents), len(terms))
     tallies[0].skip("give a word twice (counts are added)", count=n_repeated)
-    labels = _weighted(count_labels(matrix, terms, list(documents)))
+    labels = _weighted(reading.count_labels(matrix, terms, list(documents)))
     return tallies[0].reading(labels, *tallies[1:])
 
 
@@ -150,7 +142,7 @@ def _new_document(
     tracks: list[str],
 ) -> int:
     """Row of a track met for the first time, or `_SKIPPED`."""
-    track = track_id(text, database.place("lyrics", number))
+    track = reading.track_id(text, database.place("lyrics", number))
     if known is not None and track not in known:
         documents[text] = _SKIPPED
     else:
@@ -166,10 +158,10 @@ def _read_text(
     progress: bool,
     terms: list[str],
     documents: dict[str, int],
-    builder: CountBuilder,
-) -> Tally:
+    builder: reading.CountBuilder,
+) -> reading.Tally:
     """Add one file to `documents` and `builder`; the first file fills `terms`."""
-    tally = Tally(path)
+    tally = reading.Tally(path)
     listed = False
     for place, line in read_lines(path, member, progress):
         if line.startswith(b"#"):
@@ -183,7 +175,7 @@ def _read_text(
         if not listed:
             raise DataError(f"{place}: a line of words, beginning with '%', was expected first")
         text, _, rest = line.partition(b",")
-        track = track_id(text, place)
+        track = reading.track_id(text, place)
         _, comma, pairs = rest.partition(b",")
         if not comma:
             tally.skip("have no words", place)
@@ -199,7 +191,7 @@ def _read_text(
 
 
 def _take_words(place: str, line: bytes, terms: list[str]) -> None:
-    words = decoded(line[1:], place).strip().split(",")
+    words = reading.decoded(line[1:], place).strip().split(",")
     if not all(words) or len(set(words)) != len(words):
         raise DataError(f"{place}: has an empty word or one twice; %WORD,WORD,... was expected")
     if terms and terms != words:
@@ -207,11 +199,11 @@ def _take_words(place: str, line: bytes, terms: list[str]) -> None:
     terms[:] = words
 
 
-def _add_pairs(place: str, pairs: bytes, n_terms: int, row: int, builder: CountBuilder) -> None:
+def _add_pairs(place: str, pairs: bytes, n_terms: int, row: int, builder: reading.CountBuilder) -> None:
     if not _COUNTS.fullmatch(pairs):
         raise DataError(
             f"{place}: TRACK_ID,MXM_TID,INDEX:COUNT,... with whole numbers from 1 was expected, "
-            f"not {shown(pairs)}"
+            f"not {reading.shown(pairs)}"
         )
     numbers = np.array(pairs.replace(b":", b",").split(b",")).astype(np.int64)
     columns = numbers[0::2] - 1

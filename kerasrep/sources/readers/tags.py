@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kerasrep.runtime.console import Progress
-from kerasrep.runtime.ordered_threads import in_order
+from kerasrep.runtime.threads import in_order
 
 #: Field -> names that it has in tags of any format, in small letters.
 FIELDS: dict[str, tuple[str, ...]] = {

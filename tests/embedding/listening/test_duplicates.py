@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from catalogues import table_of
 
-from kerasrep.embedding.listening.duplicates import duplicates
+from kerasrep.embedding.listening.nearest import duplicates
 from kerasrep.embedding.listening.tracks import Tracks
 
 

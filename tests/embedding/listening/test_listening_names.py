@@ -4,7 +4,7 @@ from catalogues import read_tracks, write_catalogue
 
 from kerasrep.cli import command
 from kerasrep.cli import map as cli
-from kerasrep.embedding.listening.names import Labels, Names
+from kerasrep.embedding.listening.tracks import Labels, Names
 from kerasrep.errors import DataError, RecipeError
 
 

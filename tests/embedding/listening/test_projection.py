@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
 
-from kerasrep.embedding.listening import projection
-from kerasrep.embedding.listening.projection import plane
+from kerasrep.embedding.listening import space as projection
+from kerasrep.embedding.listening.space import plane
 
 
 def groups(n, n_groups, seed=0):

@@ -12,8 +12,7 @@ from scipy import stats
 from kerasrep import constants
 from kerasrep.errors import DataError
 from kerasrep.experiments.study import mixed
-from kerasrep.experiments.study.analysis import analyse, shortcomings
-from kerasrep.experiments.study.anova import anova, effect_interval, term_blocks
+from kerasrep.experiments.study.analysis import analyse, anova, effect_interval, shortcomings, term_blocks
 from kerasrep.experiments.study.design import make_design
 from kerasrep.experiments.study.effects import number_effects, presence_effects, source_by_task
 from kerasrep.experiments.study.mixed import LEAST_SQUARES, fit

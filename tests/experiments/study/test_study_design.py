@@ -8,12 +8,24 @@ import pytest
 
 from kerasrep import constants
 from kerasrep.errors import DataError, RecipeError
-from kerasrep.experiments.study.balance import aliasing_of, balance_of, d_efficiency, efficiency_of
-from kerasrep.experiments.study.cells import Cell, Factors, all_cells, coordinate_neighbours
-from kerasrep.experiments.study.design import make_design
-from kerasrep.experiments.study.design_file import read_design, write_design
+from kerasrep.experiments.study.cells import (
+    Cell,
+    Factors,
+    all_cells,
+    coordinate_neighbours,
+    expand,
+    model_matrix,
+)
+from kerasrep.experiments.study.design import (
+    aliasing_of,
+    balance_of,
+    d_efficiency,
+    efficiency_of,
+    make_design,
+    read_design,
+    write_design,
+)
 from kerasrep.experiments.study.exchange import d_optimal, exchange_ratios, exchanged_inverse, log_determinant
-from kerasrep.experiments.study.model_matrix import expand, model_matrix
 from kerasrep.experiments.study.recipe import MULTI_STRATEGIES, DesignSettings
 
 PAPER = Factors(constants.SOURCES, MULTI_STRATEGIES)

@@ -14,14 +14,28 @@ from made_study import make_study, write_outcomes
 
 from kerasrep.errors import RunError
 from kerasrep.experiments.study import processes
-from kerasrep.experiments.study.failures import note_failure, recorded_failures
-from kerasrep.experiments.study.live import Display, clock, seconds_left, summary
-from kerasrep.experiments.study.processes import Ended, RunMaker, Slot, make_slots
+from kerasrep.experiments.study.processes import (
+    Ended,
+    RunMaker,
+    Slot,
+    make_slots,
+    note_failure,
+    recorded_failures,
+)
 from kerasrep.experiments.study.recipe import WorkerSettings
-from kerasrep.experiments.study.schedule import LOST, MAX_LOSSES, Progress, Schedule, Stopped
+from kerasrep.experiments.study.schedule import (
+    LOST,
+    MAX_LOSSES,
+    Display,
+    Progress,
+    Schedule,
+    Stopped,
+    clock,
+    seconds_left,
+    summary,
+)
 from kerasrep.runtime.child_process import child
-from kerasrep.runtime.pool.base import Answer, Lost
-from kerasrep.runtime.pool.local import LocalPool
+from kerasrep.runtime.pool.base import Answer, LocalPool, Lost
 
 OK = "pass"
 FAILS = "import sys; print('kerasrep-study: error: the disk is full', flush=True); sys.exit(1)"

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasrep.experiments.tuning import oracles
-from kerasrep.experiments.tuning.oracles import hyperparameters, make_oracle, values_of
-from kerasrep.experiments.tuning.reading import Tuning
-from kerasrep.experiments.tuning.settings import Parameter, TuningRecipe
+from kerasrep.experiments.tuning import tuner as oracles
+from kerasrep.experiments.tuning.reading import Parameter, Tuning, TuningRecipe
+from kerasrep.experiments.tuning.tuner import hyperparameters, make_oracle, values_of
 
 SPACE = {
     "training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True},

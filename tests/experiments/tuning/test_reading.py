@@ -7,8 +7,7 @@ import pytest
 import yaml
 
 from kerasrep.errors import RecipeError
-from kerasrep.experiments.tuning.reading import read_tuning, with_values
-from kerasrep.experiments.tuning.settings import Parameter
+from kerasrep.experiments.tuning.reading import Parameter, read_tuning, with_values
 
 BASE = "name: mine\nstrategy: mss-cr\nsources: [tag, year]\ntraining: {epochs: 50}\n"
 #: Four lines: what follows stands in line 5.

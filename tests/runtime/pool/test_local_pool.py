@@ -3,8 +3,7 @@ import subprocess
 import time
 
 from kerasrep.runtime.child_process import child
-from kerasrep.runtime.pool.base import Answer
-from kerasrep.runtime.pool.local import LocalPool
+from kerasrep.runtime.pool.base import Answer, LocalPool
 
 IGNORES_SIGTERM = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True)"
 

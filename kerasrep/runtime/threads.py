@@ -1,9 +1,13 @@
-"""Work done by threads, whose results come in order."""
+"""Work done by threads, whose results come in order; and the cores that a process may use.
+
+Where the system has no such notion (macOS), those are all of the machine.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -30,3 +34,16 @@ def in_order(
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def available_cores() -> list[int]:
+    """Their numbers, lowest first; `taskset` and containers leave some out."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def keep_to(cores: Sequence[int]) -> None:
+    """Keep this process to some cores, where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
