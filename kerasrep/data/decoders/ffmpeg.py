@@ -249,7 +249,8 @@ def _opened(file: BinaryIO) -> Iterator[tuple[Any, Any]]:
     from av.error import FFmpegError
 
     try:
-        container = av.open(_Nameless(file), "r", options=_OPTIONS)
+        # Options of streams too would be freed more often than made where a header names no streams (PyAV).
+        container = av.open(_Nameless(file), "r", container_options=_OPTIONS)
     except (FFmpegError, ValueError) as error:
         raise DataError(_reason(error)) from error
     with container:
