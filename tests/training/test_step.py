@@ -1,3 +1,4 @@
+import functools
 from typing import NamedTuple
 
 import keras
@@ -56,9 +57,24 @@ def make_batch(source, examples=4, seed=0):
     )
 
 
+@functools.cache
+def built(recipe_json, compiled=False, together=False):
+    """What `make_states` makes, once for all tests, and the vectors of the beginning."""
+    network, states, distribution = make_states(
+        Recipe.model_validate_json(recipe_json), None, compiled, together
+    )
+    return network, states, distribution, {group: state.arrays() for group, state in states.items()}
+
+
+def at_the_beginning(recipe, compiled=False, together=False):
+    network, states, distribution, before = built(recipe.model_dump_json(by_alias=True), compiled, together)
+    for group, state in states.items():
+        state.restore(before[group])
+    return network, states, distribution, before
+
+
 def run_step(recipe, source, batch=None, xla=False, together=False):
-    network, states, distribution = make_states(recipe, compiled=xla, together=together)
-    before = {group: state.arrays() for group, state in states.items()}
+    network, states, distribution, before = at_the_beginning(recipe, xla, together)
     step = Step(recipe, network, states, tuple(SIZES.values()), 10, xla)
     batch = make_batch(source) if batch is None else batch
     tf.function(lambda: distribution.run(step.run, args=(source, batch)))()
@@ -267,7 +283,7 @@ def test_a_weight_that_is_not_finite_makes_the_loss_nan_whatever_kernels_make_of
     recipe = make_recipe(
         width=1.0
     )  # as many filters as oneDNN fuses batch norm and ReLU for, which hides NaN
-    network, states, distribution = make_states(recipe)
+    network, states, distribution, _ = at_the_beginning(recipe)
     arrays = states[group].arrays()
     arrays[f"{group}.weights"][5] = np.nan
     states[group].restore(arrays)
