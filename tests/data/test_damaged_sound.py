@@ -8,7 +8,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from sound_files import CASES_FOR_DAMAGE
 
 from kerasrep.data.audio import decode_blocks, read_header
@@ -94,3 +96,15 @@ def test_a_hundred_mutated_files_give_the_right_length_or_a_reason(tmp_path):
 def test_a_thousand_mutated_files_give_the_right_length_or_a_reason(tmp_path):
     became = sweep(tmp_path, 1_000, seed=1)
     assert min(became["read"], became["refused"]) > 200
+
+
+def test_a_header_of_fifty_thousand_channels_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros((2_205, 2), np.int16), 22_050, format="RF64")
+    content = bytearray(path.read_bytes())
+    channels = content.index(b"fmt ") + 10
+    content[channels : channels + 2] = (51_970).to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        list(decode_blocks(path, 22_050))
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)

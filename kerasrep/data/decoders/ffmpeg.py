@@ -173,6 +173,8 @@ def blocks(path: Path) -> Iterator[NDArray[np.float32]]:
             except FFmpegError:
                 tally.failed_bytes += packet.size
                 continue
+            except ValueError as error:  # PyAV's own, where ffmpeg has no decoder for the stream
+                raise DataError("ffmpeg cannot decode it; its header may be false") from error
             for frame in frames:
                 if (frame.sample_rate, len(frame.layout.channels)) != (sound.sample_rate_hz, sound.channels):
                     raise DataError(
