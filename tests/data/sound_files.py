@@ -315,6 +315,8 @@ def more_other_files() -> Iterator[Case]:
     samples = music()
     yield Case("blocks.voc", lambda: by_ffmpeg("voc", "pcm_s16le", samples), exact=samples)
     yield Case("piped.wma", lambda: by_ffmpeg("asf", "wmav2", samples, piped=True), slack=3000)
+    film = music(SECONDS * 44_100, rate_hz=44_100)
+    yield Case("film.mpg", lambda: by_ffmpeg("mpeg", "mp2", film, 44_100), len(film), 2400, rate_hz=44_100)
 
 
 def all_cases() -> list[Case]:
