@@ -68,29 +68,32 @@ def trainer(options: Mapping[str, Any]) -> Callable[[int], float]:
     """A function that makes training steps and returns their seconds.
 
     Args:
-        options: `batch`; `layout`, `compile`, `mels` (front end in the step), `fused`, `bfloat16`.
+        options: `batch`; `layout`, `compile`, `mode`, `mels` (front end in the step), `fused`, `bfloat16`.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     _tune(options)
     network = Network(head=True).to(device).train()
     batch = int(options["batch"])
+    channels_last = options.get("layout") == "channels_last"
     if options.get("mels"):
         front = Mels().to(device)
         inputs = 0.1 * torch.randn(batch, 2, 55_125, device=device)
     else:
         front = nn.Identity()
         inputs = torch.randn(batch, 2, 216, 128, device=device)
-    if options.get("layout") == "channels_last":
+    if channels_last:
         network = network.to(memory_format=torch.channels_last)
-        if not options.get("mels"):
-            inputs = inputs.to(memory_format=torch.channels_last)
     target = torch.softmax(torch.randn(batch, N_CLASSES, device=device), 1)
     extra = {"fused": True} if options.get("fused") else {}
     adam = torch.optim.Adam(network.parameters(), lr=2.5e-4, weight_decay=1e-6, **extra)
     divergence = nn.KLDivLoss(reduction="batchmean")
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        return network(front(x))  # type: ignore[no-any-return]
+        with torch.autocast(device, enabled=False):  # mels stay in float32, as kerasrep's do
+            mel = front(x)
+        if channels_last:
+            mel = mel.contiguous(memory_format=torch.channels_last)
+        return network(mel)  # type: ignore[no-any-return]
 
     mode = options.get("mode", "default")
     run = torch.compile(forward, mode=mode) if options.get("compile") else forward

@@ -78,20 +78,16 @@ def step(arguments: argparse.Namespace) -> None:
             ("PyTorch eager", {"kind": "torch_step"}, {}),
         ]
         if gpu:
+            graphs = {"kind": "torch_step", "compile": True, "fused": True, "mode": "reduce-overhead"}
+            strongest = graphs | {"bfloat16": True, "layout": "channels_last"}
             contestants += [
                 ("kerasrep waveforms bfloat16", {"kind": "step", "precision": "mixed_bfloat16"}, {}),
                 ("PyTorch eager waveforms", {"kind": "torch_step", "mels": True}, {}),
                 ("PyTorch compiled", {"kind": "torch_step", "compile": True, "fused": True}, {}),
-                (
-                    "PyTorch compiled, CUDA graphs",
-                    {"kind": "torch_step", "compile": True, "fused": True, "mode": "reduce-overhead"},
-                    {},
-                ),
-                (
-                    "PyTorch compiled waveforms",
-                    {"kind": "torch_step", "compile": True, "fused": True, "mels": True},
-                    {},
-                ),
+                ("PyTorch CUDA graphs", graphs, {}),
+                ("PyTorch CUDA graphs, waveforms", graphs | {"mels": True}, {}),
+                ("PyTorch CUDA graphs, bfloat16, channels last", strongest, {}),
+                ("PyTorch CUDA graphs, bfloat16, channels last, waveforms", strongest | {"mels": True}, {}),
             ]
         else:
             tuned = {"kind": "torch_step", "layout": "channels_last", "fused": True}
