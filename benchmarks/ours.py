@@ -21,6 +21,7 @@ from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE, ShardIndex, save_index
 from kerasrep.model.folding import fold_batch_norm
 from kerasrep.model.strategies import Scaler, network_of
 from kerasrep.recipe.schema import Recipe
+from kerasrep.sources.stretches import Stretches, Times
 from kerasrep.sources.target_files import save_targets
 from kerasrep.sources.targets import SourceTargets, TargetSet
 from kerasrep.storage.run_directory import PreparedDirectory
@@ -28,7 +29,7 @@ from kerasrep.training.devices import Execution, choose_execution
 from kerasrep.training.inputs import TrainingData, steps_per_epoch
 from kerasrep.training.loop import MultiStep
 from kerasrep.training.step import Step
-from kerasrep.training.validation import Validator, mean_target_scores
+from kerasrep.training.validation import mean_target_scores
 from kerasrep.training.vectors import GroupLayout, GroupState
 
 SCALER = Scaler(np.full(128, -30, np.float32), np.full(128, 15, np.float32))
@@ -58,6 +59,9 @@ def recipe_of(options: Mapping[str, Any]) -> Recipe:
         "augment": options.get("augment", {}),
         "targets": {"kinds": {"self": options.get("self", "same")}},
     }
+    if options.get("timed"):
+        timed = {"path": "tag.tsv", "start": "start", "end": "end", "target": "labels"}
+        values["corpus"] = {"name": "folder", "root": ".", "tables": {"tag": timed}}
     return Recipe.model_validate(values)
 
 
@@ -168,8 +172,11 @@ def made_up_corpus(root: Path, n_tracks: int = N_TRACKS) -> ShardIndex:
     )
 
 
-def made_up_prepared(root: Path, shards: Path, n_tracks: int, sources: Sequence[str]) -> None:
-    """Index and targets of `n_tracks` tracks that share the made-up shards: a large corpus, a small disk."""
+def made_up_prepared(root: Path, shards: Path, n_tracks: int, sources: Sequence[str], timed: int = 0) -> None:
+    """Index and targets of `n_tracks` tracks that share the made-up shards: a large corpus, a small disk.
+
+    With `timed`, each track has so many timed labels of each source.
+    """
     few = made_up_corpus(shards, 2 * TRACKS_A_SHARD)
     places = np.arange(n_tracks) % len(few)
     ids = np.char.add("TR", np.char.zfill(np.arange(n_tracks).astype(str), 16))  # as long as the real ones
@@ -188,22 +195,32 @@ def made_up_prepared(root: Path, shards: Path, n_tracks: int, sources: Sequence[
     save_index(prepared, index)
     targets = {}
     for number, source in enumerate(source for source in sources if source != "self"):
+        if timed:
+            targets[source] = SourceTargets.of_stretches(ids, made_up_stretches(n_tracks, timed, number))
+            continue
         values = np.random.default_rng(number).random((n_tracks, constants.TARGET_SIZE), np.float32)
         values /= values.sum(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
         targets[source] = SourceTargets(ids, values)
     save_targets(prepared.targets, TargetSet(targets, {}))
 
 
+def made_up_stretches(n_tracks: int, n_rows: int, seed: int) -> Stretches:
+    """So many labels of two seconds in each track, at equal distances."""
+    rng = np.random.default_rng(seed)
+    first = np.arange(n_tracks + 1, dtype=np.int64) * n_rows
+    start = np.add.outer(rng.uniform(0, 2, n_tracks), np.linspace(0, TRACK_SECONDS - 4, n_rows)).ravel()
+    values = rng.integers(constants.TARGET_SIZE, size=n_tracks * n_rows, dtype=np.int32)
+    return Stretches("labels", constants.TARGET_SIZE, first, values, Times(start, start + 2, start + 2))
+
+
 def from_prepared(options: Mapping[str, Any]) -> Callable[[int], float]:
-    """Everything that a training holds in memory: prepared files, schedule, validation, vectors, steps."""
+    """What a training holds in memory between validations: prepared files, schedule, vectors, steps."""
     recipe = recipe_of(options)
     data = TrainingData.open(recipe, PreparedDirectory(Path(options["prepared"])), check=False)
     execution = choose_execution(recipe)
     network = network_of(recipe, data.sizes, SCALER, execution.precision, execution.replicas, execution.xla)
     states = {g: GroupState(g, GroupLayout.of(network, g), execution.distribution) for g in network.groups}
     mean_target_scores(data.train, data.validation, data.index.samples)
-    validator = Validator(recipe, network, states, data.validation, data.index)
-    validator.some_mels()
     n_steps = steps_per_epoch(recipe, data) * recipe.training.epochs
     schedule = Schedule(recipe, data.train.by_source, data.index.samples, n_steps, execution.replicas)
     step = Step(recipe, network, states, [data.sizes[s] for s in recipe.sources], n_steps, execution.xla)

@@ -52,7 +52,7 @@ def worker(options: dict[str, Any]) -> None:
 
     if kind == "prepare":
         paths = Path(options["prepared"]), Path(options["corpus"])
-        return ours.made_up_prepared(*paths, options["tracks"], options["sources"])
+        return ours.made_up_prepared(*paths, options["tracks"], options["sources"], options["timed"])
     makers: dict[str, Callable[..., Callable[[int], float]]] = {
         "step": ours.trainer,
         "shards": ours.from_shards,
@@ -248,18 +248,20 @@ def replicas(arguments: argparse.Namespace) -> None:
 
 
 def memory(arguments: argparse.Namespace) -> None:
-    """Peak memory of a training against the tracks of its corpus; all eight sources."""
+    """Peak memory of a training against the tracks of its corpus: eight sources, or timed labels of one."""
     batch = arguments.batch[0]
+    sources, strategy = (("self", "tag"), "ms-sr@fc") if arguments.timed else (SOURCES, "ms-cr@4")
     with tempfile.TemporaryDirectory() as folder:
         for tracks in arguments.tracks:
             root = Path(folder) / str(tracks)
-            options = {"strategy": "ms-cr@4", "sources": SOURCES, "batch": batch}
+            options = {"strategy": strategy, "sources": sources, "batch": batch, "timed": arguments.timed}
             made = {"kind": "prepare", "prepared": str(root), "corpus": folder, "tracks": tracks}
             subprocess.run([sys.executable, __file__, "--worker", json.dumps(options | made)], check=True)
             one = Contestant(f"{tracks} tracks", options | {"kind": "prepared", "prepared": str(root)})
             one.start(Path(__file__))
             seconds = [one.ask(8)["seconds"] / 8 for _ in range(3)]
-            line = {"measure": "memory", "tracks": tracks, "batch": batch, **one.memory_mib()}
+            line = {"measure": "memory", "tracks": tracks, "timed": arguments.timed, "batch": batch}
+            line |= one.memory_mib()
             one.stop()
             on_disk = sum((root / name).stat().st_size for name in ("index.npz", "targets.npz"))
             line |= {"index_and_targets_mib": round(on_disk / 2**20), "step_seconds": round(min(seconds), 3)}
@@ -300,6 +302,7 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--precision", nargs="+", default=["float32", "mixed_bfloat16"], help="of replicas")
     parser.add_argument("--tracks", type=int, nargs="+", default=[1000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--timed", type=int, default=0, help="timed labels a track, of memory")
     parser.add_argument("--corpus", type=Path, help="where the made-up shards are kept")
     parser.add_argument("--allocator", default=ALLOCATORS, help="preloaded for the tuned peer")
     arguments = parser.parse_args()
