@@ -20,6 +20,8 @@ REQUIREMENTS = [
     "numpy>=1.26,<3",
     "keras-tuner>=1.4.8",
     "tensorboard>=2.17,<2.22",
+    # TensorBoard below 2.21 imports pkg_resources, which 82 leaves out.
+    "setuptools>=77.0.1,<82",
     "protobuf>=4.25",
     "scikit-learn>=1.4",
     "scipy>=1.11",

@@ -56,6 +56,12 @@ def test_a_program_sees_no_message_of_tensorflow_unless_it_asks_for_them():
         assert result.stdout == printed and (result.stderr == "") == (not chosen)
 
 
+def test_tensorboard_starts_with_what_is_installed_beside_it():
+    command = [sys.executable, "-W", "ignore", "-m", "tensorboard.main", "--version_tb"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("2."), done.stderr
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'lod'"):
         kerasrep.lod  # noqa: B018

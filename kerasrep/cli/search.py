@@ -30,7 +30,13 @@ def build_parser() -> argparse.ArgumentParser:
         "its most similar segment, whose time is printed.",
     )
     parser.add_argument("index", metavar="INDEX", type=Path, help="what kerasrep-embed wrote: Parquet or NPZ")
-    parser.add_argument("queries", metavar="AUDIO", type=Path, nargs="*", help="files, in INDEX or not")
+    parser.add_argument(
+        "queries",
+        metavar="AUDIO",
+        type=Path,
+        nargs="*",
+        help="files, in INDEX or not; or names of tracks of INDEX, without folder",
+    )
     parser.add_argument("--model", help="the model that made INDEX (default: the one that INDEX names)")
     command.add_layers_argument(parser, "those of INDEX, or the model's own where it does not say")
     parser.add_argument(

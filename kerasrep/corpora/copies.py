@@ -98,9 +98,12 @@ def with_copies_together(
     place = {track: row for row, track in enumerate(groups)}
     joined = join_groups(list(groups.values()), [(place[one], place[other]) for one, other in pairs])
     n_copies, (one, other) = len({one for one, _ in pairs}), pairs[0]
-    what = "files have the same bytes" if known is None else "tracks are the same recording"
+    if known is None:
+        what = f"{counted(n_copies, 'file')} {'has' if n_copies == 1 else 'have'} the same bytes"
+    else:
+        what = f"{counted(n_copies, 'track')} {'is' if n_copies == 1 else 'are'} the same recording"
     notices.append(
-        f"{n_copies:,} {what} as another one, such as {one!r} and {other!r}: copies share a split "
+        f"{what} as another one, such as {one!r} and {other!r}: copies share a split "
         f"({counted(len(set(groups.values())), 'group')} became {len(set(joined)):,})"
     )
     return dict(zip(groups, joined, strict=True))

@@ -20,7 +20,13 @@ from kerasrep.corpora.copies import copies_of, known_copies, with_copies_togethe
 from kerasrep.corpora.folder_labels import TagTables, read_labels
 from kerasrep.corpora.stored_labels import file_state
 from kerasrep.corpora.track_keys import Tally
-from kerasrep.data.decoders.suffixes import LINKS, known_suffixes, passed_over, read_suffixes
+from kerasrep.data.decoders.suffixes import (
+    LINKS,
+    known_suffixes,
+    looked_for,
+    passed_over,
+    read_suffixes,
+)
 from kerasrep.errors import DataError
 from kerasrep.recipe.base import in_order
 from kerasrep.recipe.corpora import FolderCorpus, TagGroups
@@ -189,8 +195,7 @@ def _find_audio(root: Path, passed: Counter[str]) -> tuple[dict[str, Path], dict
             else:  # lone surrogates (names that are not UTF-8), tabs, line ends
                 skipped[track] = "name is not printable UTF-8; rename the file"
     if not found:
-        extensions = ", ".join(sorted(read_suffixes()))
-        raise DataError(f"{root}: holds no audio file (any depth; looked for {extensions})")
+        raise DataError(f"{root}: holds no audio files ({looked_for()})")
     return dict(sorted(found.items())), skipped
 
 

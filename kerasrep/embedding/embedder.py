@@ -35,7 +35,7 @@ MAX_CHANNELS = 256
 _FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Embeddings:
     """Embeddings of files.
 
@@ -51,6 +51,10 @@ class Embeddings:
     columns: tuple[str, ...]
     bad: tuple[BadFile, ...]
 
+    def __repr__(self) -> str:
+        files, values = self.embeddings.shape
+        return f"<kerasrep Embeddings: files {files:,}; dimensions {values:,}; skipped {len(self.bad):,}>"
+
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         files, values = self.embeddings.shape
@@ -62,7 +66,7 @@ class Embeddings:
         return render("repr.html", title="Embeddings", rows=rows)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TimedEmbeddings:
     """Embeddings of the segments of one recording.
 
@@ -78,6 +82,13 @@ class TimedEmbeddings:
     embeddings: NDArray[np.float32]
     columns: tuple[str, ...]
     segment_seconds: float
+
+    def __repr__(self) -> str:
+        segments, values = self.embeddings.shape
+        return (
+            f"<kerasrep TimedEmbeddings: {segments:,} segments of {self.segment_seconds:g} s, "
+            f"{values:,} dimensions>"
+        )
 
 
 def load(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.data.decoders.suffixes import LINKS, known_suffixes, read_suffixes
+from kerasrep.data.decoders.suffixes import LINKS, known_suffixes, looked_for, read_suffixes
 from kerasrep.errors import DataError, RecipeError
 from kerasrep.storage.tables import PARQUET_ENDINGS, read_table
 
@@ -86,8 +86,7 @@ def iterate_audio(inputs: Iterable[Path], passed: Counter[str] | None = None) ->
             empty = False
             yield found
         if empty:
-            suffixes = " ".join(sorted(read_suffixes()))
-            yield BadFile(path, f"{path}: holds no audio files ({suffixes})")
+            yield BadFile(path, f"{path}: holds no audio files ({looked_for()})")
 
 
 def _walk(top: Path, passed: Counter[str]) -> Iterator[Path | BadFile]:

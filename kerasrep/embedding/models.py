@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from kerasrep.embedding.files import BadFile, FileEmbedding
 
 WHAT_A_MODEL_IS = (
-    "an export (exported/NAME or a version in it), a run directory, a .keras file, or starter, the trunk "
-    "that comes with kerasrep"
+    "an export (NAME, exported/NAME or a version in it), a run directory, a .keras file, or starter, the "
+    "trunk that comes with kerasrep"
 )
 
 

@@ -129,15 +129,16 @@ def query_of(
 
     Args:
         tracks: Of the table.
-        path: Audio file.
+        path: Audio file; or the name of a track of the table, see `Tracks.named`.
         open_it: Gives the model, see `open_model`; called where the file has to be embedded.
         span_seconds: From where to where of the file; by default all of it.
         any_level: Embed the file at other levels and with swapped channels, too.
 
     Raises:
-        DataError: Where the file cannot be used.
+        DataError: Where the file cannot be used, or its name is that of several tracks.
         RecipeError: Where the model cannot be.
     """
+    path = tracks.named(path)
     track = None if span_seconds or any_level else tracks.find(path)
     if track is not None:
         return Query((path,), tracks.vectors[track][None])

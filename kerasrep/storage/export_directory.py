@@ -21,6 +21,8 @@ EMBED_TRACK = "embed_track"
 
 _Count = Annotated[int, Field(ge=1)]
 STARTER = "starter"
+#: Where recipes export to if they do not say otherwise.
+EXPORTS = Path("exported")
 _PACKAGE = Path(__file__).parents[1]
 #: Where an installed package has it, and where a clone has it.
 STARTER_PLACES = (_PACKAGE / "exported", _PACKAGE.parent / "exported")
@@ -244,10 +246,18 @@ def default_model() -> Path:
 
 
 def model_path(named: str | Path) -> Path:
-    """The path of a model: what is named, or for `starter`, where no such path exists, the shipped trunk.
+    """The path of a model: what is named.
+
+    Where no such path exists, `starter` is the shipped trunk, and another name without folder an export in
+    `exported/`, if it is there.
 
     Raises:
         ExportError: Where that is meant and missing.
     """
     path = Path(named)
-    return default_model() if path == Path(STARTER) and not path.exists() else path
+    if path.exists():
+        return path
+    if path == Path(STARTER):
+        return default_model()
+    exported = EXPORTS / path.name
+    return exported if path.name == str(path) and find_version(exported) is not None else path

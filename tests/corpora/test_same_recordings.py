@@ -153,7 +153,7 @@ def test_groups_of_copies_are_joined_and_told_once():
     joined = copies.with_copies_together(groups, {"b": "a", "gone": "a"}, {"b": "a"}, notices)
     assert joined == {"a": "x", "b": "x", "c": "x", "d": "z"}
     assert notices == [
-        "1 tracks are the same recording as another one, such as 'b' and 'a': copies share a split "
+        "1 track is the same recording as another one, such as 'b' and 'a': copies share a split "
         "(3 groups became 2)"
     ]
     assert copies.with_copies_together(groups, {}, {}, notices) == groups and len(notices) == 1

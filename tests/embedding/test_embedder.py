@@ -263,6 +263,7 @@ def test_embeddings_over_time_are_those_of_the_segments(small_model, tmp_path):
         alone = small_model.embed(piece, SAMPLE_RATE_HZ)[:512]  # the mean of one segment is that segment
         np.testing.assert_allclose(found.embeddings[number], alone, atol=1e-5)
     assert found.columns[0] == "year/0"
+    assert f"{len(found.start_seconds)} segments of 2.5 s, 512 dimensions" in repr(found)
     whole = small_model.embed_timed(track, SAMPLE_RATE_HZ)
     np.testing.assert_allclose(
         whole.embeddings.mean(axis=0), small_model.embed(track, SAMPLE_RATE_HZ)[:512], atol=1e-5
@@ -281,6 +282,7 @@ def test_files_that_cannot_be_used_are_named_and_none_at_all_is_an_error(small_m
     assert [path.name for path in found.paths] == ["a.wav"]
     np.testing.assert_allclose(found.embeddings[0], small_model.embed_file(tmp_path / "a.wav"), atol=1e-5)
     assert [one.path.name for one in found.bad] == ["missing.ogg"]
+    assert repr(found) == "<kerasrep Embeddings: files 1; dimensions 1,024; skipped 1>"
     with pytest.raises(DataError, match=r"no file could be embedded, 1 skipped: .*missing\.ogg"):
         kerasrep.embed(small_export, [tmp_path / "missing.ogg"])
     with pytest.raises(DataError, match="no file is named"):

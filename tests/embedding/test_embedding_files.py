@@ -40,7 +40,8 @@ def test_a_folder_without_audio_is_bad(tmp_path):
     files, bad = find_audio([tmp_path])
     assert files == []
     assert [item.path for item in bad] == [tmp_path]
-    assert "holds no audio files" in bad[0].reason
+    assert "holds no audio files (looked for .wav .flac .mp3" in bad[0].reason
+    assert len(bad[0].reason) < len(str(tmp_path)) + 120
 
 
 def test_links_that_loop_end(tmp_path):

@@ -341,6 +341,22 @@ def test_a_query_by_a_relative_path_is_known_from_any_folder(small_export, songs
     assert len(out) == 13 and not any(line.endswith(" 05.wav") for line in out[1:])
 
 
+def test_a_query_by_the_name_of_one_track_alone_is_that_track(
+    index, small_export, songs, tmp_path, monkeypatch, run
+):
+    expected = run(index(), songs / "05.wav")
+    monkeypatch.chdir(tmp_path)
+    for name in ("05", "05.WAV"):
+        assert run(index(), name) == expected
+    assert run(index(), "elsewhere/05.wav")[0] == 1
+    for folder in ("a", "b"):
+        shutil.copytree(songs, tmp_path / folder)
+    embed_catalogue(small_export, [Path("a"), Path("b")], tmp_path / "x.npz", Settings())
+    code, out, err = run(tmp_path / "x.npz", "05")
+    assert (code, out, len(err)) == (1, [], 1)
+    assert "05: is the name of 2 tracks of the index (a/05.wav, b/05.wav); give a path" in err[0]
+
+
 def test_a_copy_in_another_format_is_a_duplicate(small_export, songs, tmp_path, run):
     shutil.copytree(songs, tmp_path / "music")
     soundfile.write(tmp_path / "music" / "copy.flac", soundfile.read(songs / "05.wav")[0], RATE_HZ)

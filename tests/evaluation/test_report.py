@@ -46,6 +46,9 @@ ROOT = Path(__file__).parents[2]
 one_evaluation = functools.cache(make_evaluation)
 
 
+BY = "by 0.200 [0.150, 0.250]"
+
+
 def scored(representation: str, mean: float, task: str = "dance", **changes) -> Evaluation:
     """An evaluation with a chosen score, an interval from 0.1 below to 0.1 above it, and 0.2 by chance."""
     made = one_evaluation()
@@ -135,10 +138,7 @@ def test_the_best_is_compared_with_the_next(p_value, turned, verdict):
 def test_a_lead_that_is_not_significant_is_never_called_best_first():
     evaluations = [scored("starter/1", 0.7), scored("mfcc", 0.69)]
     overview = overview_of(evaluations, [compared("starter/1", "mfcc", 0.01, 0.64)])
-    assert list(win_sentences(overview)) == [
-        "starter/1 is significantly ahead of the next one on 0 of 1 task; its score is the highest on 1 of "
-        "1 task."
-    ]
+    assert list(win_sentences(overview)) == []  # of one task the finding says it
     (finding,) = findings(overview)
     assert finding.sentence.startswith("dance: no significant difference between starter/1 and mfcc, 0.010 ")
 
@@ -193,8 +193,10 @@ def test_tasks_won_and_pairs_are_counted():
     comparisons = [compared("a", "b", a - b, p_values[t], t) for t, (a, b) in scores.items()]
     overview = overview_of(evaluations, comparisons)
     assert list(win_sentences(overview)) == [
-        "a is significantly ahead of the next one on 1 of 3 tasks; its score is the highest on 2 of 3 tasks.",
-        "b is significantly ahead of the next one on 1 of 3 tasks; its score is the highest on 1 of 3 tasks.",
+        "a is significantly ahead of the next one on 1 of 3 tasks: x by 0.200 [0.150, 0.250]; its score is "
+        "the highest on 2 of 3 tasks.",
+        "b is significantly ahead of the next one on 1 of 3 tasks: z by 0.200 [0.150, 0.250]; its score is "
+        "the highest on 1 of 3 tasks.",
     ]
     assert list(pair_sentences(overview)) == [
         "a scores above b on 2 of 3 tasks: significantly better on 1, significantly worse on 1.",
@@ -205,15 +207,23 @@ def test_tasks_won_and_pairs_are_counted():
     ("n_tested", "words"),
     [
         (0, "was not tested against the next one"),
-        (1, "is significantly ahead of the next one on 1 of 2 tasks (1 tested)"),
-        (2, "is significantly ahead of the next one on 2 of 2 tasks"),
+        (1, f"is significantly ahead of the next one on 1 of 5 tasks (1 tested): v {BY}"),
+        (2, f"is significantly ahead of the next one on 2 of 5 tasks (2 tested): v {BY} and w {BY}"),
+        (5, f"is significantly ahead of the next one on 5 of 5 tasks: v {BY}, w {BY}, x {BY} and 2 more"),
     ],
 )
 def test_only_what_was_tested_is_called_significant(n_tested, words):
-    evaluations = [scored(name, mean, task) for task in "xy" for name, mean in (("a", 0.7), ("b", 0.5))]
-    comparisons = [compared("a", "b", 0.2, 0.001, task) for task in "xy"[:n_tested]]
+    evaluations = [scored(name, mean, task) for task in "vwxyz" for name, mean in (("a", 0.7), ("b", 0.5))]
+    comparisons = [compared("a", "b", 0.2, 0.001, task) for task in "vwxyz"[:n_tested]]
     (sentence,) = win_sentences(overview_of(evaluations, comparisons))
-    assert sentence == f"a {words}; its score is the highest on 2 of 2 tasks."
+    assert sentence == f"a {words}; its score is the highest on 5 of 5 tasks."
+
+
+def test_leads_that_are_not_significant_are_none():
+    evaluations = [scored(name, mean, task) for task in "xy" for name, mean in (("a", 0.7), ("b", 0.5))]
+    comparisons = [compared("a", "b", 0.2, 0.3, task) for task in "xy"]
+    (sentence,) = win_sentences(overview_of(evaluations, comparisons))
+    assert sentence.startswith("a has a significant lead over the next one on none of 2 tasks; its score is ")
 
 
 def test_nothing_twice_and_nothing_that_is_not_finite_is_reported():

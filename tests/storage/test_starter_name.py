@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from kerasrep.errors import ExportError
@@ -25,6 +27,17 @@ def test_a_folder_of_that_name_comes_first_and_other_names_stay(shipped):
     assert str(starter.model_path("mine/starter")) == "mine/starter"
     (shipped.parents[2] / "here" / "starter").mkdir()
     assert str(starter.model_path("starter")) == "starter"
+
+
+def test_another_name_is_an_export_where_it_is_one(shipped):
+    version = Path("exported", "mss", "1")
+    version.mkdir(parents=True)
+    assert starter.model_path("mss") == Path("mss")
+    (version / "saved_model.pb").touch()
+    assert starter.model_path("mss") == Path("exported", "mss")
+    assert starter.model_path("mss/1") == Path("mss", "1")
+    Path("mss").mkdir()
+    assert starter.model_path("mss") == Path("mss")
 
 
 def test_an_installation_without_it_says_so(shipped, monkeypatch):

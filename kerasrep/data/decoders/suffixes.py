@@ -29,6 +29,7 @@ _LIBSNDFILE: dict[str, tuple[str, ...]] = {
 }
 #: What else people call audio.
 _UNREAD = (".aa", ".aax", ".m4p", ".mp+", ".ofr", ".ofs", ".vqf", ".xwma")
+_USUAL = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
 #: In a count of what is passed over: links to folders, which are not followed.
 LINKS = "links"
 
@@ -51,6 +52,13 @@ def known_suffixes() -> frozenset[str]:
     """Suffixes of audio, whether it is read or not, in lower case."""
     tables = (*_LIBSNDFILE.values(), *ffmpeg.CONTAINERS.values(), _UNREAD)
     return frozenset(suffix for some in tables for suffix in some)
+
+
+def looked_for() -> str:
+    """What is looked for in folders, for a line about one that has none."""
+    usual = [suffix for suffix in _USUAL if suffix in read_suffixes()]
+    others = len(read_suffixes()) - len(usual)
+    return f"looked for {' '.join(usual)} and {others} other suffixes, at any depth"
 
 
 def passed_over(counts: Mapping[str, int]) -> str:

@@ -25,7 +25,7 @@ from kerasrep.report.page import render
 EXCERPT_SECONDS, EXCERPT_RATE_HZ = 6.0, 22_050
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Found:
     """What is near some queries. In a notebook it shows itself as a table with players.
 
@@ -41,6 +41,8 @@ class Found:
 
     def __str__(self) -> str:
         return "\n".join(output.as_text(self.names, self.queries, self.neighbours))
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return render(

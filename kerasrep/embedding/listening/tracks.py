@@ -21,6 +21,7 @@ from kerasrep.embedding.catalogue.writing import path_text
 from kerasrep.errors import DataError, RecipeError
 from kerasrep.sources.readers.tags import shown_tags
 from kerasrep.storage.tables import read_fields, read_rows
+from kerasrep.storage.track_names import EXAMPLES, Keys
 
 _ROWS_AT_ONCE = 1 << 16
 #: What `--color` and `--distinct` take without a table.
@@ -119,6 +120,28 @@ class Tracks:
         if self.place("").parts:
             names.add(path_text(Path(os.path.relpath(real, root))))
         return next((self.number[name] for name in names if name in self.number), None)
+
+    def named(self, query: Path) -> Path:
+        """The path of a query: a name without folder that is no file is that of a track, its ending or not.
+
+        Raises:
+            DataError: Where several tracks have the name.
+        """
+        if query.name != str(query) or os.path.lexists(query):
+            return query
+        keys = Keys(self.paths, self.place(""))
+        name = path_text(query)
+        if keys.is_ambiguous(name):
+            folded = name.casefold()
+            same = [
+                path
+                for path in self.paths
+                if folded in (Path(path).name.casefold(), Path(path).stem.casefold())
+            ]
+            some = ", ".join(self.shown(path) for path in same[:EXAMPLES])
+            raise DataError(f"{query}: is the name of {len(same)} tracks of the index ({some}); give a path")
+        row = keys.row(name)
+        return query if row is None else Path(self.shown(self.paths[row]))
 
     def is_file(self, path: str, names: Iterable[str]) -> bool:
         """Whether a track is a file of one of these names, the last of them a real path.

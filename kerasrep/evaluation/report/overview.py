@@ -26,6 +26,8 @@ from kerasrep.report.wording import (
 INTERVAL_ERRORS = 2 * 1.96
 #: A difference of so many standard errors is significant at 5% (1.96) with a power of 80% (0.84).
 DETECTABLE_ERRORS = 1.96 + 0.84
+#: In the sentence that comes first.
+LEADS_SHOWN = 3
 #: Kind of task -> what is tested; items where it is not here.
 UNITS = {"recommendation": "user"}
 
@@ -197,18 +199,35 @@ def findings(overview: Overview) -> list[Finding]:
 
 
 def win_sentences(overview: Overview) -> Iterator[str]:
-    """On how many tasks each representation is best; in words."""
+    """On how many tasks each representation is best, and by how much; in words.
+
+    Of a single task its finding says so already.
+    """
     compared = [f for f in findings(overview) if len(overview.of_task(f.task)) > 1]
-    for name in overview.representations:
+    for name in overview.representations if len(compared) > 1 else ():
         won = [finding for finding in compared if finding.best == (name,)]
         if won:
-            tested = [finding.behind for finding in won if finding.behind is not None]
-            clear = sum(behind.significant for behind in tested)
             of = counted(len(compared), "task")
-            said = f"is significantly ahead of the next one on {clear} of {of}"
-            said += "" if len(tested) == len(won) else f" ({len(tested)} tested)"
-            said = said if tested else "was not tested against the next one"
-            yield f"{printable(name)} {said}; its score is the highest on {len(won)} of {of}."
+            leads = _leads(overview, won, of)
+            yield f"{printable(name)} {leads}; its score is the highest on {len(won)} of {of}."
+
+
+def _leads(overview: Overview, won: Sequence[Finding], of: str) -> str:
+    """What the tests say of a representation on the tasks that it is best on, `of` so many."""
+    tested = [finding.behind for finding in won if finding.behind is not None]
+    clear = [behind.comparison for behind in tested if behind.significant]
+    if not tested:
+        return "was not tested against the next one"
+    some = "" if len(tested) == len(won) else f" ({len(tested)} tested)"
+    if not clear:
+        return f"has a significant lead over the next one on none of {of}{some}"
+    leads = []
+    for seen in clear[:LEADS_SHOWN]:
+        decimals = overview.decimals(seen.task)
+        by = f"{number(seen.difference, decimals)} {interval(seen.low, seen.high, decimals)}"
+        leads.append(f"{printable(seen.task)} by {by}")
+    leads += [f"{len(clear) - LEADS_SHOWN} more"] if len(clear) > LEADS_SHOWN else []
+    return f"is significantly ahead of the next one on {len(clear)} of {of}{some}: {listing(leads)}"
 
 
 def sensitivity_sentences(overview: Overview) -> Iterator[str]:

@@ -47,7 +47,7 @@ from kerasrep.storage.run_directory import read_json, write_text
 
 SCORES_JSON = "scores.json"
 PAGE = "report.html"
-TITLE = "Frozen representations on unseen tasks"
+TITLE = "Frozen representations on downstream tasks"
 NEXT_STEPS = (
     "Listen to the worst items of a task: what they have in common says more than a score.",
     "Train the best recipe again with other seeds: the intervals do not cover another training.",

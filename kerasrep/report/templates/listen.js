@@ -22,6 +22,7 @@ const text = (name) => name.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (c) => `\\u$
 const tags = (track) => [data.artist[track], data.title[track]].filter(Boolean).join(" – ");
 const file = (track) => data.paths[track].split("/").pop();
 const title = (track) => text(tags(track) || file(track));
+const short = (name) => (name.length > 24 ? `${name.slice(0, 23)}…` : name);
 const clock = (at) => `${Math.floor(at / 60)}:${String(Math.floor(at % 60)).padStart(2, "0")}`;
 const join = (folder, path) => (folder === "." || folder === "" ? path : `${folder}/${path}`);
 function link(track) {
@@ -69,17 +70,22 @@ async function start() {
 audio.addEventListener("loadedmetadata", async () => {
   const within = audio.seekable.length ? audio.seekable.end(audio.seekable.length - 1) : 0;
   if (wanted < 0.5 || within >= Math.min(wanted, audio.duration - 0.1) || !audio.src.startsWith("http")) return;
-  const track = playing;
+  const track = playing, source = audio.src;
+  audio.removeAttribute("src"); // a player that waits with the file half read keeps Chromium from fetching it
+  audio.load();
   try {
-    const answer = await fetch(audio.src);
+    const answer = await fetch(source);
     const whole = URL.createObjectURL(await answer.blob());
     if (track !== playing) return;
     audio.src = whole;
     audio.currentTime = wanted;
-    await start();
   } catch {
+    if (track !== playing) return;
+    wanted = 0;
+    audio.src = source;
     say(`${title(track)}: the server gives no parts of files, so it plays from the beginning`);
   }
+  await start();
 });
 audio.addEventListener("error", () => {
   if (playing >= 0) say(`${title(playing)}: this browser cannot play it, or it is not at ${link(playing)}`);
@@ -395,7 +401,7 @@ function paint() {
   };
   for (const track of asked) {
     for (const [rank, one] of (neighbours(models[0], track) ?? []).entries()) ring(one.track, String(rank + 1), 6);
-    ring(track, asked.length > 1 ? title(track).slice(0, 24) : "", 10);
+    ring(track, asked.length > 1 ? short(title(track)) : "", 10);
   }
   if (playing >= 0 && !audio.paused) ring(playing, "♪", 8);
   if (hovered >= 0) ring(hovered, "", 7);

@@ -36,6 +36,7 @@ def test_a_notebook_gets_a_player_from_the_typical_segment_on(index, tmp_path):
 def test_text_is_that_of_the_command(index, tmp_path):
     found = kerasrep.neighbours(index, [tmp_path / "group2/08 é.wav"], n=2, distinct="folder")
     lines = str(found).splitlines()
+    assert repr(found) == str(found)
     assert lines[0].startswith("nearest to ") and len(lines) == 4
     assert {one.path.split("/")[0] for one in found.neighbours[0]} <= {"group0", "group1", "group2"}
 
