@@ -60,7 +60,7 @@ def test_an_item_that_was_got_wrong_plays(tmp_path):
     with sync_api.sync_playwright() as started:
         flags = ["--headless", "--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
         browser = started.chromium.launch(executable_path=CHROMIUM, args=flags)
-        page = browser.new_page()
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.on("console", lambda message: said.append(message.text))
         page.goto((tmp_path / "page" / "report.html").as_uri())
         assert page.locator("audio").count() == 10
@@ -69,5 +69,10 @@ def test_an_item_that_was_got_wrong_plays(tmp_path):
         while page.evaluate("document.querySelector('audio').currentTime") < 0.3:
             assert time.monotonic() < end
             time.sleep(0.1)
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        long_name = "document.querySelector('.worst tbody th').textContent = 'a long name '.repeat(20)"
+        page.evaluate(long_name)
+        box = "(() => { const box = document.querySelector('.worst').parentElement; "
+        fits = page.evaluate(f"{box} return box.scrollWidth <= box.clientWidth; }})()")
         browser.close()
-    assert said == []
+    assert said == [] and fits
