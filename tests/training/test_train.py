@@ -72,7 +72,7 @@ def quiet_train(recipe, prepared, root, **options):
 @pytest.fixture(scope="module")
 def trained(tone_recipe, prepared_tones, tmp_path_factory):
     recipe = tone_recipe(
-        "ms-cr@4",
+        "ms-cr@6",
         model={"width": 0.125},
         training={"epochs": 12, "schedule": "joint", "learning_rate": 3e-3, "tensorboard": "full"},
     )
@@ -411,7 +411,7 @@ def test_killed_in_mid_training_then_resumed_equals_an_uninterrupted_run(
 
 
 def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_recipe, prepared_tones, tmp_path):
-    write_recipe(tmp_path / "tones.yaml", tiny_recipe())
+    write_recipe(tmp_path / "tones.yaml", tiny_recipe("ms-sr@fc", sources=["tag", "bpm"]))
     run = RunDirectory(tmp_path / "run")
     process = start(tmp_path / "tones.yaml", prepared_tones, run, "training.epochs=5000")
     wait_for(run.best.exists, process)
@@ -430,8 +430,8 @@ def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_reci
     ("schedule", "strategy", "sections"),
     [
         pytest.param("alternating", "ms-cr@2", {}, marks=pytest.mark.slow),
-        ("joint", "ms-cr@2", {}),
-        ("joint", "ms-cr@2", {"targets": CONTRAST, "contrast": {"negatives": "all"}}),
+        ("joint", "ms-cr@6", {}),
+        ("joint", "ms-sr@fc", {"targets": CONTRAST, "contrast": {"negatives": "all"}}),
     ],
 )
 def test_two_replicas_equal_one_where_they_wait_for_each_other(
@@ -500,7 +500,7 @@ def test_steps_that_the_host_starts_in_rows_are_the_steps_that_it_starts_one_by_
 ):
     monkeypatch.setattr("kerasrep.training.loop.ROW_PAYS_STEPS", 0)
     monkeypatch.setattr("kerasrep.training.loop.ROW_STEPS", 2)
-    recipe = tiny_recipe(training={"schedule": schedule}, distribution={"devices": 2})
+    recipe = tiny_recipe("ms-sr@fc", training={"schedule": schedule}, distribution={"devices": 2})
     found = []
     for rows in (False, True):
         states, plans, make = two_replicas(recipe, prepared_tones, 5, rows)

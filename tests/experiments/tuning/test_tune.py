@@ -67,7 +67,9 @@ def write_search(tone_values, tmp_path_factory):
     """A function that writes a tuning recipe on the tones with the narrowest network."""
 
     def write(**settings):
-        base = tone_values(sources=["self", "tag"], model={"width": 0.0625}, training={"epochs": 3})
+        base = tone_values(
+            "ms-sr@fc", sources=["self", "tag"], model={"width": 0.0625}, training={"epochs": 3}
+        )
         path = tmp_path_factory.mktemp("search") / "search.yaml"
         path.write_text(strict_yaml.dump({"recipe": base} | SEARCH | settings))
         return path
@@ -191,7 +193,7 @@ def test_hparams_shows_every_trial_with_its_settings_score_and_status(first):
         assert start.hparams["training.learning_rate"].number_value == float(row["training.learning_rate"])
         assert start.hparams["audio.n_mels"].number_value == float(row["audio.n_mels"])
         assert start.group_name == f"search {root.name} trial {row['trial']}"
-        assert start.hparams["strategy"].string_value == "ms-cr@2"
+        assert start.hparams["strategy"].string_value == "ms-sr@fc"
         assert start.hparams["model.dropout"].number_value == float(row["model.dropout"])
         assert start.hparams["training.steps_per_call"].string_value == row["training.steps_per_call"]
         assert end.status == (1 if row["status"] == "done" else 2)  # STATUS_SUCCESS, STATUS_FAILURE
