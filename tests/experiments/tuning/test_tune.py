@@ -68,7 +68,7 @@ def write_search(tone_values, tmp_path_factory):
 
     def write(**settings):
         base = tone_values(
-            "ms-sr@fc", sources=["self", "tag"], model={"width": 0.0625}, training={"epochs": 3}
+            "ms-sr@fc", sources=["tag", "bpm"], model={"width": 0.0625}, training={"epochs": 3}
         )
         path = tmp_path_factory.mktemp("search") / "search.yaml"
         path.write_text(strict_yaml.dump({"recipe": base} | SEARCH | settings))
@@ -149,7 +149,7 @@ def test_the_best_recipe_is_the_base_with_the_best_values_and_the_bases_epochs(f
     assert (recipe.audio.n_mels, recipe.audio.hop_samples) == (int(best["audio.n_mels"]), 512)
     assert recipe.model.dropout == float(best["model.dropout"])
     assert str(recipe.training.steps_per_call) == best["training.steps_per_call"]
-    assert (recipe.training.epochs, recipe.model.width, recipe.sources) == (3, 0.0625, ("self", "tag"))
+    assert (recipe.training.epochs, recipe.model.width, recipe.sources) == (3, 0.0625, ("tag", "bpm"))
     header = (root / "best.yaml").read_text().partition("\n\n")[0]
     assert "Best of 2 trials of 'search', 1 invalid, 2 failed: trial " in header
     assert f"trial {best['trial']}." in header and all(line.startswith("#") for line in header.splitlines())
