@@ -1,5 +1,6 @@
 """What all tests share: a home of their own, quiet TensorFlow, and small recipes."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,6 +59,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     module share is made in one process; and what takes long does not end last.
     """
     items.sort(key=lambda item: item.path.parent.name not in ("training", "tuning"))
+
+
+def pytest_collection_finish() -> None:
+    """Keep Python's search for cycles from walking, again and again, through what imports have made: with
+    TensorFlow that is half a million objects, and took a tenth of the time of all tests.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000, 10, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)

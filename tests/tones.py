@@ -67,9 +67,12 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tone_values(tones: Path) -> Callable[..., dict[str, Any]]:
-    """A function that makes the settings of a recipe on the tones; keywords merge into its sections."""
+    """A function that makes the settings of a recipe on the tones; keywords merge into its sections.
 
-    def make(strategy: str = "ms-cr@2", **sections: Any) -> dict[str, Any]:
+    By default blocks are shared and others are not, with as few blocks to trace as that needs.
+    """
+
+    def make(strategy: str = "ms-cr@6", **sections: Any) -> dict[str, Any]:
         values: dict[str, Any] = {
             "name": "tones",
             "strategy": strategy,
@@ -104,7 +107,7 @@ def tone_recipe(tone_values: Callable[..., dict[str, Any]]) -> Callable[..., Rec
 def tiny_recipe(tone_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
     """A function that makes a recipe of two sources and the narrowest network, for all but learning."""
 
-    def make(strategy: str = "ms-cr@2", **sections: Any) -> Recipe:
+    def make(strategy: str = "ms-cr@6", **sections: Any) -> Recipe:
         sources = ["tag"] if strategy == "ss-r" else ["self", "tag"]
         return tone_recipe(strategy, **{"sources": sources, "model": {"width": 0.0625}, **sections})
 

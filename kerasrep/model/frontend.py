@@ -49,6 +49,10 @@ class Power(keras.layers.Layer):
         """complex64 [...] -> float32 [...]."""
         return tf.square(tf.math.real(inputs)) + tf.square(tf.math.imag(inputs))
 
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The input's; stated, as Keras would trace a graph to find it."""
+        return input_shape
+
 
 @keras.saving.register_keras_serializable(package="kerasrep")
 class BandedFilterbank(kapre.ApplyFilterbank):
@@ -78,6 +82,12 @@ class BandedFilterbank(kapre.ApplyFilterbank):
         found = tf.concat(products, -1)
         return tf.transpose(found, (0, 1, 3, 2)) if last else found
 
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Filters in the place of bins."""
+        axis = 2 if self.data_format == "channels_last" else 3
+        filters = sum(part.shape[1] for _, _, part in self._parts)
+        return (*input_shape[:axis], filters, *input_shape[axis + 1 :])
+
 
 @keras.saving.register_keras_serializable(package="kerasrep")
 class BelowLoudest(keras.layers.Layer):
@@ -86,6 +96,10 @@ class BelowLoudest(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         """float32 [batch, frames, mels, channels], the loudest value becomes 0."""
         return inputs - tf.reduce_max(inputs, axis=(1, 2, 3), keepdims=True)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The input's."""
+        return input_shape
 
 
 def build_frontend(

@@ -31,7 +31,7 @@ class STFT(keras.layers.Layer):
     ) -> None:
         """Take Kapre's arguments; those that the front end leaves alone have one value."""
         super().__init__(**kwargs)
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "n_fft": n_fft,
             "win_length": win_length or n_fft,
             "hop_length": hop_length,
@@ -53,6 +53,14 @@ class STFT(keras.layers.Layer):
             frame_step=self._settings["hop_length"],
             fft_length=self._settings["n_fft"],
         )
+
+    def compute_output_spec(self, x: Any) -> keras.KerasTensor:
+        """Stated, as Keras would trace a graph to find it."""
+        batch, samples, channels = x.shape
+        frames = samples and max(
+            0, 1 + (samples - self._settings["win_length"]) // self._settings["hop_length"]
+        )
+        return keras.KerasTensor((batch, channels, frames, self._settings["n_fft"] // 2 + 1), "complex64")
 
     def get_config(self) -> dict[str, Any]:
         """Kapre's."""
@@ -116,6 +124,10 @@ class MagnitudeToDecibel(keras.layers.Layer):
         decibels = 10.0 * _log10(tf.maximum(x, floor)) - 10.0 * _log10(tf.maximum(floor, self.ref_value))
         loudest = tf.reduce_max(decibels, axis=tuple(range(1, len(x.shape))), keepdims=True)
         return tf.maximum(decibels, loudest - self.dynamic_range)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The input's."""
+        return input_shape
 
     def get_config(self) -> dict[str, Any]:
         """Kapre's."""

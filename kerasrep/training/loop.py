@@ -108,7 +108,7 @@ class StopVote:
 
     def __init__(self, execution: Execution) -> None:
         self._distribution, self._several = execution.distribution, execution.workers.size > 1
-        self._sum = tf.function(self._sum_of_all)
+        self._sum = tf.function(self._sum_of_all, autograph=False)
 
     def __call__(self, number: int) -> int:
         """The signal by which any worker was asked to stop, or 0; all have to call this at the same step.

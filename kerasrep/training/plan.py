@@ -133,7 +133,7 @@ def _seconds_per_step(recipe: Recipe, network: Network, sizes: dict[str, int], e
 def _time(recipe: Recipe, step: Step, source: int, sizes: tuple[int, ...], execution: Execution) -> float:
     batch = _noise(recipe, source, sizes, execution.replicas)
 
-    @tf.function  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def once() -> None:
         execution.distribution.run(step.run, args=(source, batch))
 

@@ -250,7 +250,7 @@ class Step:
     def _once(self, name: str, source: int, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, traced once and compiled where steps are."""
         if (name, source) not in self._functions:
-            self._functions[name, source] = tf.function(function, jit_compile=self._xla)
+            self._functions[name, source] = tf.function(function, jit_compile=self._xla, autograph=False)
         return self._functions[name, source]
 
     def _plain_update(self, source: int) -> Callable[..., Any]:

@@ -160,11 +160,17 @@ class Board:
             tf.summary.graph(traced.graph)
 
     def histograms(self, network: Network, step: int) -> None:
-        """Show the distribution of every weight; variable paths are unique."""
+        """Show the distribution of every weight; variable paths are unique.
+
+        Counted in NumPy: `tf.summary.histogram` writes the same, and takes three times as long.
+        """
+        from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+
         with self._at(step, TRAINING):
             for group in network.groups:
                 for variable in network.variables(group):
-                    tf.summary.histogram(f"weights/{group}/{variable.path}", variable.numpy())
+                    histogram = histogram_pb(f"weights/{group}/{variable.path}", variable.numpy())
+                    tf.summary.experimental.write_raw_pb(histogram.SerializeToString())
 
     def hparams(self, recipe: Recipe, summary: Summary) -> None:
         """List the run among others by settings and final losses."""

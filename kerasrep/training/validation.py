@@ -107,8 +107,10 @@ class Validator:
         self._cache: list[tuple[tf.Tensor, Batch]] | None = (
             [] if n_segments * mel_bytes <= CACHE_BYTES else None
         )
-        self._features = tf.function(in_chunks(lambda waveform: network.features(to_float(waveform))))
-        self._scores = tf.function(self._example_scores, reduce_retracing=True)
+        self._features = tf.function(
+            in_chunks(lambda waveform: network.features(to_float(waveform))), autograph=False
+        )
+        self._scores = tf.function(self._example_scores, reduce_retracing=True, autograph=False)
 
     def __call__(self) -> dict[str, Score]:
         """Evaluate the present state for all sources."""

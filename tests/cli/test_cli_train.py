@@ -181,7 +181,7 @@ def test_a_run_directory_that_is_a_file_is_refused(recipe_path, tmp_path):
 
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])
 def test_a_dry_run_prints_the_plan_and_writes_nothing(schedule, recipe_path, prepared_tones, tmp_path):
-    arguments = (f"training.schedule={schedule}", "training.epochs=10", "model.width=1.0")
+    arguments = ("strategy=ms-cr@2", f"training.schedule={schedule}", "training.epochs=10", "model.width=1.0")
     outcome = run_train(tmp_path, recipe_path, "--dry-run", *arguments)
     assert (outcome.code, outcome.err) == (0, "")
     assert "32 to train on, 8 for validation" in outcome.out

@@ -124,6 +124,18 @@ def test_any_length_gives_one_frame_a_hop_and_one_more(frontend):
         np.testing.assert_allclose(found, librosa_log_mel(waveform), atol=2e-3)
 
 
+@pytest.mark.parametrize("samples", [None, 9000])
+def test_each_layer_gives_the_shape_and_type_that_it_states(samples):
+    frontend = build_frontend(AudioSettings(reference="segment"), samples)
+    outputs = [layer.output for layer in frontend.layers[1:]]
+    found = keras.Model(frontend.input, outputs)(np.zeros((3, 9000, 2), np.float32))
+    for stated, value in zip(outputs, found, strict=True):
+        assert stated.dtype == keras.backend.standardize_dtype(value.dtype)
+        assert len(stated.shape) == len(value.shape)
+        assert all(size in (None, there) for size, there in zip(stated.shape, value.shape, strict=True))
+        assert samples is None or None not in stated.shape[1:]
+
+
 def test_other_rates_and_geometries_equal_librosa_as_well():
     audio = AudioSettings(sample_rate_hz=16_000, fft_samples=512, hop_samples=160, n_mels=64)
     waveform = np.random.default_rng(1).normal(0, 0.1, (8000, 2)).astype(np.float32)
@@ -144,6 +156,7 @@ def test_filters_applied_band_by_band_equal_kapres_dense_product(data_format, n_
     np.testing.assert_allclose(banded(power), dense(power), rtol=1e-5, atol=1e-7)
     again = BandedFilterbank.from_config(banded.get_config())
     np.testing.assert_array_equal(again(power), banded(power))
+    assert banded.compute_output_shape(shape) == dense(power).shape
 
 
 def test_a_compiled_front_end_equals_a_plain_one(frontend):

@@ -66,6 +66,8 @@ def test_each_layer_has_kapres_numbers_and_configuration(name, data_format):
     assert ours.get_config() == kapres.get_config()
     again = type(ours).from_config(kapres.get_config())
     np.testing.assert_array_equal(np.asarray(again(x)), np.asarray(kapres(x)))
+    stated, found = ours.compute_output_spec(keras.KerasTensor(shape)), ours(x)
+    assert (stated.shape, stated.dtype) == (found.shape, keras.backend.standardize_dtype(found.dtype))
 
 
 def test_without_kapre_the_front_end_has_the_same_bits_and_reads_the_same_files(tmp_path):

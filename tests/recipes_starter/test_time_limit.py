@@ -20,7 +20,7 @@ def answer(job):
 @pytest.mark.parametrize("processes", [1, 3])
 def test_each_job_has_an_outcome_whatever_becomes_of_its_process(processes):
     jobs = [1, "spin", 2, "fail", "die", 3]
-    outcomes = {outcome.job: outcome for outcome in run_limited(answer, jobs, processes, limit_seconds=2)}
+    outcomes = {outcome.job: outcome for outcome in run_limited(answer, jobs, processes, limit_seconds=0.5)}
     assert set(outcomes) == set(jobs)
     assert [outcomes[job].value for job in (1, 2, 3)] == [2, 4, 6]
     assert outcomes["spin"].error == TIME_LIMIT

@@ -46,25 +46,17 @@ def test_an_export_converts_under_its_number_into_one_folder(exported, tmp_path,
     np.testing.assert_allclose(by_keras, kerasrep.load(exported).embed(track, 22_050), atol=1e-4)
 
 
-@pytest.fixture(scope="module")
-def tflite_file(small_export, tmp_path_factory):
-    from kerasrep.serving.runtimes.convert import convert_export
-
-    (path,) = convert_export(small_export, tmp_path_factory.mktemp("tflite"), ("tflite",))
-    return path
-
-
-def test_the_card_names_what_the_files_take_and_give(tflite_file, track):
+def test_the_card_names_what_the_files_take_and_give(small_runtimes, track):
     import tensorflow as tf
 
-    card = json.loads((tflite_file.parent / "card.json").read_text())
+    card = json.loads((small_runtimes / "card.json").read_text())
     signatures = card["signatures"]["tflite"]
     assert signatures["serving_default"]["inputs"] == {"waveform": "float32 [1, 55125, 2]"}
     assert signatures["embed_track"]["inputs"] == {"waveform": "float32 [samples, 2]"}
     assert card["audio"]["sample_rate_hz"] == 22_050
     assert {"resampler", "channels", "last_segment", "pooling", "vector"} <= set(card["audio"])
     assert "REST" not in " ".join(card["how_to_call"])
-    interpreter = tf.lite.Interpreter(model_path=str(tflite_file))
+    interpreter = tf.lite.Interpreter(model_path=str(small_runtimes / "model.tflite"))
     found = interpreter.get_signature_runner("embed_track")(waveform=track)
     shapes = {name: f"float32 [{len(values)}]" for name, values in found.items()}
     assert shapes == signatures["embed_track"]["outputs"]
@@ -88,41 +80,31 @@ def test_a_feature_that_does_not_vary_has_a_deviation_of_zero(recording_files, t
     assert np.abs(vector).max() > 0.1
 
 
-@pytest.fixture(scope="module")
-def onnx_files(plain_export, tmp_path_factory):
-    """`model.onnx` and `track.onnx`."""
-    from kerasrep.serving.runtimes.convert import convert_export
-
-    pytest.importorskip("tf2onnx")
-    pytest.importorskip("onnxruntime")
-    return convert_export(plain_export, tmp_path_factory.mktemp("onnx"), ("onnx",))
-
-
 @pytest.fixture(scope="module", params=["tflite", "onnx"])
 def recording_files(request, small_export, plain_export):
     """A function, waveform -> vector by the file's own runtime; and its SavedModel (two branches; one)."""
     if request.param == "onnx":
         onnxruntime = pytest.importorskip("onnxruntime")
-        path = request.getfixturevalue("onnx_files")[1]
+        path = request.getfixturevalue("plain_runtimes") / "track.onnx"
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         return lambda waveform: session.run(["vector"], {"waveform": waveform})[0], plain_export
     import tensorflow as tf
 
-    path = request.getfixturevalue("tflite_file")
+    path = request.getfixturevalue("small_runtimes") / "model.tflite"
     runner = tf.lite.Interpreter(model_path=str(path)).get_signature_runner("embed_track")
     return lambda waveform: runner(waveform=waveform)["vector"], small_export
 
 
-def test_onnx_files_name_their_dimensions_and_carry_the_card(onnx_files):
+def test_onnx_files_name_their_dimensions_and_carry_the_card(plain_runtimes):
     onnx = pytest.importorskip("onnx")
-    for path, shape in zip(onnx_files, (["batch", SEGMENT, 2], ["samples", 2]), strict=True):
-        model = onnx.load(path)
+    for name, shape in (("model.onnx", ["batch", SEGMENT, 2]), ("track.onnx", ["samples", 2])):
+        model = onnx.load(plain_runtimes / name)
         onnx.checker.check_model(model, full_check=True)
         (waveform,) = model.graph.input
         assert [d.dim_param or d.dim_value for d in waveform.type.tensor_type.shape.dim] == shape
         for output in model.graph.output:
             first = output.type.tensor_type.shape.dim[0]
-            assert first.dim_param == ("batch" if path.name == "model.onnx" else "")
+            assert first.dim_param == ("batch" if name == "model.onnx" else "")
         facts = {entry.key: entry.value for entry in model.metadata_props}
         assert facts["sample_rate_hz"] == "22050"
         assert {"name", "pooling", "resampler", "channels", "last_segment", "licence"} <= set(facts)

@@ -45,15 +45,18 @@ def cosine(one, other):
 
 
 @pytest.fixture(scope="module", params=["small", pytest.param("starter", marks=pytest.mark.slow)])
-def folder(request, plain_export, tmp_path_factory):
+def folder(request, tmp_path_factory):
     """What the programs find: songs, and `exported/starter/runtimes/2` of a small or the shipped trunk."""
     pytest.importorskip("tf2onnx")
     pytest.importorskip("onnxruntime")
     root = tmp_path_factory.mktemp(request.param)
-    version = shutil.copytree(
-        default_model() if request.param == "starter" else plain_export, root / "exported" / "starter" / "2"
-    )
-    convert_export(version, version.parent, ("tflite", "onnx"))
+    version = root / "exported" / "starter" / "2"
+    if request.param == "starter":
+        convert_export(shutil.copytree(default_model(), version), version.parent, ("tflite", "onnx"))
+    else:
+        shutil.copytree(request.getfixturevalue("plain_export"), version)
+        files = request.getfixturevalue("plain_runtimes")
+        shutil.copytree(files, version.parent / "runtimes" / version.name)
     rng = np.random.default_rng(0)
     left, right = (
         np.concatenate([plucked_scale(55_125, 22_050, n)[:, 0] for n in order])

@@ -92,7 +92,7 @@ def all_strategies(make_run, tmp_path_factory):
         # One at full width; widths make no difference to how a network is exported.
         one = strategy == "ss-r"
         runs[strategy] = make_run(
-            strategy, ("tag",) if one else ("year", "self"), model={"width": 1.0 if one else 0.25}
+            strategy, ("tag",) if one else ("year", "self"), model={"width": 1.0 if one else 0.0625}
         )
         paths[strategy] = folder / strategy
         write_saved_model(folder / strategy, runs[strategy].network, SEGMENT)

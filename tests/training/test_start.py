@@ -127,7 +127,7 @@ def test_frozen_blocks_and_their_statistics_stay_and_the_rest_learns(
         trunk,
         tone_recipe,
         "ms-cr@2",
-        sources=["self", "tag"],
+        sources=["tag", "bpm"],
         model={"freeze": ["conv1", "conv3"]},
         training={"epochs": 1, "average": 0.9},  # nor does the average round them
     )
@@ -161,7 +161,7 @@ def test_a_slower_trunk_moves_by_its_factor_of_a_whole_step(trunk, tone_recipe, 
         recipe = started(
             trunk,
             tone_recipe,
-            sources=["self", "tag"],
+            sources=["tag", "bpm"],
             batches={"size": 32},  # one step
             training={"epochs": 1, "schedule": "joint", "trunk_rate": rate},
         )
@@ -178,7 +178,10 @@ def test_a_run_goes_on_where_the_trunk_that_it_began_with_is_gone(
 ):
     own = make_run("ms-sr@fc", ("year", "tag"), model={"width": 0.0625})
     gone = own.run.root.rename(tmp_path / "gone")
-    sections = {"model": {"width": 0.0625, "start": str(gone), "freeze": ["conv1"]}}
+    sections = {
+        "sources": ["tag", "bpm"],
+        "model": {"width": 0.0625, "start": str(gone), "freeze": ["conv1"]},
+    }
     training = {"epochs": 1, "trunk_rate": 0.5}
     recipe = tiny_recipe("ms-cr@2", training=training, **sections)  # all that is shared is frozen
     run = RunDirectory(tmp_path / "run")
@@ -234,8 +237,8 @@ def test_freezing_without_a_trunk_is_refused(make_recipe):
 
 
 def test_heads_may_begin_with_the_mean_target(tone_recipe, prepared_tones, tmp_path):
-    training = {"epochs": 1}
-    recipe = tone_recipe(sources=["tag", "bpm"], model={"width": 0.0625, "heads": "mean"}, training=training)
+    sections = {"sources": ["tag", "bpm"], "model": {"width": 0.0625, "heads": "mean"}}
+    recipe = tone_recipe("ms-sr@fc", **sections, training={"epochs": 1})
     summary = train_prepared(
         recipe, prepared_tones, RunDirectory(tmp_path / "run"), show_progress=False, say=lambda line: None
     )

@@ -72,7 +72,7 @@ def quiet_train(recipe, prepared, root, **options):
 @pytest.fixture(scope="module")
 def trained(tone_recipe, prepared_tones, tmp_path_factory):
     recipe = tone_recipe(
-        "ms-cr@4",
+        "ms-cr@6",
         model={"width": 0.125},
         training={"epochs": 12, "schedule": "joint", "learning_rate": 3e-3, "tensorboard": "full"},
     )
@@ -222,6 +222,8 @@ def test_tensorboard_has_graph_histograms_projector_and_hparams(trained, boards)
     assert "weights/tag/tag_conv7/kernel" in histograms
     assert "weights/shared/shared_conv1/kernel" in histograms
     assert len(histograms) == len(set(histograms))
+    buckets = tf_value(boards["training"].Tensors("weights/shared/shared_conv1/kernel")[-1])
+    assert buckets.shape == (30, 3) and buckets[:, 2].sum() == 5 * 5 * 2 * 2  # from, to, how many values
     content = boards["validation"].PluginTagToContent("hparams")["_hparams_/session_start_info"]
     start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
     assert start.group_name == f"{recipe.name} {run.root.name}"
@@ -307,7 +309,7 @@ def exact_recipe(tiny_recipe, kind, epochs=EPOCHS):
         return tiny_recipe("ss-r", training=training, distribution={"devices": 2})
     if kind.startswith("augmented"):
         training |= OPTIMISED | {"schedule": "joint" if "joint" in kind else "alternating"}
-        return tiny_recipe(training=training, **AUGMENTED)
+        return tiny_recipe("ms-sr@fc", training=training, **AUGMENTED)
     return tiny_recipe(training=training | {"schedule": kind})
 
 
@@ -411,7 +413,7 @@ def test_killed_in_mid_training_then_resumed_equals_an_uninterrupted_run(
 
 
 def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_recipe, prepared_tones, tmp_path):
-    write_recipe(tmp_path / "tones.yaml", tiny_recipe())
+    write_recipe(tmp_path / "tones.yaml", tiny_recipe("ms-sr@fc", sources=["tag", "bpm"]))
     run = RunDirectory(tmp_path / "run")
     process = start(tmp_path / "tones.yaml", prepared_tones, run, "training.epochs=5000")
     wait_for(run.best.exists, process)
@@ -430,8 +432,8 @@ def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_reci
     ("schedule", "strategy", "sections"),
     [
         pytest.param("alternating", "ms-cr@2", {}, marks=pytest.mark.slow),
-        ("joint", "ms-cr@2", {}),
-        ("joint", "ms-cr@2", {"targets": CONTRAST, "contrast": {"negatives": "all"}}),
+        ("joint", "ms-cr@6", {}),
+        ("joint", "ms-cr@6", {"targets": CONTRAST, "contrast": {"negatives": "all"}}),
     ],
 )
 def test_two_replicas_equal_one_where_they_wait_for_each_other(
@@ -500,7 +502,9 @@ def test_steps_that_the_host_starts_in_rows_are_the_steps_that_it_starts_one_by_
 ):
     monkeypatch.setattr("kerasrep.training.loop.ROW_PAYS_STEPS", 0)
     monkeypatch.setattr("kerasrep.training.loop.ROW_STEPS", 2)
-    recipe = tiny_recipe(training={"schedule": schedule}, distribution={"devices": 2})
+    # Heads of two sizes, so that the gradients of one source are shorter than those of the other.
+    settings = {"training": {"schedule": schedule}, "distribution": {"devices": 2}}
+    recipe = tiny_recipe("ms-sr@fc", targets=CONTRAST, **settings)
     found = []
     for rows in (False, True):
         states, plans, make = two_replicas(recipe, prepared_tones, 5, rows)

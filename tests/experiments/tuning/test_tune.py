@@ -67,7 +67,9 @@ def write_search(tone_values, tmp_path_factory):
     """A function that writes a tuning recipe on the tones with the narrowest network."""
 
     def write(**settings):
-        base = tone_values(sources=["self", "tag"], model={"width": 0.0625}, training={"epochs": 3})
+        base = tone_values(
+            "ms-sr@fc", sources=["tag", "bpm"], model={"width": 0.0625}, training={"epochs": 3}
+        )
         path = tmp_path_factory.mktemp("search") / "search.yaml"
         path.write_text(strict_yaml.dump({"recipe": base} | SEARCH | settings))
         return path
@@ -147,7 +149,7 @@ def test_the_best_recipe_is_the_base_with_the_best_values_and_the_bases_epochs(f
     assert (recipe.audio.n_mels, recipe.audio.hop_samples) == (int(best["audio.n_mels"]), 512)
     assert recipe.model.dropout == float(best["model.dropout"])
     assert str(recipe.training.steps_per_call) == best["training.steps_per_call"]
-    assert (recipe.training.epochs, recipe.model.width, recipe.sources) == (3, 0.0625, ("self", "tag"))
+    assert (recipe.training.epochs, recipe.model.width, recipe.sources) == (3, 0.0625, ("tag", "bpm"))
     header = (root / "best.yaml").read_text().partition("\n\n")[0]
     assert "Best of 2 trials of 'search', 1 invalid, 2 failed: trial " in header
     assert f"trial {best['trial']}." in header and all(line.startswith("#") for line in header.splitlines())
@@ -191,7 +193,7 @@ def test_hparams_shows_every_trial_with_its_settings_score_and_status(first):
         assert start.hparams["training.learning_rate"].number_value == float(row["training.learning_rate"])
         assert start.hparams["audio.n_mels"].number_value == float(row["audio.n_mels"])
         assert start.group_name == f"search {root.name} trial {row['trial']}"
-        assert start.hparams["strategy"].string_value == "ms-cr@2"
+        assert start.hparams["strategy"].string_value == "ms-sr@fc"
         assert start.hparams["model.dropout"].number_value == float(row["model.dropout"])
         assert start.hparams["training.steps_per_call"].string_value == row["training.steps_per_call"]
         assert end.status == (1 if row["status"] == "done" else 2)  # STATUS_SUCCESS, STATUS_FAILURE
