@@ -291,7 +291,8 @@ def _packed_neighbours(
 
     def nearness(one: Space) -> dict[str, str]:
         """Similarities in ten-thousandths, and percentiles in tenths; -1 where nobody knows."""
-        values = np.stack([one.between(vectors, row) for (vectors, _), row in zip(found, rows, strict=True)])
+        each = [one.between(vectors, row) for (vectors, _), row in zip(found, rows, strict=True)]
+        values = np.array(each, np.float32).reshape(rows.shape)  # of a large map without queries none
         shares = np.nan_to_num(one.percentile(values.reshape(-1)), nan=-0.1).reshape(values.shape)
         similarities = np.round(10_000 * values)
         return {"similarity": _numbers(similarities, "i2"), "share": _numbers(np.round(10 * shares), "i2")}
