@@ -87,7 +87,7 @@ def recipe_of(folder: Path, name: str, run: Path, n_steps: int, seed: int) -> di
         | ({"start": str(run.resolve())} if start else {}),
         "export": {"directory": str(folder / "exported")},
         "batches": {"size": BATCH, "crops_per_visit": 1},
-        "augment": {"gain_db": [-12, 6], "swap": 0.5, "mono": 0.2},
+        "augment": {"gain_db": [-12, 6], "swap": 0.5},
         "training": {
             "epochs": max(1, n_steps // steps_an_epoch),
             "validate_every_epochs": max(1, n_steps // steps_an_epoch),
@@ -128,14 +128,14 @@ def place(folder: Path, rows: Sequence[Mapping[str, str]], audio: Path) -> None:
     (folder / "task.yaml").write_text(yaml.safe_dump({"tasks": [task], "probes": ["linear_svm"]}))
 
 
-def scores_of(folder: Path) -> dict[str, float]:
-    """Name of each representation -> what `kerasrep-evaluate` found."""
+def scores_of(folder: Path) -> list[float]:
+    """What `kerasrep-evaluate` found of each representation, in the order that it was given them."""
     with (folder / "evaluation" / "summary.csv").open(newline="") as file:
-        return {
-            row["representation"]: float(row["mean"])
+        return [
+            float(row["mean"])
             for row in csv.DictReader(file)
             if row["metric"] == METRIC and row["probe"] == "linear_svm"
-        }
+        ]
 
 
 def measured(folder: Path, run: Path, n_steps: int, seed: int) -> dict[str, float]:
@@ -147,11 +147,10 @@ def measured(folder: Path, run: Path, n_steps: int, seed: int) -> dict[str, floa
             recipe = folder / f"{name}.yaml"
             recipe.write_text(yaml.safe_dump(recipe_of(folder, name, run, n_steps, seed)))
             subprocess.run(["kerasrep-train", str(recipe), "--run-dir", str(folder / name)], check=True)
-    tried = {name: f"{path}:all" for name, path in models.items()}
+    tried = [f"{path}:all" for path in models.values()]
     options = ["--recipe", str(folder / "task.yaml"), "-o", str(folder / "evaluation")]
-    subprocess.run(["kerasrep-evaluate", *tried.values(), *options], check=True)
-    scores = scores_of(folder)
-    return {name: scores[model] for name, model in tried.items()}
+    subprocess.run(["kerasrep-evaluate", *tried, *options], check=True)
+    return dict(zip(models, scores_of(folder), strict=True))
 
 
 def draw(path: Path, scores: Mapping[tuple[str, int], Sequence[float]], sizes: Sequence[int]) -> None:
