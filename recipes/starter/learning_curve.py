@@ -128,6 +128,12 @@ def place(folder: Path, rows: Sequence[Mapping[str, str]], audio: Path) -> None:
     (folder / "task.yaml").write_text(yaml.safe_dump({"tasks": [task], "probes": ["linear_svm"]}))
 
 
+def run_command(name: str, *arguments: str) -> None:
+    """Run `kerasrep-NAME` of this interpreter, whatever the path finds, in a process of its own."""
+    code = f"import sys; from kerasrep.cli.{name} import entry; sys.exit(entry())"
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True)
+
+
 def scores_of(folder: Path) -> list[float]:
     """What `kerasrep-evaluate` found of each representation, in the order that it was given them."""
     with (folder / "evaluation" / "summary.csv").open(newline="") as file:
@@ -146,10 +152,10 @@ def measured(folder: Path, run: Path, n_steps: int, seed: int) -> dict[str, floa
         if not (folder / name / "card.json").is_file():
             recipe = folder / f"{name}.yaml"
             recipe.write_text(yaml.safe_dump(recipe_of(folder, name, run, n_steps, seed)))
-            subprocess.run(["kerasrep-train", str(recipe), "--run-dir", str(folder / name)], check=True)
+            run_command("train", str(recipe), "--run-dir", str(folder / name))
     tried = [f"{path}:all" for path in models.values()]
     options = ["--recipe", str(folder / "task.yaml"), "-o", str(folder / "evaluation")]
-    subprocess.run(["kerasrep-evaluate", *tried, *options], check=True)
+    run_command("evaluate", *tried, *options)
     return dict(zip(models, scores_of(folder), strict=True))
 
 
