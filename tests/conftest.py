@@ -10,6 +10,7 @@ import hypothesis
 import numpy as np
 import pytest
 
+from kerasrep.data import notices
 from kerasrep.data.audio import require_decoder
 from kerasrep.errors import RunError
 from kerasrep.recipe.schema import Recipe
@@ -76,6 +77,12 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERASREP_HOME", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_notices() -> None:
+    """Start every test without notices of another's files: a process keeps one list."""
+    notices.take()
 
 
 @pytest.fixture

@@ -19,11 +19,6 @@ from kerasrep.errors import DataError
 SURROUND = ("FL", "FR", "FC", "LFE", "BL", "BR")
 
 
-@pytest.fixture(autouse=True)
-def _no_notices():
-    notices.take()
-
-
 def tones(n_channels, rate_hz=RATE_HZ):
     time = np.arange(rate_hz)[:, None] / rate_hz
     frequencies_hz = 200 + 150 * np.arange(n_channels)

@@ -24,11 +24,6 @@ from kerasrep.errors import DataError
 CASES = {case.name: case for case in sound_files.all_cases()}
 
 
-@pytest.fixture(autouse=True)
-def _no_notices():
-    notices.take()
-
-
 def written(case, folder):
     path = folder / case.name
     path.write_bytes(case.make())
