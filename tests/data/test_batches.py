@@ -166,6 +166,16 @@ def test_batches_hold_what_the_schedule_plans_wherever_they_begin(index, targets
             np.testing.assert_array_equal(element.weights[place].numpy(), plan.weights[place])
 
 
+def test_a_dataset_does_not_tune_itself_since_its_end_could_wait_a_minute_for_that(index, targets):
+    recipe = make_recipe()
+    train = split_examples(index, targets, "train", recipe.sources)
+    plans = Schedule(recipe, train.by_source, index.samples, n_steps=2, replicas=1)
+    training = training_dataset(plans, reader(index, SEGMENT), 0, 0, threads=2)
+    validation = plans_dataset([plans.plan(0, 0)], index, (2, N_TRACKS), SEGMENT)
+    for dataset in (training, validation):
+        assert dataset.options().autotune.enabled is False
+
+
 def test_each_replica_of_a_process_gets_its_own_part_of_every_step(index, targets):
     recipe = make_recipe()
     train = split_examples(index, targets, "train", recipe.sources)

@@ -95,6 +95,7 @@ def test_kills_at_random_moments_leave_the_same_bytes(tmp_path, small_run, hop):
     """While files are listed, embedded, and while parts and the table are written."""
     write_folder(tmp_path / "audio", 40, 6.0)
     rng, kills, kept = random.Random(7), 0, [0]
+    batch_seconds, *most_seconds = (0.2, 0.1, 0.5) if hop == 0 else (0.05, 0.3, 1.5)
 
     def child(output, seconds):
         return start(["-c", CHILD, tmp_path / "audio", tmp_path / output, seconds, hop, small_run.run.model])
@@ -102,10 +103,10 @@ def test_kills_at_random_moments_leave_the_same_bytes(tmp_path, small_run, hop):
     clean = child("clean.parquet", 0.0)
     assert clean.wait(timeout=60) == 0, clean.stderr.read()
     while True:
-        process = child("x.parquet", 0.05)
+        process = child("x.parquet", batch_seconds)
         first = process.stdout.readline()  # a batch, or where all was done, what was kept
-        if kills < 8 and first == "batch\n":
-            time.sleep(rng.uniform(0, 0.5 if hop == 0 else 1.5))
+        if kills < 5 and first == "batch\n":
+            time.sleep(rng.uniform(0, most_seconds[kills >= 3]))  # soon at first: much is left to kill
             process.kill()
         rest, error = process.communicate(timeout=60)
         said = first + rest
