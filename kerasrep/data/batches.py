@@ -222,7 +222,7 @@ def _batches(
         targets, weights = rest[: len(sizes)], rest[len(sizes) :]
         return Batch(step, source, uses, waveform, tuple(targets), tuple(weights))
 
-    # Nothing is left to tune; and where a dataset tunes itself, its end may wait for the next time: up to a minute.
+    # Nothing is left to tune, and the end of what tunes itself may wait for the next time: up to a minute.
     options = tf.data.Options()
     options.autotune.enabled = False
     return numbers.with_options(options).map(to_batch, num_parallel_calls=threads, deterministic=True)
