@@ -207,8 +207,8 @@ def _opened(path: Path, plan: Plan) -> Iterator[soundfile.SoundFile]:
     header, content = plan.header, plan.content
     if content.libsndfile:
         sound = open_soundfile(path)
-        if isinstance(sound, str):
-            raise DataError(f"{path}: changed while it was read ({sound})")
+        if sound is None:
+            raise DataError(f"{path}: changed while it was read; try again")
         with sound:
             yield sound
         return

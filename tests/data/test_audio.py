@@ -270,6 +270,22 @@ def test_a_name_that_is_not_utf8_is_decoded_like_any_other(tmp_path):
         list(decode_blocks(broken, 22_050))
 
 
+@pytest.mark.parametrize("code", [0, 1, 7])
+def test_what_is_said_of_a_broken_file_is_not_what_libsndfile_says_of_a_file_of_another_thread(
+    tmp_path, monkeypatch, code
+):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"no audio")
+    alone = refusal(path)
+
+    def open_beside_another(*_):  # libsndfile has one number for the last fault of all threads
+        raise soundfile.LibsndfileError(code)
+
+    monkeypatch.setattr(soundfile.SoundFile, "__init__", open_beside_another)
+    monkeypatch.setattr(soundfile.SoundFile, "__del__", lambda sound: None)
+    assert refusal(path) == alone
+
+
 def test_text_with_a_suffix_of_headerless_samples_is_no_audio(tmp_path):
     for suffix in ("au", "snd"):
         (tmp_path / f"a.{suffix}").write_text("words " * 500)

@@ -76,11 +76,11 @@ def make_plan(path: Path) -> Plan:
     """Look at a file, and choose what reads it."""
     _check_file(path)
     sound = open_soundfile(path)
-    if isinstance(sound, str):
-        return _plan_ffmpeg(path, sound)
+    if sound is None:
+        return _plan_ffmpeg(path)
     if sound.format == "VOC" and ffmpeg.is_there():  # libsndfile takes headers of its blocks for samples
         sound.close()
-        return _plan_ffmpeg(path, "VOC")
+        return _plan_ffmpeg(path)
     with sound as file:
         header = AudioHeader(file.samplerate, file.frames, file.channels, file.format, file.subtype)
     content = _content(path, header)
@@ -98,17 +98,17 @@ def make_plan(path: Path) -> Plan:
     return Plan(_checked(path, header), content, by_ffmpeg, names)
 
 
-def _plan_ffmpeg(path: Path, reason: str) -> Plan:
-    """For what libsndfile does not open, and why."""
+def _plan_ffmpeg(path: Path) -> Plan:
+    """For what libsndfile does not open."""
     if not ffmpeg.is_there():
-        raise DataError(f"{path}: is no audio that libsndfile reads ({reason}), and {ffmpeg.MISSING}")
+        raise DataError(f"{path}: is no audio that libsndfile reads, and {ffmpeg.MISSING}")
     try:
         sound = ffmpeg.look(path)
         header = AudioHeader(sound.sample_rate_hz, -1, sound.channels, sound.container, sound.codec)
         content = _content(path, header)
         frames = ffmpeg.count_frames(path) if content.frames is None else content.frames
     except DataError as error:
-        raise DataError(f"{path}: is no audio that libsndfile or ffmpeg reads ({reason}; {error})") from error
+        raise DataError(f"{path}: is no audio that libsndfile or ffmpeg reads ({error})") from error
     header = _checked(path, replace(header, frames=frames))
     return Plan(header, replace(content, libsndfile=False), True, sound.names)
 
@@ -193,23 +193,24 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path!s:.200}: is no file name ({error})".replace("\0", "\\0")) from error
 
 
-def open_soundfile(path: Path) -> soundfile.SoundFile | str:
-    """Open a file with libsndfile, or say why it cannot be."""
+def open_soundfile(path: Path) -> soundfile.SoundFile | None:
+    """Open a file with libsndfile, where it can.
+
+    Why it cannot is one variable of the process, which threads that open other files write to as well.
+    """
     import soundfile
 
     try:
         sound = soundfile.SoundFile(os.fsencode(path))  # bytes, as names may be no UTF-8
-    except soundfile.LibsndfileError as error:
-        # libsndfile calls unreadable MP3 "not a regular file"; we know better by now.
-        reason = "no MPEG frames found" if "regular file" in error.error_string else error.error_string
-        return str(reason).rstrip(".")
+    except soundfile.LibsndfileError:
+        return None
     except TypeError as error:  # soundfile takes the extension .raw as headerless samples
         raise DataError(
             f"{path}: headerless samples have no rate; convert the file to WAV or FLAC"
         ) from error
     if sound.format == "RAW":  # what libsndfile makes of anything whose suffix is au or snd
         sound.close()
-        return "Format not recognised"
+        return None
     return sound
 
 

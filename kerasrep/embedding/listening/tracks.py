@@ -121,6 +121,10 @@ class Tracks:
             names.add(path_text(Path(os.path.relpath(real, root))))
         return next((self.number[name] for name in names if name in self.number), None)
 
+    @functools.cached_property
+    def _keys(self) -> Keys:
+        return Keys(self.paths, self.place(""))
+
     def named(self, query: Path) -> Path:
         """The path of a query: a name without folder that is no file is that of a track, its ending or not.
 
@@ -129,8 +133,7 @@ class Tracks:
         """
         if query.name != str(query) or os.path.lexists(query):
             return query
-        keys = Keys(self.paths, self.place(""))
-        name = path_text(query)
+        keys, name = self._keys, path_text(query)
         if keys.is_ambiguous(name):
             folded = name.casefold()
             same = [
