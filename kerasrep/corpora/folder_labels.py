@@ -212,6 +212,9 @@ def _read_counts(path: Path, read: Read, table: LabelTable, keys: Keys, notices:
         number = 1.0
         if not is_unknown(weight):
             number = parse_number(weight, place, table.weight or "weight", minimum=0)
+            if number == 0:
+                tally.says_nothing("have weight 0, which says nothing")
+                continue
         else:
             weightless += 1
         rows.append(row)

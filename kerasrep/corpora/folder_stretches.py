@@ -24,6 +24,8 @@ from kerasrep.storage.track_names import Keys
 MIN_CLASS_TRACKS = 4
 #: Of probabilities that another program wrote.
 SUM_TOLERANCE = 1e-3
+#: Squares of larger ones would leave the range of float64.
+LARGEST_NUMBER = 1e150
 #: Times that are written with few digits may seem to overlap by less than this.
 OVERLAP_SECONDS = 1e-3
 
@@ -134,7 +136,8 @@ def _labels(
         times = Times(start, end, reach_of(first, end))
     items = bool(rows.terms)
     size = len(rows.terms) if items else rows.values.shape[1]
-    values = rows.values.astype(np.int32 if items else np.float32)
+    # Numbers are standardised before they are rounded.
+    values = rows.values.astype(np.int32 if items else np.float64 if kind == "number" else np.float32)
     stretches = Stretches(kind, size, first, values, times, negative)
     return StretchLabels([keys.tracks[track] for track in tracks], stretches, rows.terms, left_out)
 
@@ -159,7 +162,7 @@ def _read_rows(source: str, path: Path, read: Read, table: LabelTable, keys: Key
                 f"columns '{table.start}' and '{table.end}'"
             )
         if number and value <= 0 and source in constants.VALUE_SOURCES:
-            tally.odd["say 0 or less, which is unknown"] += 1
+            tally.says_nothing("say 0 or less, which is unknown")
             continue
         tracks.append(row)
         values.append(value)
@@ -179,29 +182,29 @@ def _read_rows(source: str, path: Path, read: Read, table: LabelTable, keys: Key
 
 def _number(source: str, text: str, place: str, column: str) -> float:
     try:
-        return parse_number(text, place, column)
+        number = parse_number(text, place, column)
     except DataError as error:
         raise DataError(
             f"{error}; where it holds words, set corpus.tables.{source}.target to classes or labels"
         ) from error
+    if abs(number) > LARGEST_NUMBER:
+        raise DataError(
+            f"{place}: column '{column}' has {text[:40]!r}, which is beyond +-{LARGEST_NUMBER:g}; correct or "
+            "rescale it"
+        )
+    return number
 
 
 def _read_vectors(source: str, path: Path, table: LabelTable, keys: Keys, tally: Tally) -> _Rows:
     """Rows of vectors; those of zeros alone are unknown."""
     found = read_vectors(path, table.track, table.value, table.start, table.end, f"corpus.tables.{source}")
     tracks = np.empty(len(found.keys), np.int64)
-    known: dict[str, int] = {}
     for number, key in enumerate(found.keys):
-        if key not in known:
-            row = tally.unnamed.look(keys, key)
-            known[key] = -1 if row is None else row
-        tracks[number] = known[key]
-    unnamed, zeros = tracks < 0, ~found.vectors.any(axis=1)
-    for what, odd in (("name no track", unnamed), ("are zeros, which is unknown", zeros & ~unnamed)):
-        if odd.any():
-            tally.odd[what] += int(odd.sum())
-    kept = np.flatnonzero(~unnamed & ~zeros)
-    tally.used = len(kept)
+        row = tally.row_of(key, f"{path}, row {number + 1}", keys, table.track or "path")
+        tracks[number] = -1 if row is None else row
+    named, zeros = tracks >= 0, ~found.vectors.any(axis=1)
+    tally.says_nothing("are zeros, which is unknown", int((named & zeros).sum()))
+    kept = np.flatnonzero(named & ~zeros)
     _check_probabilities(source, path, table, found.vectors)
     every = _Rows(path, tracks, found.vectors, found.times, np.arange(1, len(tracks) + 1), f"{path}, row")
     return every.take(kept)

@@ -331,7 +331,7 @@ def check_labels(corpus: Corpus, sources: Iterable[str]) -> None:
 
 
 def check_trained(directory: PreparedDirectory, sources: Iterable[str]) -> None:
-    """Refuse a source that no training track of a complete folder has.
+    """Refuse a source that no training track of a complete folder has, or whose times are of other audio.
 
     Raises:
         DataError: Naming the source, and those that there are.
@@ -342,6 +342,12 @@ def check_trained(directory: PreparedDirectory, sources: Iterable[str]) -> None:
     for source in sources:
         if source not in numbers or not numbers[source]["train"]:
             raise DataError(_no_labels(manifest["corpus"]["name"], source, available))
+        rows = numbers[source].get("rows", 0)
+        if rows and rows == numbers[source]["rows_behind"]:
+            raise DataError(
+                f"corpus.tables.{source}: all {rows} rows begin after their track's end; times are in "
+                "seconds from the beginning of the file"
+            )
 
 
 def _no_labels(corpus: str, source: str, available: str) -> str:

@@ -72,8 +72,14 @@ def source_numbers(
         }
         stretches = None if source == "self" else targets.sources[source].stretches
         if stretches is not None and stretches.times is not None:
-            seconds = index.samples[np.isin(index.track_ids, labelled)].sum() / index.sample_rate_hz
-            numbers[source]["labelled_per_cent"] = round(100 * stretches.labelled_seconds() / seconds)
+            row_of = {track: row for row, track in enumerate(index.track_ids.tolist())}
+            seconds = index.samples[[row_of[track] for track in labelled.tolist()]] / index.sample_rate_hz
+            share = stretches.labelled_seconds(seconds) / seconds.sum()
+            numbers[source] |= {
+                "labelled_per_cent": round(100 * share),
+                "rows": len(stretches.values),
+                "rows_behind": stretches.n_behind(seconds),
+            }
     return numbers
 
 
@@ -156,8 +162,9 @@ def _fewer(numbers: Mapping[str, int]) -> str:
 
 
 def _covered(numbers: Mapping[str, int]) -> str:
-    covered = numbers.get("labelled_per_cent")
-    return "" if covered is None else f", {min(covered, 100)}% of their time labelled"
+    covered, behind = numbers.get("labelled_per_cent"), numbers.get("rows_behind")
+    said = "" if covered is None else f", {min(covered, 100)}% of their time labelled"
+    return f"{said}; {behind} of {numbers['rows']} rows begin after their track's end" if behind else said
 
 
 def read_manifest(prepared: PreparedDirectory) -> dict[str, Any]:

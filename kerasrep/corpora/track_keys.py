@@ -22,6 +22,7 @@ class Tally:
 
     path: Path
     used: int = 0
+    silent: int = 0
     odd: Counter[str] = field(default_factory=Counter)
     unnamed: Unnamed = field(default_factory=Unnamed)
 
@@ -40,8 +41,13 @@ class Tally:
         """Whether the row of a known track says nothing of it; counted."""
         if not is_unknown(text):
             return False
-        self.odd[_UNKNOWN] += 1
+        self.says_nothing(_UNKNOWN)
         return True
+
+    def says_nothing(self, why: str, count: int = 1) -> None:
+        """Count rows of known tracks that say nothing of them."""
+        self.odd[why] += count
+        self.silent += count
 
     def close(self, keys: Keys, notices: list[str]) -> None:
         """Add a notice where rows were odd.
@@ -52,7 +58,7 @@ class Tally:
         if not self.used:
             sides = self.unnamed.compared(keys) if self.unnamed.names else f"files such as {keys.examples()}"
             raise DataError(f"{self.path}: no row names a track of the folder ({sides})")
-        if self.used == self.odd[_UNKNOWN]:
+        if self.used == self.silent:
             raise DataError(f"{self.path}: no row says anything of a track: all values are unknown")
         for overlooked, count in self.unnamed.guessed.items():
             self.odd[f"name a track only without {overlooked}"] = count

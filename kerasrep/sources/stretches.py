@@ -143,13 +143,30 @@ class Stretches:
         """Seconds of each row; ones where rows are about whole tracks."""
         return np.ones(len(self.values)) if self.times is None else self.times.end - self.times.start
 
-    def labelled_seconds(self) -> float:
-        """Time that any row covers, over all tracks; 0 where rows are about whole tracks."""
+    def labelled_seconds(self, length: Seconds | None = None) -> float:
+        """Time that any row covers, over all tracks; 0 where rows are about whole tracks.
+
+        Args:
+            length: float64 [tracks], seconds; what lies behind is not counted.
+        """
         if self.times is None:
             return 0.0
         before = np.concatenate([[0.0], self.times.reach[:-1]])
         before[self.first[:-1][self.first[:-1] < len(before)]] = 0.0
-        return float(np.maximum(0, self.times.end - np.maximum(self.times.start, before)).sum())
+        end = self.times.end if length is None else np.minimum(self.times.end, self._of_rows(length))
+        return float(np.maximum(0, end - np.maximum(self.times.start, before)).sum())
+
+    def n_behind(self, length: Seconds) -> int:
+        """Rows that begin where their track has ended, of which no crop gets anything.
+
+        Args:
+            length: float64 [tracks], seconds.
+        """
+        return 0 if self.times is None else int((self.times.start >= self._of_rows(length)).sum())
+
+    def _of_rows(self, of_tracks: Seconds) -> Seconds:
+        """What each row's track has."""
+        return np.repeat(of_tracks, np.diff(self.first))
 
 
 class _Middles:

@@ -70,6 +70,13 @@ def test_counts_add_up_and_default_to_one(root):
     ]
 
 
+def test_weights_of_zero_say_nothing_and_are_counted(root):
+    corpus = with_table(root, "track,item,weight\nfour,jazz,2\nfour,rock,0\none,rock,0\n")
+    labels = corpus.labels["tag"]
+    assert list(labels.track_ids) == ["four.ogg"] and list(labels.terms) == ["jazz"]
+    assert corpus.notices == [f"{root / 'table.csv'}: of 3 rows 2 have weight 0, which says nothing"]
+
+
 def test_quoted_fields_blank_lines_extra_columns_and_a_byte_order_mark_are_read(root):
     text = '\ufefftrack,note,item\r\n"a/one.wav",x,"folk, ""old"""\r\n\r\nfour,y,folk\r\n'
     labels = with_table(root, text).labels["tag"]
@@ -106,6 +113,7 @@ def test_unknown_ambiguous_and_repeated_tracks_are_counted(root):
         ("track,item\nfour,\n", "tag", "no row says anything of a track: all values are unknown"),
         ("track,item,item\nfour,x,y\n", "tag", "line 1: has 2 columns 'item'; rename all but one"),
         ("track,item,weight\nfour,x,-1\n", "tag", "line 2: column 'weight' has '-1'"),
+        ("track,item,weight\nfour,x,0\n", "tag", "no row says anything of a track"),
         ("track,value\nfour,fast\n", "bpm", "line 2: column 'value' has 'fast', a number was expected"),
         ("track,value\nfour,inf\n", "bpm", "line 2: column 'value' has 'inf'"),
         ("track,value\nfour,1_0\n", "bpm", "line 2: column 'value' has '1_0'"),

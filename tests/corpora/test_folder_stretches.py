@@ -133,7 +133,28 @@ def test_vectors_are_read_as_kerasrep_embed_writes_them(root):
     write_vectors(root, [[0.0, 0.0], *([[1.0, 2.0]] * 11)])
     corpus = corpus_of(root, path="v.parquet", target="vector")
     assert len(corpus.labels["own"].track_ids) == 11
-    assert corpus.notices[-1].endswith("of 11 rows 1 are zeros, which is unknown")
+    assert corpus.notices[-1].endswith("of 12 rows 1 are zeros, which is unknown")
+
+
+def test_vectors_of_ambiguous_names_are_counted_as_such(root):
+    (root / "t0.flac").touch()
+    path = root / "v.parquet"
+    pq.write_table(pa.table({"path": ["t0", "t1", "x"], "embedding": [[1.0], [2.0], [3.0]]}), path)
+    corpus = corpus_of(root, path="v.parquet", target="vector")
+    assert list(corpus.labels["own"].track_ids) == ["t1.wav"]
+    assert f"{path}: of 3 rows 1 name no track, 1 name several tracks (" in corpus.notices[-1]
+
+
+def test_numbers_that_differ_by_less_than_float32_tells_are_standardised_exactly(root):
+    values = 1e9 + np.arange(12) / 1000
+    text = rows("track,value", zip(TRACKS, values.tolist(), strict=True))
+    corpus = corpus_of(root, text, target="number")
+    targets, _ = targets_of(corpus)
+    found, _ = targets.stretches.targets(np.arange(12))
+    of_all = np.array([values[TRACKS.index(track)] for track in targets.track_ids]) - 1e9
+    training = {track.track_id for track in corpus.tracks if track.split == "train"}
+    fitted = of_all[[track in training for track in targets.track_ids]]
+    np.testing.assert_allclose(found[:, 0], (of_all - fitted.mean()) / fitted.std(), atol=1e-3)
 
 
 def test_vectors_are_standardised_by_the_training_tracks_where_the_error_is_squared(root):
@@ -190,6 +211,11 @@ REFUSED = [
         "corpus.tables.own.target to classes or labels",
     ),
     (
+        rows("track,value", [("t0", "1e300")]),
+        {"target": "number"},
+        "line 2: column 'value' has '1e300', which is beyond +-1e+150; correct or rescale it",
+    ),
+    (
         rows("track,value", [(track, 5) for track in TRACKS]),
         {"target": "number"},
         "all training tracks have the same number, 5; there is nothing to learn: remove corpus.tables.own",
@@ -223,6 +249,8 @@ def test_what_cannot_be_learnt_is_refused_in_one_line_with_file_and_row(root, te
     [
         ([[1.0, 2.0], [1.0]], {}, "row 2: column 'embedding' has 1 values, the first row 2"),
         ([[1.0, 2.0], [1.0, float("nan")]], {}, "row 2: column 'embedding' is not finite"),
+        ([[0.0], [0.0]], {}, "no row says anything of a track: all values are unknown"),
+        ([[], []], {}, "column 'embedding' has no values in its vectors"),
         ([[1.0], [2.0]], {"tracks": ["other/t0.wav", "other/t1.wav"]}, "no row names a track of the folder"),
         (
             [[1.0], [2.0]],

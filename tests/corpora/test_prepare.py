@@ -299,6 +299,28 @@ def test_a_source_whose_labels_are_all_outside_training_is_refused(root):
         prepare(recipe_for(root), progress=False)
 
 
+def test_labels_behind_the_end_of_their_tracks_are_counted_and_refused_where_there_are_no_others(root):
+    table = {"path": "timed.csv", "target": "labels", "start": "start", "end": "end", "gaps": "negative"}
+    recipe = recipe_for(root, sources=("self", "timed"), corpus={"tables": {"timed": table}, "groups": None})
+
+    def write(starts):
+        rows = "".join(f"t{n:02d},x,{start},{start + 2000}\n" for n, start in enumerate(starts))
+        (root / "timed.csv").write_text(f"track,item,start,end\n{rows}")
+
+    write([0.0] * 9 + [1000.0] * 3)  # milliseconds
+    prepared = prepare(recipe, progress=False)
+    tracks = load_index(prepared).track_ids.tolist()
+    behind = sum(track >= "t09" for track in tracks)
+    said = (
+        f"{1 - behind / len(tracks):.0%} of their time labelled; {behind} of {len(tracks)} rows begin after"
+    )
+    assert behind and said in prepared.report.read_text()
+
+    write([1000.0] * 12)
+    with pytest.raises(DataError, match=r"corpus\.tables\.timed: all \d+ rows begin after their track's end"):
+        prepare(recipe, progress=False)
+
+
 @pytest.mark.parametrize("suffix", [".wav", ".mp3"])  # libsndfile's MPEG decoder likes to talk
 def test_a_corpus_of_broken_files_is_one_line_and_leaves_nothing(root, capfd, suffix):
     for path in root.glob("*.wav"):

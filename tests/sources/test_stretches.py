@@ -89,6 +89,12 @@ def test_without_times_a_crop_is_the_whole_track():
     assert made("labels", 2, [[(0, 5, 0), (1, 2, 1)], [(0, 1, 0), (3, 4, 0)]]).labelled_seconds() == 7
 
 
+def test_what_lies_behind_the_end_of_a_track_is_not_labelled_time():
+    stretches = made("labels", 2, [[(0, 5, 0), (1, 2, 1)], [(0, 1, 0), (3, 4, 0)]])
+    assert stretches.labelled_seconds(np.array([4.0, 3.0])) == 5
+    assert stretches.n_behind(np.array([4.0, 3.0])) == 1 and stretches.n_behind(np.array([0.5, 0.0])) == 3
+
+
 def overlap(row, begin, end):
     return max(0.0, min(row[1], end) - max(row[0], begin))
 

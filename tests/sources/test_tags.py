@@ -141,6 +141,7 @@ def test_what_says_nothing_is_dropped_and_counted_and_bad_files_never_end_it(tmp
         "genre": ["Other", "?", "Rock"],
         "date": ["0000"],
         "album": ["Unknown Album"],
+        "bpm": ["9" * 400],
     }
     files = [("good", write(tmp_path / "a.flac", junk)), ("none", write(tmp_path / "b.flac"))]
     for name, content in (
@@ -154,10 +155,10 @@ def test_what_says_nothing_is_dropped_and_counted_and_bad_files_never_end_it(tmp
     files.append(("gone", tmp_path / "gone.mp3"))
     tags = read_tags(files)
     assert tags.values == {"genre": {"good": ["rock"]}}
-    assert tags.dropped == {"album": 1, "artist": 1, "date": 1, "genre": 2}
+    assert tags.dropped == {"album": 1, "artist": 1, "bpm": 1, "date": 1, "genre": 2}
     assert tags.unreadable == ["text", "empty", "cut", "gone"] and tags.files == 6
     assert tags.describe() == (
-        "tags of 6 files: genre 1 (1 different); 5 values say nothing; "
+        "tags of 6 files: genre 1 (1 different); 6 values say nothing; "
         "4 files could not be read, such as text"
     )
 

@@ -7,6 +7,7 @@ be read has no tags; it never ends the reading of others.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -173,6 +174,6 @@ def _value(name: str, text: str) -> str | None:
     if name == "bpm":
         number = _NUMBER.match(folded)
         tempo = number.group().replace(",", ".") if number else "0"
-        return tempo if float(tempo) > 0 else None
+        return tempo if 0 < float(tempo) < math.inf else None
     printable = folded.isprintable() and len(folded) <= LONGEST_CHARACTERS
     return folded if printable and not _JUNK.fullmatch(folded) else None

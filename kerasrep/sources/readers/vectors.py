@@ -52,6 +52,11 @@ def read_vectors(
     import pyarrow.parquet as pq
 
     if path.suffix.lower() == ".npz":
+        for name, column in {"track": track, "value": vector, "start": start, "end": end}.items():
+            if column is not None:
+                raise DataError(
+                    f"{path}: an NPZ file has no columns; remove {key}.{name}, or write Parquet instead"
+                )
         return _read_npz(path, key)
     if path.suffix.lower() not in PARQUET_ENDINGS:
         raise DataError(
@@ -69,6 +74,8 @@ def read_vectors(
             for name in wanted:
                 if name not in names:
                     raise DataError(f"{path}: lacks the column '{name}'; it has {', '.join(names)}")
+                if (several := names.count(name)) > 1:
+                    raise DataError(f"{path}: has {several} columns '{name}'; rename all but one")
             table = file.read(columns=wanted)
             keys = table.column(track).cast(pa.string()).to_pylist()
     except (pa.ArrowException, OSError) as error:
@@ -81,13 +88,7 @@ def read_vectors(
         return VectorTable(keys, vectors, None)
     starts = _seconds(path, start, table)
     ends = starts + _segment_seconds(path, metadata, key) if end is None else _seconds(path, end, table)
-    odd = np.flatnonzero((ends <= starts) | (starts < 0))
-    if len(odd):
-        row = int(odd[0])
-        raise DataError(
-            f"{path}, row {row + 1}: lasts from {starts[row]:g} to {ends[row]:g} s; correct its times"
-        )
-    return VectorTable(keys, vectors, np.stack([starts, ends]))
+    return VectorTable(keys, vectors, _times(path, starts, ends))
 
 
 def _read_npz(path: Path, key: str) -> VectorTable:
@@ -101,8 +102,11 @@ def _read_npz(path: Path, key: str) -> VectorTable:
         raise DataError(f"{path}: array 'embeddings' is not finite; embed again")
     times = None
     if starts is not None:
+        if starts.dtype.kind != "f" or starts.shape != keys.shape or not np.isfinite(starts).all():
+            raise DataError(f"{path}: array 'start_seconds' is not seconds of each path; embed again")
         metadata = {b"kerasrep": str(arrays.get("about", "")).encode()}
-        times = np.stack([starts, starts + _segment_seconds(path, metadata, key)]).astype(np.float64)
+        starts = starts.astype(np.float64)
+        times = _times(path, starts, starts + _segment_seconds(path, metadata, key))
     return VectorTable(keys.tolist(), vectors.astype(np.float32, copy=False), times)
 
 
@@ -124,12 +128,25 @@ def _vectors(path: Path, name: str, column: Any) -> NDArray[np.float32]:
             f"{path}, row {odd[0] + 1}: column '{name}' has {lengths[odd[0]]} values, the first row "
             f"{lengths[0]}; vectors of one model are equally long"
         )
+    if not lengths[0]:
+        raise DataError(f"{path}: column '{name}' has no values in its vectors; embed again")
     values = np.asarray(array.flatten().to_numpy(zero_copy_only=False), np.float32)
     vectors = values.reshape(len(array), -1)
     odd = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(odd):
         raise DataError(f"{path}, row {odd[0] + 1}: column '{name}' is not finite; embed again")
     return vectors
+
+
+def _times(path: Path, starts: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Start and end of each row, [2, rows]."""
+    odd = np.flatnonzero((ends <= starts) | (starts < 0))
+    if len(odd):
+        row = int(odd[0])
+        raise DataError(
+            f"{path}, row {row + 1}: lasts from {starts[row]:g} to {ends[row]:g} s; correct its times"
+        )
+    return np.stack([starts, ends])
 
 
 def _seconds(path: Path, name: str, table: Any) -> NDArray[np.float64]:
