@@ -24,8 +24,6 @@ from kerasrep.storage.track_names import Keys
 MIN_CLASS_TRACKS = 4
 #: Of probabilities that another program wrote.
 SUM_TOLERANCE = 1e-3
-#: Squares of larger ones would leave the range of float64.
-LARGEST_NUMBER = 1e150
 #: Times that are written with few digits may seem to overlap by less than this.
 OVERLAP_SECONDS = 1e-3
 
@@ -182,17 +180,11 @@ def _read_rows(source: str, path: Path, read: Read, table: LabelTable, keys: Key
 
 def _number(source: str, text: str, place: str, column: str) -> float:
     try:
-        number = parse_number(text, place, column)
+        return parse_number(text, place, column)
     except DataError as error:
         raise DataError(
             f"{error}; where it holds words, set corpus.tables.{source}.target to classes or labels"
         ) from error
-    if abs(number) > LARGEST_NUMBER:
-        raise DataError(
-            f"{place}: column '{column}' has {text[:40]!r}, which is beyond +-{LARGEST_NUMBER:g}; correct or "
-            "rescale it"
-        )
-    return number
 
 
 def _read_vectors(source: str, path: Path, table: LabelTable, keys: Keys, tally: Tally) -> _Rows:

@@ -26,6 +26,8 @@ UNKNOWN = frozenset({"", "nan", "none", "na", "n/a", "null", "?", "-"})
 #: A quoted field of more lines is a quote that was never closed.
 MAX_ROW_LINES = 10_000
 BATCH_ROWS = 16_384
+#: Squares of larger ones would leave the range of float64.
+LARGEST_NUMBER = 1e150
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -209,7 +211,7 @@ def read_unquoted(path: Path) -> Iterator[tuple[int, list[bytes]]]:
 
 
 def parse_number(field: str, place: str, column: str, minimum: float = -math.inf) -> float:
-    """A finite number of at least `minimum`.
+    """A number of at least `minimum` whose square is finite.
 
     Raises:
         DataError: Where `field` is anything else; names `place` and `column`.
@@ -222,6 +224,10 @@ def parse_number(field: str, place: str, column: str, minimum: float = -math.inf
         what = "a number" if minimum == -math.inf else f"a number of at least {minimum:g}"
         hint = " (with a decimal point)" if "," in field else ""
         raise DataError(f"{place}: column '{column}' has {field[:40]!r}, {what} was expected{hint}")
+    if abs(number) > LARGEST_NUMBER:
+        raise DataError(
+            f"{place}: column '{column}' has {field[:40]!r}, beyond +-{LARGEST_NUMBER:g}; rescale it"
+        )
     return number
 
 

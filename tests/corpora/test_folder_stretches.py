@@ -213,7 +213,7 @@ REFUSED = [
     (
         rows("track,value", [("t0", "1e300")]),
         {"target": "number"},
-        "line 2: column 'value' has '1e300', which is beyond +-1e+150; correct or rescale it",
+        "line 2: column 'value' has '1e300', beyond +-1e+150; rescale it",
     ),
     (
         rows("track,value", [(track, 5) for track in TRACKS]),

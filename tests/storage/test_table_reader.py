@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kerasrep.errors import DataError
-from kerasrep.storage.tables import is_unknown, read_fields, read_table
+from kerasrep.storage.tables import is_unknown, parse_number, read_fields, read_table
 
 ROWS = [["a.wav", "rock"], ["b.wav", "Dvořák"]]
 
@@ -94,6 +94,15 @@ def test_parquet_with_a_column_twice_is_refused(tmp_path):
 @pytest.mark.parametrize("text", ["", "NaN", "None", "NA", "N/A", "n/a", "null", "NULL", "?", "-"])
 def test_words_for_unknown(text):
     assert is_unknown(text) and not is_unknown(f"{text}x")
+
+
+def test_numbers_whose_square_is_not_finite_are_refused():
+    assert parse_number("-1e150", "t.csv, line 2", "label") == -1e150
+    for text in ("1e151", "-1e300"):
+        with pytest.raises(
+            DataError, match=rf"^t\.csv, line 2: column 'label' has '{text}', beyond \+-1e\+150"
+        ):
+            parse_number(text, "t.csv, line 2", "label")
 
 
 texts = st.text(st.characters(blacklist_categories=("Cs", "Cc")) | st.sampled_from('",\t;\n\r'), max_size=8)

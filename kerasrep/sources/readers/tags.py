@@ -7,7 +7,6 @@ be read has no tags; it never ends the reading of others.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from kerasrep.runtime.console import Progress
 from kerasrep.runtime.threads import in_order
+from kerasrep.storage.tables import LARGEST_NUMBER
 
 #: Field -> names that it has in tags of any format, in small letters.
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -174,6 +174,6 @@ def _value(name: str, text: str) -> str | None:
     if name == "bpm":
         number = _NUMBER.match(folded)
         tempo = number.group().replace(",", ".") if number else "0"
-        return tempo if 0 < float(tempo) < math.inf else None
+        return tempo if 0 < float(tempo) <= LARGEST_NUMBER else None
     printable = folded.isprintable() and len(folded) <= LONGEST_CHARACTERS
     return folded if printable and not _JUNK.fullmatch(folded) else None
