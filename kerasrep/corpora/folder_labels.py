@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from kerasrep import constants
 from kerasrep.corpora.folder_stretches import read_stretches
 from kerasrep.corpora.stored_labels import file_state
 from kerasrep.corpora.track_keys import Read, Tally
@@ -154,7 +155,7 @@ def read_labels(
     if table.target == "topics":
         return _read_counts(path, read, table, keys, notices)
     if table.target == "mixture":
-        return _read_values(path, read, table, keys, notices)
+        return _read_values(source, path, read, table, keys, notices)
     return read_stretches(source, path, read, table, keys, training, notices)
 
 
@@ -181,7 +182,9 @@ def _of_mirdata(source: str, root: Path, table: LabelTable) -> tuple[Read, Label
     return read, table.model_copy(update={"value": None, **columns})
 
 
-def _read_values(path: Path, read: Read, table: LabelTable, keys: Keys, notices: list[str]) -> ValueLabels:
+def _read_values(
+    source: str, path: Path, read: Read, table: LabelTable, keys: Keys, notices: list[str]
+) -> ValueLabels:
     values: dict[int, float] = {}
     tally = Tally(path)
     track, column = table.track or "track", table.value or "value"
@@ -190,6 +193,8 @@ def _read_values(path: Path, read: Read, table: LabelTable, keys: Keys, notices:
         if row is None or tally.is_unknown(value):
             continue
         number = parse_number(value, place, column)
+        if number <= 0 and source in constants.VALUE_SOURCES:
+            tally.odd["say 0 or less, which is unknown"] += 1  # and left out where targets are made
         if row in values:
             tally.odd["repeat a track (the first one counts)"] += 1
         values.setdefault(row, number)

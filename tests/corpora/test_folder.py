@@ -83,6 +83,11 @@ def test_quoted_fields_blank_lines_extra_columns_and_a_byte_order_mark_are_read(
     assert list(labels.terms) == ['folk, "old"', "folk"]
 
 
+def test_tempi_of_zero_or_less_are_counted(root):
+    corpus = with_table(root, "track,value\nfour,120\none,0\nthree,-1\n", "bpm")
+    assert corpus.notices == [f"{root / 'table.csv'}: of 3 rows 2 say 0 or less, which is unknown"]
+
+
 def test_unknown_ambiguous_and_repeated_tracks_are_counted(root):
     text = "track,value\nfour,1\nfour,2\ntwo,3\nnine,4\nten,5\n"
     corpus = with_table(root, text, "bpm")
