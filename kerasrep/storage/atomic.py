@@ -13,6 +13,10 @@ from pathlib import Path
 
 from kerasrep.errors import RunError, StorageError, room_advice, storage_reason
 
+#: Before what `tempfile` makes up in temporary names, so that no hidden file or folder of people is taken for
+#: one, such as `.npm-packages` where a run or an evaluation is written.
+MARK = "~"
+
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
@@ -25,7 +29,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         StorageError: Where the disk is full, or fails, before the file is whole.
     """
     with _beginning(path.parent):
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}{MARK}", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -45,7 +49,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         RunError: Where the parent cannot be written, or `path` exists by then.
     """
     with _beginning(path.parent):
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}{MARK}", dir=path.parent))
     try:
         with storage_faults(path):
             yield temporary
@@ -65,7 +69,7 @@ def remove_temporaries(path: Path) -> None:
 
     Only for the one process that may write `path`: that of another would be taken away from it.
     """
-    for prefix, suffix in {(f".{path.stem}-", path.suffix), (f".{path.name}-", "")}:
+    for prefix, suffix in {(f".{path.stem}{MARK}", path.suffix), (f".{path.name}{MARK}", "")}:
         for left in path.parent.glob(f"{glob.escape(prefix)}*{glob.escape(suffix)}"):
             middle = left.name.removeprefix(prefix).removesuffix(suffix)
             if re.fullmatch(r"[a-z0-9_]{8}", middle):  # as `tempfile` names them
@@ -75,7 +79,7 @@ def remove_temporaries(path: Path) -> None:
 def remove_all_temporaries(folder: Path) -> None:
     """Remove what killed calls left at any depth; only for the one process that may write there."""
     for left in list(folder.rglob(".*")):
-        if re.fullmatch(r"\..+-[a-z0-9_]{8}(\.\w+)?", left.name):
+        if re.fullmatch(rf"\..+{MARK}[a-z0-9_]{{8}}(\.\w+)?", left.name):
             _remove(left)
 
 

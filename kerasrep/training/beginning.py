@@ -105,9 +105,16 @@ def check_run(
 
     Raises:
         RecipeError: Where anything but epochs and paths differs on resume.
-        RunError: Where the folder holds a run already, the data changed since, or its state is lost.
+        RunError: Where the folder holds a run already, or files that a new one would replace; where the data
+            changed since, or its state is lost.
     """
     if not run.recipe.exists():
+        for path in (run.card, run.model, run.history, run.best, run.last):
+            if path.exists():
+                raise RunError(
+                    f"{path}: would be replaced, and {run.recipe.name} beside it, which says that it is of a "
+                    "run, is missing; choose another --run-dir"
+                )
         return
     if not resume:
         raise RunError(f"{run.root}: holds a run already; add --resume, or choose another --run-dir")

@@ -100,8 +100,10 @@ def test_a_full_disk_under_tensorflow_is_not_called_a_full_memory(make_disk):
 
 
 def test_what_a_kill_left_is_removed_and_nothing_else(tmp_path):
-    keep = [tmp_path / name for name in (".vectors.parquet.parts", ".hidden", "x-abcdefgh.npz", ".x-ABC.npz")]
-    left = [tmp_path / ".vectors-ab_d3fgh.parquet", tmp_path / "checkpoints" / ".last-abcdefgh.npz"]
+    of_people = (".npm-packages", ".my-settings.json", ".vectors-abcdefgh.parquet")
+    names = (".vectors.parquet.parts", ".hidden", "x~abcdefgh.npz", ".x~ABC.npz", *of_people)
+    keep = [tmp_path / name for name in names]
+    left = [tmp_path / ".vectors~ab_d3fgh.parquet", tmp_path / "checkpoints" / ".last~abcdefgh.npz"]
     (tmp_path / "checkpoints").mkdir()
     for path in [*keep, *left]:
         path.write_bytes(b"half")
@@ -172,6 +174,20 @@ def test_a_cut_recipe_of_a_run_is_called_damaged_and_not_a_changed_setting(folde
     )
     with pytest.raises(RunError, match=r"recipe\.yaml: is not what the run wrote .*damaged or was edited"):
         check_run(recipe, prepared, run, resume=True)
+
+
+def test_files_that_are_of_no_run_are_not_replaced_by_one(folder_recipe, tmp_path):
+    _, recipe = folder_recipe
+    run = RunDirectory(tmp_path / "mine")
+    run.root.mkdir()
+    (run.root / "notes.txt").touch()
+    prepared = prepare(recipe, progress=False)
+    check_run(recipe, prepared, run, resume=False)
+    run.card.write_text("{}")
+    with pytest.raises(
+        RunError, match=r"card\.json: would be replaced, and recipe\.yaml beside it.*is missing"
+    ):
+        check_run(recipe, prepared, run, resume=False)
 
 
 @pytest.mark.parametrize("change", ["replaced", "replaced by an older one", "added", "removed"])

@@ -15,6 +15,7 @@ from kerasrep.corpora.demo.labels import raw_labels
 from kerasrep.errors import DataError, RunError
 from kerasrep.recipe.corpora import DemoCorpus
 from kerasrep.recipe.schema import fingerprint
+from kerasrep.storage.atomic import MARK
 from kerasrep.storage.run_directory import atomic_directory, home, read_json
 
 _STALE_SECONDS = 24 * 3600
@@ -81,7 +82,7 @@ def _build(settings: DemoCorpus, folder: Path, progress: bool, workers: int | No
 
 def _remove_stale(folder: Path) -> None:
     """Remove what builds of this corpus left that were killed long ago."""
-    for left in folder.parent.glob(f".{folder.name}-*"):
+    for left in folder.parent.glob(f".{folder.name}{MARK}*"):
         if time.time() - left.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(left, ignore_errors=True)
 
