@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import unicodedata
 
 #: Why nothing more can be written, in words; `strerror` of a full disk speaks of a device.
 _STORAGE_ERRNOS = {
@@ -72,9 +73,14 @@ class ServerError(KerasrepError):
     """A model server cannot be reached, is too slow, or refuses a request."""
 
 
+def prints(text: str) -> bool:
+    """Whether a line can show it: unlike `isprintable`, spaces of any width (Unicode's Zs) count."""
+    return all(c.isprintable() or unicodedata.category(c) == "Zs" for c in text)
+
+
 def one_line(message: str) -> str:
     """Escape new lines and whatever else does not print."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    return "".join(c if prints(c) else c.encode("unicode_escape").decode() for c in message)
 
 
 def machine_message(error: Exception) -> str | None:

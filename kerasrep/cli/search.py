@@ -109,8 +109,8 @@ def main(argv: list[str] | None = None) -> int:
     elif queries:
         print("\n".join(output.as_text(names, queries, neighbours)))
     if arguments.m3u is not None:
-        output.write_playlist(arguments.m3u, names, [one.path for some in neighbours for one in some])
-        _say(arguments, f"playlist: {one_line(str(arguments.m3u))}")
+        found = [one.path for some in neighbours for one in some]
+        _say(arguments, output.write_playlist(arguments.m3u, names, found))
     if arguments.page is not None:
         _write_page(arguments, tracks, queries, neighbours, address, command.line(PROG, argv))
     return 0
@@ -126,11 +126,11 @@ def _check(arguments: argparse.Namespace) -> None:
     if not arguments.queries and not arguments.duplicates and arguments.page is None:
         raise RecipeError("give AUDIO, --duplicates, or --page for a page on which any track can be chosen")
     if not arguments.queries and (
-        arguments.m3u or arguments.average or arguments.at or arguments.distinct or arguments.any_level
+        arguments.average or arguments.at or arguments.distinct or arguments.any_level
     ):
-        raise RecipeError(
-            "--m3u, --average, --at, --any-level and --distinct are of queries; name AUDIO files"
-        )
+        raise RecipeError("--average, --at, --any-level and --distinct are of queries; name AUDIO files")
+    if not arguments.queries and arguments.m3u is not None and not arguments.duplicates:
+        raise RecipeError("--m3u: takes what queries or --duplicates find; name AUDIO files, or give it")
     if arguments.against is not None and arguments.page is None:
         raise RecipeError("--against: is shown on a page; give --page as well")
     if arguments.page is not None:
@@ -169,8 +169,8 @@ def _queries(
         return []
 
     open_it = functools.cache(lambda: open_model(tracks.table, model, command.layers_of(arguments)))
-    if model is not None:
-        open_it()  # it may be another one than the index was made with
+    if model is not None or arguments.layers is not None:
+        open_it()  # it may be another one, or of other layers, than the index was made with
     queries = [query_of(tracks, path, open_it, span_seconds, arguments.any_level) for path in paths]
     return [averaged(queries)] if arguments.average and len(queries) > 1 else queries
 
@@ -223,7 +223,7 @@ def _print_duplicates(arguments: argparse.Namespace, names: Names) -> int:
         print("\n".join(output.duplicates_as_text(names, pairs, threshold)))
     if arguments.m3u is not None:
         found = dict.fromkeys(path for pair in pairs for path in (pair.first, pair.second))
-        output.write_playlist(arguments.m3u, names, list(found))
+        _say(arguments, output.write_playlist(arguments.m3u, names, list(found)))
     return 0
 
 

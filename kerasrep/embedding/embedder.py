@@ -119,14 +119,16 @@ def load(
 
 
 def embed(
-    model: str | Path | None, audio: Sequence[str | Path], layers: str | Sequence[str] | None = None
+    model: str | Path | None,
+    audio: str | Path | Sequence[str | Path],
+    layers: str | Sequence[str] | None = None,
 ) -> Embeddings:
     """Embed audio files, and folders at any depth.
 
     Args:
         model: An export, a run directory, or a `.keras` file; `starter` or `None` is the trunk that comes
             with kerasrep.
-        audio: Files and folders.
+        audio: Files and folders, or one of them.
         layers: What an embedding is made of; see `kerasrep.load`.
 
     Returns:
@@ -234,11 +236,11 @@ class Embedder:
         """
         return self.embed_blocks(decode_blocks(Path(path), self.sample_rate_hz, decoder))
 
-    def embed_files(self, audio: Sequence[str | Path], decoder: str = "soundfile") -> Embeddings:
+    def embed_files(self, audio: str | Path | Sequence[str | Path], decoder: str = "soundfile") -> Embeddings:
         """Embed audio files, and folders at any depth; several are decoded side by side.
 
         Args:
-            audio: Files and folders.
+            audio: Files and folders, or one of them.
             decoder: `soundfile`, or `tensorflow-io`.
 
         Returns:
@@ -247,7 +249,9 @@ class Embedder:
         Raises:
             DataError: Where none of them could be used.
         """
-        paths, not_found = find_audio([Path(path) for path in audio])
+        paths, not_found = find_audio(
+            [Path(path) for path in ([audio] if isinstance(audio, str | Path) else audio)]
+        )
         results = list(embed_in_order(paths, self.embed_segments, self.layout, decoder)) if paths else []
         done = [result for result in results if not isinstance(result, BadFile)]
         bad = (*not_found, *(result for result in results if isinstance(result, BadFile)))

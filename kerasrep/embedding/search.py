@@ -83,9 +83,11 @@ def open_model(
         segments.
 
     Raises:
-        RecipeError: Where the model is missing or another one.
+        RecipeError: Where the model is missing or another one, or the rows are of other layers.
     """
     about = table.about
+    if about is not None and layers not in (None, about.layers):
+        raise RecipeError(f"--layers {layers}: the index is of {about.layers}; leave it out, or embed again")
     if about is None and model_name is None:
         raise RecipeError("the index does not say what made it; name the model with --model")
     name = about.model if about is not None and model_name is None else str(model_name)

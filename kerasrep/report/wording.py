@@ -6,6 +6,8 @@ import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from kerasrep.errors import one_line
+
 #: Level of the tests.
 SIGNIFICANT = 0.05
 
@@ -23,7 +25,7 @@ _METRICS = {
 
 def printable(text: str) -> str:
     r"""One line that a terminal, a figure or a page can show: control characters and the like as `\x1b`."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return one_line(text)
 
 
 def shorten(text: str, columns: int) -> str:

@@ -252,3 +252,9 @@ def test_every_command_can_be_verbose_or_quiet_but_not_both(name, capsys):
     assert "--quiet" in shown
     assert command.run(module.main, "kerasrep", ["x", "--verbose", "--quiet"]) == 2
     assert "not allowed with" in capsys.readouterr().err
+
+
+def test_spaces_of_other_scripts_are_shown_as_they_are(capsys):
+    message = "\u66f2\u3000\u540d, 12\xa0s"
+    assert command.run(raising(DataError(message)), "kerasrep-train", []) == 1
+    assert capsys.readouterr().err == f"kerasrep-train: error: {message}\n"

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -536,3 +537,23 @@ def test_a_table_of_other_settings_is_not_added_to(folder, tmp_path, quick):
     with pytest.raises(RecipeError, match=r"x\.npz: was made with another pool \(mean-std, now mean\)"):
         add(folder, tmp_path / "x.npz", pool="mean")
     assert add(folder, tmp_path / "y.npz").files == 7
+
+
+def test_a_table_of_relative_paths_is_added_to_from_its_own_folder_alone(
+    folder, tmp_path, quick, monkeypatch
+):
+    output, music = tmp_path / "x.npz", Path("music")
+    for name in ("one", "other"):
+        shutil.copytree(folder, tmp_path / name / music)
+    monkeypatch.chdir(tmp_path / "one")
+    embed(music, output)
+    assert add(music, output).kept == 7
+    before = output.read_bytes()
+    monkeypatch.chdir(tmp_path / "other")
+    with pytest.raises(RecipeError, match=rf"x\.npz: its relative paths begin in {tmp_path / 'one'};"):
+        add(music, output)
+    assert output.read_bytes() == before
+    shutil.rmtree(tmp_path / "other")
+    (tmp_path / "one").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    assert add(music, output).files == 7

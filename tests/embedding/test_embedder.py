@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -287,3 +288,11 @@ def test_files_that_cannot_be_used_are_named_and_none_at_all_is_an_error(small_m
         kerasrep.embed(small_export, [tmp_path / "missing.ogg"])
     with pytest.raises(DataError, match="no file is named"):
         small_model.embed_files([])
+
+
+def test_one_file_by_itself_is_not_taken_for_its_letters(small_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(name, np.full((SAMPLE_RATE_HZ, 2), 0.1), SAMPLE_RATE_HZ)
+    assert small_model.embed_files("a.wav").paths == (Path("a.wav"),)
+    assert small_model.embed_files(Path("b.wav")).paths == (Path("b.wav"),)

@@ -378,3 +378,27 @@ def test_a_copy_at_another_level_with_swapped_sides_is_found(index, songs, tmp_p
     assert str(songs / "05.wav") in out[2] and float(out[2].split()[1]) > 0.999
     _, plain, _ = run(index(), tmp_path / "copy.wav", "-n", 1)
     assert float(plain[2].split()[1]) < float(out[2].split()[1])
+
+
+def test_layers_that_the_index_is_not_of_are_refused_for_its_own_tracks_too(index, songs, run):
+    code, out, err = run(index(), songs / "05.wav", "--layers", "all")
+    assert (code, out, len(err)) == (2, [], 1) and "--layers all: the index is of last" in err[0]
+    assert run(index(), songs / "05.wav", "--layers", "last")[0] == 0
+
+
+def test_playlists_name_files_as_they_are(small_export, songs, tmp_path, run):
+    names = ["\u66f2\u3000\u540d.wav", "tab\there.wav", "nbsp\xa0x.wav", "two\nlines.wav"]
+    for name in names:
+        shutil.copy(songs / "03.wav", tmp_path / name)
+    embed_catalogue(small_export, [tmp_path], tmp_path / "x.npz", Settings())
+    code, out, err = run(tmp_path / "x.npz", "--duplicates", "--m3u", tmp_path / "x.m3u8")
+    assert (code, err) == (0, [])
+    assert out[-1] == f"playlist: {tmp_path / 'x.m3u8'} (without 1 track whose path has a line break)"
+    lines = (tmp_path / "x.m3u8").read_text(encoding="utf-8").split("\n")
+    assert sorted(lines[2::2]) == sorted(str(tmp_path / name) for name in names[:3])
+    assert lines[1::2][:-1] and "\u3000" in "".join(lines[1::2])
+
+
+def test_a_playlist_of_nothing_found_is_refused(index, run, tmp_path):
+    code, out, err = run(index(), "--page", tmp_path / "x.html", "--m3u", tmp_path / "x.m3u8")
+    assert (code, out, len(err)) == (2, [], 1) and "--duplicates" in err[0]

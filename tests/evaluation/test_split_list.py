@@ -382,3 +382,9 @@ def test_all_rows_of_a_table_are_given_with_the_first(tmp_path):
     table = tmp_path / "t.csv"
     table.write_text('a,"b\nc"\n\n1,2\n')
     assert list(read_fields(table)) == [(f"{table}, line 1", ["a", "b\nc"]), (f"{table}, line 4", ["1", "2"])]
+
+
+def test_names_with_spaces_of_other_scripts_are_read(tmp_path):
+    data = read(tmp_path, "path\tlabel\n\u66f2\u3000\u540d.wav\tDrum\xa0& Bass\nb.wav\tjig\n")
+    assert data.paths[0] == AUDIO / "\u66f2\u3000\u540d.wav"
+    assert data.labels.tolist() == ["Drum\xa0& Bass", "jig"]

@@ -5,8 +5,10 @@ Where files are added to a table, also which of its rows stay.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +52,8 @@ class Earlier:
 
         Raises:
             DataError: Where it cannot be read.
-            RecipeError: Where it was made with another model or other settings.
+            RecipeError: Where it was made with another model or other settings, or has relative paths and was
+                made in another folder.
         """
         if not output.exists():
             return cls()
@@ -62,6 +65,7 @@ class Earlier:
                     f"-o {output}: was made with another {key} ({before.get(key)}, now {value}); give the "
                     "same model and settings, or another -o"
                 )
+        _check_folder(output, table)
         return cls(table, output.stat().st_mtime_ns)
 
     def left(self, found: Iterable[Path | BadFile]) -> Iterator[Path | BadFile]:
@@ -105,6 +109,18 @@ class Earlier:
         except (OSError, ValueError):
             return True  # decoding says what is wrong
         return max(status.st_mtime_ns, status.st_ctime_ns) >= self._written_ns
+
+
+def _check_folder(output: Path, table: Table) -> None:
+    """Refuse rows whose relative paths would be taken for those of files in another folder."""
+    folder = Path(table.about.folder if table.about else "")
+    if not folder.parts or all(os.path.isabs(path) for path in set(table.paths)):  # noqa: PTH117 (text)
+        return
+    with contextlib.suppress(OSError, ValueError):  # it has moved: the current folder takes its place
+        if not os.path.samefile(folder, Path.cwd()):  # noqa: PTH121
+            raise RecipeError(
+                f"-o {output}: its relative paths begin in {folder}; work there, or give another -o"
+            )
 
 
 @dataclass(slots=True)

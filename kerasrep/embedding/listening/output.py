@@ -125,14 +125,24 @@ def _json(document: dict[str, Any]) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def write_playlist(path: Path, names: Names, tracks: Sequence[str]) -> None:
-    """Write an M3U8 playlist: absolute paths, lengths, artists and titles."""
-    lines = ["#EXTM3U"]
+def write_playlist(path: Path, names: Names, tracks: Sequence[str]) -> str:
+    """Write an M3U8 playlist: absolute paths, lengths, artists and titles.
+
+    Returns:
+        A line that says where it is, and how many tracks it cannot name.
+    """
+    lines, left_out = ["#EXTM3U"], 0
     for track in tracks:
+        place = str(names.tracks.place(track).absolute())
+        if "\n" in place or "\r" in place:
+            left_out += 1
+            continue
         seconds = names.tracks.seconds[names.tracks.number[track]]
         length = -1 if np.isnan(seconds) else round(float(seconds))
         name = names.label(track) or os.path.basename(track)  # noqa: PTH119 (text of a table)
         lines.append(f"#EXTINF:{length},{one_line(name)}")
-        lines.append(one_line(str(names.tracks.place(track).absolute())))
+        lines.append(place)
     with atomic_file(path) as temporary:
         temporary.write_bytes(("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+    without = f" (without {counted(left_out, 'track')} whose path has a line break)" if left_out else ""
+    return f"playlist: {one_line(str(path))}{without}"

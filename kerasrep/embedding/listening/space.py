@@ -154,6 +154,8 @@ def plane(unit: NDArray[np.float32]) -> tuple[NDArray[np.float32], str]:
     n = len(unit)
     if n < 2:
         return np.zeros((n, 2), np.float32), "One track alone."
+    if not np.ptp(unit, axis=0).any():
+        return np.zeros((n, 2), np.float32), "All tracks have the same vector."
     axes = PCA(min(FIRST_AXES, n, unit.shape[1]), svd_solver="randomized", random_state=0)
     reduced = axes.fit_transform(unit).astype(np.float32)
     if n < FEWEST:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.errors import DataError
+from kerasrep.errors import DataError, prints
 from kerasrep.evaluation.base import TEST, TRAIN, VALIDATION, Kind, LabelledData
 from kerasrep.storage.tables import is_unknown, parse_number
 from kerasrep.storage.track_names import Keys, Unnamed, files_below
@@ -74,7 +74,7 @@ class LabelledItems:
                 raise DataError(
                     f"{place}: item {item_id[:80]!r} is there already ({found}); keep one of them"
                 )
-        if not f"{item_id}{label}{group}".isprintable():
+        if not prints(f"{item_id}{label}{group}"):
             raise DataError(
                 f"{place}: item {item_id[:80]!r} has characters that cannot be printed; remove them"
             )
@@ -207,7 +207,7 @@ class AudioFolder:
         try:
             path = path_below(self._folder, written, place, self._allow_absolute)
         except DataError as error:
-            if not written.isprintable() or not written:
+            if not prints(written) or not written:
                 raise
             problem = error
         else:
@@ -262,7 +262,7 @@ def path_below(folder: Path, written: str, place: str, allow_absolute: bool = Fa
     """
     if not written or written == ".":
         raise DataError(f"{place}: column 'path' is empty")
-    if not written.isprintable():
+    if not prints(written):
         raise DataError(f"{place}: path {written[:80]!r} has characters that cannot be printed; remove them")
     if allow_absolute and written.startswith("/"):
         return Path(written)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from kerasrep.errors import DataError
+from kerasrep.errors import DataError, prints
 from kerasrep.evaluation.base import PlayData
 from kerasrep.evaluation.readers.items import AudioFolder
 from kerasrep.storage.tables import is_unknown, parse_number, read_table
@@ -82,7 +82,7 @@ class ItemTable:
         for place, (item, written, group) in read_table(table, ("item", "path"), ("group",)):
             if not item:
                 raise DataError(f"{place}: column 'item' is empty")
-            if not f"{item}{group}".isprintable():
+            if not prints(f"{item}{group}"):
                 raise DataError(f"{place}: item {item[:80]!r} has characters that cannot be printed")
             if item in paths:
                 raise DataError(f"{place}: item {item[:80]!r} is there already; keep one of its rows")

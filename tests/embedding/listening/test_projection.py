@@ -43,3 +43,9 @@ def test_of_many_points_some_are_put_among_their_nearest(monkeypatch):
 def test_few_points_have_places_too(n, monkeypatch):
     monkeypatch.setattr(projection, "find_spec", lambda name: None)
     assert np.isfinite(plane(groups(n, 2)[0])[0]).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_tracks_that_are_all_alike_stand_in_one_place():
+    places, how = plane(np.zeros((12, 20), np.float32))
+    assert places.tolist() == [[0, 0]] * 12 and "same vector" in how
