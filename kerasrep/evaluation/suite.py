@@ -135,7 +135,7 @@ class Suite:
             data = open_task(task, root)
             found_counts = counts(task, data)
             for notice in data.notices:
-                say(f"note: {task.name}: {one_line(notice)}")
+                self._tell(task, notice)
             missing = {item: f"{path}: is missing" for item, path in missing_audio(data)}
             check_missing(missing, len(data.item_ids), self._options.max_missing)  # before hours of work
         except Exception as error:

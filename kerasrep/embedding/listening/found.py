@@ -18,7 +18,7 @@ from kerasrep.embedding.listening import output
 from kerasrep.embedding.listening.tracks import Names, Tracks
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.embedding.search import Neighbour, Query, averaged, open_model, query_of, search
-from kerasrep.errors import KerasrepError
+from kerasrep.errors import KerasrepError, RecipeError
 from kerasrep.report.page import render
 
 #: Of each track in a notebook.
@@ -112,16 +112,24 @@ def neighbours(
 
     Raises:
         DataError: Where table or audio cannot be used.
-        RecipeError: Where the model is missing or another one.
+        RecipeError: Where the model is missing or another one, or what was asked for cannot be.
     """
+    if not isinstance(n, int) or n < 1:
+        raise RecipeError(f"n={n}: give a whole number above 0")
+    if span_seconds is not None and not 0 <= span_seconds[0] < span_seconds[1]:
+        raise RecipeError(f"span_seconds={span_seconds}: give two times in seconds, the earlier one first")
     tracks = Tracks(table if isinstance(table, Table) else read_embeddings(table))
     names = Names(tracks)
     paths = [Path(path) for path in ([audio] if isinstance(audio, str | Path) else audio)]
+    if not paths:
+        raise RecipeError("audio: is empty; name a file")
 
     @functools.cache
     def open_it() -> tuple[SegmentModel, Layout]:
         return open_model(tracks.table, None if model is None else Path(model))
 
+    if model is not None:
+        open_it()  # it may be another one than the table was made with
     queries = [query_of(tracks, path, open_it, span_seconds, any_level) for path in paths]
     if average:
         queries = [averaged(queries)]

@@ -52,3 +52,18 @@ def test_a_file_outside_a_table_whose_model_is_gone_is_an_error(index, tmp_path)
     write_tone(tmp_path / "other.wav", 440, 1)
     with pytest.raises(RecipeError, match="a model that is gone"):
         kerasrep.neighbours(index, tmp_path / "other.wav")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"n": 0}, "n=0: give a whole number above 0"),
+        ({"n": 2.5}, "n=2.5: give a whole number above 0"),
+        ({"span_seconds": (5, 3)}, "give two times in seconds, the earlier one first"),
+        ({"model": "nosuch"}, "nosuch"),
+        ({"audio": []}, "audio: is empty; name a file"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_for_files_of_the_table_too(index, tmp_path, asked, said):
+    with pytest.raises(RecipeError, match=said):
+        kerasrep.neighbours(index, **{"audio": tmp_path / "group2/08 é.wav"} | asked)
