@@ -77,6 +77,14 @@ def test_every_batch_is_full_and_files_share_them(folder, tmp_path, quick):
     assert quick == [(16, SEGMENT, 2)] * -(-n_segments // 16)
 
 
+def test_a_table_that_is_text_is_not_read_back_and_says_which_are(folder, tmp_path, quick):
+    embed(folder, tmp_path / "x.csv")
+    with pytest.raises(
+        DataError, match=r"x\.csv: CSV is written for other programs; give a \.parquet"
+    ):
+        read_embeddings(tmp_path / "x.csv")
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
 def test_pooled_rows_are_those_of_each_file_alone_in_the_order_of_the_files(folder, tmp_path, quick, suffix):
     embed(folder, tmp_path / f"x{suffix}")

@@ -54,6 +54,8 @@ def read_embeddings(path: str | Path) -> Table:
     try:
         if not path.exists():
             raise DataError(f"{path}: does not exist; give a table that kerasrep-embed wrote")
+        if path.suffix.lower() == ".csv" and path.is_file():
+            raise DataError(f"{path}: CSV is written for other programs; give a {PARQUET} or {NPZ} table")
         table = _read_npz(path) if path.suffix == NPZ and path.is_file() else _read_parquet(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
