@@ -95,6 +95,7 @@ def test_a_model_and_a_baseline_are_compared_on_tasks_of_ones_own(
     assert len(kinds) == 2 * 3 and np.mean(kinds) > 0.7  # three classes: chance is 0.33
     page = (tmp_path / "report.html").read_text()
     assert "kinds" in page and "<script" not in page and 'src="http' not in page
+    assert page.count("kinds.csv: names no groups") == out.count("kinds.csv: names no groups") == 1
     assert json.loads((tmp_path / "scores.json").read_text())
     assert list((tmp_path / "tensorboard").rglob("events.out.tfevents.*"))
     assert "accuracy" in out and str(tmp_path / "report.html") in out
