@@ -79,9 +79,7 @@ def test_every_batch_is_full_and_files_share_them(folder, tmp_path, quick):
 
 def test_a_table_that_is_text_is_not_read_back_and_says_which_are(folder, tmp_path, quick):
     embed(folder, tmp_path / "x.csv")
-    with pytest.raises(
-        DataError, match=r"x\.csv: CSV is written for other programs; give a \.parquet"
-    ):
+    with pytest.raises(DataError, match=r"x\.csv: CSV is written for other programs; give a \.parquet"):
         read_embeddings(tmp_path / "x.csv")
 
 
