@@ -72,6 +72,10 @@ def _report(tracks: Tracks, copies: dict[str, tuple[str, str]]) -> None:
     for name in COPIES:
         some = [copy for copy, (_, kind) in copies.items() if kind == name]
         print(f"{name}: {sum(copy in found[THRESHOLD] for copy in some)} of {len(some)} at {THRESHOLD:g}")
+    for pair in duplicates(tracks, THRESHOLD):
+        if copies.get(pair.second, ("",))[0] != pair.first:
+            names = (copies.get(path, (path,))[0] for path in (pair.first, pair.second))
+            print(f"wrong, {pair.similarity:.4f}:", *names)
 
 
 if __name__ == "__main__":

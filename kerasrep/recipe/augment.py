@@ -29,7 +29,8 @@ class AugmentSettings(Settings):
         noise: Share of the crops that white noise is added to.
         noise_db: Lowest and highest level of the noise, relative to the crop's power.
         swap: Share of the crops whose channels are swapped.
-        mono: Share of the crops whose channels are both replaced by their mean.
+        mono: Share of the crops whose channels are both replaced by their mean. Copies in mono are then found
+            more often, and who made a recording is heard far worse (docs/starter-data.md).
         equaliser: Share of the crops that a smooth random curve is added to, in decibels over mel bands.
         equaliser_db: Standard deviation of the curve at its knots.
         equaliser_knots: Knots over all mel bands, linear in between.
