@@ -17,6 +17,8 @@ Range = Annotated[tuple[Decibels, Decibels], Field(strict=False)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 #: In the order in which they are applied.
 AugmentationName = Literal["gain", "mix", "noise", "swap", "mono", "equaliser", "band_limit", "masks"]
+#: Those that both crops of a pair may have alike.
+AlikeName = Literal["gain", "swap", "mono", "equaliser", "band_limit", "masks"]
 
 
 class AugmentSettings(Settings):
@@ -38,6 +40,8 @@ class AugmentSettings(Settings):
         band_limit_lowest: Lowest such band, as a part of all bands.
         masks: Stripes in time and as many in frequency that are set to the band's mean.
         mask_width: Widest stripe, as a part of all frames or bands.
+        alike: Changes that both crops of a pair of `self` have alike, such as `[mono]`, so that it is not
+            taught to hear past them while labels are learnt with them.
         leave_out: Source -> changes that its labels do not survive, such as `{loudness: [gain]}`. In a joint
             step all sources see the same crops, so that it is then left out for all.
     """
@@ -56,6 +60,7 @@ class AugmentSettings(Settings):
     band_limit_lowest: Annotated[float, Field(gt=0, le=1)] = 0.6
     masks: Annotated[int, Field(ge=0, le=8)] = 0
     mask_width: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    alike: Annotated[tuple[AlikeName, ...], Field(strict=False)] = ()
     leave_out: dict[str, Annotated[tuple[AugmentationName, ...], Field(strict=False)]] = Field(
         default_factory=dict
     )

@@ -259,6 +259,13 @@ class Recipe(Settings):
                         f"{key}.{source}",
                         "sources",
                     )
+        for name in self.augment.alike:
+            if "self" not in self.sources:
+                raise ImpossibleSetting(
+                    "needs the source 'self', whose pairs it is about", "augment.alike", "sources"
+                )
+            if name not in self.augment.names():
+                raise ImpossibleSetting(f"'{name}' is off", "augment.alike", f"augment.{name}")
         if self.contrast.same_group == "ignored" and not getattr(self.corpus, "groups", None):
             raise ImpossibleSetting("needs groups of tracks, corpus.groups", "contrast.same_group", "corpus")
         for source in self.training.class_weights:

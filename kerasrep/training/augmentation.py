@@ -32,11 +32,13 @@ class Draws:
         seed: Of the recipe.
         step: Its number, int64 [].
         share: Which crops of the batch are here.
+        alike: Changes that both crops of a pair have alike.
     """
 
     seed: int
     step: tf.Tensor
     share: Share
+    alike: Sequence[AugmentationName] = ()
 
     def uniform(self, name: str, n: tf.Tensor, shape: Sequence[int] = ()) -> tf.Tensor:
         """Values from 0 to 1, float32 [n, *shape], one row a crop that is here.
@@ -61,7 +63,11 @@ class Draws:
     ) -> tf.Tensor:
         number = (zlib.crc32(name.encode()) + self.seed * 4099) % 2**31
         seed = tf.stack([self.step % 2**31, tf.constant(number, tf.int64)])
-        return self.share.own(draw((self.share.replicas * n, *shape), seed))
+        values = self.share.own(draw((self.share.replicas * n, *shape), seed))
+        if self.share.paired and name.partition("/")[0] in self.alike:
+            first = values[: n // 2]
+            return tf.concat([first, first], 0)
+        return values
 
 
 def gain(x: tf.Tensor, level_db: tf.Tensor) -> tf.Tensor:

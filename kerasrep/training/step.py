@@ -221,7 +221,8 @@ class Step:
         names = settings.names(self._sources(source))
 
         def function(step: tf.Tensor, replica: tf.Tensor, waveform: tf.Tensor) -> tf.Tensor:
-            draws = Draws(self._recipe.seed, step, Share(replica, self._replicas, self._in_halves(source)))
+            share = Share(replica, self._replicas, self._in_halves(source))
+            draws = Draws(self._recipe.seed, step, share, settings.alike)
             x = change_waveform(waveform, names, settings, draws)
             return change_mel(self._frontend(x), names, settings, network.scaler, draws)
 

@@ -114,6 +114,11 @@ def test_places_that_are_no_files_are_refused_at_once(tmp_path):
     assert "cannot be read" in fault("nul\0.yaml")
 
 
+def test_what_pairs_shall_have_alike_must_be_on(write_yaml):
+    path = write_yaml("strategy: ss-r\nsources: [self]\naugment: {swap: 0.5, alike: [mono]}")
+    assert fault(path).startswith(f"{path}:3: augment.alike: 'mono' is off")
+
+
 # Settings that are not allowed
 
 WRONG = [
@@ -130,6 +135,8 @@ WRONG = [
         3,
         ["contrast.same_group: needs groups of tracks, corpus.groups"],
     ),
+    ("augment: {mono: 0.5, alike: [mono]}", 3, ["augment.alike: needs the source 'self', whose pairs"]),
+    ("augment: {mix: 0.5, alike: [mix]}", 3, ["augment.alike[0]: 'mix'", "gain, swap, mono"]),
     ("zzz: 1", 3, ["zzz: unknown key", "allowed here: name, strategy"]),
     ("<<: {seed: 1}", 3, ["<<: unknown key"]),
     ("corpus: {name: demo, trakcs: 60}", 3, ["corpus.trakcs: unknown key", "'tracks'", "collections"]),

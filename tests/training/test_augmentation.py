@@ -24,8 +24,9 @@ def crops(n=6, samples=400, seed=0):
     return tf.constant(np.random.default_rng(seed).normal(0, 0.1, (n, samples, 2)), tf.float32)
 
 
-def draws(step=3, replica=0, replicas=1, paired=False):
-    return Draws(7, tf.constant(step, tf.int64), Share(tf.constant(replica, tf.int64), replicas, paired))
+def draws(step=3, replica=0, replicas=1, paired=False, alike=()):
+    share = Share(tf.constant(replica, tf.int64), replicas, paired)
+    return Draws(7, tf.constant(step, tf.int64), share, alike)
 
 
 def test_gain_changes_the_level_by_its_decibels():
@@ -98,8 +99,8 @@ def test_the_same_step_draws_the_same_and_another_one_something_else():
     assert np.abs(first - other).max() > 1e-3
 
 
-@pytest.mark.parametrize("paired", [False, True])
-def test_two_replicas_change_their_crops_as_one_does(paired):
+@pytest.mark.parametrize(("paired", "alike"), [(False, ()), (True, ()), (True, ("mono", "masks", "gain"))])
+def test_two_replicas_change_their_crops_as_one_does(paired, alike):
     settings = EVERYTHING.model_copy(update={"mix": 0.0})  # whose other crop is of the same replica
     x = crops(8)
     mel = tf.reshape(x, (8, 20, 20, 2))
@@ -110,12 +111,30 @@ def test_two_replicas_change_their_crops_as_one_does(paired):
         wave = change_waveform(tf.gather(x, part), names, settings, share)
         return wave.numpy(), change_mel(tf.gather(mel, part), names, settings, scaler, share).numpy()
 
-    whole = changed(range(8), draws(paired=paired))
+    whole = changed(range(8), draws(paired=paired, alike=alike))
     parts = ([0, 1, 4, 5], [2, 3, 6, 7]) if paired else ([0, 1, 2, 3], [4, 5, 6, 7])
     for replica, part in enumerate(parts):
-        found = changed(part, draws(replica=replica, replicas=2, paired=paired))
+        found = changed(part, draws(replica=replica, replicas=2, paired=paired, alike=alike))
         for mine, all_of_them in zip(found, whole, strict=True):
             np.testing.assert_allclose(mine, all_of_them[part], atol=1e-6)
+
+
+def test_both_crops_of_a_pair_have_alike_what_shall_be_alike_and_nothing_else():
+    settings = AugmentSettings(mono=0.5, swap=0.5, gain_db=(-6.0, 6.0), alike=("mono", "gain"))
+    x = tf.tile(crops(32)[:1], (64, 1, 1))  # pairs of equal crops: the first ones, then the second ones
+    share = draws(paired=True, alike=settings.alike)
+    changed = change_waveform(x, settings.names(), settings, share).numpy()
+    is_mono = np.isclose(changed[..., 0], changed[..., 1]).all(1)
+    np.testing.assert_array_equal(is_mono[:32], is_mono[32:])
+    assert 8 < is_mono[:32].sum() < 24
+    level = np.sqrt(np.square(changed.sum(-1)).mean(1))  # of both channels, as swapping leaves it
+    np.testing.assert_allclose(level[:32], level[32:], rtol=1e-5)
+    assert level.std() > 0.01
+    swapped = ~np.isclose(changed[:32], changed[32:], atol=1e-6).all((1, 2))
+    assert 4 < (swapped & ~is_mono[:32]).sum() < 20
+    alone = change_waveform(x, settings.names(), settings, draws(alike=settings.alike)).numpy()
+    alone = np.isclose(alone[..., 0], alone[..., 1]).all(1)
+    assert (alone[:32] != alone[32:]).any()  # these are no pairs
 
 
 def test_shares_and_ranges_are_those_of_the_settings():

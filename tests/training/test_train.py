@@ -289,6 +289,7 @@ AUGMENTED = {
         "gain_db": [-15, 6],
         **dict.fromkeys(("mix", "noise", "swap", "mono", "equaliser", "band_limit"), 0.4),
         "masks": 1,
+        "alike": ["mono", "masks"],
         "leave_out": {"tag": ["gain"]},
     },
 }
