@@ -81,18 +81,21 @@ class Cutting:
         segment_samples: Of the model.
         hop_samples: From the beginning of a segment to that of the next one.
         decoder: `soundfile`, or `tensorflow-io`.
+        batch_segments: Segments in a part.
     """
 
     sample_rate_hz: int
     segment_samples: int
     hop_samples: int
     decoder: str = "soundfile"
+    batch_segments: int = BATCH_SEGMENTS
 
     def parts(self, key: int, path: Path) -> Iterator[Part]:
         """One file: some `Segments`, then `End`; or `Failure` at any point."""
         try:
             blocks = CountedBlocks(decode_blocks(path, self.sample_rate_hz, self.decoder))
-            for segments in segment_batches(blocks, self.segment_samples, BATCH_SEGMENTS, self.hop_samples):
+            lengths = self.segment_samples, self.batch_segments, self.hop_samples
+            for segments in segment_batches(blocks, *lengths):
                 yield Segments(key, segments)
         except DataError as error:
             yield Failure(key, BadFile(path, str(error)))

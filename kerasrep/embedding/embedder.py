@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kerasrep.data.audio import BLOCK_FRAMES, convert_blocks, decode_blocks
 from kerasrep.data.decoders.plan import MIN_RATE_HZ
-from kerasrep.embedding.files import BadFile, find_audio
+from kerasrep.embedding.files import BadFile, FileEmbedding, find_audio
 from kerasrep.embedding.models import SegmentModel, find_model
 from kerasrep.embedding.segments import segment_batches
 from kerasrep.embedding.stream import embed_in_order
@@ -252,7 +252,7 @@ class Embedder:
         paths, not_found = find_audio(
             [Path(path) for path in ([audio] if isinstance(audio, str | Path) else audio)]
         )
-        results = list(embed_in_order(paths, self.embed_segments, self.layout, decoder)) if paths else []
+        results = list(self.embed_in_order(paths, decoder)) if paths else []
         done = [result for result in results if not isinstance(result, BadFile)]
         bad = (*not_found, *(result for result in results if isinstance(result, BadFile)))
         if not done:
@@ -317,6 +317,12 @@ class Embedder:
             float32 [dimension].
         """
         return self.layout.row(blocks, self.embed_segments)
+
+    def embed_in_order(
+        self, paths: Sequence[Path], decoder: str = "soundfile"
+    ) -> Generator[FileEmbedding | BadFile, None, None]:
+        """See `stream.embed_in_order`."""
+        return embed_in_order(paths, self._model, self.layout, decoder)
 
     def embed_segments(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embed float32 [segments, segment_samples, 2]; returns float32 [segments, values]."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kerasrep import constants
 from kerasrep.embedding.catalogue.layout import Layout, make_layout
+from kerasrep.embedding.segments import BATCH_SEGMENTS, GPU_BATCH_SEGMENTS
 from kerasrep.errors import ExportError
 from kerasrep.recipe.file import read_recipe
 from kerasrep.runtime.child_process import check_not_forked
@@ -52,6 +53,7 @@ class SegmentModel:
         sources: What it learnt from, as far as its card or recipe says.
         baseline_width: Values of a segment, where it is a baseline; they have one branch.
         embed_file: A baseline's own embedding of a whole file.
+        batch_segments: Segments that it embeds at once where there are many.
     """
 
     embed_segments: EmbedSegments
@@ -64,6 +66,7 @@ class SegmentModel:
     sources: tuple[str, ...] = ()
     baseline_width: int | None = None
     embed_file: Callable[[Path], FileEmbedding | BadFile] | None = None
+    batch_segments: int = BATCH_SEGMENTS
 
     def arranged(
         self,
@@ -201,6 +204,7 @@ def load_export(version: Path) -> SegmentModel:
         card.layers,
         card.default_layers,
         card.sources,
+        batch_segments=_batch_segments(),
     )
 
 
@@ -266,7 +270,22 @@ def model_of_keras(
         return _of_outputs(lambda segments: inner(segments, training=False), segment_samples, pieces)
 
     layers = layer_pieces(model, branches)
-    return SegmentModel(embed_some(), sample_rate_hz, segment_samples, branches, embed_some, layers)
+    return SegmentModel(
+        embed_some(),
+        sample_rate_hz,
+        segment_samples,
+        branches,
+        embed_some,
+        layers,
+        batch_segments=_batch_segments(),
+    )
+
+
+def _batch_segments() -> int:
+    """More where a GPU is: it would wait for the host."""
+    import tensorflow as tf
+
+    return GPU_BATCH_SEGMENTS if tf.config.list_physical_devices("GPU") else BATCH_SEGMENTS
 
 
 def _of_outputs(

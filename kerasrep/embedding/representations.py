@@ -20,7 +20,6 @@ from kerasrep.embedding.baselines import untrained
 from kerasrep.embedding.embedder import TRACK_EMBEDDING_VERSION, Embedder
 from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.embedding.models import WHAT_A_MODEL_IS, default_layers, find_model, load_export, load_run
-from kerasrep.embedding.stream import embed_in_order
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.recipe.faults import nearest
 from kerasrep.recipe.file import read_recipe
@@ -121,7 +120,7 @@ class ModelRepresentation:
         """See `stream.embed_in_order`."""
         if not paths:
             return iter(())
-        return embed_in_order(paths, self.embedder.embed_segments, self.embedder.layout)
+        return self.embedder.embed_in_order(paths)
 
 
 class UntrainedRepresentation(ModelRepresentation):

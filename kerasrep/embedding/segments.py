@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from kerasrep import constants
 
-#: Segments that the model gets at once; 16 of 2.5 s are 7 MB of samples.
-BATCH_SEGMENTS = 16
+#: Segments that the model gets at once on a CPU and on a GPU; 16 of 2.5 s are 7 MB of samples.
+BATCH_SEGMENTS, GPU_BATCH_SEGMENTS = 16, 128
 #: Fewer segments than this are kept of a recording, to find the typical one.
 KEPT_SEGMENTS = 256
 

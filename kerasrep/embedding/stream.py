@@ -7,7 +7,8 @@ Where a few files are wanted as rows in memory, one that cannot be used ends it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from kerasrep.embedding.catalogue.layout import WHOLE, Layout
 from kerasrep.embedding.decoding import Cutting, End, Failure, Part, Segments, decode_parts
 from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.embedding.models import SegmentModel
-from kerasrep.embedding.segments import BATCH_SEGMENTS, SegmentStatistics
+from kerasrep.embedding.segments import SegmentStatistics
 from kerasrep.errors import DataError
 
 Array = NDArray[np.float32]
@@ -40,64 +41,104 @@ class Rows:
 Event = Rows | End | Failure
 
 
-def embed_parts(parts: Iterable[Part], embed_segments: Callable[[Array], Array]) -> Iterator[Event]:
-    """Embed parts of files in batches of `BATCH_SEGMENTS`, the last one padded with silence.
+def decoded(
+    files: Iterable[tuple[int, Path]],
+    model: SegmentModel,
+    layout: Layout,
+    decoder: str,
+    workers: int | None = None,
+) -> Generator[Part, None, None]:
+    """Decode files in threads, in parts that the model embeds at once; see `decode_parts`."""
+    lengths = layout.sample_rate_hz, layout.segment_samples, layout.hop_samples
+    return decode_parts(files, Cutting(*lengths, decoder, model.batch_segments), workers)
+
+
+def embed_parts(parts: Iterable[Part], model: SegmentModel) -> Iterator[Event]:
+    """Embed parts of files in batches of `model.batch_segments`, the last one padded with silence.
 
     Args:
         parts: As `decode_parts` gives them.
-        embed_segments: float32 [BATCH_SEGMENTS, segment_samples, 2] -> float32 [BATCH_SEGMENTS, dimension].
+        model: Works in a thread of its own, while the next batch is put together.
 
     Yields:
         `Rows` of each file in order, then its `End`; or its `Failure`, at any point.
     """
-    batch = _Batch(embed_segments)
-    for part in parts:
-        if isinstance(part, Segments):
-            yield from batch.add(part)
-        else:
-            yield from batch.mark(part)
-    yield from batch.flush()
+    with contextlib.closing(_Batches(model)) as batches:
+        for part in parts:
+            if isinstance(part, Segments):
+                yield from batches.add(part)
+            else:
+                yield from batches.mark(part)
+        yield from batches.finish()
 
 
-class _Batch:
+#: What a batch holds, in order: the key and the number of a file's segments, or that a file has ended.
+_Contents = list[tuple[int, int] | End | Failure]
+
+
+class _Batches:
     """Segments that wait for the model, and ends of files that wait for their segments."""
 
-    def __init__(self, embed_segments: Callable[[Array], Array]) -> None:
-        self._embed_segments = embed_segments
-        self._segments: Array | None = None
+    def __init__(self, model: SegmentModel) -> None:
+        self._embed_segments, self._size = model.embed_segments, model.batch_segments
+        self._thread = ThreadPoolExecutor(1, "embed")
+        self._begun: tuple[Future[Array], _Contents] | None = None  # what the model works on
+        self._buffers: list[Array] = []  # of the next batch, and of that
         self._filled = 0
-        self._waiting: list[tuple[int, int] | End | Failure] = []  # (key, segments) in the order of the batch
+        self._contents: _Contents = []
 
     def add(self, part: Segments) -> Iterator[Event]:
-        if not self._filled and len(part.segments) == BATCH_SEGMENTS:  # a full batch is not copied
-            yield Rows(part.key, self._embed_segments(part.segments))
+        if not self._filled and len(part.segments) == self._size:  # a full batch is not copied
+            self._contents.append((part.key, self._size))
+            yield from self._begin(part.segments)
             return
+        if not self._buffers:
+            self._buffers = [np.zeros((self._size, *part.segments.shape[1:]), np.float32) for _ in range(2)]
         taken = 0
         while taken < len(part.segments):
-            if self._segments is None:
-                self._segments = np.zeros((BATCH_SEGMENTS, *part.segments.shape[1:]), np.float32)
-            new = part.segments[taken : taken + BATCH_SEGMENTS - self._filled]
-            self._segments[self._filled : self._filled + len(new)] = new
+            new = part.segments[taken : taken + self._size - self._filled]
+            self._buffers[0][self._filled : self._filled + len(new)] = new
             self._filled, taken = self._filled + len(new), taken + len(new)
-            self._waiting.append((part.key, len(new)))
-            if self._filled == BATCH_SEGMENTS:
-                yield from self.flush()
+            self._contents.append((part.key, len(new)))
+            if self._filled == self._size:
+                yield from self._begin_next()
 
     def mark(self, part: End | Failure) -> Iterator[Event]:
-        self._waiting.append(part)
-        if not self._filled:
-            yield from self.flush()
+        if self._filled:
+            self._contents.append(part)
+        elif self._begun is not None:
+            self._begun[1].append(part)
+        else:
+            yield part
 
-    def flush(self) -> Iterator[Event]:
-        values = None
-        if self._segments is not None and self._filled:
-            self._segments[self._filled :] = 0
-            values = self._embed_segments(self._segments)
-        waiting, start = self._waiting, 0
-        self._filled, self._waiting = 0, []
-        for item in waiting:
+    def finish(self) -> Iterator[Event]:
+        if self._filled:
+            self._buffers[0][self._filled :] = 0
+            yield from self._begin_next()
+        yield from self._end()
+
+    def close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def _begin_next(self) -> Iterator[Event]:
+        segments, self._filled = self._buffers[0], 0
+        self._buffers.reverse()  # the other one is free: what it held has ended when this has begun
+        yield from self._begin(segments)
+
+    def _begin(self, segments: Array) -> Iterator[Event]:
+        """Let the model begin; then give what came of the batch before."""
+        begun = self._thread.submit(self._embed_segments, segments), self._contents
+        self._contents = []
+        yield from self._end()
+        self._begun = begun
+
+    def _end(self) -> Iterator[Event]:
+        if self._begun is None:
+            return
+        (future, contents), self._begun = self._begun, None
+        values, start = future.result(), 0
+        for item in contents:
             if isinstance(item, tuple):
-                assert values is not None
                 yield Rows(item[0], values[start : start + item[1]])
                 start += item[1]
             else:
@@ -106,7 +147,7 @@ class _Batch:
 
 def embed_in_order(
     paths: Sequence[Path],
-    embed_segments: Callable[[Array], Array],
+    model: SegmentModel,
     layout: Layout,
     decoder: str = "soundfile",
 ) -> Generator[FileEmbedding | BadFile, None, None]:
@@ -116,20 +157,19 @@ def embed_in_order(
 
     Args:
         paths: Audio files.
-        embed_segments: See `embed_parts`.
+        model: What embeds them.
         layout: Of an embedding; it has to pool.
         decoder: `soundfile`, or `tensorflow-io`.
 
     Yields:
         One result a file, in the order of `paths`.
     """
-    cutting = Cutting(layout.sample_rate_hz, layout.segment_samples, layout.hop_samples, decoder)
-    parts = decode_parts(enumerate(paths), cutting)
+    parts = decoded(enumerate(paths), model, layout, decoder)
     open_files: dict[int, SegmentStatistics] = {}
     done: dict[int, FileEmbedding | BadFile] = {}
     next_key = 0
     try:
-        for event in embed_parts(parts, embed_segments):
+        for event in embed_parts(parts, model):
             if isinstance(event, Rows):
                 open_files.setdefault(event.key, layout.new_statistics()).add(event.values)
                 continue
@@ -166,7 +206,7 @@ def rows_of_files(
     if model.embed_file is not None and layout.pool == WHOLE:
         yield from map(_row, map(model.embed_file, paths))
         return
-    with contextlib.closing(embed_in_order(paths, model.embed_segments, layout, decoder)) as results:
+    with contextlib.closing(embed_in_order(paths, model, layout, decoder)) as results:
         yield from map(_row, results)
 
 

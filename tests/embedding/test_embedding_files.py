@@ -7,7 +7,6 @@ import soundfile
 
 from kerasrep.data.audio import decode
 from kerasrep.embedding.files import BadFile, FileEmbedding, find_audio
-from kerasrep.embedding.stream import embed_in_order
 
 
 def write(path, seconds=3.0, rate_hz=22_050, channels=2, seed=0):
@@ -57,7 +56,7 @@ def test_files_are_embedded_as_their_waveforms(tmp_path, small_model):
         write(tmp_path / "six.wav", rate_hz=48_000, channels=6, seed=2),
         write(tmp_path / "vorbis.ogg", rate_hz=32_000, seed=3),
     ]
-    results = list(embed_in_order(paths, small_model.embed_segments, small_model.layout))
+    results = list(small_model.embed_in_order(paths))
     assert [result.path for result in results] == paths
     for path, result in zip(paths, results, strict=True):
         assert isinstance(result, FileEmbedding)
@@ -76,7 +75,7 @@ def test_bad_files_do_not_disturb_their_neighbours(tmp_path, small_model):
     soundfile.write(tmp_path / "2.wav", late_nan, 22_050, subtype="FLOAT")
     (tmp_path / "3.wav").write_text("no audio")
     paths = [first, tmp_path / "2.wav", tmp_path / "3.wav", tmp_path / "missing.wav", last]
-    results = list(embed_in_order(paths, small_model.embed_segments, small_model.layout))
+    results = list(small_model.embed_in_order(paths))
     assert [type(result) for result in results] == [FileEmbedding, BadFile, BadFile, BadFile, FileEmbedding]
     for path, result in zip(paths, results, strict=True):
         assert result.path == path
@@ -90,13 +89,13 @@ def test_bad_files_do_not_disturb_their_neighbours(tmp_path, small_model):
 @pytest.mark.io
 def test_the_other_decoder_gives_the_same(tmp_path, small_model):
     path = write(tmp_path / "a.wav")
-    (found,) = embed_in_order([path], small_model.embed_segments, small_model.layout, decoder="tensorflow-io")
+    (found,) = small_model.embed_in_order([path], decoder="tensorflow-io")
     np.testing.assert_allclose(found.embedding, small_model.embed_file(path), atol=1e-5)
 
 
 def test_stopping_early_leaves_no_thread_behind(tmp_path, small_model):
     paths = [write(tmp_path / f"{n}.wav") for n in range(3)]
-    results = embed_in_order(paths, small_model.embed_segments, small_model.layout)
+    results = small_model.embed_in_order(paths)
     next(results)
     results.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]

@@ -16,12 +16,12 @@ from kerasrep.data import notices
 from kerasrep.embedding.catalogue.layout import NONE, WHOLE, Layout
 from kerasrep.embedding.catalogue.listing import Listing
 from kerasrep.embedding.catalogue.parts import Listed, PartWriter
-from kerasrep.embedding.decoding import Cutting, Failure, decode_parts
+from kerasrep.embedding.decoding import Failure
 from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.embedding.named import named_model
 from kerasrep.embedding.segments import SegmentStatistics
-from kerasrep.embedding.stream import Rows, embed_parts
+from kerasrep.embedding.stream import Rows, decoded, embed_parts
 from kerasrep.errors import ExportError, RunError, StorageError
 from kerasrep.runtime.pool.base import Answer
 from kerasrep.runtime.pool.cluster import Cluster
@@ -60,7 +60,6 @@ def embed_into(
     if model.embed_file is not None and layout.pool == WHOLE:
         _embed_whole(writer, files, model.embed_file, ended)
         return
-    cutting = Cutting(layout.sample_rate_hz, layout.segment_samples, layout.hop_samples, decoder)
     drawn: dict[int, Listed] = {}  # by the number that decoders know them by, until they end
     statistics: dict[int, SegmentStatistics] = {}
     rows: dict[int, int] = {}
@@ -70,9 +69,9 @@ def embed_into(
             drawn[number] = file
             yield number, file.path
 
-    parts = decode_parts(draw(), cutting, workers)
+    parts = decoded(draw(), model, layout, decoder, workers)
     try:
-        for event in embed_parts(parts, model.embed_segments):
+        for event in embed_parts(parts, model):
             if isinstance(event, Rows):
                 rows[event.key] = rows.get(event.key, 0) + len(event.values)
                 under_way(drawn[event.key].path, rows[event.key] * layout.hop_samples / layout.sample_rate_hz)

@@ -1,0 +1,104 @@
+"""Segments of many files in full batches."""
+
+import itertools
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kerasrep.embedding.decoding import End, Failure, Segments
+from kerasrep.embedding.files import BadFile
+from kerasrep.embedding.models import SegmentModel
+from kerasrep.embedding.stream import Rows, embed_parts
+
+SEGMENT = 5
+
+
+def model(batch_segments, embed_segments=lambda segments: segments.reshape(len(segments), -1)[:, :3].copy()):
+    return SegmentModel(embed_segments, 10, SEGMENT, ("shared",), batch_segments=batch_segments)
+
+
+def parts_of(lengths, size, rng):
+    """Files of so many segments in parts of at most `size`, one file among the others; and what they hold."""
+    files = [rng.normal(size=(n, SEGMENT, 2)).astype(np.float32) for n in lengths]
+    queues = [
+        [Segments(key, file[start : start + size]) for start in range(0, len(file), size)]
+        + [End(key, len(file))]
+        for key, file in enumerate(files)
+    ]
+    parts = []
+    while queues:
+        queue = queues[rng.integers(len(queues))]
+        parts.append(queue.pop(0))
+        queues = [queue for queue in queues if queue]
+    return files, parts
+
+
+@pytest.mark.parametrize("size", [1, 4, 16])
+@pytest.mark.parametrize("seed", range(6))
+def test_each_file_has_its_own_rows_in_order_and_ends_after_them(size, seed):
+    rng = np.random.default_rng(seed)
+    files, parts = parts_of(rng.integers(0, 40, 7), size, rng)
+    rows, ended, batches = {}, [], []
+
+    def embed_segments(segments):
+        batches.append(len(segments))
+        return segments.reshape(len(segments), -1)[:, :3].copy()
+
+    for event in embed_parts(parts, model(size, embed_segments)):
+        if isinstance(event, Rows):
+            assert event.key not in ended
+            rows.setdefault(event.key, []).append(event.values)
+        else:
+            ended.append(event.key)
+    assert sorted(ended) == list(range(len(files)))
+    for key, file in enumerate(files):
+        found = np.concatenate(rows[key]) if key in rows else np.zeros((0, 3), np.float32)
+        np.testing.assert_array_equal(found, file.reshape(len(file), 2 * SEGMENT)[:, :3])
+    assert batches == [size] * -(-sum(map(len, files)) // size)  # none is short, none too many
+
+
+def test_the_next_batch_is_put_together_while_the_model_works():
+    drawn_second = threading.Event()
+
+    def embed_segments(segments):
+        assert drawn_second.wait(60)
+        return segments[:, 0]
+
+    def parts():
+        for key in range(2):
+            if key == 1:
+                drawn_second.set()
+            yield Segments(key, np.zeros((4, SEGMENT, 2), np.float32))
+            yield End(key, 4)
+
+    events = list(embed_parts(parts(), model(4, embed_segments)))
+    assert [type(event) for event in events] == [Rows, End, Rows, End]
+
+
+def test_a_failure_comes_after_what_was_embedded_of_the_file():
+    bad = Failure(0, BadFile(Path("a"), "broken"))
+    parts = [Segments(0, np.ones((2, SEGMENT, 2), np.float32)), bad]
+    events = list(embed_parts(parts, model(4)))
+    assert [type(event) for event in events] == [Rows, Failure]
+    assert list(embed_parts([bad], model(4))) == [bad]
+
+
+def test_what_the_model_raises_ends_it_and_no_thread_is_left():
+    calls = itertools.count()
+
+    def embed_segments(segments):
+        if next(calls):
+            raise MemoryError("of the device")
+        return segments[:, 0]
+
+    parts = [Segments(key, np.zeros((4, SEGMENT, 2), np.float32)) for key in range(9)]
+    events = embed_parts(parts, model(4, embed_segments))
+    assert next(events).key == 0
+    with pytest.raises(MemoryError, match="of the device"):
+        list(events)
+    stopped = embed_parts(parts, model(4))
+    next(stopped)
+    stopped.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("embed")]
