@@ -4,6 +4,7 @@
     python benchmarks/training.py embed           # the trained network, batch norm folded
     python benchmarks/training.py frontend        # the front end beside Kapre's own chain
     python benchmarks/training.py shards          # end to end from shards, beside a constant batch
+    python benchmarks/training.py strategies      # the same with eight sources, each strategy and schedule
     python benchmarks/training.py settings        # settings of the training step beside the defaults
     python benchmarks/training.py augment         # augmentation and contrast beside neither
     python benchmarks/training.py growth          # cost against sources and branches
@@ -35,6 +36,7 @@ ALLOCATORS = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
 STEADY = {"MALLOC_CONF": "background_thread:true,dirty_decay_ms:-1,muzzy_decay_ms:-1,metadata_thp:auto"}
 #: Thresholds of glibc above every tensor, so that nothing is given back to the kernel.
 KEPT = {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=2147483647"}
+STRATEGIES = ("ss-r", "mss-cr", "ms-cr@2", "ms-cr@4", "ms-cr@6", "ms-sr@fc")
 SOURCES = ("self", "bpm", "year", "taste", "tag", "lyrics", "cdr_tag", "artist")
 
 
@@ -164,6 +166,28 @@ def shards(arguments: argparse.Namespace) -> None:
             ratios(ran, [("from shards", "constant batch")], measure="end to end", batch=batch)
 
 
+def strategies(arguments: argparse.Namespace) -> None:
+    """Eight sources (`ss-r`: one) from shards on disk, beside the same strategy on a constant batch.
+
+    In the alternating schedule the constant batch is one of `bpm`; from shards an eighth of the steps is of
+    `self`, whose pairs cost more.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        common = {"batch": arguments.batch[0], "corpus": str(arguments.corpus or folder)}
+        for strategy in arguments.strategies:
+            sources, schedules = (*SOURCES[1:], SOURCES[0]), ("alternating", "joint")
+            if strategy == "ss-r":
+                sources, schedules = (SOURCES[-1:], ("alternating",))
+            for schedule in schedules:
+                options = common | {"strategy": strategy, "sources": sources, "schedule": schedule}
+                made = [
+                    Contestant(name, options | {"kind": kind}, {}, common["batch"])
+                    for name, kind in (("from shards", "shards"), ("constant batch", "step"))
+                ]
+                facts = {"measure": "strategies", "strategy": strategy, "schedule": schedule}
+                ratios(_compete(arguments, made, **facts), [("from shards", "constant batch")], **facts)
+
+
 def settings(arguments: argparse.Namespace) -> None:
     """What each setting costs on this machine, from ready mels."""
     tried: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
@@ -288,13 +312,15 @@ def main() -> None:
         worker(json.loads(sys.argv[sys.argv.index("--worker") + 1]))
         return
     measures = {
-        f.__name__: f for f in (step, embed, frontend, shards, settings, augment, growth, memory, replicas)
+        f.__name__: f
+        for f in (step, embed, frontend, shards, strategies, settings, augment, growth, memory, replicas)
     }
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("measure", nargs="+", choices=sorted(measures))
     parser.add_argument("--batch", type=int, nargs="+", default=[128])
+    parser.add_argument("--strategies", nargs="+", default=STRATEGIES, help="of strategies")
     parser.add_argument("--trunks", nargs="+", default=["published", "residual"], help="of augment")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=3.0, help="about, of one measurement")
