@@ -48,7 +48,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("parts", choices=["A", "B", "C", "AB", "AC", "BC"])
+    parser.add_argument("parts", choices=["A", "B", "C", "AB", "AC", "BC", "ABC"])
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     count = make_fold(arguments.folder, arguments.parts, arguments.out)
