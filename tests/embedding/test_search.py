@@ -256,6 +256,7 @@ def test_what_native_decoders_say_of_a_broken_query_is_not_heard(index, songs, t
         (["--audio-root", "nowhere"], 2, "is not a folder"),
         (["--model", "n" * 300], 2, "File name too long"),
         (["bad.wav"], 1, "is no audio"),
+        (["Yesterday"], 1, "Yesterday: is no file here, and the name of no track of the index"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(index, songs, tmp_path, monkeypatch, run, arguments, code, said):
