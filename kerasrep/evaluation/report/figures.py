@@ -94,7 +94,7 @@ def draw_tasks(axes: Axes, overview: Overview, tasks: Sequence[str]) -> None:
     shown = [e.probes[0] for task in tasks for e in overview.of_task(task)]
     chances = [score for task in tasks for score in overview.chance(task)]
     lowest = max(LOWEST_SHOWN, min([0.0, *chances, *(probe.low for probe in shown)]))
-    highest = max([*chances, *(probe.high for probe in shown), lowest + 1e-9])
+    highest = max([0.0, *chances, *(probe.high for probe in shown), lowest + 1e-9])
     for place, name in enumerate(names):
         rows = [row for row, task in enumerate(tasks) if (task, name) in overview.cells]
         probes = [overview.cells[tasks[row], name].probes[0] for row in rows]
