@@ -184,7 +184,11 @@ WRONG = [
     ("training: {epochs: '2'}", 3, ["training.epochs: '2'", "a whole number"]),
     ("training: {epochs: true}", 3, ["training.epochs: true", "a whole number"]),
     ("training: {epochs: .nan}", 3, ["training.epochs: not-a-number", "a whole number"]),
-    ("training: {learning_rate: .inf}", 3, ["training.learning_rate: infinity", "at least 1e-09 and at most 10"]),
+    (
+        "training: {learning_rate: .inf}",
+        3,
+        ["training.learning_rate: infinity", "at least 1e-09 and at most 10"],
+    ),
     ("training: {learning_rate: .nan}", 3, ["training.learning_rate: not-a-number"]),
     ("training: {learning_rate: 1e999}", 3, ["training.learning_rate: infinity"]),
     ("training: {learning_rate: -1e-3}", 3, ["training.learning_rate: -0.001"]),
