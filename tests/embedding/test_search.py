@@ -369,7 +369,7 @@ def test_a_second_table_may_lack_tracks_but_not_all(index, songs, small_export, 
     embed_catalogue(small_export, [tmp_path / "other.wav"], tmp_path / "x.npz", Settings())
     code, _, err = run(index(), songs / "05.wav", "--page", page, "--against", tmp_path / "x.npz")
     assert (code, len(err), page.exists()) == (1, 1, False)
-    assert "is not in the first table, nor is another track of the second" in err[0]
+    assert "is not in the first table, as no track of the second is" in err[0]
 
 
 def test_a_copy_in_another_format_is_a_duplicate(small_export, songs, tmp_path, run):

@@ -257,7 +257,7 @@ def _page_numbers(tracks: Tracks, listing: Listing) -> NDArray[np.int64]:
     numbers = np.array([by_place.get(str(tracks.place(path)), -1) for path in tracks.paths], np.int64)
     if numbers.max() < 0:
         raise DataError(
-            f"{tracks.place(tracks.paths[0])}: is not in the first table, nor is another track of the second; "
+            f"{tracks.place(tracks.paths[0])}: is not in the first table, as no track of the second is; "
             "give two tables of the same files"
         )
     return numbers
