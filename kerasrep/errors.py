@@ -79,7 +79,7 @@ def prints(text: str) -> bool:
 
 
 def one_line(message: str) -> str:
-    """Escape new lines and whatever else does not print."""
+    r"""One line that a terminal, a figure or a page can show: control characters and the like as `\x1b`."""
     return "".join(c if prints(c) else c.encode("unicode_escape").decode() for c in message)
 
 

@@ -81,13 +81,14 @@ def add_layers_argument(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
-def layers_of(arguments: argparse.Namespace) -> str | None:
-    """What `--layers` names; `None` where it is not given.
+def layers_of(arguments: argparse.Namespace, option: str = "layers") -> str | None:
+    """What `--layers`, or another option of layers, names; `None` where it is not given.
 
     Raises:
         RecipeError: Where it names none that there is.
     """
-    return None if arguments.layers is None else layers_text(parse_layers(arguments.layers))
+    named = getattr(arguments, option)
+    return None if named is None else layers_text(parse_layers(named))
 
 
 def integer(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:

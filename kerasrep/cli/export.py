@@ -127,12 +127,15 @@ def _convert(arguments: argparse.Namespace, version: Path, export: Path, formats
 def _export_run(arguments: argparse.Namespace, formats: tuple[str, ...]) -> int:
     """Write the next version of a run."""
     run: Path = arguments.model
+    layers, default_layers = (command.layers_of(arguments, name) for name in ("layers", "default_layers"))
     downstream = None if arguments.scores is None else _headlines(arguments.scores)
 
     from kerasrep.model.restore import restore_run
     from kerasrep.serving.export import export_run, next_steps
+    from kerasrep.serving.runtimes import require
     from kerasrep.storage.export_directory import ServingFolder
 
+    require([name for name in formats if name != SAVED_MODEL])
     trained = restore_run(run)
     recipe: Recipe = trained.recipe
     directory = Path(arguments.directory or recipe.export.directory)
@@ -146,9 +149,9 @@ def _export_run(arguments: argparse.Namespace, formats: tuple[str, ...]) -> int:
         name,
         formats,
         downstream,
-        layers=command.layers_of(arguments) or ALL,
+        layers=layers or ALL,
         weights=arguments.weights,
-        default_layers=arguments.default_layers,
+        default_layers=default_layers,
         licences=arguments.licences,
     )
     others = ServingFolder(directory / name).runtimes(int(version.name))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Mapping
 
-import numpy as np
-
 from kerasrep.corpora import open_corpus
 from kerasrep.corpora.base import Corpus
 from kerasrep.errors import DataError
@@ -14,7 +12,7 @@ from kerasrep.recipe.corpora import FolderCorpus
 from kerasrep.recipe.schema import Recipe
 from kerasrep.report.wording import counted
 from kerasrep.runtime.console import is_quiet
-from kerasrep.sources.labels import CountLabels, RawLabels, ValueLabels
+from kerasrep.sources.labels import RawLabels, say_the_same
 
 #: Training tracks that an optional source needs.
 LEAST_TRACKS = 8
@@ -78,13 +76,7 @@ def _why_not(source: str, corpus: Corpus) -> str | None:
         return f"{counts['train']} training tracks have it, {LEAST_TRACKS} are needed"
     if not counts["validation"] and getattr(getattr(labels, "stretches", None), "kind", "") != "classes":
         return "no validation track has it"
-    if isinstance(labels, ValueLabels):
-        alike = len(np.unique(labels.values)) < 2
-    elif isinstance(labels, CountLabels):
-        alike = len(labels.terms) < 2
-    else:
-        alike = labels.stretches.size < 2 and labels.stretches.kind != "number"
-    return "all tracks that have it say the same" if alike else None
+    return "all tracks that have it say the same" if say_the_same(labels) else None
 
 
 def _tracks(labels: RawLabels, corpus: Corpus) -> Mapping[str, int]:

@@ -331,7 +331,7 @@ def check_labels(corpus: Corpus, sources: Iterable[str]) -> None:
 
 
 def check_trained(directory: PreparedDirectory, sources: Iterable[str]) -> None:
-    """Refuse a source that no training track of a complete folder has, or whose times are of other audio.
+    """Refuse a source that no training track has, or all have alike, or whose times are of other audio.
 
     Raises:
         DataError: Naming the source, and those that there are.
@@ -342,6 +342,11 @@ def check_trained(directory: PreparedDirectory, sources: Iterable[str]) -> None:
     for source in sources:
         if source not in numbers or not numbers[source]["train"]:
             raise DataError(_no_labels(manifest["corpus"]["name"], source, available))
+        if numbers[source].get("all_alike"):
+            raise DataError(
+                f"source '{source}': all {numbers[source]['train']} training tracks have the same label, so "
+                "there is nothing to learn; leave it out of sources, or give labels that differ"
+            )
         rows = numbers[source].get("rows", 0)
         if rows and rows == numbers[source]["rows_behind"]:
             raise DataError(

@@ -70,6 +70,8 @@ def source_numbers(
             **counts,
             "labelled": n_labelled.get(source, len(labelled)),
         }
+        if source != "self" and targets.report[source].get("all_alike"):
+            numbers[source]["all_alike"] = 1
         stretches = None if source == "self" else targets.sources[source].stretches
         if stretches is not None and stretches.times is not None:
             row_of = {track: row for row, track in enumerate(index.track_ids.tolist())}
@@ -112,7 +114,7 @@ def report_lines(manifest: Mapping[str, Any]) -> list[str]:
     ]
     lines += [
         f"  {source:8} {numbers['train']:6} training tracks, {numbers['validation']:5} validation, "
-        f"{numbers['size']:3} targets{_fewer(numbers)}{_covered(numbers)}"
+        f"{numbers['size']:3} targets{_fewer(numbers)}{_covered(numbers)}{_alike(numbers)}"
         for source, numbers in sources.items()
     ]
     lines += _overlap_lines(manifest["overlaps"])
@@ -165,6 +167,10 @@ def _covered(numbers: Mapping[str, int]) -> str:
     covered, behind = numbers.get("labelled_per_cent"), numbers.get("rows_behind")
     said = "" if covered is None else f", {min(covered, 100)}% of their time labelled"
     return f"{said}; {behind} of {numbers['rows']} rows begin after their track's end" if behind else said
+
+
+def _alike(numbers: Mapping[str, int]) -> str:
+    return "; all training tracks have the same label" if numbers.get("all_alike") else ""
 
 
 def read_manifest(prepared: PreparedDirectory) -> dict[str, Any]:

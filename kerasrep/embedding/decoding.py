@@ -23,7 +23,7 @@ from kerasrep.errors import DataError
 
 #: More decoders than this outrun any model.
 MAX_WORKERS = 32
-#: Parts that may wait beside the one that each decoder has in hand; one is 7 MB at most.
+#: Parts that may wait beside the one that each decoder has in hand; one is 7 MB at most, 56 MB with a GPU.
 WAITING_PARTS = 4
 #: Files that are handed out ahead, so that short ones do not leave decoders idle.
 WAITING_FILES = 64

@@ -89,7 +89,8 @@ class TrainingSettings(Settings):
         weight_decay: Of `adamw`: every trainable value loses this part of it a step, times the rate.
         warmup_steps: Steps over which the rate rises from zero.
         clip_norm: A longer gradient of a step is shortened to this length; 0 never does.
-        trunk_rate: What the rate is multiplied with for the trunk that `model.start` brought, heads apart.
+        trunk_rate: What the rate is multiplied with for the trunk that `model.start` brought, heads apart;
+            less than the least moves no weight in float32: `model.freeze` keeps blocks as they are.
         average: Weights are averaged over the steps with this decay, and the average is what is validated and
             exported, such as 0.999; 0 keeps the weights themselves.
         source_weights: Source -> what its loss is multiplied with in the gradient; 1 by default.
@@ -114,11 +115,11 @@ class TrainingSettings(Settings):
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 200
     optimizer: Literal["adam", "adamw"] = "adam"
-    learning_rate: Annotated[float, Field(gt=0, le=10)] = 2.5e-4
+    learning_rate: Annotated[float, Field(ge=1e-9, le=10)] = 2.5e-4
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
-    trunk_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
+    trunk_rate: Annotated[float, Field(ge=1e-6, le=10)] = 1.0
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     source_weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(default_factory=dict)
     class_weights: dict[str, Literal["balanced"]] = Field(default_factory=dict)

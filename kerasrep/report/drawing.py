@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.report.wording import number, printable, shorten
+from kerasrep.errors import one_line
+from kerasrep.report.wording import number, shorten
 from kerasrep.storage.atomic import atomic_file
 from kerasrep.storage.tables import write_table
 
@@ -151,7 +152,7 @@ def write_picture(folder: Path, picture: Picture) -> list[Path]:
 
 def label(name: str, length: int = 24) -> str:
     """A name that fits beside an axis."""
-    return shorten(printable(name), length)
+    return shorten(one_line(name), length)
 
 
 def look(place: int) -> dict[str, Any]:

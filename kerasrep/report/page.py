@@ -15,7 +15,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from kerasrep.report.wording import printable
+from kerasrep.errors import one_line
 
 
 def render_page(
@@ -61,13 +61,13 @@ def render(template: str, **contents: Any) -> str:
         loader=PackageLoader("kerasrep.report"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: printable(value) if type(value) is str else value,
+        finalize=lambda value: one_line(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     # Parts of a name between which a narrow screen may break it: after punctuation.
-    environment.filters["name_parts"] = lambda name: re.split(r"(?<=[_/:.@-])", printable(name))
+    environment.filters["name_parts"] = lambda name: re.split(r"(?<=[_/:.@-])", one_line(name))
     environment.filters["script_hash"] = lambda name: _script_hash(environment, name)
     return environment.get_template(template).render(**contents)
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kerasrep.report.wording import display_width, interval, number, printable, shorten
+from kerasrep.errors import one_line
+from kerasrep.report.wording import display_width, interval, number, shorten
 
 MISSING = "-"
 GAP = "  "
@@ -74,7 +75,7 @@ class Table:
                 names.
             widest_name: Columns that a longer name of a row or of a column of numbers is shortened to.
         """
-        lines = [[printable(str(cell)) for cell in row] for row in (self.header, *self.rows)]
+        lines = [[one_line(str(cell)) for cell in row] for row in (self.header, *self.rows)]
         lines[0] = [shorten(c, widest_name) if i >= self.n_names else c for i, c in enumerate(lines[0])]
         lines[1:] = [[shorten(row[0], widest_name), *row[1:]] for row in lines[1:]]
         widths = [max(map(display_width, column)) for column in zip(*lines, strict=True)]

@@ -23,11 +23,6 @@ _METRICS = {
 }
 
 
-def printable(text: str) -> str:
-    r"""One line that a terminal, a figure or a page can show: control characters and the like as `\x1b`."""
-    return one_line(text)
-
-
 def shorten(text: str, columns: int) -> str:
     """Text of at most so many columns: the middle makes way, because names differ at their ends."""
     if display_width(text) <= columns:
@@ -54,7 +49,7 @@ def display_width(text: str) -> int:
 
 def metric_label(metric: str) -> str:
     """A metric as people write it."""
-    return _METRICS.get(metric, printable(metric))
+    return _METRICS.get(metric, one_line(metric))
 
 
 def decimals_for(values: Iterable[float]) -> int:

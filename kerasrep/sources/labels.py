@@ -65,3 +65,37 @@ class StretchLabels:
 
 
 RawLabels = ValueLabels | CountLabels | StretchLabels
+
+
+def say_the_same(labels: RawLabels, tracks: NDArray[np.bool_] | None = None) -> bool:
+    """Whether some tracks have labels that are all alike, so that there is nothing to learn.
+
+    Args:
+        labels: Of one source.
+        tracks: bool [tracks of `labels`], at least one of them; by default all.
+    """
+    rows = np.arange(len(labels.track_ids)) if tracks is None else np.flatnonzero(tracks)
+    if isinstance(labels, ValueLabels):
+        return len(np.unique(labels.values[rows])) < 2
+    if isinstance(labels, StretchLabels):
+        stretches = labels.stretches.take(rows)
+        if stretches.times is None:
+            values, known = stretches.targets(np.arange(len(rows)))
+            values = values[known]
+        elif stretches.gaps_negative:
+            return False
+        else:
+            values = stretches.values
+        return bool((values == values[:1]).all())
+    documents = np.unique(labels.documents[rows])
+    n_terms = np.diff(labels.counts.indptr)[documents]
+    if len(np.unique(n_terms[n_terms > 0])) > 1:  # as most are; nothing is copied
+        return False
+    counts = sparse.csr_matrix(labels.counts[documents[n_terms > 0]])
+    counts.sort_indices()
+    n_documents, terms = counts.shape[0], np.unique(counts.indices)
+    if counts.nnz != n_documents * len(terms):
+        return False
+    weights = counts.data.reshape(n_documents, len(terms)).astype(np.float64)
+    shares = weights / np.maximum(weights.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    return bool(np.allclose(shares, shares[:1]))

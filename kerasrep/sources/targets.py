@@ -19,7 +19,7 @@ from kerasrep import constants
 from kerasrep.errors import DataError
 from kerasrep.recipe.base import TargetKind, in_order
 from kerasrep.recipe.schema import TargetSettings
-from kerasrep.sources.labels import CountLabels, RawLabels, StretchLabels, ValueLabels
+from kerasrep.sources.labels import CountLabels, RawLabels, StretchLabels, ValueLabels, say_the_same
 from kerasrep.sources.mixture import fit_mixture
 from kerasrep.sources.plsa import Plsa, fit_plsa, fold_in
 from kerasrep.sources.stretches import Stretches
@@ -77,7 +77,8 @@ def build_targets(
 
     A document is fitted where one of its tracks is in training; the others are folded in with the topics
     fixed. Tempi and years of 0 or less say that nothing is known: their tracks get no target and are counted.
-    A source without any training document or value is left out, and its report says so.
+    A source without any training document or value is left out, and its report says so, as it does where all
+    training tracks have the same label.
 
     Args:
         labels: Source name -> raw labels.
@@ -98,8 +99,10 @@ def build_targets(
         if not in_fit.any():
             report[source] = {"left_out": "no training track has a label", **unknown}
             continue
+        same = {"all_alike": True} if say_the_same(raw, in_fit) else {}
         if isinstance(raw, StretchLabels):
-            sources[source], report[source] = _stretch_targets(raw, in_fit)
+            sources[source], about = _stretch_targets(raw, in_fit)
+            report[source] = about | same
             continue
         source_seed = int(np.random.SeedSequence([seed, _number(source)]).generate_state(1)[0])
         size = settings.size_of(source)
@@ -112,7 +115,7 @@ def build_targets(
                 target, about = _count_targets(raw, in_fit, size, settings, source_seed, bar)
         except DataError as error:
             raise DataError(f"source '{source}': {error}") from error
-        report[source] = {"requested_size": size, **about, **unknown}
+        report[source] = {"requested_size": size, **about, **unknown, **same}
         if target is not None:
             kind: TargetKind = "mixture" if isinstance(raw, ValueLabels) else "topics"
             ids = np.asarray(raw.track_ids, dtype=np.str_)

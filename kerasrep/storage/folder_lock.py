@@ -33,7 +33,7 @@ def held(folder: Path, wait: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def exclusive(folder: Path, busy: str, option: str) -> Iterator[None]:
-    """Make a folder where there is none, and hold it.
+    """Make a folder where there is none, and hold it; one that was made and stays empty goes again.
 
     Args:
         folder: The folder.
@@ -45,13 +45,19 @@ def exclusive(folder: Path, busy: str, option: str) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
+            made = not folder.exists()
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(held(folder, wait=False))
         except BlockingIOError as error:
             raise RunError(f"{folder}: {busy}; wait for it or stop it") from error
         except OSError as error:
             raise _cannot_write(folder, error, f"choose another {option}") from error
-        yield
+        try:
+            yield
+        finally:
+            if made:
+                with contextlib.suppress(OSError):  # not empty
+                    folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ _ACCURACIES: dict[LossName, str] = {
     "squared": f"share of values within {NEAR_DEVIATIONS:g} standard deviations",
     "cosine": "the cosine itself",
 }
+#: A baseline's loss below this is nothing but rounding: the validation tracks have the mean target.
+LEAST_LOSS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,9 @@ class SummaryRow:
     loss: LossName = "divergence"
 
     @property
-    def per_cent(self) -> float:
-        """Loss as a percentage of the baseline's; below 100 something was learnt."""
-        return 100.0 * self.after / max(self.mean_target, 1e-9)
+    def per_cent(self) -> float | None:
+        """Loss as a percentage of the baseline's; below 100 something was learnt. `None` where that is 0."""
+        return None if self.mean_target < LEAST_LOSS else 100.0 * self.after / self.mean_target
 
     @property
     def learnt(self) -> bool | None:
@@ -117,9 +119,10 @@ class Summary:
             f"{'accuracy':>9} {'base':>6} {'epoch':>6} {'tracks':>7}  95% of after",
         ]
         for row in self.rows:
+            share = "-" if row.per_cent is None else f"{row.per_cent:.1f}%"
             lines.append(
                 f"{row.source:<{width}} {row.before:8.3f} {row.after:8.3f} {row.mean_target:12.3f} "
-                f"{row.per_cent:10.1f}% {row.accuracy:9.3f} {row.mean_target_accuracy:6.3f} "
+                f"{share:>11} {row.accuracy:9.3f} {row.mean_target_accuracy:6.3f} "
                 f"{row.best_epoch:6d} {'' if row.tracks is None else row.tracks:>7}{_interval(row)}"
             )
         return "\n".join([*lines, *self._other_accuracies(), self._verdict()])

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from kerasrep.data.batches import SplitExamples
 from kerasrep.data.crops import read_crops
 from kerasrep.data.shards import FULL_SCALE, ShardIndex
+from kerasrep.errors import one_line
 from kerasrep.model.dropout import Share
 from kerasrep.model.strategies import Network
 from kerasrep.recipe.file import recipe_text
@@ -26,7 +27,7 @@ from kerasrep.recipe.network import AudioSettings
 from kerasrep.recipe.schema import Recipe
 from kerasrep.report.drawing import one_panel, rendered_png
 from kerasrep.report.event_files import shown_settings
-from kerasrep.report.wording import printable, shorten
+from kerasrep.report.wording import shorten
 from kerasrep.storage.atomic import storage_faults
 from kerasrep.storage.run_directory import PreparedDirectory, read_json
 from kerasrep.training.augmentation import ON_WAVEFORM, Draws, change_mel, change_waveform
@@ -251,7 +252,7 @@ def _mel_picture(decibels: NDArray[np.float32], name: str, audio: AudioSettings)
         extent = (0.0, audio.segment_seconds, -0.5, audio.n_mels - 0.5)
         image = axes.imshow(decibels.T, origin="lower", aspect="auto", extent=extent, cmap="magma")
         axes.set_yticks(np.interp(marks_hz, bands_hz, np.arange(audio.n_mels)), [f"{m:,}" for m in marks_hz])
-        axes.set(title=printable(shorten(name, 60)), xlabel="time (s)", ylabel="mel band (Hz)")
+        axes.set(title=one_line(shorten(name, 60)), xlabel="time (s)", ylabel="mel band (Hz)")
         figure.colorbar(image, label="level (dB)")
         png = rendered_png(figure, f"Log-mels of {name}")
     pixels: NDArray[np.uint8] = np.round(imread(io.BytesIO(png))[..., :3] * 255).astype(np.uint8)

@@ -47,6 +47,14 @@ def test_a_name_that_is_no_folder_name_is_refused(small_run, tmp_path, capsys, n
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("option", ["--layers", "--default-layers"])
+@pytest.mark.parametrize("layers", ["", "conv9"])
+def test_layers_that_there_are_not_are_refused_before_the_run_is_read(tmp_path, capsys, option, layers):
+    code, out, err = run_export(capsys, tmp_path, option, layers)
+    assert (code, out, len(err)) == (2, [], 1)
+    assert f"layers '{layers}': give last, all, or some of" in err[0]
+
+
 def test_a_missing_run_is_refused(tmp_path, capsys):
     code, _, err = run_export(capsys, tmp_path / "none")
     assert (code, len(err)) == (2, 1)

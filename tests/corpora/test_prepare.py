@@ -299,6 +299,17 @@ def test_a_source_whose_labels_are_all_outside_training_is_refused(root):
         prepare(recipe_for(root), progress=False)
 
 
+def test_a_source_that_all_training_tracks_have_alike_is_refused_and_reported(root):
+    (root / "tag.csv").write_text(
+        "track,item\n" + "".join(f"t{n:02d},rock\nt{n:02d},live\n" for n in range(12))
+    )
+    with pytest.raises(DataError, match=r"source 'tag': all \d+ training tracks have the same label"):
+        prepare(recipe_for(root), progress=False)
+    prepared = prepare(recipe_for(root, sources=("bpm", "self")), progress=False)
+    (line,) = [line for line in prepared.report.read_text().splitlines() if line.startswith("  tag")]
+    assert line.endswith("; all training tracks have the same label")
+
+
 def test_labels_behind_the_end_of_their_tracks_are_counted_and_refused_where_there_are_no_others(root):
     table = {"path": "timed.csv", "target": "labels", "start": "start", "end": "end", "gaps": "negative"}
     recipe = recipe_for(root, sources=("self", "timed"), corpus={"tables": {"timed": table}, "groups": None})

@@ -542,6 +542,11 @@ def test_a_table_of_other_settings_is_not_added_to(folder, tmp_path, quick):
     embed(folder, tmp_path / "x.npz")
     with pytest.raises(RecipeError, match=r"x\.npz: was made with another pool \(mean-std, now mean\)"):
         add(folder, tmp_path / "x.npz", pool="mean")
+    assert not (tmp_path / ".x.npz.parts").exists()
+    with np.load(tmp_path / "x.npz") as arrays:
+        np.savez(tmp_path / "z.npz", **{name: arrays[name] for name in arrays if name != "about"})
+    with pytest.raises(RecipeError, match=r"z\.npz: does not say what made it"):
+        add(folder, tmp_path / "z.npz")
     assert add(folder, tmp_path / "y.npz").files == 7
 
 

@@ -256,6 +256,7 @@ def test_what_native_decoders_say_of_a_broken_query_is_not_heard(index, songs, t
         (["--audio-root", "nowhere"], 2, "is not a folder"),
         (["--model", "n" * 300], 2, "File name too long"),
         (["bad.wav"], 1, "is no audio"),
+        (["Yesterday"], 1, "Yesterday: is no file here, and the name of no track of the index"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(index, songs, tmp_path, monkeypatch, run, arguments, code, said):
@@ -355,6 +356,20 @@ def test_a_query_by_the_name_of_one_track_alone_is_that_track(
     code, out, err = run(tmp_path / "x.npz", "05")
     assert (code, out, len(err)) == (1, [], 1)
     assert "05: is the name of 2 tracks of the index (a/05.wav, b/05.wav); give a path" in err[0]
+
+
+def test_a_second_table_may_lack_tracks_but_not_all(index, songs, small_export, tmp_path, run):
+    page, second = tmp_path / "near.html", tmp_path / index().name
+    embed_catalogue(small_export, [songs / "01.wav", songs / "02.wav"], second, Settings())
+    code, out, err = run(index(), "05", "--page", page, "--against", second)  # it is in the first one alone
+    assert (code, err) == (0, [])
+    assert f"{second}: its table lacks 10 tracks of the first one" in out
+    page.unlink()
+    shutil.copy(songs / "01.wav", tmp_path / "other.wav")
+    embed_catalogue(small_export, [tmp_path / "other.wav"], tmp_path / "x.npz", Settings())
+    code, _, err = run(index(), songs / "05.wav", "--page", page, "--against", tmp_path / "x.npz")
+    assert (code, len(err), page.exists()) == (1, 1, False)
+    assert "is not in the first table, as no track of the second is" in err[0]
 
 
 def test_a_copy_in_another_format_is_a_duplicate(small_export, songs, tmp_path, run):

@@ -564,6 +564,20 @@ def test_a_score_far_below_zero_leaves_the_others_readable():
     assert "◂ -300.0" in [text.get_text() for text in axes.texts]
 
 
+@pytest.mark.filterwarnings("error")  # of a layout that is not applied
+def test_scores_all_far_below_zero_are_drawn_in_their_places():
+    bad = scored("a", -3.0, metric="r2")
+    chance = dataclasses.replace(bad.probes[1], mean=-3.0, low=-3.0, high=-3.0)
+    overview = overview_of([dataclasses.replace(bad, probes=(bad.probes[0], chance))])
+    draw_bars(overview)
+    with drawing():
+        axes = new_figure(5, 5).add_subplot()
+        draw_tasks(axes, overview, ("dance",))
+    (text,) = axes.texts
+    left, right = axes.get_xlim()
+    assert left <= text.get_position()[0] <= right
+
+
 def test_the_sentence_of_a_figure_counts_what_lies_above_chance():
     (picture,) = draw_bars(overview_of([scored("a", 0.5), scored("b", 0.25), scored("c", 0.4)]))
     assert picture.sentence == (

@@ -16,10 +16,10 @@ from made_evaluations import (
     make_evaluations,
 )
 
+from kerasrep.errors import one_line
 from kerasrep.evaluation.report.figures import draw_bars, draw_confusions
 from kerasrep.evaluation.report.overview import findings, overview_of, win_sentences
 from kerasrep.evaluation.report.writing import build_page
-from kerasrep.report.wording import printable
 
 HOSTILE = (
     "</style></title><script>alert(1)</script>",
@@ -177,7 +177,7 @@ def test_any_name_gives_a_page_that_parses_and_shows_it(name):
     overview = overview_of([renamed(make_evaluation("a", "demo_recommendation"), name)])
     text = build_page(overview, [], {}, {name: name}, [name])
     text.encode("utf-8")
-    assert printable(name) in Page(text).text
+    assert one_line(name) in Page(text).text
 
 
 def test_attributes_and_texts_are_escaped_unless_made_here():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 
@@ -12,9 +13,10 @@ from scipy import sparse
 from kerasrep import constants
 from kerasrep.errors import DataError
 from kerasrep.recipe.schema import TargetSettings
-from kerasrep.sources.labels import CountLabels, ValueLabels
+from kerasrep.sources.labels import CountLabels, StretchLabels, ValueLabels
 from kerasrep.sources.mixture import fit_mixture
 from kerasrep.sources.plsa import fit_plsa, fold_in
+from kerasrep.sources.stretches import Stretches, Times
 from kerasrep.sources.target_files import load_targets, save_targets
 from kerasrep.sources.targets import (
     SourceTargets,
@@ -124,6 +126,41 @@ def test_sources_without_training_labels_are_left_out_with_the_reason():
     assert not built.sources
     assert "no training track" in built.report["bpm"]["left_out"]
     assert "no training document" in built.report["tag"]["left_out"]
+
+
+def stretches(kind, size, values, **changes):
+    values = np.array(values, np.int32 if kind in ("classes", "labels") else np.float32)
+    return StretchLabels(TRACKS, Stretches(kind, size, np.arange(31), values, **changes))
+
+
+TIMES = Times(np.zeros(30), np.full(30, 2.0), np.full(30, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("labels", "alike"),
+    [
+        (ValueLabels(TRACKS, np.full(30, 120.0)), True),
+        (ValueLabels(TRACKS, np.array([120.0] * 20 + [90.0] * 10)), True),  # those held out differ
+        (bpm_labels(), False),
+        (CountLabels(sparse.csr_matrix(np.ones((30, 1))), ["x"], TRACKS, np.arange(30)), True),
+        (CountLabels(sparse.csr_matrix(np.outer(range(30), [3, 1])), ["x", "y"], TRACKS, range(30)), True),
+        (CountLabels(sparse.csr_matrix([[3.0, 1.0], [1, 3]]), ["x", "y"], TRACKS, np.arange(30) % 2), False),
+        (CountLabels(sparse.csr_matrix(np.eye(2)), ["x", "y"], TRACKS, np.arange(30) % 2), False),
+        (tag_labels(), False),
+        (stretches("number", 1, [[7.0]] * 30), True),
+        (stretches("number", 1, [[7.0]] * 19 + [[8.0]] * 11), False),
+        (stretches("number", 1, [[7.0]] * 30, times=TIMES), True),
+        (stretches("labels", 2, [1] * 30), True),
+        (stretches("labels", 2, [1] * 30, times=TIMES, gaps_negative=True), False),  # there, or not
+        (stretches("classes", 2, [0, 1] * 15), False),
+        (stretches("vector", 3, [[1.0, 2.0, 3.0]] * 30), True),
+    ],
+)
+def test_labels_that_all_training_tracks_have_alike_are_reported(labels, alike):
+    if isinstance(labels, CountLabels):
+        labels = dataclasses.replace(labels, documents=np.asarray(labels.documents))
+    report = build({"own": labels}, size=2).report["own"]
+    assert report.get("all_alike", False) is alike
 
 
 @pytest.mark.parametrize("source", ["bpm", "year"])

@@ -1,5 +1,6 @@
 """One process holds a folder, another is told so, and a dead one holds nothing."""
 
+import contextlib
 import subprocess
 import sys
 
@@ -33,6 +34,16 @@ def test_a_folder_held_by_another_process_is_refused_until_that_is_killed(tmp_pa
         holder.communicate()
     with exclusive(folder, "is in use", "--x"):
         assert folder.is_dir()
+
+
+def test_a_folder_that_was_made_and_stays_empty_goes_again_and_no_other(tmp_path):
+    (tmp_path / "there").mkdir()
+    for name in ("there", "empty", "full"):
+        with contextlib.suppress(ZeroDivisionError), exclusive(tmp_path / name, "is in use", "--x"):
+            if name == "full":
+                (tmp_path / name / "file").touch()
+            raise ZeroDivisionError
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "there"]
 
 
 def test_a_folder_that_cannot_be_made_names_the_option(tmp_path):

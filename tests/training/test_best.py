@@ -79,6 +79,14 @@ def test_the_table_says_which_state_it_is_about():
     assert Summary([row], 7, 1.0).table().startswith("validation loss (the best of 7 epochs is kept)\n")
 
 
+def test_a_loss_is_no_share_of_a_baseline_whose_loss_is_zero():
+    rows = [SummaryRow("tag", 2.0, 0.3, 0.6, 0.5, 0.2, 7), SummaryRow("tempo", 2.0, 0.3, 3e-8, 0.5, 0.2, 7)]
+    summary = Summary(rows, 7, 1.0)
+    tag, tempo = (line.split() for line in summary.table().splitlines()[2:4])
+    assert (tag[4], tempo[4], len(tag)) == ("50.0%", "-", len(tempo))
+    assert [row["per_cent"] for row in summary.as_dict()["sources"].values()] == [50.0, None]
+
+
 def outcomes_of(gains, weights=None, losses=None):
     n = len(gains)
     gains = np.array([gains, np.zeros(n)])

@@ -58,7 +58,9 @@ class Earlier:
         if not output.exists():
             return cls()
         table = read_embeddings(output)
-        now, before = about.settings(), table.about.settings() if table.about else {}
+        if table.about is None:
+            raise RecipeError(f"-o {output}: does not say what made it, so nothing is added; give another -o")
+        now, before = about.settings(), table.about.settings()
         for key, value in now.items():
             if before.get(key) != value:
                 raise RecipeError(

@@ -129,7 +129,7 @@ class Tracks:
         """The path of a query: a name without folder that is no file is that of a track, its ending or not.
 
         Raises:
-            DataError: Where several tracks have the name.
+            DataError: Where several tracks have the name, or none.
         """
         if query.name != str(query) or os.path.lexists(query):
             return query
@@ -144,7 +144,9 @@ class Tracks:
             some = ", ".join(self.shown(path) for path in same[:EXAMPLES])
             raise DataError(f"{query}: is the name of {len(same)} tracks of the index ({some}); give a path")
         row = keys.row(name)
-        return query if row is None else Path(self.shown(self.paths[row]))
+        if row is None:
+            raise DataError(f"{query}: is no file here, and the name of no track of the index; give a path")
+        return Path(self.shown(self.paths[row]))
 
     def is_file(self, path: str, names: Iterable[str]) -> bool:
         """Whether a track is a file of one of these names, the last of them a real path.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasrep.errors import one_line
 from kerasrep.evaluation.base import Evaluation
 from kerasrep.evaluation.report.overview import Overview, chance_probe
 from kerasrep.evaluation.results import safe_name
@@ -24,7 +25,7 @@ from kerasrep.report.drawing import (
     picture,
     rendered_png,
 )
-from kerasrep.report.wording import counted, display_width, listing, metric_label, number, printable
+from kerasrep.report.wording import counted, display_width, listing, metric_label, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +95,7 @@ def draw_tasks(axes: Axes, overview: Overview, tasks: Sequence[str]) -> None:
     shown = [e.probes[0] for task in tasks for e in overview.of_task(task)]
     chances = [score for task in tasks for score in overview.chance(task)]
     lowest = max(LOWEST_SHOWN, min([0.0, *chances, *(probe.low for probe in shown)]))
-    highest = max([*chances, *(probe.high for probe in shown), lowest + 1e-9])
+    highest = max([0.0, *chances, *(probe.high for probe in shown), lowest + 1e-9])
     for place, name in enumerate(names):
         rows = [row for row, task in enumerate(tasks) if (task, name) in overview.cells]
         probes = [overview.cells[tasks[row], name].probes[0] for row in rows]
@@ -144,7 +145,7 @@ def _sentence(overview: Overview, tasks: Sequence[str], metric: str) -> str:
     score = number(best.probes[0].mean, overview.decimals(best.task))
     text = (
         f"The highest {metric_label(metric)} is {score}, "
-        f"of {printable(best.representation)} on {printable(best.task)}"
+        f"of {one_line(best.representation)} on {one_line(best.task)}"
     )
     beside = [
         (evaluation, chance) for evaluation in found if (chance := chance_probe(evaluation)) is not None
@@ -154,7 +155,7 @@ def _sentence(overview: Overview, tasks: Sequence[str], metric: str) -> str:
         return text + "."
     if not not_above:
         return f"{text}; the intervals of all {counted(len(beside), 'score')} lie above chance."
-    named = listing([f"{printable(e.representation)} on {printable(e.task)}" for e in not_above[:3]])
+    named = listing([f"{one_line(e.representation)} on {one_line(e.task)}" for e in not_above[:3]])
     more = f" and {len(not_above) - 3} more" if len(not_above) > 3 else ""
     n_above = len(beside) - len(not_above)
     return f"{text}; {n_above} of {counted(len(beside), 'interval')} lie above chance, not {named}{more}."
@@ -234,13 +235,13 @@ def _confusion_sentence(
     """How many are right, and which confusion is the most frequent for its class."""
     classes = evaluation.probes[0].classes
     total, right = int(counts.sum()), int(np.trace(counts))
-    who = f"{printable(evaluation.representation)} on {printable(evaluation.task)}"
+    who = f"{one_line(evaluation.representation)} on {one_line(evaluation.task)}"
     text = f"{who}: {right:,} of {total:,} are right ({right / max(total, 1):.0%})"
     wrong = np.where(np.eye(len(classes), dtype=bool), 0.0, shares)
     if not wrong.any():
         return f"{text}."
     i, j = np.unravel_index(np.argmax(wrong), wrong.shape)
     return (
-        f"{text}; the most confused class is {printable(classes[i])}, taken for {printable(classes[j])} "
+        f"{text}; the most confused class is {one_line(classes[i])}, taken for {one_line(classes[j])} "
         f"in {counts[i, j]:,} of {counts[i].sum():,}."
     )

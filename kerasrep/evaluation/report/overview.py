@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from kerasrep.errors import DataError
+from kerasrep.errors import DataError, one_line
 from kerasrep.evaluation.base import Comparison, Evaluation, ProbeResult
 from kerasrep.evaluation.significance import holm
 from kerasrep.report.wording import (
@@ -19,7 +19,6 @@ from kerasrep.report.wording import (
     metric_label,
     number,
     p_equation,
-    printable,
 )
 
 #: Width of a 95% interval in standard errors.
@@ -122,7 +121,7 @@ class Overview:
         """Which probes headlines show: `linear_svm for classification, ridge for regression`."""
         probes: dict[str, dict[str, None]] = {}
         for evaluation in self.cells.values():
-            probes.setdefault(evaluation.kind, {})[printable(evaluation.probes[0].probe)] = None
+            probes.setdefault(evaluation.kind, {})[one_line(evaluation.probes[0].probe)] = None
         return ", ".join(f"{listing([*names])} for {kind}" for kind, names in probes.items())
 
     def headline_comparisons(self) -> tuple[Adjusted, ...]:
@@ -151,13 +150,13 @@ def overview_of(evaluations: Sequence[Evaluation], comparisons: Sequence[Compari
     cells: dict[tuple[str, str], Evaluation] = {}
     for evaluation in evaluations:
         place = (evaluation.task, evaluation.representation)
-        what = f"{printable(evaluation.representation)} on {printable(evaluation.task)}"
+        what = f"{one_line(evaluation.representation)} on {one_line(evaluation.task)}"
         if place in cells:
             raise DataError(f"{what} was evaluated twice; give every representation a name of its own")
         for probe in evaluation.probes:
             values = (probe.mean, probe.low, probe.high, *(score.value for score in probe.scores))
             if not all(map(math.isfinite, values)):
-                raise DataError(f"{what}: a score of the probe {printable(probe.probe)} is not finite")
+                raise DataError(f"{what}: a score of the probe {one_line(probe.probe)} is not finite")
         cells[place] = evaluation
     return Overview(
         tuple(dict.fromkeys(task for task, _ in cells)),
@@ -209,7 +208,7 @@ def win_sentences(overview: Overview) -> Iterator[str]:
         if won:
             of = counted(len(compared), "task")
             leads = _leads(overview, won, of)
-            yield f"{printable(name)} {leads}; its score is the highest on {len(won)} of {of}."
+            yield f"{one_line(name)} {leads}; its score is the highest on {len(won)} of {of}."
 
 
 def _leads(overview: Overview, won: Sequence[Finding], of: str) -> str:
@@ -225,7 +224,7 @@ def _leads(overview: Overview, won: Sequence[Finding], of: str) -> str:
     for seen in clear[:LEADS_SHOWN]:
         decimals = overview.decimals(seen.task)
         by = f"{number(seen.difference, decimals)} {interval(seen.low, seen.high, decimals)}"
-        leads.append(f"{printable(seen.task)} by {by}")
+        leads.append(f"{one_line(seen.task)} by {by}")
     leads += [f"{len(clear) - LEADS_SHOWN} more"] if len(clear) > LEADS_SHOWN else []
     return f"is significantly ahead of the next one on {len(clear)} of {of}{some}: {listing(leads)}"
 
@@ -247,8 +246,8 @@ def sensitivity_sentences(overview: Overview) -> Iterator[str]:
         tested = counted(seen.n_units, units)
         tested += "" if seen.n_groups == seen.n_units else f" in {counted(seen.n_groups, 'group')}"
         sentence = (
-            f"{printable(seen.task)}: with {tested}, a difference of {number(smallest, decimals)} between "
-            f"{printable(seen.first)} and {printable(seen.second)} would be found significant in four "
+            f"{one_line(seen.task)}: with {tested}, a difference of {number(smallest, decimals)} between "
+            f"{one_line(seen.first)} and {one_line(seen.second)} would be found significant in four "
             "of five cases"
         )
         if 0 < abs(seen.difference) < smallest:
@@ -278,7 +277,7 @@ def pair_sentences(overview: Overview) -> Iterator[str]:
         above = sum(a > b for a, b in means)
         better = sum(a.significant and a.comparison.difference > 0 for a in tested)
         worse = sum(a.significant and a.comparison.difference < 0 for a in tested)
-        names = f"{printable(first)} scores above {printable(second)}"
+        names = f"{one_line(first)} scores above {one_line(second)}"
         verdict = f"significantly better on {better}, significantly worse on {worse}"
         yield f"{names} on {above} of {counted(len(common), 'task')}: {verdict}."
 
@@ -311,11 +310,11 @@ def _finding(overview: Overview, task: str) -> Finding:
         behind, tested = tests[0], next((test for test in tests if test is not None), None)
         if behind is None:
             lead = number(best[0].probes[0].mean - others[0].probes[0].mean, decimals)
-            said += f"; its lead of {lead} over {printable(others[0].representation)} was not tested"
+            said += f"; its lead of {lead} over {one_line(others[0].representation)} was not tested"
         said = said if tested is None else f"{_tested(tested, decimals)}; {said}"
     seen = seen_of(best[0])
     mark = " (seen in training)" if seen and seen.n_scored else ""
-    sentence = f"{printable(task)}{mark}: {said}{_beside_chance(best[0])}."
+    sentence = f"{one_line(task)}{mark}: {said}{_beside_chance(best[0])}."
     return Finding(task, names, behind, tested, sentence)
 
 
@@ -325,7 +324,7 @@ def _achievement(overview: Overview, task: str, best: Sequence[Evaluation], n_co
     score += f" {interval(probe.low, probe.high, decimals)}"
     chance = overview.chance_text(task)
     score += f", chance {chance}" if chance else ""
-    names = listing([printable(evaluation.representation) for evaluation in best])
+    names = listing([one_line(evaluation.representation) for evaluation in best])
     if n_compared == 1:
         return f"{names} alone was evaluated ({score})"
     return (
@@ -340,7 +339,7 @@ def _tested(test: Adjusted, decimals: int) -> str:
     seen = test.comparison
     difference = f"{number(seen.difference, decimals)} {interval(seen.low, seen.high, decimals)}"
     found = "a significant difference" if test.significant else "no significant difference"
-    names = f"{printable(seen.first)} and {printable(seen.second)}"
+    names = f"{one_line(seen.first)} and {one_line(seen.second)}"
     return f"{found} between {names}, {difference} ({p_equation(test.p_holm)})"
 
 

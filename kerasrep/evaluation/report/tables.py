@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from kerasrep.errors import one_line
 from kerasrep.evaluation.base import Comparison, Evaluation, ProbeResult
 from kerasrep.evaluation.report.overview import (
     Adjusted,
@@ -30,7 +31,6 @@ from kerasrep.report.wording import (
     number,
     p_starred,
     p_text,
-    printable,
 )
 
 
@@ -160,7 +160,7 @@ def _count_lines(overview: Overview) -> list[str]:
     tasks: dict[str, list[str]] = {}
     for task in overview.tasks:
         for text in dict.fromkeys(_counts(evaluation.counts) for evaluation in overview.of_task(task)):
-            tasks.setdefault(text, []).append(printable(task))
+            tasks.setdefault(text, []).append(one_line(task))
     return [f"{', '.join(names)}: {text}" for text, names in tasks.items() if text]
 
 
@@ -172,7 +172,7 @@ def _counts(counts: Mapping[str, Any]) -> str:
             continue
         found, published = count["found"], count.get("published")
         stated = "" if published is None else f", {published:,} published"
-        parts.append(f"{found:,} {printable(name)} found{stated}")
+        parts.append(f"{found:,} {one_line(name)} found{stated}")
         agree += [] if published is None else [found == published]
     verdict = "" if not agree else ": verified" if all(agree) else ": unverified"
     return "; ".join(parts) + verdict
@@ -187,11 +187,11 @@ def _left_out_lines(overview: Overview) -> Iterator[str]:
                 who.setdefault(tuple(evaluation.left_out.items()), []).append(evaluation.representation)
         for items, names in who.items():
             everyone = len(names) == len(overview.of_task(task))
-            whose = "" if everyone else f" with {', '.join(map(printable, names))}"
-            item, reason = (printable(text) for text in items[0])
+            whose = "" if everyone else f" with {', '.join(map(one_line, names))}"
+            item, reason = (one_line(text) for text in items[0])
             more = "" if len(items) == 1 else f"; and {counted(len(items) - 1, 'other')}"
             what = f"{counted(len(items), 'item')} left out{whose}"
-            yield f"{printable(task)}: {what} ({item}: {reason}{more})"
+            yield f"{one_line(task)}: {what} ({item}: {reason}{more})"
 
 
 def terminal_report(

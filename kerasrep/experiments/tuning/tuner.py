@@ -19,7 +19,7 @@ import keras
 import keras_tuner
 import numpy as np
 
-from kerasrep.errors import RecipeError, RunError
+from kerasrep.errors import DataError, RecipeError, RunError
 from kerasrep.experiments.job import EvaluationSettings, Job
 from kerasrep.experiments.tuning.directory import (
     TRIALS,
@@ -371,13 +371,18 @@ def scores_of(folder: TrialFolder, objective: Objective) -> Mapping[str, float]:
     """Task -> mean score of its probe; or source -> validation loss over the mean-prediction baseline's.
 
     Raises:
-        DataError: Where the trial's files cannot be read.
+        DataError: Where the trial's files cannot be read, or no baseline has a loss above 0.
     """
     if isinstance(objective, Downstream):
         tasks = read_object(folder.scores, tasks=dict)["tasks"]
         return {name: float(found["score"]) for name, found in tasks.items()}
     sources = read_object(folder.run.card, scores=dict)["scores"]["sources"]
-    return {name: found["per_cent"] / 100 for name, found in sources.items()}
+    shares = {name: found["per_cent"] for name, found in sources.items()}
+    if all(share is None for share in shares.values()):
+        raise DataError(
+            f"{folder.run.card}: the baseline of each source has a loss of 0; validate more tracks"
+        )
+    return {name: share / 100 for name, share in shares.items() if share is not None}
 
 
 def mean(scores: Mapping[str, float]) -> float:

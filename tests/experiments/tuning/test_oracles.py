@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kerasrep.errors import DataError
 from kerasrep.experiments.tuning import tuner as oracles
-from kerasrep.experiments.tuning.reading import Parameter, Tuning, TuningRecipe
-from kerasrep.experiments.tuning.tuner import hyperparameters, make_oracle, values_of
+from kerasrep.experiments.tuning.directory import TrialFolder
+from kerasrep.experiments.tuning.reading import Parameter, Tuning, TuningRecipe, ValidationLoss
+from kerasrep.experiments.tuning.tuner import hyperparameters, make_oracle, scores_of, values_of
+from kerasrep.storage.run_directory import write_json
 
 SPACE = {
     "training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True},
@@ -171,3 +174,17 @@ def test_the_plan_of_hyperband_is_what_it_does(make_tuning, tmp_path):
         oracle.end_trial(trial)
     assert sorted(done) == sorted(oracle.plan())
     assert keras_tuner.oracles.HyperbandOracle in type(oracle).__mro__
+
+
+def test_sources_whose_baseline_has_no_loss_do_not_count(tmp_path):
+    folder = TrialFolder(tmp_path)
+
+    def write(**shares):
+        sources = {name: {"per_cent": share} for name, share in shares.items()}
+        write_json(folder.run.card, {"scores": {"sources": sources}})
+
+    write(tag=80.0, tempo=None)
+    assert scores_of(folder, ValidationLoss()) == {"tag": 0.8}
+    write(tempo=None)
+    with pytest.raises(DataError, match="a loss of 0"):
+        scores_of(folder, ValidationLoss())
