@@ -50,8 +50,8 @@ class LabelTable(Settings):
             default that of the source's name (`genre` for tag). `from: jams`: annotations in `song.jams`
             beside `song.flac`; `item` names the namespace, such as `tag_open` or `chord`. `from: mirdata`: a
             data set that mirdata knows, whose folder `root` is; `item` names an attribute of its tracks.
-        target: What the labels become; by default a mixture for bpm and year, topics for others, and for
-            tags and mirdata classes or labels.
+        target: What the labels become; by default a mixture for bpm and year, topics for others; for tags and
+            mirdata classes or labels; for JAMS labels, numbers for bpm and year.
         track: Name of the column of tracks; by default `track`, for vectors `path`.
         value: Name of the column of numbers, or of vectors (by default `embedding`).
         item: Name of the column of items, where labels are items; by default `item`.
@@ -172,7 +172,7 @@ class FolderCorpus(Settings):
         table = stated if isinstance(stated, LabelTable) else LabelTable(path=stated)
         default: TableTarget = "mixture" if source in constants.VALUE_SOURCES else "topics"
         if table.from_ == "jams":
-            default = "labels"
+            default = "number" if source in constants.VALUE_SOURCES else "labels"
         elif table.from_ == "mirdata":
             default = "mixture" if source in constants.VALUE_SOURCES else "classes"
         elif table.from_ is not None:
