@@ -7,6 +7,7 @@ over time such as chords, sections, keys and notes. `item` names one of them.
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -93,8 +94,13 @@ def annotation_files(name: str, root: Path, key: str) -> list[Path]:
 
 def _open(name: str, root: Path, key: str) -> Any:
     require("mirdata", ("mirdata",), f"{key}.from: mirdata")
+    log = logging.getLogger()
+    handlers, level = [*log.handlers], log.level
     import mirdata
 
+    # Its import sets logging up so that the log of every run is printed.
+    log.handlers[:] = handlers
+    log.setLevel(level)
     if name not in mirdata.list_datasets():
         raise RecipeError(f"{key}.dataset: mirdata knows no '{name}'; see mirdata.list_datasets()")
     data_set = mirdata.initialize(name, data_home=str(root))
