@@ -94,16 +94,16 @@ def annotation_files(name: str, root: Path, key: str) -> list[Path]:
 
 def _open(name: str, root: Path, key: str) -> Any:
     require("mirdata", ("mirdata",), f"{key}.from: mirdata")
-    log = logging.getLogger()
-    handlers, level = [*log.handlers], log.level
     import mirdata
 
-    # Its import sets logging up so that the log of every run is printed.
-    log.handlers[:] = handlers
-    log.setLevel(level)
     if name not in mirdata.list_datasets():
         raise RecipeError(f"{key}.dataset: mirdata knows no '{name}'; see mirdata.list_datasets()")
+    log = logging.getLogger()
+    handlers, level = [*log.handlers], log.level
     data_set = mirdata.initialize(name, data_home=str(root))
+    # Its loaders set logging up so that the log of every run is printed.
+    log.handlers[:] = handlers
+    log.setLevel(level)
     if not Path(data_set.index_path).is_file():
         raise DataError(
             f"{name}: its index is not there, and nothing is downloaded; once, run python -c "
