@@ -57,7 +57,8 @@ class LabelTable(Settings):
         item: Name of the column of items, where labels are items; by default `item`.
         weight: Name of the column of weights, for topics; without it, a column `weight` is read where there
             is one.
-        start: Name of the column of seconds where a row begins; without it, rows are about whole tracks.
+        start: Name of the column of seconds where a row begins; without it, rows are about whole tracks, for
+            vectors where there is no `start_seconds`.
         end: Name of the column of seconds where it ends; for vectors by default `start` and the length of a
             segment, as the table itself says it.
         loss: Of vectors: `cosine` distance, the default; `squared` error of standardised values; or, where
@@ -195,7 +196,7 @@ def _check_table(source: str, table: LabelTable) -> None:
         checks[table.from_](key, source, table)
     if table.dataset is not None and table.from_ != "mirdata":
         raise ImpossibleSetting("goes with from: mirdata; remove it", f"{key}.dataset")
-    if table.start is None and table.end is not None:
+    if table.start is None and table.end is not None and table.target != "vector":
         raise ImpossibleSetting("needs the column where rows start; add 'start'", f"{key}.end")
     if table.start is not None and table.target not in STRETCH_TARGETS:
         allowed = ", ".join(STRETCH_TARGETS)
