@@ -29,7 +29,7 @@ from kerasrep.storage.run_directory import home, read_json, write_json
 from kerasrep.storage.tables import is_unknown, parse_number, read_table
 from kerasrep.storage.track_names import Keys
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def read_stretches(
                 f"learn: remove corpus.tables.{source}"
             )
     for what, count in left_out.items():
-        notices.append(f"{path}: left out {count} {what.replace('_', ' ')}")
+        notices.append(f"{path}: {source}: left out {count} {what.replace('_', ' ')}")
     negative = table.gaps == "negative"
     # A track whose labels are all too rare has none of the others: it is known to be negative.
     tracks = looked_at if negative else np.unique(rows.track)

@@ -16,6 +16,7 @@ from kerasrep.data.shard_decoding import MAX_TRACK_SECONDS
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import FolderCorpus
 from kerasrep.recipe.schema import Recipe
+from kerasrep.runtime.native_messages import silenced
 from kerasrep.sources.labels import StretchLabels
 from kerasrep.storage.run_directory import PreparedDirectory
 
@@ -73,7 +74,8 @@ def _expected_seconds(corpus: Corpus) -> float | None:
     """Length of all audio that will be decoded, as some of its files say."""
     items = items_of(corpus)
     lengths = []
-    for item in items[:: max(1, len(items) // SAMPLED_FILES)]:
-        with contextlib.suppress(DataError, OSError):
-            lengths.append(min(read_header(item.path).seconds, MAX_TRACK_SECONDS))
+    with silenced():
+        for item in items[:: max(1, len(items) // SAMPLED_FILES)]:
+            with contextlib.suppress(DataError, OSError):
+                lengths.append(min(read_header(item.path).seconds, MAX_TRACK_SECONDS))
     return float(np.mean(lengths)) * len(items) if lengths else None

@@ -112,8 +112,9 @@ def report_lines(manifest: Mapping[str, Any]) -> list[str]:
         f"{tracks['validation']} for validation, {tracks['evaluation']} reserved for evaluation, "
         f"{manifest['hours']:.2f} hours of audio",
     ]
+    width = max(8, *map(len, sources))
     lines += [
-        f"  {source:8} {numbers['train']:6} training tracks, {numbers['validation']:5} validation, "
+        f"  {source:{width}} {numbers['train']:6} training tracks, {numbers['validation']:5} validation, "
         f"{numbers['size']:3} targets{_fewer(numbers)}{_covered(numbers)}{_alike(numbers)}"
         for source, numbers in sources.items()
     ]
@@ -122,7 +123,7 @@ def report_lines(manifest: Mapping[str, Any]) -> list[str]:
         counts = ", ".join(f"{count} that {reason}" for reason, count in reasons.items())
         lines.append(f"{file}: not used as they stand: {counts}")
     if manifest["skipped"]:
-        lines.append(f"skipped: {manifest['skipped']} files, listed in skipped.csv")
+        lines.append(f"skipped: {counted(manifest['skipped'], 'file')}, listed in skipped.csv")
     if manifest["shortened"]:
         lines.append(f"shortened: {manifest['shortened']} tracks to their first {MAX_TRACK_SECONDS:g} s")
     return lines

@@ -80,7 +80,8 @@ def _draw(numbers: Mapping[str, Mapping[str, int]]) -> Picture:
     fewest = min(sources, key=lambda source: numbers[source]["train"])
     most = max(sources, key=lambda source: numbers[source]["train"])
     low, high = (f"{numbers[source]['train']:,}" for source in (fewest, most))
-    sentence = f"{fewest} has labels of {low} training tracks, {most} of {high}."
+    of_most = f", {most} of {high}" if low != high else ", as many as any other source"
+    sentence = f"{fewest} has labels of {low} training tracks{of_most}."
     title = "Tracks with labels of each source"
     with one_panel(1.1 + 0.3 * len(sources)) as (figure, axes):
         begin = [0] * len(sources)

@@ -50,14 +50,15 @@ class LabelTable(Settings):
             default that of the source's name (`genre` for tag). `from: jams`: annotations in `song.jams`
             beside `song.flac`; `item` names the namespace, such as `tag_open` or `chord`. `from: mirdata`: a
             data set that mirdata knows, whose folder `root` is; `item` names an attribute of its tracks.
-        target: What the labels become; by default a mixture for bpm and year, topics for others, and for
-            tags and mirdata classes or labels.
+        target: What the labels become; by default a mixture for bpm and year, topics for others; for tags and
+            mirdata classes or labels; for JAMS labels, numbers for bpm and year.
         track: Name of the column of tracks; by default `track`, for vectors `path`.
         value: Name of the column of numbers, or of vectors (by default `embedding`).
         item: Name of the column of items, where labels are items; by default `item`.
         weight: Name of the column of weights, for topics; without it, a column `weight` is read where there
             is one.
-        start: Name of the column of seconds where a row begins; without it, rows are about whole tracks.
+        start: Name of the column of seconds where a row begins; without it, rows are about whole tracks, for
+            vectors where there is no `start_seconds`.
         end: Name of the column of seconds where it ends; for vectors by default `start` and the length of a
             segment, as the table itself says it.
         loss: Of vectors: `cosine` distance, the default; `squared` error of standardised values; or, where
@@ -172,7 +173,7 @@ class FolderCorpus(Settings):
         table = stated if isinstance(stated, LabelTable) else LabelTable(path=stated)
         default: TableTarget = "mixture" if source in constants.VALUE_SOURCES else "topics"
         if table.from_ == "jams":
-            default = "labels"
+            default = "number" if source in constants.VALUE_SOURCES else "labels"
         elif table.from_ == "mirdata":
             default = "mixture" if source in constants.VALUE_SOURCES else "classes"
         elif table.from_ is not None:
@@ -195,7 +196,7 @@ def _check_table(source: str, table: LabelTable) -> None:
         checks[table.from_](key, source, table)
     if table.dataset is not None and table.from_ != "mirdata":
         raise ImpossibleSetting("goes with from: mirdata; remove it", f"{key}.dataset")
-    if table.start is None and table.end is not None:
+    if table.start is None and table.end is not None and table.target != "vector":
         raise ImpossibleSetting("needs the column where rows start; add 'start'", f"{key}.end")
     if table.start is not None and table.target not in STRETCH_TARGETS:
         allowed = ", ".join(STRETCH_TARGETS)

@@ -266,7 +266,9 @@ class Recipe(Settings):
                     "needs the source 'self', whose pairs it is about", "augment.alike", "sources"
                 )
             if name not in self.augment.names():
-                raise ImpossibleSetting(f"'{name}' is off", "augment.alike", f"augment.{name}")
+                raise ImpossibleSetting(
+                    f"'{name}' is off; turn it on, or remove it here", "augment.alike", f"augment.{name}"
+                )
         if self.contrast.same_group == "ignored" and not getattr(self.corpus, "groups", None):
             raise ImpossibleSetting("needs groups of tracks, corpus.groups", "contrast.same_group", "corpus")
         for source in self.training.class_weights:

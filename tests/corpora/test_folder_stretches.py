@@ -58,7 +58,7 @@ def test_classes_of_few_tracks_are_left_out_and_counted(root):
     )
     labels = corpus.labels["own"]
     assert labels.terms == ("a", "b") and list(labels.track_ids) == sorted(TRACKS[:10])
-    assert corpus.notices[-1].endswith("left out 1 classes of fewer than 3 training tracks")
+    assert corpus.notices[-1].endswith("table.csv: own: left out 1 classes of fewer than 3 training tracks")
     targets, report = targets_of(corpus)
     order = [TRACKS.index(track) for track in targets.track_ids]
     found, known = targets.stretches.targets(np.arange(10))

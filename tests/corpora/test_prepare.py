@@ -352,6 +352,8 @@ def test_the_command_prints_the_summary(root, capsys):
     prepared = prepare(recipe_for(root, targets={"size": 2}), progress=False)
     assert describe(prepared) in printed
     assert str(prepared.root) in printed and "skipped: 2 files" in printed and "self" in printed
+    train = json.loads(prepared.manifest.read_text())["sources"]["tag"]["train"]
+    assert f"has labels of {train} training tracks, as many as any other source." in prepared.page.read_text()
 
 
 @pytest.mark.parametrize("check", [False, True])

@@ -71,6 +71,24 @@ def test_observations_in_columns_are_read(root):
     assert dict(zip(terms, target.tolist(), strict=True)) == {"C:maj": 1.0, "G:maj": 0.0}
 
 
+def test_beats_are_labels_and_those_without_a_place_in_the_bar_are_counted_as_unknown(root):
+    beats = [observation(0.5, 0, 1), observation(1.0, 0, None), observation(1.5, 0, 2)]
+    for path in root.glob("*.jams"):
+        path.write_text(json.dumps({"annotations": [{"namespace": "beat", "data": beats}]}))
+    corpus = corpus_of(root, item="beat")
+    labels = corpus.labels["own"]
+    assert any("of 27 rows 9 " in notice for notice in corpus.notices)
+    crops = np.array([0.0, 0.9]), np.array([0.6, 1.2])
+    target, known = labels.stretches.targets(np.array([0, 0]), *crops)
+    assert (labels.terms, target[0].tolist(), known.tolist()) == (("1", "2"), [1, 0], [True, False])
+
+
+@pytest.mark.parametrize(("source", "kind"), [("bpm", "number"), ("year", "number"), ("own", "labels")])
+def test_tempi_and_years_are_numbers_by_default(root, source, kind):
+    settings = {"name": "folder", "root": str(root), "tables": {source: {"from": "jams", "item": "tempo"}}}
+    assert open_folder(FolderCorpus.model_validate(settings)).labels[source].stretches.kind == kind
+
+
 def test_a_changed_file_changes_the_corpus(root):
     before = corpus_of(root, item="tag_open").fingerprint
     path = root / "t3.jams"

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -88,6 +90,22 @@ def test_the_fingerprint_changes_with_the_annotations(beatles):
     assert corpus_of(beatles, **settings).fingerprint == before
     (beatles / "annotations/seglab/3.lab").write_text("0.000\t9.000\t0\tverse\n")
     assert corpus_of(beatles, **settings).fingerprint != before
+
+
+def test_loggers_stay_as_they_were(tmp_path):
+    program = (
+        "import contextlib, logging, pathlib, sys\n"
+        "from kerasrep.errors import DataError\n"
+        "from kerasrep.sources.readers.mirdata_labels import annotation_files\n"
+        "with contextlib.suppress(DataError):\n"
+        "    annotation_files('gtzan_genre', pathlib.Path(), 'key')\n"
+        "log = logging.getLogger()\n"
+        "print('mirdata.download_utils' in sys.modules, log.handlers, logging.getLevelName(log.level))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout == "True [] WARNING\n"
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ def test_id3_is_read_with_numbered_genres_and_several_values(tmp_path, name):
         TKEY(3, "Em"),
         TLAN(3, "eng"),
         COMM(3, "eng", "", ["loud"]),
+        COMM(3, "eng", "iTunNORM", [" 00000A2B 00000B3C"]),  # of a program for itself
     ]
     found = of(write(tmp_path / name, {frame.HashKey: frame for frame in frames}))
     assert found == {

@@ -4,6 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kerasrep.errors import DataError
+from kerasrep.recipe.corpora import FolderCorpus, LabelTable
 from kerasrep.sources.readers.vectors import read_vectors
 
 
@@ -56,3 +57,18 @@ def test_columns_of_an_npz_file_cannot_be_named(tmp_path):
     np.savez(tmp_path / "t.npz", paths=np.array(["a"]), embeddings=np.ones((1, 3), np.float32))
     with pytest.raises(DataError, match=r"has no columns; remove corpus\.tables\.teacher\.start"):
         read_vectors(tmp_path / "t.npz", None, None, "from", None, "corpus.tables.teacher")
+
+
+def test_ends_are_read_beside_start_seconds_which_need_no_name(tmp_path):
+    path, vectors = tmp_path / "t.parquet", pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float32()))
+    columns = {"track": ["a", "a"], "embedding": vectors, "end_seconds": [1.0, 4.0]}
+    pq.write_table(pa.table(columns | {"start_seconds": [0.0, 1.0]}), path)
+    table = LabelTable(path=str(path), target="vector", end="end_seconds")
+    settings = FolderCorpus(name="folder", root=str(tmp_path), tables={"teacher": table})
+    found = read_vectors(path, None, None, None, settings.table("teacher").end, "corpus.tables.teacher")
+    assert found.times.tolist() == [[0.0, 1.0], [1.0, 4.0]]
+    pq.write_table(pa.table(columns), path)
+    with pytest.raises(
+        DataError, match=r"has no column 'start_seconds'; name .* as corpus\.tables\.teacher\.st"
+    ):
+        read_vectors(path, None, None, None, "end_seconds", "corpus.tables.teacher")

@@ -38,7 +38,8 @@ def read_jams(
         numbers: Whether values have to be numbers; words otherwise.
 
     Yields:
-        `ROOT, observation N`, and track, value, beginning and end in seconds, as text.
+        `ROOT, observation N`, and track, value, beginning and end in seconds, as text; a value that is `null`
+        is empty.
 
     Raises:
         DataError: Where a file is malformed, or none has the namespace; the others that were found are named.
@@ -99,6 +100,8 @@ def _observations(path: Path, annotation: dict[str, Any]) -> Iterator[tuple[floa
 
 
 def _text(path: Path, namespace: str, value: Any, numbers: bool, key: str) -> str:
+    if value is None:  # as of beats whose place in the bar nobody noted; counted as unknown
+        return ""
     if numbers and _is_number(value):
         return repr(float(value))
     if not numbers and (isinstance(value, str) or _is_number(value)):

@@ -7,6 +7,7 @@ over time such as chords, sections, keys and notes. `item` names one of them.
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -97,7 +98,12 @@ def _open(name: str, root: Path, key: str) -> Any:
 
     if name not in mirdata.list_datasets():
         raise RecipeError(f"{key}.dataset: mirdata knows no '{name}'; see mirdata.list_datasets()")
+    log = logging.getLogger()
+    handlers, level = [*log.handlers], log.level
     data_set = mirdata.initialize(name, data_home=str(root))
+    # Its loaders set logging up so that the log of every run is printed.
+    log.handlers[:] = handlers
+    log.setLevel(level)
     if not Path(data_set.index_path).is_file():
         raise DataError(
             f"{name}: its index is not there, and nothing is downloaded; once, run python -c "

@@ -36,6 +36,8 @@ FIELDS: dict[str, tuple[str, ...]] = {
 #: Fields that hold one thing a track unless it says otherwise; an artist may be called AC/DC.
 SINGLE_FIELDS = frozenset({"artist", "album", "albumartist", "composer", "label", "key"})
 NUMBER_FIELDS = frozenset({"date", "bpm"})
+#: Comments that iTunes writes for itself, such as volumes of each file in hexadecimal digits.
+_FOR_PROGRAMS = "comm:itun"
 _TITLES = ("title", "tit2", "©nam")
 _FIELD_OF = {name: field_name for field_name, names in FIELDS.items() for name in names}
 _JUNK = re.compile(
@@ -142,6 +144,8 @@ def _texts_by_field(file: Any, more: Mapping[str, str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for key, value in (file.tags or {}).items():
         name = str(key).lower()
+        if name.startswith(_FOR_PROGRAMS):
+            continue
         name = name.rpartition(":")[2] if name.startswith("----:") else name.partition(":")[0]
         if field_name := _FIELD_OF.get(name) or more.get(name):
             found.setdefault(field_name, []).extend(_texts(value))

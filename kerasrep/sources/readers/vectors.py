@@ -85,6 +85,10 @@ def read_vectors(
         raise DataError(f"{path}: row {keys.index(None) + 1}: column '{track}' is empty; name the track")
     vectors = _vectors(path, vector, table.column(vector))
     if start is None:
+        if end is not None:
+            raise DataError(
+                f"{path}: has no column 'start_seconds'; name the one where rows start as {key}.start"
+            )
         return VectorTable(keys, vectors, None)
     starts = _seconds(path, start, table)
     ends = starts + _segment_seconds(path, metadata, key) if end is None else _seconds(path, end, table)
