@@ -280,7 +280,8 @@ class Recipe(Settings):
         for source in self.targets.sizes:
             if self.kind_of(source) not in ("topics", "mixture"):
                 raise ImpossibleSetting(
-                    f"'{source}' is learnt as {self.kind_of(source)}, whose size its labels say; remove this key",
+                    f"'{source}' is learnt as {self.kind_of(source)}, whose size its labels say; "
+                    "remove this key",
                     f"targets.sizes.{source}",
                     f"corpus.tables.{source}.target",
                 )
