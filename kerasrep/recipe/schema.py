@@ -278,6 +278,14 @@ class Recipe(Settings):
                     f"training.class_weights.{source}",
                     f"corpus.tables.{source}.target",
                 )
+        for source in self.targets.sizes:
+            if self.kind_of(source) not in ("topics", "mixture"):
+                raise ImpossibleSetting(
+                    f"'{source}' is learnt as {self.kind_of(source)}, whose size its labels say; "
+                    "remove this key",
+                    f"targets.sizes.{source}",
+                    f"corpus.tables.{source}.target",
+                )
 
     def _check_names(self) -> None:
         tables = self.corpus.tables if isinstance(self.corpus, FolderCorpus) else {}
@@ -314,7 +322,7 @@ class Recipe(Settings):
         if "self" in self.sources and (size // n) % (4 if joint else 2):
             wanted = "a batch divisible by 4" if joint else "an even batch"
             raise ImpossibleSetting(
-                f"'self' needs {wanted} a replica (half positives), not {size // n}",
+                f"'self' needs {wanted} a replica, for its pairs, not {size // n}",
                 "batches.size",
                 "distribution.devices",
                 "sources",

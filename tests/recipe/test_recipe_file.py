@@ -175,6 +175,12 @@ WRONG = [
     ("targets: {sizes: {bpm: 1}}", 3, ["targets.sizes.bpm: 1", "at least 2"]),
     ("targets: {sizes: {self: 3}}", 3, ["targets.sizes.self: 'self' always has 2 classes"]),
     (
+        "targets: {sizes: {tag: 3}}\n"
+        "corpus: {name: folder, root: a, tables: {tag: {path: x, target: classes}}}",
+        3,
+        ["targets.sizes.tag: 'tag' is learnt as classes, whose size its labels say"],
+    ),
+    (
         "training:\n  decay: cosin",
         4,
         ["training.decay: 'cosin'", "constant, cosine", "did you mean 'cosine'?"],
