@@ -80,7 +80,8 @@ class Tags:
         junk = f"; {dropped} values say nothing" if dropped else ""
         bad = ""
         if self.unreadable:
-            bad = f"; {len(self.unreadable)} files could not be read, such as {self.unreadable[0]}"
+            count = len(self.unreadable)
+            bad = f"; {count} file{'s' * (count > 1)} could not be read, such as {self.unreadable[0]}"
         return f"tags of {self.files} files: {found}{junk}{bad}"
 
 
