@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     names = Names(tracks)
     if arguments.duplicates:
         return _print_duplicates(arguments, names)
-    queries = _queries(arguments, tracks, arguments.model, span_seconds)
+    queries = _queries(arguments, tracks, arguments.queries, arguments.model, span_seconds)
     neighbours = _search(arguments, tracks, queries)
     if arguments.json:
         print(output.as_json(arguments.index, names, queries, neighbours))
@@ -159,12 +159,12 @@ def _seconds(time: re.Match[str]) -> float:
 def _queries(
     arguments: argparse.Namespace,
     tracks: Tracks,
+    paths: list[Path],
     model: Path | None,
     span_seconds: tuple[float, float] | None,
 ) -> list[Query]:
     from kerasrep.embedding.search import averaged, open_model, query_of
 
-    paths: list[Path] = arguments.queries
     if not paths:
         return []
 
@@ -199,12 +199,16 @@ def _write_page(
     from kerasrep.embedding.listening.page import Answers, write_page
     from kerasrep.embedding.listening.tracks import Tracks
 
-    answers = [Answers(arguments.index.name, tracks, queries, neighbours)]
+    names = [table.name for table in (arguments.index, arguments.against) if table is not None]
+    if len(set(names)) < len(names):
+        names = [str(arguments.index), str(arguments.against)]
+    answers = [Answers(names[0], tracks, queries, neighbours)]
     if arguments.against is not None:
         other = Tracks(read_embeddings(arguments.against), tracks.audio_root)
         span_seconds = None if arguments.at is None else _span_seconds(arguments.at)
-        asked = _queries(arguments, other, None, span_seconds)
-        answers.append(Answers(arguments.against.name, other, asked, _search(arguments, other, asked)))
+        paths = [path for query in queries for path in query.paths]  # names of tracks are paths by now
+        asked = _queries(arguments, other, paths, None, span_seconds)
+        answers.append(Answers(names[1], other, asked, _search(arguments, other, asked)))
     for note in write_page(arguments.page, answers, arguments.color, address, line):
         _say(arguments, note)
     if not arguments.json:

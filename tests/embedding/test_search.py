@@ -358,6 +358,20 @@ def test_a_query_by_the_name_of_one_track_alone_is_that_track(
     assert "05: is the name of 2 tracks of the index (a/05.wav, b/05.wav); give a path" in err[0]
 
 
+def test_a_second_table_may_lack_tracks_but_not_all(index, songs, small_export, tmp_path, run):
+    page, second = tmp_path / "near.html", tmp_path / index().name
+    embed_catalogue(small_export, [songs / "01.wav", songs / "02.wav"], second, Settings())
+    code, out, err = run(index(), "05", "--page", page, "--against", second)  # it is in the first one alone
+    assert (code, err) == (0, [])
+    assert f"{second}: its table lacks 10 tracks of the first one" in out
+    page.unlink()
+    shutil.copy(songs / "01.wav", tmp_path / "other.wav")
+    embed_catalogue(small_export, [tmp_path / "other.wav"], tmp_path / "x.npz", Settings())
+    code, _, err = run(index(), songs / "05.wav", "--page", page, "--against", tmp_path / "x.npz")
+    assert (code, len(err), page.exists()) == (1, 1, False)
+    assert "is not in the first table, as no track of the second is" in err[0]
+
+
 def test_a_copy_in_another_format_is_a_duplicate(small_export, songs, tmp_path, run):
     shutil.copytree(songs, tmp_path / "music")
     soundfile.write(tmp_path / "music" / "copy.flac", soundfile.read(songs / "05.wav")[0], RATE_HZ)

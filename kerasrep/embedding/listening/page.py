@@ -19,7 +19,7 @@ from kerasrep.embedding.listening.nearest import NearestRows
 from kerasrep.embedding.listening.space import Space, branch_spaces, plane
 from kerasrep.embedding.listening.tracks import Labels, Names, Tracks
 from kerasrep.embedding.search import Neighbour, Query
-from kerasrep.errors import RecipeError, one_line
+from kerasrep.errors import DataError, RecipeError, one_line
 from kerasrep.report.page import render_page
 from kerasrep.report.wording import counted
 from kerasrep.runtime.console import Progress
@@ -88,7 +88,7 @@ def write_page(
 
     Raises:
         RecipeError: Where links cannot be made, or a label is unknown.
-        DataError: Where a table of labels cannot be read.
+        DataError: Where a table of labels cannot be read, or two models have no track in common.
     """
     first = answers[0]
     listing = Listing(first.tracks, first.queries)
@@ -240,15 +240,27 @@ def _model(answers: Answers, listing: Listing, notes: list[str]) -> dict[str, An
         found += zip(tracks.vectors[others][:, None], _near_all(tracks, others), strict=True)
     if lost := int((to_page < 0).sum()):
         notes.append(f"{answers.name}: {counted(lost, 'track')} of its table are not in the first one")
+    if missing := len(listing.tracks.paths) - (len(to_page) - lost):
+        notes.append(f"{answers.name}: its table lacks {counted(missing, 'track')} of the first one")
     return _packed_neighbours(answers, to_page, of, found)
 
 
 def _page_numbers(tracks: Tracks, listing: Listing) -> NDArray[np.int64]:
-    """Number on the page of each track; -1 where the page has none of this name."""
+    """Number on the page of each track; -1 where the page has none of this name.
+
+    Raises:
+        DataError: Where the page has none of them.
+    """
     if tracks is listing.tracks:
         return np.arange(len(tracks.paths))
     by_place = {str(listing.tracks.place(path)): n for path, n in listing.tracks.number.items()}
-    return np.array([by_place.get(str(tracks.place(path)), -1) for path in tracks.paths], np.int64)
+    numbers = np.array([by_place.get(str(tracks.place(path)), -1) for path in tracks.paths], np.int64)
+    if numbers.max() < 0:
+        raise DataError(
+            f"{tracks.place(tracks.paths[0])}: is not in the first table, as no track of the second is; "
+            "give two tables of the same files"
+        )
+    return numbers
 
 
 def _asked(answers: Answers, listing: Listing) -> tuple[list[int], list[_Found]]:
