@@ -207,7 +207,10 @@ def _write_page(
         other = Tracks(read_embeddings(arguments.against), tracks.audio_root)
         span_seconds = None if arguments.at is None else _span_seconds(arguments.at)
         paths = [path for query in queries for path in query.paths]  # names of tracks are paths by now
-        asked = _queries(arguments, other, paths, None, span_seconds)
+        try:
+            asked = _queries(arguments, other, paths, None, span_seconds)
+        except RecipeError as error:
+            raise RecipeError(f"--against {arguments.against}: {error}") from error
         answers.append(Answers(names[1], other, asked, _search(arguments, other, asked)))
     for note in write_page(arguments.page, answers, arguments.color, address, line):
         _say(arguments, note)

@@ -254,19 +254,34 @@ def temporary_beside(export: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def _claim(folder: ServingFolder, saved: Path | None, runtimes: Path | None) -> Path:
-    """Rename what was written to the next free number, which others may be claiming as well."""
+@contextlib.contextmanager
+def placing(folder: ServingFolder) -> Iterator[None]:
+    """Hold an export while what was written is renamed to its place.
+
+    Raises:
+        ExportError: Where something else lies there, or nothing can be written.
+    """
     try:
         with held(folder.root):
-            number = folder.next_number()
-            version, others = folder.root / str(number), folder.runtimes(number)
-            if runtimes is not None:
-                others.parent.mkdir(exist_ok=True)
-                runtimes.rename(others)
-            if saved is not None:
-                saved.rename(version)
+            yield
     except OSError as error:
-        raise ExportError(f"{folder.root}: cannot write there ({error.strerror})") from error
+        if storage_reason(error) is not None:
+            raise
+        place = error.filename2 or error.filename or folder.root
+        reason = f"cannot be written ({error.strerror}); move away what is there, or choose another directory"
+        raise ExportError(f"{place}: {reason}") from error
+
+
+def _claim(folder: ServingFolder, saved: Path | None, runtimes: Path | None) -> Path:
+    """Rename what was written to the next free number, which others may be claiming as well."""
+    with placing(folder):
+        number = folder.next_number()
+        version, others = folder.root / str(number), folder.runtimes(number)
+        if runtimes is not None:
+            others.parent.mkdir(exist_ok=True)
+            runtimes.rename(others)
+        if saved is not None:
+            saved.rename(version)
     return version if saved is not None else others
 
 

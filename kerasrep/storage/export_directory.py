@@ -197,9 +197,16 @@ class ServingFolder(Folder):
         return self.root / "runtimes" / str(number)
 
     def next_number(self) -> int:
-        """The number after all that versions and files for other runtimes have."""
+        """The number after all that versions and files for other runtimes have.
+
+        Raises:
+            ExportError: Where that is longer than a version's may be.
+        """
         taken = [*version_numbers(self.root), *version_numbers(self.root / "runtimes")]
-        return max(taken, default=0) + 1
+        number = max(taken, default=0) + 1
+        if not _is_version_name(str(number)):
+            raise ExportError(f"{self.root}: no version can follow {number - 1}; move that away")
+        return number
 
 
 def version_numbers(export: Path) -> list[int]:

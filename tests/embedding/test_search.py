@@ -372,6 +372,21 @@ def test_a_second_table_may_lack_tracks_but_not_all(index, songs, small_export, 
     assert "is not in the first table, as no track of the second is" in err[0]
 
 
+def test_a_second_table_that_does_not_say_its_folder_is_of_the_current_one(
+    small_export, songs, tmp_path, run, monkeypatch
+):
+    monkeypatch.chdir(songs.parent)
+    first, second, page = tmp_path / "first.npz", tmp_path / "second.npz", tmp_path / "near.html"
+    embed_catalogue(small_export, [Path(songs.name)], first, Settings())
+    with np.load(first) as arrays:
+        np.savez(second, **{name: arrays[name] for name in arrays if name != "about"})
+    assert run(first, "--page", page, "--against", second)[:2] == (0, [f"page: {page}"])
+    shutil.copy(songs / "01.wav", tmp_path / "other.wav")
+    code, _, err = run(first, tmp_path / "other.wav", "--page", page, "--against", second)
+    assert (code, len(err)) == (2, 1)
+    assert f"--against {second}: the index does not say what made it" in err[0]
+
+
 def test_a_copy_in_another_format_is_a_duplicate(small_export, songs, tmp_path, run):
     shutil.copytree(songs, tmp_path / "music")
     soundfile.write(tmp_path / "music" / "copy.flac", soundfile.read(songs / "05.wav")[0], RATE_HZ)

@@ -146,6 +146,20 @@ def test_a_number_that_means_another_model_is_refused(exported, small_export, tm
     assert sorted(path for path in there.rglob("*") if not path.is_dir()) == before
 
 
+def test_what_lies_where_files_shall_go_is_named(exported, tmp_path, capsys):
+    for blocked in ("runtimes", "runtimes/7/model.keras"):
+        if blocked == "runtimes":
+            (exported / blocked).touch()
+        else:
+            (exported / "runtimes").unlink()
+            assert run_export(capsys, exported, "--format", "keras")[0] == 0
+            (exported / blocked).unlink()
+            (exported / blocked).mkdir()
+        code, out, err = run_export(capsys, exported, "--format", "keras")
+        assert (code, out, len(err)) == (1, [], 1)
+        assert f"{exported / blocked}: cannot be written" in err[0]
+
+
 def test_a_version_without_a_number_is_refused(exported, capsys):
     (exported / "7").rename(exported / "best")
     code, out, err = run_export(capsys, exported / "best", "--format", "frozen")

@@ -3,7 +3,13 @@ import json
 import pytest
 
 from kerasrep.errors import ExportError
-from kerasrep.storage.export_directory import card_path, find_version, read_card, version_numbers
+from kerasrep.storage.export_directory import (
+    ServingFolder,
+    card_path,
+    find_version,
+    read_card,
+    version_numbers,
+)
 
 
 def make_version(path):
@@ -63,3 +69,11 @@ def test_a_missing_or_malformed_card_is_told_in_one_line(tmp_path, content, said
     assert str(path) in str(caught.value)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_version_that_nobody_would_find_is_not_written(tmp_path):
+    (tmp_path / "mss" / "20260101123456").mkdir(parents=True)  # as servers take them
+    assert ServingFolder(tmp_path / "mss").next_number() == 20260101123457
+    (tmp_path / "mss" / "runtimes" / "999999999999999999").mkdir(parents=True)
+    with pytest.raises(ExportError, match="no version can follow 999999999999999999"):
+        ServingFolder(tmp_path / "mss").next_number()

@@ -253,11 +253,16 @@ def _page_numbers(tracks: Tracks, listing: Listing) -> NDArray[np.int64]:
     """
     if tracks is listing.tracks:
         return np.arange(len(tracks.paths))
-    by_place = {str(listing.tracks.place(path)): n for path, n in listing.tracks.number.items()}
-    numbers = np.array([by_place.get(str(tracks.place(path)), -1) for path in tracks.paths], np.int64)
+    # A table that does not say its folder has paths relative to the current one.
+    first, second = (
+        [os.path.abspath(one.place(path)) for path in one.paths]  # noqa: PTH100
+        for one in (listing.tracks, tracks)
+    )
+    by_place = {place: number for number, place in enumerate(first)}
+    numbers = np.array([by_place.get(place, -1) for place in second], np.int64)
     if numbers.max() < 0:
         raise DataError(
-            f"{tracks.place(tracks.paths[0])}: is not in the first table, as no track of the second is; "
+            f"{second[0]}: is not in the first table, as no track of the second is; "
             "give two tables of the same files"
         )
     return numbers

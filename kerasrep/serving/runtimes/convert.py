@@ -8,10 +8,9 @@ from pathlib import Path
 from kerasrep.embedding.representations import model_fingerprint
 from kerasrep.errors import ExportError
 from kerasrep.model.start import restore_export
-from kerasrep.serving.export import temporary_beside, warmup_segments
+from kerasrep.serving.export import placing, temporary_beside, warmup_segments
 from kerasrep.serving.runtimes import Source, require, runtime_card, runtime_of, write_formats
 from kerasrep.storage.export_directory import SAVED_MODEL_FILE, ServingFolder, check_files
-from kerasrep.storage.folder_lock import held
 from kerasrep.storage.run_directory import read_object, write_json
 
 CARD = "card.json"
@@ -46,7 +45,7 @@ def convert_export(version: Path, export: Path, formats: Sequence[str]) -> list[
         made = temporary / target.name
         made.mkdir()
         about = write_formats(made, source, formats, warmup_segments(version))
-        with held(export):
+        with placing(folder):
             _check_number(folder, source)
             earlier = read_object(target / CARD)["formats"] if target.exists() else {}
             write_json(made / CARD, runtime_card(source, earlier | about))
