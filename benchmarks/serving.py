@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import itertools
 import json
 import re
 import threading
@@ -61,13 +60,13 @@ def batched(embed: Serve, parameters: dict[str, int]) -> Serve:
 def alone(embed: Serve, size: int, clip: np.ndarray, seconds: float) -> float:
     """Clips a second of batches that follow each other."""
     clips, lengths = np.repeat(clip[None], size, 0), np.full(size, len(clip), np.int32)
-    for count in itertools.count():
-        if count == 2:  # the first ones compile and plan
-            started = time.perf_counter()
+    for _ in range(2):  # the first ones compile and plan
         embed(tf.constant(clips), tf.constant(lengths)).numpy()
-        if count >= 2 and time.perf_counter() - started > seconds:
-            return (count - 1) * size / (time.perf_counter() - started)
-    raise AssertionError
+    batches, started = 0, time.perf_counter()
+    while (passed := time.perf_counter() - started) < seconds or not batches:
+        embed(tf.constant(clips), tf.constant(lengths)).numpy()
+        batches += 1
+    return batches * size / passed
 
 
 def served(serve: Serve, clients: int, clip: np.ndarray, seconds: float) -> tuple[float, np.ndarray]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from kerasrep.report.wording import counted
 from kerasrep.runtime.console import Progress
 from kerasrep.runtime.threads import in_order
 from kerasrep.storage.tables import LARGEST_NUMBER
@@ -80,8 +81,8 @@ class Tags:
         junk = f"; {dropped} values say nothing" if dropped else ""
         bad = ""
         if self.unreadable:
-            count = len(self.unreadable)
-            bad = f"; {count} file{'s' * (count > 1)} could not be read, such as {self.unreadable[0]}"
+            unreadable = counted(len(self.unreadable), "file")
+            bad = f"; {unreadable} could not be read, such as {self.unreadable[0]}"
         return f"tags of {self.files} files: {found}{junk}{bad}"
 
 
