@@ -31,7 +31,7 @@ class Contestant:
     name: str
     options: Mapping[str, Any]
     environment: Mapping[str, str] = field(default_factory=dict)
-    segments: int = 1
+    segments: float = 1
     seconds: list[float] = field(default_factory=list)
     python: str = sys.executable
 
@@ -104,7 +104,7 @@ def compete(
         Those that ran.
     """
     running = []
-    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 4)) as starters:
+    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) // 4)) as starters:
         started = [starters.submit(one.start, script) for one in contestants]
     for one, start in zip(contestants, started, strict=True):
         if error := start.exception():
@@ -152,4 +152,4 @@ def machine() -> str:
             line.split(":")[1] for line in info.read_text().splitlines() if line.startswith("model name")
         ]
         name = names[0].strip() if names else name
-    return f"{os.cpu_count()} cores {name}"
+    return f"{len(os.sched_getaffinity(0))} cores {name}"

@@ -169,8 +169,8 @@ def shards(arguments: argparse.Namespace) -> None:
 def strategies(arguments: argparse.Namespace) -> None:
     """Eight sources (`ss-r`: one) from shards on disk, beside the same strategy on a constant batch.
 
-    In the alternating schedule the constant batch is one of `bpm`; from shards an eighth of the steps is of
-    `self`, whose pairs cost more.
+    The constant batch of the alternating schedule is one of `bpm`. Segments through the trunk are
+    counted: from shards an eighth of the steps is of `self`, with two a pair.
     """
     with tempfile.TemporaryDirectory() as folder:
         common = {"batch": arguments.batch[0], "corpus": str(arguments.corpus or folder)}
@@ -180,9 +180,12 @@ def strategies(arguments: argparse.Namespace) -> None:
                 sources, schedules = (SOURCES[-1:], ("alternating",))
             for schedule in schedules:
                 options = common | {"strategy": strategy, "sources": sources, "schedule": schedule}
+                a_step = common["batch"]
+                if schedule == "alternating" and len(sources) > 1:  # a step of `self` has pairs
+                    a_step *= 1 + 1 / len(sources)
                 made = [
-                    Contestant(name, options | {"kind": kind}, {}, common["batch"])
-                    for name, kind in (("from shards", "shards"), ("constant batch", "step"))
+                    Contestant("from shards", options | {"kind": "shards"}, {}, a_step),
+                    Contestant("constant batch", options | {"kind": "step"}, {}, common["batch"]),
                 ]
                 facts = {"measure": "strategies", "strategy": strategy, "schedule": schedule}
                 ratios(_compete(arguments, made, **facts), [("from shards", "constant batch")], **facts)

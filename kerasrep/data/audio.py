@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     import soundfile
 
 #: Raised whenever some file gives other samples than before; caches of embeddings and shards depend on it.
-DECODING_VERSION = 3
-BLOCK_FRAMES = 1 << 16
+DECODING_VERSION = 4
+#: Shorter ones cost threads more: they take turns at the interpreter several times a block.
+BLOCK_FRAMES = 1 << 18
 #: Samples of all channels in a block; a file of many channels is read in shorter blocks.
 BLOCK_SAMPLES = 1 << 19
 #: Full scale is 1. Mixes of float samples may be some decibels louder; more is integers written as floats.

@@ -6,7 +6,6 @@ copy every sample.
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -20,10 +19,11 @@ from kerasrep.data.audio import decode_blocks
 from kerasrep.embedding.files import BadFile, CountedBlocks
 from kerasrep.embedding.segments import BATCH_SEGMENTS, segment_batches
 from kerasrep.errors import DataError
+from kerasrep.runtime.threads import available_cores
 
 #: More decoders than this outrun any model.
 MAX_WORKERS = 32
-#: Parts that may wait beside the one that each decoder has in hand; one is 7 MB at most, 56 MB with a GPU.
+#: Parts that may wait beside the one that each decoder has in hand; one is 7 MB at most.
 WAITING_PARTS = 4
 #: Files that are handed out ahead, so that short ones do not leave decoders idle.
 WAITING_FILES = 64
@@ -81,20 +81,18 @@ class Cutting:
         segment_samples: Of the model.
         hop_samples: From the beginning of a segment to that of the next one.
         decoder: `soundfile`, or `tensorflow-io`.
-        batch_segments: Segments in a part.
     """
 
     sample_rate_hz: int
     segment_samples: int
     hop_samples: int
     decoder: str = "soundfile"
-    batch_segments: int = BATCH_SEGMENTS
 
     def parts(self, key: int, path: Path) -> Iterator[Part]:
         """One file: some `Segments`, then `End`; or `Failure` at any point."""
         try:
             blocks = CountedBlocks(decode_blocks(path, self.sample_rate_hz, self.decoder))
-            lengths = self.segment_samples, self.batch_segments, self.hop_samples
+            lengths = self.segment_samples, BATCH_SEGMENTS, self.hop_samples
             for segments in segment_batches(blocks, *lengths):
                 yield Segments(key, segments)
         except DataError as error:
@@ -113,7 +111,7 @@ class Cutting:
 
 def default_workers() -> int:
     """One decoder a processor: where the model works, they wait for each other anyway."""
-    return max(1, min(MAX_WORKERS, os.cpu_count() or 1))
+    return min(MAX_WORKERS, len(available_cores()))
 
 
 def decode_parts(

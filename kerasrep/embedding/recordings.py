@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from kerasrep.data.decoders.downmix import in_phase
 from kerasrep.embedding.embedder import waveform_blocks
 from kerasrep.embedding.files import BadFile, CountedBlocks, FileEmbedding
 from kerasrep.errors import DataError
-from kerasrep.runtime.threads import in_order
+from kerasrep.runtime.threads import available_cores, in_order
 
 #: More threads than this wait for each other's memory.
 MAX_WORKERS = 16
@@ -34,7 +33,7 @@ class RecordingRepresentation(ABC):
 
     name: str
     segment_seconds: float = constants.SEGMENT_SECONDS
-    workers: int = max(1, min(MAX_WORKERS, os.cpu_count() or 1))
+    workers: int = min(MAX_WORKERS, len(available_cores()))
 
     @property
     @abstractmethod

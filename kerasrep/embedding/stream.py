@@ -19,7 +19,7 @@ from kerasrep.embedding.catalogue.layout import WHOLE, Layout
 from kerasrep.embedding.decoding import Cutting, End, Failure, Part, Segments, decode_parts
 from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.embedding.models import SegmentModel
-from kerasrep.embedding.segments import SegmentStatistics
+from kerasrep.embedding.segments import SegmentStatistics, aligned
 from kerasrep.errors import DataError
 
 Array = NDArray[np.float32]
@@ -48,9 +48,9 @@ def decoded(
     decoder: str,
     workers: int | None = None,
 ) -> Generator[Part, None, None]:
-    """Decode files in threads, in parts that the model embeds at once; see `decode_parts`."""
+    """Decode files in threads; see `decode_parts`."""
     lengths = layout.sample_rate_hz, layout.segment_samples, layout.hop_samples
-    return decode_parts(files, Cutting(*lengths, decoder, model.batch_segments), workers)
+    return decode_parts(files, Cutting(*lengths, decoder), workers)
 
 
 def embed_parts(parts: Iterable[Part], model: SegmentModel) -> Iterator[Event]:
@@ -93,7 +93,7 @@ class _Batches:
             yield from self._begin(part.segments)
             return
         if not self._buffers:
-            self._buffers = [np.zeros((self._size, *part.segments.shape[1:]), np.float32) for _ in range(2)]
+            self._buffers = [aligned((self._size, *part.segments.shape[1:])) for _ in range(2)]
         taken = 0
         while taken < len(part.segments):
             new = part.segments[taken : taken + self._size - self._filled]

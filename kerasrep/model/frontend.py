@@ -10,7 +10,6 @@ half-precision FFT.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ import tensorflow as tf
 from kerasrep import constants
 from kerasrep.errors import RunError
 from kerasrep.recipe.network import AudioSettings
+from kerasrep.runtime.threads import available_cores
 
 try:
     import kapre
@@ -211,7 +211,7 @@ def in_chunks(features: Callable[[Any], Any]) -> Callable[[Any], Any]:
             waveform = tf.pad(waveform, ((0, chunks * CHUNK_EXAMPLES - examples), (0, 0), (0, 0)))
         chunked = tf.reshape(waveform, (chunks, CHUNK_EXAMPLES, *waveform.shape[1:]))
         found = tf.map_fn(
-            features, chunked, fn_output_signature=tf.float32, parallel_iterations=os.cpu_count() or 1
+            features, chunked, fn_output_signature=tf.float32, parallel_iterations=len(available_cores())
         )
         found = tf.reshape(found, (chunks * CHUNK_EXAMPLES, *found.shape[2:]))
         return tf.ensure_shape(found if whole else found[:examples], (static, *found.shape[1:]))

@@ -83,6 +83,15 @@ def test_blocks_leave_no_seam(tmp_path, monkeypatch):
     np.testing.assert_allclose(decode(path, RATE_HZ), whole, atol=1e-6)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_blocks_of_an_mp3_lose_nothing_that_a_frame_takes_from_those_before(tmp_path, monkeypatch, channels):
+    samples = np.random.default_rng(0).normal(0, 0.1, (20 * RATE_HZ, channels)).cumsum(axis=0)
+    path = write(tmp_path / "a.mp3", np.sin(samples) / 2)
+    whole, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    monkeypatch.setattr(audio, "BLOCK_FRAMES", 1009)
+    np.testing.assert_allclose(decode(path, RATE_HZ)[:, :channels], whole, atol=1e-6)
+
+
 @pytest.mark.parametrize("decoder", ["soundfile", pytest.param("tensorflow-io", marks=pytest.mark.io)])
 def test_only_the_beginning_is_taken_where_a_limit_is_set(tmp_path, decoder):
     path = write(tmp_path / "a.wav", tone([440, 550], 3))

@@ -3,6 +3,7 @@ import pytest
 
 from kerasrep import constants
 from kerasrep.embedding.models import SegmentModel, find_model
+from kerasrep.embedding.segments import aligned, is_aligned
 from kerasrep.storage.segment_vector import embedding_pieces
 
 
@@ -25,6 +26,25 @@ def test_some_branches_of_a_model_are_those_columns_of_all(form, small_run, smal
         np.testing.assert_allclose(some.embed_segments(segments), columns(everything, place), atol=1e-6)
     turned = model.only(embedding_pieces(("tag", "year"))).embed_segments(segments)
     np.testing.assert_allclose(columns(turned, 0), columns(everything, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("layers", ["last", "all"])
+def test_segments_in_aligned_memory_are_embedded_without_a_copy_to_the_same_bits(small_export, layers):
+    load, found = find_model(small_export)
+    embed_segments = load(found).arranged(layers=layers)[0].embed_segments
+    segments = aligned((3, constants.SEGMENT_SAMPLES, 2))
+    assert is_aligned(segments) and not segments.any()
+    segments[:] = np.random.default_rng(0).normal(0, 0.1, segments.shape)
+    elsewhere = (
+        aligned((4, constants.SEGMENT_SAMPLES, 2)).reshape(-1)[2 : 2 + segments.size].reshape(segments.shape)
+    )
+    elsewhere[:] = segments
+    assert not is_aligned(elsewhere)
+    first = embed_segments(segments)
+    np.testing.assert_array_equal(embed_segments(elsewhere), first)
+    segments[:] = segments[::-1].copy()  # the next batch in the same memory
+    np.testing.assert_allclose(embed_segments(segments), first[::-1], atol=1e-5)
+    np.testing.assert_array_equal(embed_segments(elsewhere), first)
 
 
 def test_the_function_of_some_branches_is_made_once(small_export):

@@ -35,11 +35,11 @@ def parts_of(lengths, size, rng):
     return files, parts
 
 
-@pytest.mark.parametrize("size", [1, 4, 16])
+@pytest.mark.parametrize(("size", "part"), [(1, 1), (4, 4), (16, 16), (4, 9), (16, 3)])
 @pytest.mark.parametrize("seed", range(6))
-def test_each_file_has_its_own_rows_in_order_and_ends_after_them(size, seed):
+def test_each_file_has_its_own_rows_in_order_and_ends_after_them(size, part, seed):
     rng = np.random.default_rng(seed)
-    files, parts = parts_of(rng.integers(0, 40, 7), size, rng)
+    files, parts = parts_of(rng.integers(0, 40, 7), part, rng)
     rows, ended, batches = {}, [], []
 
     def embed_segments(segments):

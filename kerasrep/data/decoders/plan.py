@@ -211,6 +211,8 @@ def open_soundfile(path: Path) -> soundfile.SoundFile | None:
     if sound.format == "RAW":  # what libsndfile makes of anything whose suffix is au or snd
         sound.close()
         return None
+    # soundfile seeks after every read; an MP3 decoder then forgets what a frame has left for the next ones.
+    sound.seekable = lambda: False  # type: ignore[method-assign]
     return sound
 
 
