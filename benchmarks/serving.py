@@ -102,13 +102,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", type=Path, nargs="?", default=default_model())
+    parser.add_argument("model", type=Path, nargs="?", help="by default the trunk that comes with kerasrep")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--clip-seconds", type=float, default=30.0)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--batch", type=int, help="largest batch; by default the export's")
     arguments = parser.parse_args()
-    version = find_version(arguments.model)
+    version = find_version(arguments.model or default_model())
     assert version is not None
     rate_hz = read_card(version).sample_rate_hz
     parameters = batching(version.parent / "batching_parameters.txt")
