@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep import constants
+from kerasrep.data.crops import ALIGNMENT_BYTES
 from kerasrep.embedding.catalogue.layout import Layout, make_layout
-from kerasrep.embedding.segments import BATCH_SEGMENTS, GPU_BATCH_SEGMENTS, is_aligned
+from kerasrep.embedding.segments import BATCH_SEGMENTS, GPU_BATCH_SEGMENTS
 from kerasrep.errors import ExportError
 from kerasrep.recipe.file import read_recipe
 from kerasrep.runtime.child_process import check_not_forked
@@ -314,9 +315,10 @@ def _tensor(segments: NDArray[np.float32]) -> Any:
     """A tensor of the same memory where that is aligned: to copy it takes longer than a GPU works on it."""
     import tensorflow as tf
 
-    if not is_aligned(segments):
-        return tf.constant(segments)
-    return tf.experimental.dlpack.from_dlpack(segments.__dlpack__())
+    flags = segments.flags
+    if flags.c_contiguous and flags.writeable and segments.ctypes.data % ALIGNMENT_BYTES == 0:
+        return tf.experimental.dlpack.from_dlpack(segments.__dlpack__())
+    return tf.constant(segments)
 
 
 def _short(error: Exception) -> str:

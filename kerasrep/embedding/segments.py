@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -14,8 +13,6 @@ from kerasrep import constants
 BATCH_SEGMENTS, GPU_BATCH_SEGMENTS = 16, 128
 #: Fewer segments than this are kept of a recording, to find the typical one.
 KEPT_SEGMENTS = 256
-#: Where TensorFlow wants tensors to begin.
-ALIGNED_BYTES = 64
 
 
 def segment_count(samples: int, segment_samples: int, hop_samples: int) -> int:
@@ -93,20 +90,6 @@ def _segments_of(
         return buffer[: count * hop_samples].reshape(count, segment_samples, constants.N_CHANNELS)
     starts = range(0, count * hop_samples, hop_samples)
     return np.stack([buffer[start : start + segment_samples] for start in starts])
-
-
-def aligned(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Zeros where TensorFlow can work on them without a copy; float32 [shape]."""
-    size, room = math.prod(shape), ALIGNED_BYTES // 4
-    memory = np.zeros(size + room, np.float32)
-    start = -memory.ctypes.data % ALIGNED_BYTES // 4
-    return memory[start : start + size].reshape(shape)
-
-
-def is_aligned(segments: NDArray[np.float32]) -> bool:
-    """Whether TensorFlow can work on an array without a copy."""
-    flags = segments.flags
-    return flags.c_contiguous and flags.writeable and segments.ctypes.data % ALIGNED_BYTES == 0
 
 
 class SegmentStatistics:

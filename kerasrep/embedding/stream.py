@@ -7,6 +7,7 @@ Where a few files are wanted as rows in memory, one that cannot be used ends it.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasrep.data.crops import Buffers
 from kerasrep.embedding.catalogue.layout import WHOLE, Layout
 from kerasrep.embedding.decoding import Cutting, End, Failure, Part, Segments, decode_parts
 from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.embedding.models import SegmentModel
-from kerasrep.embedding.segments import SegmentStatistics, aligned
+from kerasrep.embedding.segments import SegmentStatistics
 from kerasrep.errors import DataError
 
 Array = NDArray[np.float32]
@@ -83,7 +85,8 @@ class _Batches:
         self._embed_segments, self._size = model.embed_segments, model.batch_segments
         self._thread = ThreadPoolExecutor(1, "embed")
         self._begun: tuple[Future[Array], _Contents] | None = None  # what the model works on
-        self._buffers: list[Array] = []  # of the next batch, and of that
+        self._memory = Buffers(pinned=True)
+        self._next: Array | None = None
         self._filled = 0
         self._contents: _Contents = []
 
@@ -92,12 +95,12 @@ class _Batches:
             self._contents.append((part.key, self._size))
             yield from self._begin(part.segments)
             return
-        if not self._buffers:
-            self._buffers = [aligned((self._size, *part.segments.shape[1:])) for _ in range(2)]
         taken = 0
         while taken < len(part.segments):
+            if self._next is None:
+                self._next = self._taken(part.segments.shape[1:])
             new = part.segments[taken : taken + self._size - self._filled]
-            self._buffers[0][self._filled : self._filled + len(new)] = new
+            self._next[self._filled : self._filled + len(new)] = new
             self._filled, taken = self._filled + len(new), taken + len(new)
             self._contents.append((part.key, len(new)))
             if self._filled == self._size:
@@ -112,17 +115,22 @@ class _Batches:
             yield part
 
     def finish(self) -> Iterator[Event]:
-        if self._filled:
-            self._buffers[0][self._filled :] = 0
+        if self._next is not None:
+            self._next[self._filled :] = 0
             yield from self._begin_next()
         yield from self._end()
 
     def close(self) -> None:
         self._thread.shutdown(cancel_futures=True)
 
+    def _taken(self, shape: tuple[int, ...]) -> Array:
+        """Memory of a batch: aligned for TensorFlow, a GPU fetches it by itself, and it is taken again."""
+        size = self._size * math.prod(shape) * np.dtype(np.float32).itemsize
+        return self._memory.take(size).view(np.float32).reshape(self._size, *shape)
+
     def _begin_next(self) -> Iterator[Event]:
-        segments, self._filled = self._buffers[0], 0
-        self._buffers.reverse()  # the other one is free: what it held has ended when this has begun
+        segments, self._next, self._filled = self._next, None, 0
+        assert segments is not None
         yield from self._begin(segments)
 
     def _begin(self, segments: Array) -> Iterator[Event]:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from kerasrep import constants
+from kerasrep.data.crops import Buffers
 from kerasrep.embedding.models import SegmentModel, find_model
-from kerasrep.embedding.segments import aligned, is_aligned
 from kerasrep.storage.segment_vector import embedding_pieces
 
 
@@ -29,22 +29,21 @@ def test_some_branches_of_a_model_are_those_columns_of_all(form, small_run, smal
 
 
 @pytest.mark.parametrize("layers", ["last", "all"])
-def test_segments_in_aligned_memory_are_embedded_without_a_copy_to_the_same_bits(small_export, layers):
+def test_segments_in_memory_for_batches_give_the_bits_of_others_and_the_memory_is_free_again(
+    small_export, layers
+):
     load, found = find_model(small_export)
     embed_segments = load(found).arranged(layers=layers)[0].embed_segments
-    segments = aligned((3, constants.SEGMENT_SAMPLES, 2))
-    assert is_aligned(segments) and not segments.any()
-    segments[:] = np.random.default_rng(0).normal(0, 0.1, segments.shape)
-    elsewhere = (
-        aligned((4, constants.SEGMENT_SAMPLES, 2)).reshape(-1)[2 : 2 + segments.size].reshape(segments.shape)
-    )
-    elsewhere[:] = segments
-    assert not is_aligned(elsewhere)
-    first = embed_segments(segments)
-    np.testing.assert_array_equal(embed_segments(elsewhere), first)
-    segments[:] = segments[::-1].copy()  # the next batch in the same memory
-    np.testing.assert_allclose(embed_segments(segments), first[::-1], atol=1e-5)
-    np.testing.assert_array_equal(embed_segments(elsewhere), first)
+    memory, shape = Buffers(), (3, constants.SEGMENT_SAMPLES, 2)
+    plain = np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)
+    first = embed_segments(plain)
+    for _ in range(3):
+        segments = memory.take(plain.nbytes).view(np.float32).reshape(shape)
+        assert segments.ctypes.data % 64 == 0
+        segments[:] = plain
+        np.testing.assert_array_equal(embed_segments(segments), first)
+        del segments
+    assert len(memory) == 1
 
 
 def test_the_function_of_some_branches_is_made_once(small_export):
