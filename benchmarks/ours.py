@@ -20,7 +20,7 @@ from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE, ShardIndex, save_index
 from kerasrep.model.folding import fold_batch_norm
 from kerasrep.model.strategies import Scaler, network_of
 from kerasrep.recipe.schema import Recipe
-from kerasrep.runtime.threads import available_cores
+from kerasrep.runtime.threads import core_count
 from kerasrep.sources.stretches import Stretches, Times
 from kerasrep.sources.target_files import save_targets
 from kerasrep.sources.targets import SourceTargets, TargetSet
@@ -261,7 +261,7 @@ def batches_alone(options: Mapping[str, Any]) -> Callable[[int], float]:
     choose_execution(recipe)  # or TensorFlow takes all memory of a GPU
     index = made_up_corpus(Path(options["corpus"]))
     schedule = schedule_of(recipe, index, 1)
-    threads = min(MAX_THREADS, len(available_cores()))
+    threads = min(MAX_THREADS, core_count())
     dataset = training_dataset(schedule, reader(index, schedule.segment_samples), 0, 0, threads)
     options_ = tf.data.Options()
     if options.get("threads"):

@@ -21,7 +21,7 @@ from kerasrep.data.crops import Buffers, OpenFiles, read_crops
 from kerasrep.data.schedule import Examples, Plan, Schedule, self_examples
 from kerasrep.data.shards import FULL_SCALE, ShardIndex
 from kerasrep.errors import DataError
-from kerasrep.runtime.threads import available_cores
+from kerasrep.runtime.threads import core_count
 from kerasrep.sources.targets import SourceTargets
 from kerasrep.storage.mapped_arrays import release
 
@@ -230,7 +230,7 @@ def _batches(
 
 def _threads(datasets: int = 1) -> int:
     """Batches that each dataset reads at once: more would hold memory and no longer read faster."""
-    return min(MAX_THREADS, max(1, len(available_cores()) // datasets))
+    return min(MAX_THREADS, max(1, core_count() // datasets))
 
 
 def batch_spec(sizes: tuple[int, ...], samples: int) -> Batch:

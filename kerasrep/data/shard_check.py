@@ -18,7 +18,7 @@ from typing import Any
 
 from kerasrep.data.shards import REPAIR_ADVICE, ShardIndex, fault_of_file, load_index
 from kerasrep.errors import DataError
-from kerasrep.runtime.threads import available_cores
+from kerasrep.runtime.threads import core_count
 from kerasrep.storage.regular_file import sha256_of
 from kerasrep.storage.run_directory import CHECKED_SHARDS, PreparedDirectory, read_json
 
@@ -69,7 +69,7 @@ def find_damage(paths: Sequence[Path], checksums: Mapping[str, tuple[int, str]])
     note = _note(paths, checksums)
     if note is not None and note.is_file():
         return {}
-    with ThreadPoolExecutor(min(8, len(available_cores())), thread_name_prefix="checksum") as pool:
+    with ThreadPoolExecutor(min(8, core_count()), thread_name_prefix="checksum") as pool:
         faults = list(pool.map(lambda path: _fault(path, *checksums.get(path.name, (-1, ""))), paths))
     found = {path.name: fault for path, fault in zip(paths, faults, strict=True) if fault is not None}
     if note is not None and not found:

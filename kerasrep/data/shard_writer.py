@@ -32,7 +32,7 @@ from kerasrep.runtime.pool.base import Answer, Lost
 from kerasrep.runtime.pool.cluster import Cluster
 from kerasrep.runtime.pool.nodes import shared_with
 from kerasrep.runtime.pool.on_ray import Place, Plan, RayPool, places_of
-from kerasrep.runtime.threads import available_cores, in_order
+from kerasrep.runtime.threads import core_count, in_order
 from kerasrep.storage.run_directory import PreparedDirectory, read_json, write_json
 
 SHARD_BYTES = 150_000_000
@@ -78,7 +78,7 @@ def write_shards(
     Raises:
         RunError: Where the folder cannot be written, or the cluster fails.
     """
-    n_threads = n_threads or len(available_cores())
+    n_threads = n_threads or core_count()
     notices.take()  # those of earlier work in this process
     with silenced() as loud:
         plan, skipped = _plan(items, audio, n_threads)

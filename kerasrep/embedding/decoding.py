@@ -19,7 +19,7 @@ from kerasrep.data.audio import decode_blocks
 from kerasrep.embedding.files import BadFile, CountedBlocks
 from kerasrep.embedding.segments import BATCH_SEGMENTS, segment_batches
 from kerasrep.errors import DataError
-from kerasrep.runtime.threads import available_cores
+from kerasrep.runtime.threads import core_count
 
 #: More decoders than this outrun any model.
 MAX_WORKERS = 32
@@ -111,7 +111,7 @@ class Cutting:
 
 def default_workers() -> int:
     """One decoder a processor: where the model works, they wait for each other anyway."""
-    return min(MAX_WORKERS, len(available_cores()))
+    return min(MAX_WORKERS, core_count())
 
 
 def decode_parts(

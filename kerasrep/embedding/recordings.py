@@ -16,7 +16,7 @@ from kerasrep.data.decoders.downmix import in_phase
 from kerasrep.embedding.embedder import waveform_blocks
 from kerasrep.embedding.files import BadFile, CountedBlocks, FileEmbedding
 from kerasrep.errors import DataError
-from kerasrep.runtime.threads import available_cores, in_order
+from kerasrep.runtime.threads import core_count, in_order
 
 #: More threads than this wait for each other's memory.
 MAX_WORKERS = 16
@@ -33,7 +33,7 @@ class RecordingRepresentation(ABC):
 
     name: str
     segment_seconds: float = constants.SEGMENT_SECONDS
-    workers: int = min(MAX_WORKERS, len(available_cores()))
+    workers: int = min(MAX_WORKERS, core_count())
 
     @property
     @abstractmethod

@@ -20,7 +20,7 @@ import tensorflow as tf
 from kerasrep import constants
 from kerasrep.errors import RunError
 from kerasrep.recipe.network import AudioSettings
-from kerasrep.runtime.threads import available_cores
+from kerasrep.runtime.threads import core_count
 
 try:
     import kapre
@@ -210,9 +210,7 @@ def in_chunks(features: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if not whole:
             waveform = tf.pad(waveform, ((0, chunks * CHUNK_EXAMPLES - examples), (0, 0), (0, 0)))
         chunked = tf.reshape(waveform, (chunks, CHUNK_EXAMPLES, *waveform.shape[1:]))
-        found = tf.map_fn(
-            features, chunked, fn_output_signature=tf.float32, parallel_iterations=len(available_cores())
-        )
+        found = tf.map_fn(features, chunked, fn_output_signature=tf.float32, parallel_iterations=core_count())
         found = tf.reshape(found, (chunks * CHUNK_EXAMPLES, *found.shape[2:]))
         return tf.ensure_shape(found if whole else found[:examples], (static, *found.shape[1:]))
 

@@ -36,6 +36,13 @@ def in_order(
         pool.shutdown(cancel_futures=True)
 
 
+def core_count() -> int:
+    """How many cores' work this process may do: what `taskset` and a container's set or quota leave it."""
+    import joblib
+
+    return int(joblib.cpu_count())
+
+
 def available_cores() -> list[int]:
     """Their numbers, lowest first; `taskset` and containers leave some out."""
     if hasattr(os, "sched_getaffinity"):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from kerasrep.runtime.threads import available_cores
+from kerasrep.runtime.threads import core_count
 
 FloatArray = NDArray[np.float64]
 
@@ -125,7 +125,7 @@ class RowUpdates:
 def threads(n_threads: int | None, n_nonzeros: int) -> Iterator[Map]:
     """A map over blocks on `n_threads` threads; `None`: one a core, fewer for few nonzeros."""
     if n_threads is None:
-        n_threads = min(len(available_cores()), MAX_THREADS, 1 + n_nonzeros // BLOCK_NONZEROS)
+        n_threads = min(core_count(), MAX_THREADS, 1 + n_nonzeros // BLOCK_NONZEROS)
     if n_threads == 1:
         yield map
     else:

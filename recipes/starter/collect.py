@@ -28,7 +28,7 @@ from report import write_report
 from tables import parts_of_pieces, write_real_tables
 from tqdm import tqdm
 
-from kerasrep.runtime.threads import available_cores
+from kerasrep.runtime.threads import core_count
 
 HERE = Path(__file__).parent
 LOG = logging.getLogger("collect")
@@ -50,7 +50,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--renderings", type=int, default=1500, help="of scores, 30 s each (%(default)s)")
     parser.add_argument("--notes", type=int, default=3000, help="single notes and drum hits (%(default)s)")
-    parser.add_argument("--jobs", type=int, default=len(available_cores()), help="processes (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=core_count(), help="processes (%(default)s)")
     chosen = parser.parse_args(arguments)
     chosen.work = chosen.work or chosen.out.with_name(f"{chosen.out.name}-work")
     return chosen

@@ -16,7 +16,7 @@ from kerasrep.corpora.demo.recording import Outcome, Studio, record
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import DemoCorpus
 from kerasrep.runtime.console import Progress
-from kerasrep.runtime.threads import available_cores
+from kerasrep.runtime.threads import core_count
 from kerasrep.storage.run_directory import write_json
 
 FORMAT_VERSION = 3  # raise it whenever the same settings give other audio, splits or labels
@@ -65,7 +65,7 @@ def build(settings: DemoCorpus, folder: Path, progress: bool, workers: int | Non
     counts = selection.quotas(collections, settings.tracks)
     plan = selection.strata(found, groups, counts, settings.seed)
     try:
-        outcomes = _record_all(plan, studio, progress, workers or min(len(available_cores()), _MOST_WORKERS))
+        outcomes = _record_all(plan, studio, progress, workers or min(core_count(), _MOST_WORKERS))
     except OSError as error:
         raise DataError(
             f"{audio}: cannot be written ({error.strerror}); set KERASREP_HOME to another folder"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kerasrep.errors import RecipeError, RunError
-from kerasrep.runtime.threads import available_cores
+from kerasrep.runtime.threads import core_count
 
 LOCAL, AUTO = "local", "auto"
 #: What a cluster may take to answer before it counts as unreachable.
@@ -177,7 +177,7 @@ def _own(address: str) -> dict[str, Any]:
     if address != LOCAL:
         return {}
     return {
-        "num_cpus": len(available_cores()),
+        "num_cpus": core_count(),
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
     }
