@@ -43,7 +43,7 @@ class AugmentSettings(Settings):
         alike: Changes that both crops of a pair of `self` have alike, such as `[mono]`, so that it is not
             taught to hear past them while labels are learnt with them.
         leave_out: Source -> changes that its labels do not survive, such as `{loudness: [gain]}`. In a joint
-            step all sources see the same crops, so that it is then left out for all.
+            step, where all sources see the same crops, a crop that has a label of it is spared them.
     """
 
     gain_db: Range = (0.0, 0.0)

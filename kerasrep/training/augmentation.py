@@ -9,8 +9,8 @@ other crop comes from the same replica). Nothing is clipped; gain and mixing can
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
@@ -33,12 +33,14 @@ class Draws:
         step: Its number, int64 [].
         share: Which crops of the batch are here.
         alike: Changes that both crops of a pair have alike.
+        spared: Change -> crops that it is not made to, bool [n].
     """
 
     seed: int
     step: tf.Tensor
     share: Share
     alike: Sequence[AugmentationName] = ()
+    spared: Mapping[AugmentationName, tf.Tensor] = field(default_factory=dict)
 
     def uniform(self, name: str, n: tf.Tensor, shape: Sequence[int] = ()) -> tf.Tensor:
         """Values from 0 to 1, float32 [n, *shape], one row a crop that is here.
@@ -57,6 +59,13 @@ class Draws:
     def chosen(self, name: str, n: tf.Tensor, probability: float) -> tf.Tensor:
         """Which crops are changed, bool [n]."""
         return self.uniform(f"{name}/chosen", n) < probability
+
+    def unless_spared(self, name: AugmentationName, before: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
+        """`after`, [n, ...], but `before` for the crops that are spared this change."""
+        if name not in self.spared:
+            return after
+        spared = self.spared[name]
+        return tf.where(tf.reshape(spared, (-1, *[1] * (len(before.shape) - 1))), before, after)
 
     def _own(
         self, draw: Callable[..., tf.Tensor], name: str, n: tf.Tensor, shape: Sequence[int]
@@ -168,19 +177,21 @@ def change_waveform(
         return x
     x, n = to_float(x), tf.shape(x)[0]
     if "gain" in names:
-        x = gain(x, _between(settings.gain_db, draws.uniform("gain", n)))
+        changed = gain(x, _between(settings.gain_db, draws.uniform("gain", n)))
+        x = draws.unless_spared("gain", x, changed)
     if "mix" in names:
         order = tf.argsort(tf.random.stateless_uniform((n,), _seed_of_replica(draws)))
         level = _between(settings.mix_db, draws.uniform("mix", n))
-        x = mix(x, order, level, draws.chosen("mix", n, settings.mix))
+        x = draws.unless_spared("mix", x, mix(x, order, level, draws.chosen("mix", n, settings.mix)))
     if "noise" in names:
         white = draws.normal("noise/samples", n, x.shape[1:])
         level = _between(settings.noise_db, draws.uniform("noise", n))
-        x = noise(x, white, level, draws.chosen("noise", n, settings.noise))
+        changed = noise(x, white, level, draws.chosen("noise", n, settings.noise))
+        x = draws.unless_spared("noise", x, changed)
     if "swap" in names:
-        x = swap(x, draws.chosen("swap", n, settings.swap))
+        x = draws.unless_spared("swap", x, swap(x, draws.chosen("swap", n, settings.swap)))
     if "mono" in names:
-        x = mono(x, draws.chosen("mono", n, settings.mono))
+        x = draws.unless_spared("mono", x, mono(x, draws.chosen("mono", n, settings.mono)))
     return x
 
 
@@ -194,16 +205,17 @@ def change_mel(
         chosen = draws.chosen("equaliser", n, settings.equaliser)
         knots = tf.where(chosen[:, None], knots, 0.0)
         curve = tf.matmul(knots, _interpolation(settings.equaliser_knots, bands))
-        mel = equalise(mel, curve, tf.constant(scaler.sd))
+        mel = draws.unless_spared("equaliser", mel, equalise(mel, curve, tf.constant(scaler.sd)))
     if "band_limit" in names:
         highest = _between((settings.band_limit_lowest, 1.0), draws.uniform("band_limit", n))
         chosen = draws.chosen("band_limit", n, settings.band_limit)
-        mel = band_limit(mel, tf.where(chosen, highest, 1.0), scaler)
+        changed = band_limit(mel, tf.where(chosen, highest, 1.0), scaler)
+        mel = draws.unless_spared("band_limit", mel, changed)
     if "masks" in names:
         for axis, name in ((1, "masks/frames"), (2, "masks/bands")):
             centres = draws.uniform(name, n, (settings.masks,))
             widths = draws.uniform(f"{name}/widths", n, (settings.masks,)) * settings.mask_width
-            mel = mask(mel, centres, widths, axis)
+            mel = draws.unless_spared("masks", mel, mask(mel, centres, widths, axis))
     return mel
 
 

@@ -17,6 +17,7 @@ from kerasrep.data.batches import Batch, to_float
 from kerasrep.model.dropout import Share, batch_share
 from kerasrep.model.frontend import in_chunks
 from kerasrep.model.strategies import SHARED, Network
+from kerasrep.recipe.augment import AugmentationName
 from kerasrep.recipe.schema import Recipe
 from kerasrep.sources.stretches import STRETCH_KINDS
 from kerasrep.training.augmentation import Draws, change_mel, change_waveform
@@ -199,7 +200,7 @@ class Step:
             waveform: tf.Tensor,
             *examples: Any,
         ) -> Any:
-            mel = self._features(source)(step, replica, waveform)
+            mel = self._features(source)(step, replica, waveform, examples[1])
             gradients = self._plain_gradient(source)(before, step, first_seed, replica, mel, *examples)
             return self._plain_update(source)(before, so_far, place, step, uses, gradients)
 
@@ -213,16 +214,27 @@ class Step:
 
     def _mel_of(self, source: int, batch: Batch) -> tf.Tensor:
         function = self._once("mel", self._same_shape(source), self._features(source))
-        return function(batch.step, self._replica(), batch.waveform)
+        weights = batch.weights if source < 0 and self._recipe.augment.leave_out else ()
+        return function(batch.step, self._replica(), batch.waveform, weights)
 
     def _features(self, source: int) -> Callable[..., tf.Tensor]:
-        """int16 samples to standardised log-mel, with the changes that a step of this source makes."""
-        settings, network = self._recipe.augment, self._network
-        names = settings.names(self._sources(source))
+        """int16 samples to standardised log-mel, with the changes that a step of this source makes.
 
-        def function(step: tf.Tensor, replica: tf.Tensor, waveform: tf.Tensor) -> tf.Tensor:
+        In a joint step a crop is spared what a label that it has would not survive; `self` has all crops.
+        """
+        settings, network = self._recipe.augment, self._network
+        names = settings.names(("self",) if source < 0 else self._sources(source))
+
+        def function(
+            step: tf.Tensor, replica: tf.Tensor, waveform: tf.Tensor, weights: tuple[tf.Tensor, ...]
+        ) -> tf.Tensor:
             share = Share(replica, self._replicas, self._in_halves(source))
-            draws = Draws(self._recipe.seed, step, share, settings.alike)
+            spared: dict[AugmentationName, tf.Tensor] = {}
+            if source < 0 and settings.leave_out:
+                for name, weight in zip(self._sources(source), weights, strict=True):
+                    for change in set(settings.leave_out.get(name, ())) & set(names):
+                        spared[change] = spared.get(change, False) | (weight > 0)
+            draws = Draws(self._recipe.seed, step, share, settings.alike, spared)
             x = change_waveform(waveform, names, settings, draws)
             return change_mel(self._frontend(x), names, settings, network.scaler, draws)
 

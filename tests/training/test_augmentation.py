@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -152,6 +154,24 @@ def test_nothing_is_on_by_default_and_int16_is_left_as_it_is():
     settings, x = AugmentSettings(), tf.constant([[[1, 2]]], tf.int16)
     assert settings.names() == ()
     assert change_waveform(x, settings.names(), settings, draws()) is x
+
+
+@pytest.mark.parametrize("name", EVERYTHING.names())
+def test_crops_that_are_spared_a_change_stay_as_they_are_and_the_others_do_not(name):
+    spared = tf.constant([True, False] * 16)
+    chances = dict.fromkeys(("mix", "noise", "swap", "mono", "equaliser", "band_limit"), 1.0)
+    settings = EVERYTHING.model_copy(update={**chances, "band_limit_lowest": 0.2, "gain_db": (-15.0, -9.0)})
+    draw = dataclasses.replace(draws(), spared={name: spared})
+    if name in augmentation.ON_WAVEFORM:
+        before = crops(32)
+        after = change_waveform(before, (name,), settings, draw)
+    else:
+        before = tf.constant(np.random.default_rng(0).normal(0, 1, (32, 9, 16, 2)), tf.float32)
+        scaler = Scaler(np.full(16, -30, np.float32), np.full(16, 10, np.float32))
+        after = change_mel(before, (name,), settings, scaler, draw)
+    same = np.all(np.asarray(before) == np.asarray(after), axis=tuple(range(1, len(before.shape))))
+    np.testing.assert_array_equal(same[::2], True)
+    assert same[1::2].sum() <= 4  # a band limit may lie above all bands, a mask beside all frames
 
 
 def test_a_change_is_left_out_for_sources_whose_labels_it_would_spoil():

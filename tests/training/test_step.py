@@ -10,6 +10,7 @@ from kerasrep.data.batches import Batch
 from kerasrep.data.schedule import JOINT
 from kerasrep.model.blocks import BatchNorm
 from kerasrep.model.strategies import SHARED, Scaler, network_of
+from kerasrep.recipe.augment import AugmentSettings
 from kerasrep.recipe.schema import Recipe
 from kerasrep.training.step import Step
 from kerasrep.training.vectors import PARTS, GroupLayout, GroupState
@@ -110,6 +111,27 @@ def test_a_joint_step_changes_every_group():
     for group in network.groups:
         assert not np.array_equal(before[group][f"{group}.weights"], after[group][f"{group}.weights"])
     np.testing.assert_allclose(result.used, 1.0, rtol=1e-6)
+
+
+def test_a_joint_step_spares_the_crops_that_have_a_label_what_the_label_would_not_survive():
+    def loss(augment, labelled):
+        recipe = make_recipe("ms-sr@fc").model_copy(
+            update={"augment": AugmentSettings.model_validate(augment)}
+        )
+        weights = tf.where(tf.constant(labelled), 0.25, 0.0)
+        batch = make_batch(JOINT)
+        return run_step(recipe, JOINT, batch._replace(weights=(batch.weights[0], weights, batch.weights[2])))[
+            3
+        ].loss
+
+    gain = {"gain_db": [-60, -50], "noise": 1.0, "noise_db": [-20, -20]}
+    spared = {**gain, "leave_out": {"tag": ["gain", "noise"]}}
+    everything, half, nothing = [True] * 4, [True, True, False, False], [False] * 4
+    np.testing.assert_allclose(loss(spared, everything), loss({}, everything), rtol=1e-5)
+    np.testing.assert_allclose(loss(spared, nothing), loss(gain, nothing), rtol=1e-5)
+    assert not np.allclose(loss(gain, everything), loss({}, everything), rtol=1e-3)
+    assert not np.allclose(loss(spared, half), loss({}, half), rtol=1e-3)
+    assert not np.allclose(loss(spared, half), loss(gain, half), rtol=1e-3)
 
 
 def test_a_joint_step_leaves_a_branch_alone_whose_source_no_track_has():
