@@ -109,9 +109,10 @@ class Suite:
         """
         paths = {one.name: getattr(one, "trained_on", None) for one in self._representations}
         models = {name: path for name, path in paths.items() if path is not None}
-        unknown = listing([name for name, path in models.items() if not path.is_file()])
+        unknown = [name for name, path in models.items() if not path.is_file()]
         if unknown:
-            self._notes.append(f"It is not known on which recordings {unknown} was trained.")
+            were = "was" if len(unknown) == 1 else "were"
+            self._notes.append(f"It is not known on which recordings {listing(unknown)} {were} trained.")
             _notify(self._notes[-1])
         return {name: read_identities(path) for name, path in models.items() if path.is_file()}
 

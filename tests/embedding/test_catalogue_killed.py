@@ -90,7 +90,7 @@ def test_killed_work_goes_on_to_what_a_clean_run_gives(tmp_path, small_run):
     assert names == sorted(["audio", "clean.parquet", "x.parquet", *logs])
 
 
-@pytest.mark.parametrize("hop", [0, 0.4])
+@pytest.mark.parametrize("hop", [0, pytest.param(0.4, marks=pytest.mark.slow)])
 def test_kills_at_random_moments_leave_the_same_bytes(tmp_path, small_run, hop):
     """While files are listed, embedded, and while parts and the table are written."""
     write_folder(tmp_path / "audio", 40, 6.0)

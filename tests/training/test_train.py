@@ -433,7 +433,7 @@ def test_ctrl_c_saves_the_state_says_so_in_one_line_and_exits_with_130(tiny_reci
     ("schedule", "strategy", "sections"),
     [
         pytest.param("alternating", "ms-cr@2", {}, marks=pytest.mark.slow),
-        ("joint", "ms-cr@6", {}),
+        pytest.param("joint", "ms-cr@6", {}, marks=pytest.mark.slow),
         ("joint", "ms-cr@2", {"targets": CONTRAST, "contrast": {"negatives": "all"}}),
     ],
 )
