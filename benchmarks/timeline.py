@@ -3,6 +3,7 @@
     python benchmarks/timeline.py --batch 128 --precision float32
     XLA_FLAGS="$XLA_FLAGS --xla_gpu_enable_command_buffer=" python benchmarks/timeline.py
     python benchmarks/timeline.py --devices 2     # two GPUs: also how long both work at once
+    python benchmarks/timeline.py --strategy ms-sr@fc --sources bpm tag self --corpus made-up  # shards
 
 Prints JSON lines for what the host does, for each GPU's longest waits and for the kernels that take most, and
 one for the step. CUDA graphs hide their kernels from the profiler; the second command turns them off.
@@ -159,6 +160,9 @@ def main() -> None:
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--mels", action="store_true", help="from ready mels")
     parser.add_argument("--corpus", help="from shards, which are made up there; a constant batch by default")
+    parser.add_argument("--strategy", default="ss-r")
+    parser.add_argument("--sources", nargs="+", default=["tag"])
+    parser.add_argument("--schedule", default="alternating")
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--top", type=int, default=30)
@@ -166,7 +170,7 @@ def main() -> None:
     import ours
     import tensorflow as tf
 
-    options = {key: getattr(arguments, key) for key in ("batch", "precision", "mels", "corpus", "devices")}
+    options = {key: value for key, value in vars(arguments).items() if key not in ("steps", "top")}
     measure = ours.from_shards(options) if arguments.corpus else ours.trainer(options)
     measure(arguments.steps)
     unwatched = measure(arguments.steps) / arguments.steps
