@@ -8,9 +8,11 @@ import struct
 import numpy as np
 import pytest
 import soundfile
+from sound_files import by_ffmpeg
 
 from kerasrep.data import audio, notices
 from kerasrep.data.audio import decode, decode_blocks, read_header
+from kerasrep.data.decoders import ffmpeg
 from kerasrep.errors import DataError, RunError
 from kerasrep.runtime import extras
 
@@ -83,13 +85,21 @@ def test_blocks_leave_no_seam(tmp_path, monkeypatch):
     np.testing.assert_allclose(decode(path, RATE_HZ), whole, atol=1e-6)
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-def test_blocks_of_an_mp3_lose_nothing_that_a_frame_takes_from_those_before(tmp_path, monkeypatch, channels):
-    samples = np.random.default_rng(0).normal(0, 0.1, (20 * RATE_HZ, channels)).cumsum(axis=0)
-    path = write(tmp_path / "a.mp3", np.sin(samples) / 2)
-    whole, _ = soundfile.read(path, dtype="float32", always_2d=True)
+@pytest.mark.parametrize(
+    ("rate_hz", "channels", "bit_rate"), [(48_000, 2, 64_000), (22_050, 2, 32_000), (22_050, 1, 24_000)]
+)
+def test_blocks_of_an_mp3_lose_nothing_that_a_frame_takes_from_those_before(
+    tmp_path, monkeypatch, rate_hz, channels, bit_rate
+):
+    walk = np.random.default_rng(0).normal(0, 0.1, (10 * rate_hz, channels)).cumsum(axis=0)
+    layout = ("mono", "stereo")[channels - 1]
+    path = tmp_path / "a.mp3"
+    path.write_bytes(by_ffmpeg("mp3", "libmp3lame", np.sin(walk) / 2, rate_hz, layout, bit_rate))
     monkeypatch.setattr(audio, "BLOCK_FRAMES", 1009)
-    np.testing.assert_allclose(decode(path, RATE_HZ)[:, :channels], whole, atol=1e-6)
+    decoded = decode(path, rate_hz)[:, :channels]
+    whole, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    np.testing.assert_allclose(decoded, whole, atol=1e-6)
+    np.testing.assert_allclose(decoded, np.concatenate(list(ffmpeg.blocks(path))), atol=1e-4)
 
 
 @pytest.mark.parametrize("decoder", ["soundfile", pytest.param("tensorflow-io", marks=pytest.mark.io)])
