@@ -27,13 +27,13 @@ class RecordingRepresentation(ABC):
 
     Attributes:
         name: In tables.
-        workers: Files embedded side by side.
+        workers: Files embedded side by side at most, and no more than there are cores.
         segment_seconds: Length of what is embedded at once where vectors over time are wanted.
     """
 
     name: str
     segment_seconds: float = constants.SEGMENT_SECONDS
-    workers: int = min(MAX_WORKERS, core_count())
+    workers: int = MAX_WORKERS
 
     @property
     @abstractmethod
@@ -85,7 +85,7 @@ class RecordingRepresentation(ABC):
         """
         if paths:
             self.prepare()
-        return in_order(self.embed_file, paths, self.workers)
+        return in_order(self.embed_file, paths, min(self.workers, core_count()))
 
     def embed_segments(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embed segments, each by itself.
