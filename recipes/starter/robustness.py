@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import argparse
 import csv
-import subprocess
+import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import soundfile
 import soxr
-from files import CollectError, need_programs
+from files import CollectError
 from numpy.typing import NDArray
 
 from kerasrep.embedding.representations import Representation, open_representations
@@ -35,14 +36,17 @@ MP3_KILOBITS = 64
 
 
 def through_mp3(audio: Audio) -> Audio:
-    """Encode float32 [samples, 2] as MP3 and decode it."""
-    raw = ["-f", "f32le", "-ar", str(RATE_HZ), "-ac", "2"]
-    quiet = ["ffmpeg", "-v", "error"]
-    encode = [*quiet, *raw, "-i", "-", "-c:a", "libmp3lame", "-b:a", f"{MP3_KILOBITS}k", "-f", "mp3", "-"]
-    encoded = subprocess.run(encode, input=audio.tobytes(), capture_output=True, check=True).stdout
-    decode = [*quiet, "-f", "mp3", "-i", "-", *raw, "-"]
-    decoded = subprocess.run(decode, input=encoded, capture_output=True, check=True).stdout
-    return np.frombuffer(decoded, np.float32).reshape(-1, 2)
+    """Encode float32 [samples, 2] as MP3 and decode it; as long as before."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp3") as encoded:
+        stream = encoded.add_stream("libmp3lame", rate=RATE_HZ, layout="stereo", bit_rate=1000 * MP3_KILOBITS)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(audio.T), format="fltp", layout="stereo")
+        frame.sample_rate = RATE_HZ
+        encoded.mux([*stream.encode(frame), *stream.encode(None)])
+    file.seek(0)
+    with av.open(file) as decoded:
+        blocks = [frame.to_ndarray() for frame in decoded.decode(audio=0)]
+    return np.ascontiguousarray(np.concatenate(blocks, axis=1).T, np.float32)
 
 
 def _quieter(decibels: float) -> Callable[[Audio], Audio]:
@@ -163,7 +167,6 @@ def main() -> int:
     parser.add_argument("--queries", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    need_programs("ffmpeg")
     paths = pieces_of(options.folder, options.part)
     found = robustness(open_representations(options.models), paths, options.queries, options.seed)
     print(f"{min(options.queries, len(paths))} queries among {len(paths)} pieces of part {options.part}\n")

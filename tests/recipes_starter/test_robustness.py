@@ -34,7 +34,8 @@ def test_changes_are_what_they_are_called():
     np.testing.assert_array_equal(found["1 s of lead silence"][RATE_HZ:], clean)
     np.testing.assert_array_equal(found["1.2 s later"], audio[26_460 : 26_460 + 30 * RATE_HZ])
     mp3 = found["64 kb/s MP3"]
-    assert abs(len(mp3) - len(clean)) < 5000 and not np.array_equal(mp3[: len(clean)], clean[: len(mp3)])
+    error = np.std(mp3 - clean) / np.std(clean)
+    assert mp3.shape == clean.shape and 0.05 < error < 0.7  # noise is what a codec is worst at
 
 
 def test_pieces_of_one_part_are_asked_of_a_model(tmp_path):

@@ -1,0 +1,328 @@
+"""The shipped recipe with something changed, trained on one part of the folder and scored on another.
+
+    python recipes/starter/variants.py recipes/starter/variants.yaml --names recipe mono-alike --gpus 0 1
+
+VARIANTS names the recipe, its steps, and of each variant the settings that differ. Every variant is trained
+with every seed on the first part of each pair of --folds and scored on the second (`kerasrep-evaluate`, all
+layers, and robustness.py). What is there is not made again and a training that was stopped goes on, so that
+the work can be done in pieces. Writes scores.tsv and tables.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from files import CollectError, read_table, write_table, write_text
+from folds import make_fold
+from tqdm import tqdm
+
+from kerasrep.errors import KerasrepError
+from kerasrep.recipe.file import read_recipe
+
+HERE = Path(__file__).parent
+LAYERS = "all"
+PROBES = ("linear_svm", "ridge", "cosine")
+#: What the paths of the benchmark begin with.
+FOLDER = Path("data/starter")
+#: Task without its part, and metric -> column of the tables.
+COLUMNS = {
+    ("soundtrack", "accuracy"): "soundtrack",
+    ("composer", "accuracy"): "composer",
+    ("note_family", "accuracy"): "note family",
+    ("note_drum", "accuracy"): "drum hit",
+    ("tempo", "r2"): "tempo, R²",
+    ("neighbour_composer", "first_neighbour"): "nearest by composer",
+    ("neighbour_composer", "first_five"): "of five",
+    ("neighbour_soundtrack", "first_neighbour"): "nearest from soundtrack",
+    ("neighbour_soundtrack", "first_five"): "of five",
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The recipe with something changed.
+
+    Attributes:
+        name: As in the file.
+        settings: `KEY=VALUE` words for `kerasrep-train`.
+        steps: Of the training.
+    """
+
+    name: str
+    settings: tuple[str, ...]
+    steps: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training and its scores.
+
+    Attributes:
+        variant: What is trained.
+        trained: Letters of the parts that it learns from.
+        scored: Letter of the part that it is scored on.
+        seed: Of the training.
+    """
+
+    variant: Variant
+    trained: str
+    scored: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.variant.name}-{self.trained}-{self.scored}-{self.seed}"
+
+
+def read_variants(path: Path) -> tuple[Path, dict[str, Variant]]:
+    """The recipe and its variants, by name.
+
+    Raises:
+        CollectError: The file cannot be read, or a key is missing.
+    """
+    try:
+        read = yaml.safe_load(path.read_text(encoding="utf-8"))
+        variants = {}
+        for name, changed in read["variants"].items():
+            steps = int(changed.pop("steps", read["steps"]))
+            words = [f"{key}={json.dumps(value)}" for key, value in changed.items()]  # JSON is YAML
+            variants[name] = Variant(name, tuple(words), steps)
+        return (path.parent / read["recipe"]).resolve(), variants
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CollectError(f"{path}: recipe, steps and variants are needed ({error!r})") from error
+
+
+def own_recipe(job: Job, recipe: Path, data: Path, out: Path) -> list[str]:
+    """Words for `kerasrep-train`: the recipe, what the variant changes, its part's folder, epochs, seed."""
+    words = [
+        *job.variant.settings,
+        f"corpus.root={data}",
+        f"export.directory={out / 'exported'}",
+        f"export.name={job.name}",
+        f"seed={job.seed}",
+    ]
+    read = read_recipe(recipe, words)
+    n_tracks = len(read_table(data / "tracks.tsv")) * (1 - read.corpus.validation_fraction)
+    epochs = max(1, round(job.variant.steps / (n_tracks // read.batches.size)))
+    every = [f"training.{kind}_every_epochs={max(1, epochs // 10)}" for kind in ("validate", "checkpoint")]
+    return [str(recipe), *words, f"training.epochs={epochs}", *every]
+
+
+def run_command(log: Path, environment: Mapping[str, str], *words: str) -> str:
+    """Run this interpreter with these words; what it says goes to a log as well.
+
+    Raises:
+        CollectError: It failed; the log's last line is repeated.
+    """
+    done = subprocess.run(
+        [sys.executable, *words], env=dict(environment), capture_output=True, text=True, check=False
+    )
+    with log.open("a", encoding="utf-8") as file:
+        file.write(done.stdout + done.stderr)
+    if done.returncode:
+        raise CollectError(f"{log}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    return done.stdout
+
+
+def kerasrep_command(name: str) -> tuple[str, str]:
+    """`kerasrep-NAME` of this interpreter, whatever the path finds."""
+    return "-c", f"import sys; from kerasrep.cli.{name} import entry; sys.exit(entry())"
+
+
+def write_tasks(part: str, data: Path, path: Path) -> None:
+    """The tasks of one part, out of the benchmark's recipes, with the tables of `data`."""
+    tasks = []
+    for name in ("benchmark.yaml", "benchmark-c.yaml"):
+        for task in yaml.safe_load((HERE / name).read_text(encoding="utf-8"))["tasks"]:
+            if task["name"].endswith(f"_{part.lower()}"):
+                moved = {key: str(data / Path(task[key]).relative_to(FOLDER)) for key in ("table", "audio")}
+                tasks.append(task | moved)
+    write_text(path, yaml.safe_dump({"tasks": tasks}))
+
+
+def do_job(job: Job, recipe: Path, data: Path, out: Path, environment: Mapping[str, str]) -> None:
+    """Train, score, and count what finds itself; each only where it has not been done."""
+    folder = out / job.name
+    folder.mkdir(parents=True, exist_ok=True)
+    run, log = folder / "run", folder / "log.txt"
+    if not (run / "card.json").is_file():
+        words = own_recipe(job, recipe, out / "parts" / job.trained, out)
+        resume = ["--resume"] if (run / "recipe.yaml").is_file() else []
+        run_command(log, environment, *kerasrep_command("train"), *words, "--run-dir", str(run), *resume)
+    model = f"{run}:{LAYERS}"
+    if not (folder / "evaluation" / "summary.csv").is_file():
+        write_tasks(job.scored, data, folder / "tasks.yaml")
+        words = [model, "--recipe", str(folder / "tasks.yaml"), "-o", str(folder / "evaluation")]
+        run_command(log, environment, *kerasrep_command("evaluate"), *words, "--probes", *PROBES)
+    if not (folder / "robustness.md").is_file():
+        words = [str(HERE / "robustness.py"), model, "--folder", str(data), "--part", job.scored]
+        write_text(folder / "robustness.md", run_command(log, environment, *words))
+
+
+def scores_of(folder: Path) -> dict[tuple[str, str], float]:
+    """Scores of one job by task, without its part, and metric; and how many copies were found."""
+    found = {}
+    with (folder / "evaluation" / "summary.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["probe"] in PROBES:
+                found[row["task"].rpartition("_")[0], row["metric"]] = float(row["mean"])
+    *_, names, _, counts = (folder / "robustness.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[2:-1]] for line in (names, counts)]
+    return found | {("robustness", name): float(count) for name, count in zip(*cells, strict=True)}
+
+
+def rounded(value: float, metric: str) -> str:
+    """As the tables have it: .795, or 60."""
+    return f"{value:.0f}" if metric == "copies" else f"{value:.3f}".replace("0.", ".", 1)
+
+
+def tables(scores: Mapping[Job, Mapping[tuple[str, str], float]]) -> Iterator[str]:
+    """Lines of Markdown: a table for each pair of parts, with the mean of the seeds and each of them."""
+    there = dict.fromkeys(key for found in scores.values() for key in found)
+    copies = [key for key in there if key[0] == "robustness"]
+    columns = {key: COLUMNS[key] for key in COLUMNS if key in there} | {key: key[1] for key in copies}
+    pairs = dict.fromkeys((job.trained, job.scored) for job in scores)
+    for trained, scored in pairs:
+        of_variant: dict[str, list[Mapping[tuple[str, str], float]]] = defaultdict(list)
+        for job, found in sorted(scores.items(), key=lambda item: item[0].seed):
+            if (job.trained, job.scored) == (trained, scored):
+                of_variant[job.variant.name].append(found)
+        yield f"| trained on {trained}, scored on {scored} | seeds | {' | '.join(columns.values())} |"
+        yield "|---" * (len(columns) + 2) + "|"
+        for name, seeds in of_variant.items():
+            cells = [name, str(len(seeds))]
+            for key in columns:
+                values = [found[key] for found in seeds]
+                metric = "copies" if key in copies else key[1]
+                each = ", ".join(rounded(value, metric) for value in values)
+                cells.append(
+                    rounded(sum(values) / len(values), metric) + (f" ({each})" if len(values) > 1 else "")
+                )
+            yield f"| {' | '.join(cells)} |"
+        yield ""
+
+
+def write_scores(jobs: Sequence[Job], out: Path) -> None:
+    """`scores.tsv` and `tables.md` of the jobs that are done."""
+    scores = {job: scores_of(out / job.name) for job in jobs if (out / job.name / "robustness.md").is_file()}
+    rows = [
+        (job.variant.name, job.trained, job.scored, job.seed, *key, value)
+        for job, found in scores.items()
+        for key, value in found.items()
+    ]
+    columns = ("variant", "trained", "scored", "seed", "task", "metric", "value")
+    write_table(out / "scores.tsv", columns, rows)
+    write_text(out / "tables.md", "\n".join(tables(scores)) + "\n")
+
+
+def do_all(jobs: Sequence[Job], slots: Sequence[str | None], do: Any) -> list[str]:
+    """Does each job in a slot that is free, GPU by GPU.
+
+    Args:
+        jobs: In their order.
+        slots: Of each its GPU; None is whatever there is.
+        do: Called with a job and the environment of its commands.
+
+    Returns:
+        One line for each job that failed.
+    """
+    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+    failed: list[str] = []
+    with tqdm(total=len(jobs), desc="variants", unit="training") as bar:
+
+        def work(gpu: str | None) -> None:
+            environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
+            while True:
+                try:
+                    job = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    do(job, environment)
+                except (CollectError, KerasrepError, OSError) as error:
+                    failed.append(f"{job.name}: {error}")
+                bar.update()
+
+        threads = [threading.Thread(target=work, args=(gpu,), daemon=True) for gpu in slots]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return failed
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("variants", type=Path, help="YAML file with recipe, steps and variants")
+    parser.add_argument("--data", type=Path, default=FOLDER, help="that collect.py made (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("variants"), help="results (%(default)s)")
+    parser.add_argument("--names", nargs="+", help="of variants (default: all)")
+    parser.add_argument("--folds", nargs="+", default=["B:A", "A:B"], help="trained:scored (%(default)s)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--gpus", nargs="+", help="numbers (default: whatever there is)")
+    parser.add_argument("--at-once", type=int, default=1, help="trainings a GPU (%(default)s)")
+    return parser.parse_args(arguments)
+
+
+def chosen_jobs(options: argparse.Namespace, variants: Mapping[str, Variant]) -> list[Job]:
+    """Seed by seed, so that something of everything is there early.
+
+    Raises:
+        CollectError: A name or a pair of parts that there is not.
+    """
+    names = options.names or list(variants)
+    if unknown := [name for name in names if name not in variants]:
+        raise CollectError(f"--names: {', '.join(unknown)}: not in {options.variants}: {', '.join(variants)}")
+    pairs = [pair.partition(":")[::2] for pair in options.folds]
+    for trained, scored in pairs:
+        if scored not in tuple("ABC") or scored in trained or not set(trained) <= set("ABC") or not trained:
+            raise CollectError(f"--folds: {trained}:{scored}: parts trained on, then one other part, as AB:C")
+    return [
+        Job(variants[name], trained, scored, seed)
+        for seed in options.seeds
+        for name in names
+        for trained, scored in pairs
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the parts' folders, do the jobs, write the tables; returns the exit code."""
+    options = parse_arguments(arguments)
+    out, data = options.out.resolve(), options.data.resolve()
+    recipe, variants = read_variants(options.variants)
+    jobs = chosen_jobs(options, variants)
+    for parts in dict.fromkeys(job.trained for job in jobs):
+        make_fold(data, parts, out / "parts" / parts)
+    slots = [gpu for _ in range(options.at_once) for gpu in options.gpus or [None]]
+    failed = do_all(jobs, slots, lambda job, environment: do_job(job, recipe, data, out, environment))
+    write_scores(jobs, out)
+    print((out / "tables.md").read_text(encoding="utf-8"))
+    for line in failed:
+        print(f"variants.py: {line}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (CollectError, KerasrepError) as error:
+        sys.exit(f"variants.py: {error}")

@@ -1,0 +1,124 @@
+"""Which trainings variants.py makes of its file, and how it counts what they gave."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import variants
+from files import CollectError, write_table
+from variants import Job, Variant
+
+from kerasrep.recipe.file import read_recipe
+
+STARTER = Path(__file__).parents[2] / "recipes" / "starter"
+SUMMARY = """representation,task,probe,metric,mean,low,high,n_items,seen,seen_scored
+run:all,soundtrack_a,linear_svm,accuracy,{soundtrack},.7,.9,197,0,0
+run:all,soundtrack_a,chance,accuracy,0.2,.1,.3,197,0,0
+run:all,tempo_a,ridge,r2,{tempo},.1,.3,300,0,0
+run:all,neighbour_composer_a,cosine,first_five,0.5,,,61,0,0
+"""
+ROBUSTNESS = """60 queries among 143 pieces of part A
+
+| | mono | 12 dB quieter |
+|---|---|---|
+| run:all | {} | 60 |
+"""
+
+
+def job(name: str = "recipe", seed: int = 0) -> Job:
+    return Job(Variant(name, (), 5000), "B", "A", seed)
+
+
+def scored(out: Path, one: Job, soundtrack: float, tempo: float, mono: int) -> None:
+    """What `kerasrep-evaluate` and robustness.py leave behind."""
+    (out / one.name / "evaluation").mkdir(parents=True)
+    summary = SUMMARY.format(soundtrack=soundtrack, tempo=tempo)
+    (out / one.name / "evaluation" / "summary.csv").write_text(summary)
+    (out / one.name / "robustness.md").write_text(ROBUSTNESS.format(mono))
+
+
+def test_every_variant_of_the_file_is_a_recipe_that_can_be_trained() -> None:
+    recipe, found = variants.read_variants(STARTER / "variants.yaml")
+    read = {name: read_recipe(recipe, variant.settings) for name, variant in found.items()}
+    assert read["recipe"] == read_recipe(STARTER.parent / "starter.yaml")
+    assert len({(*variant.settings, variant.steps) for variant in found.values()}) == len(found)
+    assert read["mono-alike"].augment.alike == ("mono",)
+
+
+@pytest.mark.parametrize(("batch", "epochs"), [(256, 455), (512, 1000)])
+def test_epochs_are_those_that_give_the_steps_of_the_variant(tmp_path: Path, batch: int, epochs: int) -> None:
+    rows = [(f"{number}.opus", "note") for number in range(3000)]
+    write_table(tmp_path / "tracks.tsv", ("path", "kind"), rows)
+    one = Job(Variant("x", (f"batches.size={batch}",), 5000), "A", "B", 3)
+    path, *words = variants.own_recipe(one, STARTER.parent / "starter.yaml", tmp_path, tmp_path)
+    recipe = read_recipe(path, words)
+    assert recipe.training.epochs == epochs  # 2,850 training tracks are 11 batches of 256, 5 of 512
+    assert (recipe.seed, str(recipe.corpus.root)) == (3, str(tmp_path))
+
+
+@pytest.mark.parametrize("pair", ["A:A", "AB:B", "A", "A:", ":A", "D:A", "A:BC"])
+def test_a_part_that_was_learnt_from_is_never_scored(pair: str) -> None:
+    options = variants.parse_arguments(["variants.yaml", "--folds", pair])
+    with pytest.raises(CollectError, match="--folds"):
+        variants.chosen_jobs(options, {"recipe": job().variant})
+
+
+def test_an_unknown_variant_is_named() -> None:
+    options = variants.parse_arguments(["variants.yaml", "--names", "recipe", "nothing"])
+    with pytest.raises(CollectError, match=r"nothing: not in variants\.yaml: recipe"):
+        variants.chosen_jobs(options, {"recipe": job().variant})
+
+
+@pytest.mark.parametrize("text", ["recipe: a.yaml", "[", "variants: {a: {}}\nrecipe: b\nsteps: x", "- a"])
+def test_a_file_without_what_is_needed_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "v.yaml").write_text(text)
+    with pytest.raises(CollectError, match="recipe, steps and variants are needed"):
+        variants.read_variants(tmp_path / "v.yaml")
+
+
+def test_tables_have_the_mean_of_the_seeds_and_each_of_them(tmp_path: Path) -> None:
+    jobs = [job("recipe", 0), job("recipe", 1), job("mono", 0), job("mono", 1)]
+    scored(tmp_path, jobs[1], 0.8, -0.02, 50)
+    scored(tmp_path, jobs[0], 0.7, 0.1, 55)
+    scored(tmp_path, jobs[2], 0.75, 0.2, 60)
+    variants.write_scores(jobs, tmp_path)
+    text = (tmp_path / "tables.md").read_text()
+    assert "| recipe | 2 | .750 (.700, .800) |" in text
+    assert ".040 (.100, -.020)" in text
+    assert "52 (55, 50)" in text  # of 52.5, to even
+    assert "| mono | 1 | .750 |" in text
+    lines = (tmp_path / "scores.tsv").read_text().splitlines()
+    assert "recipe\tB\tA\t1\ttempo\tr2\t-0.02" in lines
+    assert not any("0.2\n" in f"{line}\n" and "soundtrack" in line for line in lines)  # chance is no score
+
+
+def test_each_job_is_done_once_and_those_that_fail_are_told_at_the_end() -> None:
+    done: list[tuple[str, str]] = []
+    lock = threading.Lock()
+
+    def do(one: Job, environment: Mapping[str, Any]) -> None:
+        with lock:
+            done.append((one.name, environment["CUDA_VISIBLE_DEVICES"]))
+        if one.seed == 3:
+            raise CollectError("it broke")
+
+    jobs = [job(seed=seed) for seed in range(20)]
+    failed = variants.do_all(jobs, ["0", "1", "0", "1"], do)
+    assert sorted(name for name, _ in done) == sorted(one.name for one in jobs)
+    assert {gpu for _, gpu in done} <= {"0", "1"}
+    assert failed == ["recipe-B-A-3: it broke"]
+
+
+def test_tasks_are_those_of_the_part_with_the_tables_of_the_folder(tmp_path: Path) -> None:
+    from kerasrep.recipe.file import read_tasks
+
+    for part, n_tasks in (("A", 7), ("C", 7)):
+        variants.write_tasks(part, tmp_path / "music", tmp_path / f"{part}.yaml")
+        tasks = read_tasks(tmp_path / f"{part}.yaml")
+        assert len(tasks) == n_tasks
+        assert {task.name[-2:] for task in tasks} == {f"_{part.lower()}"}
+        assert {str(task.audio) for task in tasks} == {str(tmp_path / "music")}
