@@ -79,6 +79,26 @@ class Draws:
         return values
 
 
+def spared_crops(
+    settings: AugmentSettings, sources: Sequence[str], weights: Sequence[tf.Tensor]
+) -> dict[AugmentationName, tf.Tensor]:
+    """Crops that a change is not made to, because a label that they have would not survive it.
+
+    Args:
+        settings: Their `leave_out` says which labels those are.
+        sources: Of the step.
+        weights: Of each source the weights of the crops' labels, float32 [n]; 0 where there is none.
+
+    Returns:
+        Change -> bool [n].
+    """
+    spared: dict[AugmentationName, tf.Tensor] = {}
+    for source, weight in zip(sources, weights, strict=True):
+        for change in settings.leave_out.get(source, ()):
+            spared[change] = spared.get(change, False) | (weight > 0)
+    return spared
+
+
 def gain(x: tf.Tensor, level_db: tf.Tensor) -> tf.Tensor:
     """Amplify each crop.
 

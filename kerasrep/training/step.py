@@ -17,10 +17,9 @@ from kerasrep.data.batches import Batch, to_float
 from kerasrep.model.dropout import Share, batch_share
 from kerasrep.model.frontend import in_chunks
 from kerasrep.model.strategies import SHARED, Network
-from kerasrep.recipe.augment import AugmentationName
 from kerasrep.recipe.schema import Recipe
 from kerasrep.sources.stretches import STRETCH_KINDS
-from kerasrep.training.augmentation import Draws, change_mel, change_waveform
+from kerasrep.training.augmentation import Draws, change_mel, change_waveform, spared_crops
 from kerasrep.training.formulas import clipped, gathered, learning_rate, loss_scale, not_finite, seeds
 from kerasrep.training.losses import score
 from kerasrep.training.totals import Tally, Totals
@@ -229,11 +228,8 @@ class Step:
             step: tf.Tensor, replica: tf.Tensor, waveform: tf.Tensor, weights: tuple[tf.Tensor, ...]
         ) -> tf.Tensor:
             share = Share(replica, self._replicas, self._in_halves(source))
-            spared: dict[AugmentationName, tf.Tensor] = {}
-            if source < 0 and settings.leave_out:
-                for name, weight in zip(self._sources(source), weights, strict=True):
-                    for change in set(settings.leave_out.get(name, ())) & set(names):
-                        spared[change] = spared.get(change, False) | (weight > 0)
+            joint = source < 0 and settings.leave_out
+            spared = spared_crops(settings, self._sources(source), weights) if joint else {}
             draws = Draws(self._recipe.seed, step, share, settings.alike, spared)
             x = change_waveform(waveform, names, settings, draws)
             return change_mel(self._frontend(x), names, settings, network.scaler, draws)
