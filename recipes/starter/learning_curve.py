@@ -149,7 +149,7 @@ def measured(folder: Path, run: Path, n_steps: int, seed: int) -> dict[str, floa
     models = {"frozen": run}
     for name in ("noise", "trunk"):
         models[name] = folder / name
-        if not (folder / name / "card.json").is_file():
+        if not (folder / name / "model.keras").is_file():  # written last
             recipe = folder / f"{name}.yaml"
             recipe.write_text(yaml.safe_dump(recipe_of(folder, name, run, n_steps, seed)))
             run_command("train", str(recipe), "--run-dir", str(folder / name))

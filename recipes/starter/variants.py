@@ -11,6 +11,7 @@ the work can be done in pieces. Writes scores.tsv and tables.md.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -25,12 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from files import CollectError, read_table, write_table, write_text
+from files import CollectError, read_table, write_table, write_text, written_whole
 from folds import make_fold
 from tqdm import tqdm
 
 from kerasrep.errors import KerasrepError
 from kerasrep.recipe.file import read_recipe
+from kerasrep.runtime.threads import available_cores, keep_to
 
 HERE = Path(__file__).parent
 LAYERS = "all"
@@ -117,25 +119,27 @@ def own_recipe(job: Job, recipe: Path, data: Path, out: Path) -> list[str]:
     ]
     read = read_recipe(recipe, words)
     n_tracks = len(read_table(data / "tracks.tsv")) * (1 - read.corpus.validation_fraction)
-    epochs = max(1, round(job.variant.steps / (n_tracks // read.batches.size)))
+    steps_an_epoch = max(1, n_tracks // read.batches.size)
+    epochs = max(1, round(job.variant.steps / steps_an_epoch))
     every = [f"training.{kind}_every_epochs={max(1, epochs // 10)}" for kind in ("validate", "checkpoint")]
     return [str(recipe), *words, f"training.epochs={epochs}", *every]
 
 
-def run_command(log: Path, environment: Mapping[str, str], *words: str) -> str:
-    """Run this interpreter with these words; what it says goes to a log as well.
+def run_command(log: Path, environment: Mapping[str, str], *words: str, output: Path | None = None) -> None:
+    """Run this interpreter with these words; what it says goes to the end of a log, or its output to a file.
 
     Raises:
         CollectError: It failed; the log's last line is repeated.
     """
-    done = subprocess.run(
-        [sys.executable, *words], env=dict(environment), capture_output=True, text=True, check=False
-    )
-    with log.open("a", encoding="utf-8") as file:
-        file.write(done.stdout + done.stderr)
-    if done.returncode:
-        raise CollectError(f"{log}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-    return done.stdout
+    with log.open("a", encoding="utf-8") as said, contextlib.ExitStack() as stack:
+        printed = said
+        if output is not None:
+            printed = stack.enter_context(stack.enter_context(written_whole(output)).open("w"))
+        command = [sys.executable, *words]
+        done = subprocess.run(command, env=dict(environment), stdout=printed, stderr=said, check=False)
+        if done.returncode:
+            lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+            raise CollectError(f"{log}: {next((line for line in reversed(lines) if line.strip()), 'empty')}")
 
 
 def kerasrep_command(name: str) -> tuple[str, str]:
@@ -159,8 +163,8 @@ def do_job(job: Job, recipe: Path, data: Path, out: Path, environment: Mapping[s
     folder = out / job.name
     folder.mkdir(parents=True, exist_ok=True)
     run, log = folder / "run", folder / "log.txt"
-    if not (run / "card.json").is_file():
-        words = own_recipe(job, recipe, out / "parts" / job.trained, out)
+    if not (run / "model.keras").is_file():  # written last
+        words = own_recipe(job, recipe, (out / "parts" / job.trained).resolve(), out)
         resume = ["--resume"] if (run / "recipe.yaml").is_file() else []
         run_command(log, environment, *kerasrep_command("train"), *words, "--run-dir", str(run), *resume)
     model = f"{run}:{LAYERS}"
@@ -170,7 +174,7 @@ def do_job(job: Job, recipe: Path, data: Path, out: Path, environment: Mapping[s
         run_command(log, environment, *kerasrep_command("evaluate"), *words, "--probes", *PROBES)
     if not (folder / "robustness.md").is_file():
         words = [str(HERE / "robustness.py"), model, "--folder", str(data), "--part", job.scored]
-        write_text(folder / "robustness.md", run_command(log, environment, *words))
+        run_command(log, environment, *words, output=folder / "robustness.md")
 
 
 def scores_of(folder: Path) -> dict[tuple[str, str], float]:
@@ -244,9 +248,13 @@ def do_all(jobs: Sequence[Job], slots: Sequence[str | None], do: Any) -> list[st
     for job in jobs:
         waiting.put(job)
     failed: list[str] = []
+    cores = available_cores()
+    share = max(1, len(cores) // len(slots))
     with tqdm(total=len(jobs), desc="variants", unit="training") as bar:
 
-        def work(gpu: str | None) -> None:
+        def work(number: int, gpu: str | None) -> None:
+            # The thread's cores are those of its commands: each has as many threads as it sees cores.
+            keep_to(cores[number * share : (number + 1) * share] or cores)
             environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
             while True:
                 try:
@@ -259,7 +267,7 @@ def do_all(jobs: Sequence[Job], slots: Sequence[str | None], do: Any) -> list[st
                     failed.append(f"{job.name}: {error}")
                 bar.update()
 
-        threads = [threading.Thread(target=work, args=(gpu,), daemon=True) for gpu in slots]
+        threads = [threading.Thread(target=work, args=slot, daemon=True) for slot in enumerate(slots)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -312,8 +320,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     jobs = chosen_jobs(options, variants)
     for parts in dict.fromkeys(job.trained for job in jobs):
         make_fold(data, parts, out / "parts" / parts)
+    writing = threading.Lock()
+
+    def do(job: Job, environment: Mapping[str, str]) -> None:
+        do_job(job, recipe, data, out, environment)
+        with writing:
+            write_scores(jobs, out)
+
     slots = [gpu for _ in range(options.at_once) for gpu in options.gpus or [None]]
-    failed = do_all(jobs, slots, lambda job, environment: do_job(job, recipe, data, out, environment))
+    failed = do_all(jobs, slots, do)
     write_scores(jobs, out)
     print((out / "tables.md").read_text(encoding="utf-8"))
     for line in failed:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from kerasrep.embedding.catalogue import parts
 from kerasrep.embedding.catalogue.layout import About
@@ -74,7 +75,8 @@ def test_a_file_in_the_parts_of_two_writers_counts_once(folder):
 def test_a_damaged_part_is_told_and_removed_and_its_files_wait(folder, damage, capsys):
     (path,) = publish(folder)
     content = bytearray(path.read_bytes())
-    content[content.index(np.float32(98).tobytes())] ^= 1  # a value
+    column = parquet.ParquetFile(path).metadata.row_group(0).column(0)
+    content[column.data_page_offset + column.total_compressed_size - 1] ^= 1  # the last byte of the values
     path.write_bytes(content if damage == "flipped" else content[:-100])
     listing = listing_of(folder)
     listing.take_leftovers()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,10 +42,14 @@ def scored(out: Path, one: Job, soundtrack: float, tempo: float, mono: int) -> N
     (out / one.name / "robustness.md").write_text(ROBUSTNESS.format(mono))
 
 
-def test_every_variant_of_the_file_is_a_recipe_that_can_be_trained() -> None:
+def test_every_variant_of_the_file_is_a_recipe_that_can_be_trained(tmp_path: Path) -> None:
     recipe, found = variants.read_variants(STARTER / "variants.yaml")
-    read = {name: read_recipe(recipe, variant.settings) for name, variant in found.items()}
-    assert read["recipe"] == read_recipe(STARTER.parent / "starter.yaml")
+    write_table(tmp_path / "tracks.tsv", ("path", "kind"), [("a.opus", "real")])
+    read = {}
+    for name, variant in found.items():
+        path, *words = variants.own_recipe(Job(variant, "A", "B", 0), recipe, tmp_path, tmp_path)
+        read[name] = read_recipe(path, words)
+    assert read["recipe"].augment == read_recipe(STARTER.parent / "starter.yaml").augment
     assert len({(*variant.settings, variant.steps) for variant in found.values()}) == len(found)
     assert read["mono-alike"].augment.alike == ("mono",)
 
@@ -113,6 +118,27 @@ def test_each_job_is_done_once_and_those_that_fail_are_told_at_the_end() -> None
     assert failed == ["recipe-B-A-3: it broke"]
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux")
+@pytest.mark.parametrize("n_slots", [1, 2, 5])
+def test_commands_at_once_share_the_cores_and_the_caller_keeps_all(tmp_path: Path, n_slots: int) -> None:
+    before = os.sched_getaffinity(0)
+    barrier = threading.Barrier(n_slots)
+
+    def do(one: Job, environment: Mapping[str, str]) -> None:
+        barrier.wait(60)
+        output = tmp_path / one.name
+        code = "import os; print(*sorted(os.sched_getaffinity(0)))"
+        variants.run_command(tmp_path / f"{one.name}.log", environment, "-c", code, output=output)
+
+    assert not variants.do_all([job(seed=seed) for seed in range(n_slots)], [None] * n_slots, do)
+    seen = [set(map(int, path.read_text().split())) for path in tmp_path.glob("recipe-B-A-?")]
+    assert len(seen) == n_slots and os.sched_getaffinity(0) == before
+    share = len(before) // n_slots
+    assert share == 0 or (
+        all(len(cores) == share for cores in seen) and len(set.union(*seen)) == n_slots * share
+    )
+
+
 def test_tasks_are_those_of_the_part_with_the_tables_of_the_folder(tmp_path: Path) -> None:
     from kerasrep.recipe.file import read_tasks
 
@@ -122,3 +148,14 @@ def test_tasks_are_those_of_the_part_with_the_tables_of_the_folder(tmp_path: Pat
         assert len(tasks) == n_tasks
         assert {task.name[-2:] for task in tasks} == {f"_{part.lower()}"}
         assert {str(task.audio) for task in tasks} == {str(tmp_path / "music")}
+
+
+def test_a_command_that_fails_is_told_by_its_last_line_and_leaves_no_output(tmp_path: Path) -> None:
+    log, output = tmp_path / "log.txt", tmp_path / "robustness.md"
+    variants.run_command(log, {}, "-c", "print('table')", output=output)
+    assert output.read_text() == "table\n"
+    output.unlink()
+    code = "import sys; print('half'); sys.exit('cannot go on')"
+    with pytest.raises(CollectError, match="cannot go on"):
+        variants.run_command(log, {}, "-c", code, output=output)
+    assert list(tmp_path.iterdir()) == [log]

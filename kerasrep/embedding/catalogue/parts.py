@@ -156,7 +156,9 @@ class PartWriter:
         table = pyarrow.table({"embedding": rows}).replace_schema_metadata(metadata)
         path = self._folder / f"{self._name}-{self._n_parts:08d}{PARQUET}"
         with atomic_file(path) as temporary:
-            parquet.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+            # Bytes of the same weight side by side are written twice as fast, and read several times as fast.
+            settings: dict[str, Any] = {"use_dictionary": False, "use_byte_stream_split": True}
+            parquet.write_table(table, temporary, compression="zstd", write_page_checksum=True, **settings)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
         self._n_parts += 1
