@@ -16,15 +16,17 @@ Decibels = Annotated[float, Field(ge=-120, le=60)]
 Range = Annotated[tuple[Decibels, Decibels], Field(strict=False)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 #: In the order in which they are applied.
-AugmentationName = Literal["gain", "mix", "noise", "swap", "mono", "equaliser", "band_limit", "masks"]
+AugmentationName = Literal["slow", "gain", "mix", "noise", "swap", "mono", "equaliser", "band_limit", "masks"]
 #: Those that both crops of a pair may have alike.
-AlikeName = Literal["gain", "swap", "mono", "equaliser", "band_limit", "masks"]
+AlikeName = Literal["slow", "gain", "swap", "mono", "equaliser", "band_limit", "masks"]
 
 
 class AugmentSettings(Settings):
     """Random changes of a crop, in the order in which they are made.
 
     Attributes:
+        slow: Share of the crops that are played slower, as a record is: lower as well as longer.
+        slow_least: The lowest speed; uniform from there to 1.
         gain_db: Lowest and highest gain; uniform in between. The crop is not clipped.
         mix: Share of the crops that another crop of the batch is added to.
         mix_db: Lowest and highest level of what is added, relative to its own.
@@ -46,6 +48,8 @@ class AugmentSettings(Settings):
             step, where all sources see the same crops, a crop that has a label of it is spared them.
     """
 
+    slow: Probability = 0.0
+    slow_least: Annotated[float, Field(ge=0.5, lt=1)] = 0.8
     gain_db: Range = (0.0, 0.0)
     mix: Probability = 0.0
     mix_db: Range = (-20.0, -6.0)
@@ -78,6 +82,7 @@ class AugmentSettings(Settings):
     def names(self, sources: tuple[str, ...] = ()) -> tuple[AugmentationName, ...]:
         """Changes that are on where crops of these sources are read, in the order in which they are made."""
         on: dict[AugmentationName, bool] = {
+            "slow": self.slow > 0,
             "gain": self.gain_db != (0.0, 0.0),
             "mix": self.mix > 0,
             "noise": self.noise > 0,

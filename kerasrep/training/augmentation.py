@@ -21,7 +21,7 @@ from kerasrep.model.dropout import Share
 from kerasrep.model.strategies import Scaler
 from kerasrep.recipe.augment import AugmentationName, AugmentSettings
 
-ON_WAVEFORM: tuple[AugmentationName, ...] = ("gain", "mix", "noise", "swap", "mono")
+ON_WAVEFORM: tuple[AugmentationName, ...] = ("slow", "gain", "mix", "noise", "swap", "mono")
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,25 @@ def spared_crops(
         for change in settings.leave_out.get(source, ()):
             spared[change] = spared.get(change, False) | (weight > 0)
     return spared
+
+
+def slow(x: tf.Tensor, speed: tf.Tensor) -> tf.Tensor:
+    """Play the beginning of each crop slower, by cubic interpolation (Catmull and Rom 1974).
+
+    Args:
+        x: float32 [n, samples, channels].
+        speed: float32 [n], at most 1.
+    """
+    samples = x.shape[1]
+    places = tf.range(samples, dtype=tf.float32) * speed[:, None]
+    before = tf.floor(places)
+    t = (places - before)[..., None]
+    before = tf.cast(before, tf.int32)
+    a, b, c, d = (
+        tf.gather(x, tf.clip_by_value(before + offset, 0, samples - 1), batch_dims=1)
+        for offset in (-1, 0, 1, 2)
+    )
+    return b + t / 2 * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
 
 
 def gain(x: tf.Tensor, level_db: tf.Tensor) -> tf.Tensor:
@@ -196,6 +215,10 @@ def change_waveform(
     if not set(names) & set(ON_WAVEFORM):
         return x
     x, n = to_float(x), tf.shape(x)[0]
+    if "slow" in names:
+        speed = _between((settings.slow_least, 1.0), draws.uniform("slow", n))
+        speed = tf.where(draws.chosen("slow", n, settings.slow), speed, 1.0)
+        x = draws.unless_spared("slow", x, slow(x, speed))
     if "gain" in names:
         changed = gain(x, _between(settings.gain_db, draws.uniform("gain", n)))
         x = draws.unless_spared("gain", x, changed)

@@ -11,6 +11,7 @@ from kerasrep.training import augmentation
 from kerasrep.training.augmentation import Draws, change_mel, change_waveform
 
 EVERYTHING = AugmentSettings(
+    slow=0.4,
     gain_db=(-15.0, 6.0),
     mix=0.5,
     noise=0.5,
@@ -29,6 +30,18 @@ def crops(n=6, samples=400, seed=0):
 def draws(step=3, replica=0, replicas=1, paired=False, alike=()):
     share = Share(tf.constant(replica, tf.int64), replicas, paired)
     return Draws(7, tf.constant(step, tf.int64), share, alike)
+
+
+def test_a_tone_that_is_played_slower_is_lower_by_the_speed():
+    seconds = np.arange(22_050) / 22_050
+    tones = np.sin(2 * np.pi * np.outer(seconds, (440.0, 1000.0)))
+    x = tf.constant(np.stack([tones, tones, tones]), tf.float32)
+    y = augmentation.slow(x, tf.constant([1.0, 0.8, 0.95])).numpy()
+    np.testing.assert_array_equal(y[0], x[0])
+    for found, speed in zip(y[1:], (0.8, 0.95), strict=True):
+        expected = np.sin(2 * np.pi * np.outer(seconds * speed, (440.0, 1000.0)))
+        # The first samples have no neighbour before them.
+        np.testing.assert_allclose(found[2:], expected[2:], atol=2e-3)
 
 
 def test_gain_changes_the_level_by_its_decibels():
@@ -159,7 +172,7 @@ def test_nothing_is_on_by_default_and_int16_is_left_as_it_is():
 @pytest.mark.parametrize("name", EVERYTHING.names())
 def test_crops_that_are_spared_a_change_stay_as_they_are_and_the_others_do_not(name):
     spared = tf.constant([True, False] * 16)
-    chances = dict.fromkeys(("mix", "noise", "swap", "mono", "equaliser", "band_limit"), 1.0)
+    chances = dict.fromkeys(("slow", "mix", "noise", "swap", "mono", "equaliser", "band_limit"), 1.0)
     settings = EVERYTHING.model_copy(update={**chances, "band_limit_lowest": 0.2, "gain_db": (-15.0, -9.0)})
     draw = dataclasses.replace(draws(), spared={name: spared})
     if name in augmentation.ON_WAVEFORM:
