@@ -101,7 +101,7 @@ def write_identities(path: Path, identities: Identities) -> None:
     """
     arrays = {"version": np.array(IDENTITY_VERSION), "digests": identities.digests}
     arrays |= {"lengths": identities.lengths.astype(np.uint16), "words": identities.words}
-    write_arrays(path, arrays)
+    write_arrays(path, arrays, compressed=True)  # they come with exports
 
 
 def read_identities(path: Path) -> Identities:

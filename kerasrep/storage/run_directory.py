@@ -108,20 +108,21 @@ def read_object(path: Path, **types: type | tuple[type, ...]) -> dict[str, Any]:
     return found
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write an uncompressed NPZ file, whole or not at all; the same arrays give the same bytes."""
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], compressed: bool = False) -> None:
+    """Write an NPZ file, whole or not at all; the same arrays give the same bytes."""
     import numpy as np
     from numpy.lib import format as npy
 
     # `np.savez` leaves its archive open where the disk is full, and Python complains when it is collected.
-    with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w", method) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 npy.write_array(file, np.asanyarray(array), allow_pickle=False)  # type: ignore[no-untyped-call]
 
 
 def check_unpacked_size(path: Path) -> None:
-    """Refuse an NPZ or `.keras` archive that unpacks to far more than it takes; our own are not compressed.
+    """Refuse an NPZ or `.keras` archive that unpacks to far more than it takes; our own do not.
 
     Raises:
         DataError: Where it does; `zipfile` reads no more of a member than it says.

@@ -23,6 +23,8 @@ OWN = [ROOT / "recipes" / f"{name}.yaml" for name in ("own-music", "own-sources"
 STARTER = ROOT / "recipes" / "starter.yaml"
 #: Tasks alone, for `kerasrep-evaluate --recipe`.
 BENCHMARKS = {ROOT / "recipes" / "starter" / name for name in ("benchmark.yaml", "benchmark-c.yaml")}
+#: Settings that differ from the starter's, for recipes/starter/variants.py.
+VARIANTS = ROOT / "recipes" / "starter" / "variants.yaml"
 #: Of other commands: file -> command. What they say is tested beside the command.
 OTHERS = {
     ROOT / "recipes" / "tune-demo.yaml": "kerasrep-tune",
@@ -33,7 +35,7 @@ OTHERS = {
 
 def test_one_recipe_a_strategy_those_for_own_music_the_starters_and_those_of_other_commands_are_shipped():
     assert set(SHIPPED.values()) == set(constants.STRATEGIES)
-    wanted = {*DEMO.values(), *PAPER.values(), OWN_LABELS, *OWN, STARTER, *OTHERS, *BENCHMARKS}
+    wanted = {*DEMO.values(), *PAPER.values(), OWN_LABELS, *OWN, STARTER, *OTHERS, *BENCHMARKS, VARIANTS}
     assert set((ROOT / "recipes").rglob("*.yaml")) == wanted
 
 

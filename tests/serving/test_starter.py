@@ -91,14 +91,11 @@ def test_its_recipe_leaves_the_shipped_version_and_its_card_alone(card):
 
 
 def test_it_learnt_something(card):
-    """Of the demo's composers, whose parts are panned by chance, MFCC tell 86 of 195, it 85."""
-    level = {"demo_composer"}
     for name, task in card.scores["downstream"].items():
         scores = {label: score["mean"] for label, score in task["scores"].items()}
         ours = scores[f"starter/{VERSION.name}"]
         assert ours > scores["random"], name
-        assert (ours > scores["mfcc"]) == (name not in level), name
-        assert task["scores"][f"starter/{VERSION.name}"]["high"] > scores["mfcc"], name
+        assert ours > scores["mfcc"], name
 
 
 def test_its_folder_is_valid_and_its_requests_replay():
