@@ -20,10 +20,9 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from files import CollectError, read_table, write_table, write_text, written_whole
@@ -233,7 +232,9 @@ def write_scores(jobs: Sequence[Job], out: Path) -> None:
     write_text(out / "tables.md", "\n".join(tables(scores)) + "\n")
 
 
-def do_all(jobs: Sequence[Job], slots: Sequence[str | None], do: Any) -> list[str]:
+def do_all(
+    jobs: Sequence[Job], slots: Sequence[str | None], do: Callable[[Job, Mapping[str, str]], None]
+) -> list[str]:
     """Does each job in a slot that is free, GPU by GPU.
 
     Args:
