@@ -16,6 +16,7 @@ import csv
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -36,6 +37,8 @@ from kerasrep.runtime.threads import available_cores, keep_to
 HERE = Path(__file__).parent
 LAYERS = "all"
 PROBES = ("linear_svm", "ridge", "cosine")
+#: Commands at work, which are stopped with this one.
+RUNNING: set[subprocess.Popen[bytes]] = set()
 #: What the paths of the benchmark begin with.
 FOLDER = Path("data/starter")
 #: Task without its part, and metric -> column of the tables.
@@ -135,8 +138,11 @@ def run_command(log: Path, environment: Mapping[str, str], *words: str, output: 
         if output is not None:
             printed = stack.enter_context(stack.enter_context(written_whole(output)).open("w"))
         command = [sys.executable, *words]
-        done = subprocess.run(command, env=dict(environment), stdout=printed, stderr=said, check=False)
-        if done.returncode:
+        with subprocess.Popen(command, env=dict(environment), stdout=printed, stderr=said) as process:
+            RUNNING.add(process)
+            failed = process.wait() != 0
+        RUNNING.remove(process)
+        if failed:
             lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
             raise CollectError(f"{log}: {next((line for line in reversed(lines) if line.strip()), 'empty')}")
 
@@ -271,8 +277,18 @@ def do_all(
         threads = [threading.Thread(target=work, args=slot, daemon=True) for slot in enumerate(slots)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.join()
+        except KeyboardInterrupt:
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    waiting.get_nowait()
+            for process in tuple(RUNNING):
+                process.send_signal(signal.SIGINT)  # a training keeps where it is
+            for thread in threads:
+                thread.join()
+            raise
     return failed
 
 
@@ -342,3 +358,5 @@ if __name__ == "__main__":
         sys.exit(main())
     except (CollectError, KerasrepError) as error:
         sys.exit(f"variants.py: {error}")
+    except KeyboardInterrupt:
+        sys.exit("variants.py: stopped; the same command goes on")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -137,6 +139,33 @@ def test_commands_at_once_share_the_cores_and_the_caller_keeps_all(tmp_path: Pat
     assert share == 0 or (
         all(len(cores) == share for cores in seen) and len(set.union(*seen)) == n_slots * share
     )
+
+
+def test_what_is_interrupted_stops_its_commands_and_begins_no_more(tmp_path: Path) -> None:
+    code = f"""
+import os, signal, sys, threading, time
+sys.path.insert(0, {str(STARTER)!r})
+import variants
+from pathlib import Path
+from variants import Job, Variant
+
+def do(one, environment):
+    code = "import time; print('begun', flush=True); time.sleep(60)"
+    variants.run_command(Path({str(tmp_path)!r}, f"{{one.seed}}.log"), environment, "-c", code)
+
+def interrupt():
+    while not any("begun" in path.read_text() for path in Path({str(tmp_path)!r}).glob("*.log")):
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+variants.do_all([Job(Variant("x", (), 1), "B", "A", seed) for seed in range(9)], [None], do)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.stderr.endswith("KeyboardInterrupt\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["0.log"]
 
 
 def test_tasks_are_those_of_the_part_with_the_tables_of_the_folder(tmp_path: Path) -> None:
