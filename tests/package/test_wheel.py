@@ -21,8 +21,8 @@ import kerasrep
 
 pytestmark = pytest.mark.package
 ROOT = Path(__file__).parents[2]
-#: The wheel has 12.9 MB, nine tenths of it the shipped trunk.
-MOST_BYTES = 14_000_000
+#: The wheel has 15.0 MB, nine tenths of it the shipped trunk.
+MOST_BYTES = 16_000_000
 TRUNK = {"exported/starter/4/saved_model.pb", "exported/starter/card.json"}
 DATA = {
     f"kerasrep/{name}"
