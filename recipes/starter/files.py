@@ -42,6 +42,11 @@ def need_modules(*names: str) -> None:
         raise CollectError(f"missing: {', '.join(missing)}; run: pip install --no-deps {' '.join(missing)}")
 
 
+def kerasrep_command(name: str) -> tuple[str, str]:
+    """Words for this interpreter that are `kerasrep-NAME` of it, whatever the path finds."""
+    return "-c", f"import sys; from kerasrep.cli.{name} import entry; sys.exit(entry())"
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Gives a temporary path that becomes `path` when the block ends well, and goes otherwise.

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from files import CollectError, read_table, write_table
+from files import CollectError, kerasrep_command, read_table, write_table
 
 TEST_SHARE = 0.4
 LEAST_A_CLASS = 2  # pieces that a class has in every training set
@@ -129,9 +129,8 @@ def place(folder: Path, rows: Sequence[Mapping[str, str]], audio: Path) -> None:
 
 
 def run_command(name: str, *arguments: str) -> None:
-    """Run `kerasrep-NAME` of this interpreter, whatever the path finds, in a process of its own."""
-    code = f"import sys; from kerasrep.cli.{name} import entry; sys.exit(entry())"
-    subprocess.run([sys.executable, "-c", code, *arguments], check=True)
+    """Run `kerasrep-NAME` in a process of its own."""
+    subprocess.run([sys.executable, *kerasrep_command(name), *arguments], check=True)
 
 
 def scores_of(folder: Path) -> list[float]:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from files import CollectError, read_table, write_table, write_text, written_whole
+from files import CollectError, kerasrep_command, read_table, write_table, write_text, written_whole
 from folds import make_fold
 from tqdm import tqdm
 
@@ -147,9 +147,30 @@ def run_command(log: Path, environment: Mapping[str, str], *words: str, output: 
             raise CollectError(f"{log}: {next((line for line in reversed(lines) if line.strip()), 'empty')}")
 
 
-def kerasrep_command(name: str) -> tuple[str, str]:
-    """`kerasrep-NAME` of this interpreter, whatever the path finds."""
-    return "-c", f"import sys; from kerasrep.cli.{name} import entry; sys.exit(entry())"
+def check_settings(run: Path, words: Sequence[str]) -> None:
+    """Refuse a run of the same name that other settings have made, such as before the recipe was changed.
+
+    Raises:
+        CollectError: It is one.
+    """
+    card = run / "card.json"
+    if card.is_file():
+        path, *changed = words
+        made = json.loads(card.read_text(encoding="utf-8"))["recipe_fingerprint"]
+        if made != read_recipe(path, changed).fingerprint():
+            raise CollectError(f"{run}: was trained with other settings; delete it, or give another --out")
+
+
+def at_least_one(text: str) -> int:
+    """A whole number of the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: It is below 1.
+    """
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
 
 
 def write_tasks(part: str, data: Path, path: Path) -> None:
@@ -168,8 +189,9 @@ def do_job(job: Job, recipe: Path, data: Path, out: Path, environment: Mapping[s
     folder = out / job.name
     folder.mkdir(parents=True, exist_ok=True)
     run, log = folder / "run", folder / "log.txt"
+    words = own_recipe(job, recipe, (out / "parts" / job.trained).resolve(), out)
+    check_settings(run, words)
     if not (run / "model.keras").is_file():  # written last
-        words = own_recipe(job, recipe, (out / "parts" / job.trained).resolve(), out)
         resume = ["--resume"] if (run / "recipe.yaml").is_file() else []
         run_command(log, environment, *kerasrep_command("train"), *words, "--run-dir", str(run), *resume)
     model = f"{run}:{LAYERS}"
@@ -304,7 +326,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--folds", nargs="+", default=["B:A", "A:B"], help="trained:scored (%(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--gpus", nargs="+", help="numbers (default: whatever there is)")
-    parser.add_argument("--at-once", type=int, default=1, help="trainings a GPU (%(default)s)")
+    parser.add_argument("--at-once", type=at_least_one, default=1, help="trainings a GPU (%(default)s)")
     return parser.parse_args(arguments)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -65,6 +66,23 @@ def test_epochs_are_those_that_give_the_steps_of_the_variant(tmp_path: Path, bat
     recipe = read_recipe(path, words)
     assert recipe.training.epochs == epochs  # 2,850 training tracks are 11 batches of 256, 5 of 512
     assert (recipe.seed, str(recipe.corpus.root)) == (3, str(tmp_path))
+
+
+def test_a_run_that_other_settings_made_is_not_taken_for_the_variant(tmp_path: Path) -> None:
+    write_table(tmp_path / "tracks.tsv", ("path", "kind"), [("a.opus", "real")])
+    words = variants.own_recipe(job(), STARTER.parent / "starter.yaml", tmp_path, tmp_path)
+    variants.check_settings(tmp_path, words)  # none is there
+    made = read_recipe(words[0], words[1:])
+    (tmp_path / "card.json").write_text(json.dumps({"recipe_fingerprint": made.fingerprint()}))
+    variants.check_settings(tmp_path, words)
+    with pytest.raises(CollectError, match="other settings"):
+        variants.check_settings(tmp_path, [*words, "training.weight_decay=0.5"])
+
+
+def test_nothing_at_once_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        variants.parse_arguments(["variants.yaml", "--at-once", "0"])
+    assert "0 is not at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("pair", ["A:A", "AB:B", "A", "A:", ":A", "D:A", "A:BC"])
