@@ -110,8 +110,9 @@ def read_variants(path: Path) -> tuple[Path, dict[str, Variant]]:
         raise CollectError(f"{path}: recipe, steps and variants are needed ({error!r})") from error
 
 
-def own_recipe(job: Job, recipe: Path, data: Path, out: Path) -> list[str]:
+def own_recipe(job: Job, recipe: Path, out: Path) -> list[str]:
     """Words for `kerasrep-train`: the recipe, what the variant changes, its part's folder, epochs, seed."""
+    data = (out / "parts" / job.trained).resolve()
     words = [
         *job.variant.settings,
         f"corpus.root={data}",
@@ -189,9 +190,8 @@ def do_job(job: Job, recipe: Path, data: Path, out: Path, environment: Mapping[s
     folder = out / job.name
     folder.mkdir(parents=True, exist_ok=True)
     run, log = folder / "run", folder / "log.txt"
-    words = own_recipe(job, recipe, (out / "parts" / job.trained).resolve(), out)
-    check_settings(run, words)
     if not (run / "model.keras").is_file():  # written last
+        words = own_recipe(job, recipe, out)
         resume = ["--resume"] if (run / "recipe.yaml").is_file() else []
         run_command(log, environment, *kerasrep_command("train"), *words, "--run-dir", str(run), *resume)
     model = f"{run}:{LAYERS}"
@@ -359,6 +359,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     jobs = chosen_jobs(options, variants)
     for parts in dict.fromkeys(job.trained for job in jobs):
         make_fold(data, parts, out / "parts" / parts)
+    for job in jobs:
+        check_settings(out / job.name / "run", own_recipe(job, recipe, out))
     writing = threading.Lock()
 
     def do(job: Job, environment: Mapping[str, str]) -> None:

@@ -47,10 +47,10 @@ def scored(out: Path, one: Job, soundtrack: float, tempo: float, mono: int) -> N
 
 def test_every_variant_of_the_file_is_a_recipe_that_can_be_trained(tmp_path: Path) -> None:
     recipe, found = variants.read_variants(STARTER / "variants.yaml")
-    write_table(tmp_path / "tracks.tsv", ("path", "kind"), [("a.opus", "real")])
+    write_table(tmp_path / "parts" / "A" / "tracks.tsv", ("path", "kind"), [("a.opus", "real")])
     read = {}
     for name, variant in found.items():
-        path, *words = variants.own_recipe(Job(variant, "A", "B", 0), recipe, tmp_path, tmp_path)
+        path, *words = variants.own_recipe(Job(variant, "A", "B", 0), recipe, tmp_path)
         read[name] = read_recipe(path, words)
     assert read["recipe"].augment == read_recipe(STARTER.parent / "starter.yaml").augment
     assert len({(*variant.settings, variant.steps) for variant in found.values()}) == len(found)
@@ -60,17 +60,17 @@ def test_every_variant_of_the_file_is_a_recipe_that_can_be_trained(tmp_path: Pat
 @pytest.mark.parametrize(("batch", "epochs"), [(256, 455), (512, 1000)])
 def test_epochs_are_those_that_give_the_steps_of_the_variant(tmp_path: Path, batch: int, epochs: int) -> None:
     rows = [(f"{number}.opus", "note") for number in range(3000)]
-    write_table(tmp_path / "tracks.tsv", ("path", "kind"), rows)
+    write_table(tmp_path / "parts" / "A" / "tracks.tsv", ("path", "kind"), rows)
     one = Job(Variant("x", (f"batches.size={batch}",), 5000), "A", "B", 3)
-    path, *words = variants.own_recipe(one, STARTER.parent / "starter.yaml", tmp_path, tmp_path)
+    path, *words = variants.own_recipe(one, STARTER.parent / "starter.yaml", tmp_path)
     recipe = read_recipe(path, words)
     assert recipe.training.epochs == epochs  # 2,850 training tracks are 11 batches of 256, 5 of 512
-    assert (recipe.seed, str(recipe.corpus.root)) == (3, str(tmp_path))
+    assert (recipe.seed, str(recipe.corpus.root)) == (3, str(tmp_path / "parts" / "A"))
 
 
 def test_a_run_that_other_settings_made_is_not_taken_for_the_variant(tmp_path: Path) -> None:
-    write_table(tmp_path / "tracks.tsv", ("path", "kind"), [("a.opus", "real")])
-    words = variants.own_recipe(job(), STARTER.parent / "starter.yaml", tmp_path, tmp_path)
+    write_table(tmp_path / "parts" / "B" / "tracks.tsv", ("path", "kind"), [("a.opus", "real")])
+    words = variants.own_recipe(job(), STARTER.parent / "starter.yaml", tmp_path)
     variants.check_settings(tmp_path, words)  # none is there
     made = read_recipe(words[0], words[1:])
     (tmp_path / "card.json").write_text(json.dumps({"recipe_fingerprint": made.fingerprint()}))
