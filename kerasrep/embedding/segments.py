@@ -41,7 +41,7 @@ def segment_batches(
 
     Yields:
         float32 [segments, segment_samples, 2], as many as `segment_count` says, the recording's last segment
-        padded with zeros. A recording without samples is one silent segment.
+        padded with zeros; views that share what overlaps. A recording without samples is one silent segment.
     """
     hop_samples = hop_samples or segment_samples
     if hop_samples > segment_samples:  # without what lies between them, segments are side by side
@@ -85,11 +85,11 @@ def _without_gaps(
 def _segments_of(
     buffer: NDArray[np.float32], count: int, segment_samples: int, hop_samples: int
 ) -> NDArray[np.float32]:
-    """The first segments of float32 [samples, 2]; a view where they do not overlap."""
+    """A view of the first segments of float32 [samples, 2]."""
     if hop_samples == segment_samples:
         return buffer[: count * hop_samples].reshape(count, segment_samples, constants.N_CHANNELS)
-    starts = range(0, count * hop_samples, hop_samples)
-    return np.stack([buffer[start : start + segment_samples] for start in starts])
+    windows = np.lib.stride_tricks.sliding_window_view(buffer, segment_samples, axis=0)
+    return windows[: count * hop_samples : hop_samples].transpose(0, 2, 1)
 
 
 class SegmentStatistics:

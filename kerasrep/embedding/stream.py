@@ -91,7 +91,8 @@ class _Batches:
         self._contents: _Contents = []
 
     def add(self, part: Segments) -> Iterator[Event]:
-        if not self._filled and len(part.segments) == self._size:  # a full batch is not copied
+        whole = len(part.segments) == self._size and part.segments.flags.c_contiguous
+        if whole and not self._filled:  # it is not copied
             self._contents.append((part.key, self._size))
             yield from self._begin(part.segments)
             return

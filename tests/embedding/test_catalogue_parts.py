@@ -1,6 +1,7 @@
 """Parts, whoever writes them: whole or not there, taken in once, and only where they are what is wanted."""
 
 import dataclasses
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,41 @@ def rows(listing):
 
 def waiting(listing):
     return [file.path.name for file in listing.waiting()]
+
+
+def test_work_goes_on_while_a_part_is_written_and_the_next_part_waits_for_it(folder, monkeypatch):
+    monkeypatch.setattr(parts, "PART_BYTES", 8)  # every addition is a part
+    (file, *_), may_end, written = listing_of(folder).waiting(), threading.Event(), []
+
+    def published(part):
+        assert may_end.wait(60)
+        written.append(part)
+
+    writer = PartWriter(folder, ABOUT.to_json(), 4, published)
+    writer.add(file, np.zeros((1, 4), np.float32))
+    assert not written  # and yet it has returned
+    may_end.set()
+    writer.add(file, np.ones((1, 4), np.float32))
+    assert len(written) == 1
+    writer.end(file, 7.5)
+    writer.publish()
+    assert written == parts_in(folder)
+    assert np.concatenate([read_part(part).values for part in written])[:, 0].tolist() == [0, 1]
+
+
+def test_what_went_wrong_while_a_part_was_written_is_told_with_the_next_one(folder, monkeypatch):
+    monkeypatch.setattr(parts, "PART_BYTES", 8)
+    file, *_ = listing_of(folder).waiting()
+
+    def published(part):
+        raise RunError("no room")
+
+    writer = PartWriter(folder, ABOUT.to_json(), 4, published)
+    writer.add(file, np.zeros((1, 4), np.float32))
+    with pytest.raises(RunError, match="no room"):
+        writer.add(file, np.zeros((1, 4), np.float32))
+    with pytest.raises(RunError, match="no room"):
+        writer.publish()
 
 
 def test_a_part_is_taken_in_with_its_rows_in_the_order_of_the_list(folder):

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -296,7 +297,7 @@ def _write(
 
     def blocks() -> Iterable[writing.Block]:
         rows = itertools.chain(stays, listing.rows(layout.hop_seconds))
-        return writing.blocks_of(rows, layout.dimension, shard_rows or None)
+        return _one_ahead(writing.blocks_of(rows, layout.dimension, shard_rows or None))
 
     with _told(output):
         if shard_rows:
@@ -314,6 +315,15 @@ def _write(
                     writing.write_csv(temporary, blocks(), layout)
                 else:
                     writing.write_parquet(temporary, blocks(), layout, about)
+
+
+def _one_ahead(blocks: Iterator[writing.Block]) -> Iterator[writing.Block]:
+    """The same; the next one is read while one is written."""
+    with ThreadPoolExecutor(1, "read") as thread:
+        following = thread.submit(next, blocks, None)
+        while (block := following.result()) is not None:
+            following = thread.submit(next, blocks, None)
+            yield block
 
 
 @contextlib.contextmanager

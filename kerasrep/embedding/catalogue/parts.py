@@ -16,6 +16,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
@@ -99,13 +100,13 @@ def writer_of(part: Path) -> str:
 
 
 class PartWriter:
-    """Writes a part every few seconds, and what is left when `publish` is called.
+    """Writes a part every few seconds, beside the work, and what is left when `publish` is called.
 
     Args:
         folder: Where parts go.
         settings: Text that says what is made.
         dimension: Values of a row.
-        published: Called with the path of each part.
+        published: Called with the path of each part, in the thread that writes.
     """
 
     def __init__(
@@ -115,6 +116,8 @@ class PartWriter:
         self._published = published
         self._name, self._n_parts = secrets.token_hex(8), 0
         self._all_rows: Counter[Listed] = Counter()  # of files that have not ended
+        self._thread = ThreadPoolExecutor(1, "parts")
+        self._writing: Future[None] | None = None
         self._clear()
 
     def add(self, file: Listed, values: NDArray[np.float32]) -> None:
@@ -138,31 +141,45 @@ class PartWriter:
         self._publish_at_times()
 
     def publish(self) -> None:
-        """Write what was kept since the last part.
+        """Write what was kept since the last part, and wait for it.
 
         Raises:
-            RunError: Where it cannot be written.
+            RunError: Where it, or the part before, cannot be written.
         """
+        self._begin()
+        self._wait()
+
+    def _begin(self) -> None:
+        """Let the thread write what was kept, once the part before is there."""
+        self._wait()
         if not self._rows:
             return
         files = [
             Entry(str(file.path), *file[1:], sum(map(len, rows)), *self._ends.get(file, ()))
             for file, rows in self._rows.items()
         ]
-        empty = np.zeros((0, self._dimension), np.float32)
-        values = np.concatenate([empty, *(some for rows in self._rows.values() for some in rows)])
+        kept = [some for rows in self._rows.values() for some in rows]
+        path = self._folder / f"{self._name}-{self._n_parts:08d}{PARQUET}"
+        self._n_parts += 1
+        self._clear()
+        self._writing = self._thread.submit(self._write, path, files, kept)
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, path: Path, files: list[Entry], kept: list[NDArray[np.float32]]) -> None:
+        values = np.concatenate([np.zeros((0, self._dimension), np.float32), *kept])
         rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.reshape(-1)), self._dimension)
         metadata = described(files=json.dumps(files), kerasrep=self._settings)
         table = pyarrow.table({"embedding": rows}).replace_schema_metadata(metadata)
-        path = self._folder / f"{self._name}-{self._n_parts:08d}{PARQUET}"
         with atomic_file(path) as temporary:
             # Bytes of the same weight side by side are written twice as fast, and read several times as fast.
             settings: dict[str, Any] = {"use_dictionary": False, "use_byte_stream_split": True}
             parquet.write_table(table, temporary, compression="zstd", write_page_checksum=True, **settings)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-        self._n_parts += 1
-        self._clear()
         self._published(path)
 
     def _clear(self) -> None:
@@ -172,7 +189,7 @@ class PartWriter:
 
     def _publish_at_times(self) -> None:
         if self._n_bytes > PART_BYTES or time.monotonic() - self._begun_seconds > PART_SECONDS:
-            self.publish()
+            self._begin()
 
 
 def read_part(path: Path) -> Part:
