@@ -167,9 +167,11 @@ def compare(
             differences, sizes = np.abs(value - reference), np.abs(reference)
         difference, allowed = float(np.max(differences / np.maximum(sizes, 1.0))), TOLERANCES[weights]
         if not difference <= allowed:  # NaN fails too
+            halved = weights == constants.FLOAT16
+            advice = "; give kerasrep-export the run and --weights float32" if halved else ""
             raise ExportError(
                 f"{where} differs from the trained model by {difference:.1e}, allowed is {allowed:.0e}; "
-                "nothing was exported"
+                f"nothing was exported{advice}"
             )
         largest = max(largest, difference)
     return largest
