@@ -1,10 +1,10 @@
 """One process with all devices beside `--workers N`, a process a device: steps a second of one recipe.
 
-    python benchmarks/workers.py recipes/starter.yaml --workers 2 --words batches.size=512 model.trunk=published
+    python benchmarks/workers.py recipes/starter.yaml --words batches.size=512 model.trunk=published
 
-Whole trainings by `kerasrep-train` in turn; the first call prepares. The rate is that of the second half of the
-epochs but the last one, by the run's `history.csv`: compiling and validation do not count. A batch is divided
-among the devices either way. Prints a JSON line a training, and the ratio of the medians last.
+Whole trainings by `kerasrep-train` in turn; the first one prepares. The rate is that of the second half of
+the epochs but the last one, by the run's `history.csv`: compiling and validation do not count. A batch is
+divided among the devices either way. Prints a JSON line a training, and the ratio of the medians last.
 """
 
 from __future__ import annotations

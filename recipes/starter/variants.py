@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from kerasrep.errors import KerasrepError
 from kerasrep.recipe.file import read_recipe
+from kerasrep.recipe.schema import differences
 from kerasrep.runtime.threads import available_cores, keep_to
 
 HERE = Path(__file__).parent
@@ -151,15 +152,18 @@ def run_command(log: Path, environment: Mapping[str, str], *words: str, output: 
 def check_settings(run: Path, words: Sequence[str]) -> None:
     """Refuse a run of the same name that other settings have made, such as before the recipe was changed.
 
+    Where its data lie may differ: it may have been trained on another machine.
+
     Raises:
         CollectError: It is one.
     """
-    card = run / "card.json"
-    if card.is_file():
+    if (run / "recipe.yaml").is_file():
         path, *changed = words
-        made = json.loads(card.read_text(encoding="utf-8"))["recipe_fingerprint"]
-        if made != read_recipe(path, changed).fingerprint():
-            raise CollectError(f"{run}: was trained with other settings; delete it, or give another --out")
+        made, wanted = (read_recipe(*given).as_dict() for given in ((run / "recipe.yaml",), (path, changed)))
+        for setting, before, now in differences(made, wanted, (("corpus", "root"), ("export", "directory"))):
+            raise CollectError(
+                f"{run}: was trained with {setting} {before}, now {now}; delete it, or give another --out"
+            )
 
 
 def at_least_one(text: str) -> int:
@@ -185,7 +189,9 @@ def write_tasks(part: str, data: Path, path: Path) -> None:
     write_text(path, yaml.safe_dump({"tasks": tasks}))
 
 
-def do_job(job: Job, recipe: Path, data: Path, out: Path, environment: Mapping[str, str]) -> None:
+def do_job(
+    job: Job, recipe: Path, data: Path, out: Path, environment: Mapping[str, str], train_only: bool = False
+) -> None:
     """Train, score, and count what finds itself; each only where it has not been done."""
     folder = out / job.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -194,6 +200,8 @@ def do_job(job: Job, recipe: Path, data: Path, out: Path, environment: Mapping[s
         words = own_recipe(job, recipe, out)
         resume = ["--resume"] if (run / "recipe.yaml").is_file() else []
         run_command(log, environment, *kerasrep_command("train"), *words, "--run-dir", str(run), *resume)
+    if train_only:
+        return
     model = f"{run}:{LAYERS}"
     if not (folder / "evaluation" / "summary.csv").is_file():
         write_tasks(job.scored, data, folder / "tasks.yaml")
@@ -327,6 +335,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--gpus", nargs="+", help="numbers (default: whatever there is)")
     parser.add_argument("--at-once", type=at_least_one, default=1, help="trainings a GPU (%(default)s)")
+    parser.add_argument(
+        "--train-only",
+        action="store_true",
+        help="leave scoring to the same command without it, such as where no GPU is paid for",
+    )
     return parser.parse_args(arguments)
 
 
@@ -364,7 +377,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     writing = threading.Lock()
 
     def do(job: Job, environment: Mapping[str, str]) -> None:
-        do_job(job, recipe, data, out, environment)
+        do_job(job, recipe, data, out, environment, options.train_only)
         with writing:
             write_scores(jobs, out)
 

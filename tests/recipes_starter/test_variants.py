@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import variants
 from files import CollectError, write_table
 from variants import Job, Variant
 
-from kerasrep.recipe.file import read_recipe
+from kerasrep.recipe.file import read_recipe, write_recipe
 
 STARTER = Path(__file__).parents[2] / "recipes" / "starter"
 SUMMARY = """representation,task,probe,metric,mean,low,high,n_items,seen,seen_scored
@@ -73,10 +72,31 @@ def test_a_run_that_other_settings_made_is_not_taken_for_the_variant(tmp_path: P
     words = variants.own_recipe(job(), STARTER.parent / "starter.yaml", tmp_path)
     variants.check_settings(tmp_path, words)  # none is there
     made = read_recipe(words[0], words[1:])
-    (tmp_path / "card.json").write_text(json.dumps({"recipe_fingerprint": made.fingerprint()}))
+    write_recipe(tmp_path / "recipe.yaml", made)
     variants.check_settings(tmp_path, words)
-    with pytest.raises(CollectError, match="other settings"):
+    variants.check_settings(tmp_path, [*words, "corpus.root=elsewhere"])  # it was trained on another machine
+    with pytest.raises(CollectError, match=r"with training\.weight_decay 0\.03, now 0\.5; delete it"):
         variants.check_settings(tmp_path, [*words, "training.weight_decay=0.5"])
+
+
+def test_scoring_can_be_left_to_a_later_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_table(tmp_path / "parts" / "B" / "tracks.tsv", ("path", "kind"), [("a.opus", "real")])
+    run, commands = tmp_path / job().name / "run", []
+
+    def run_command(
+        log: Path, environment: Mapping[str, str], *words: str, output: Path | None = None
+    ) -> None:
+        commands.append(next(word for word in words if "kerasrep.cli" in word or "robustness" in word))
+        run.mkdir(exist_ok=True)
+        (run / "model.keras").touch()
+
+    monkeypatch.setattr(variants, "run_command", run_command)
+    for train_only in (True, True, False):
+        variants.do_job(job(), STARTER.parent / "starter.yaml", tmp_path, tmp_path, {}, train_only)
+    trained, evaluated, robust = commands
+    assert "kerasrep.cli.train" in trained
+    assert "kerasrep.cli.evaluate" in evaluated
+    assert robust.endswith("robustness.py")
 
 
 def test_nothing_at_once_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,7 +104,7 @@ def test_half_precision_may_move_a_vector_by_a_thousandth_of_its_length(rounding
     if passes:
         assert compare("x", 1, {"embedding": vector}, moved, "float16") == pytest.approx(rounding)
     else:
-        with pytest.raises(ExportError, match="allowed is 1e-03; nothing was exported; .*--weights float32"):
+        with pytest.raises(ExportError, match=r"allowed is 1e-03; nothing was exported; .*--weights float32"):
             compare("x", 1, {"embedding": vector}, moved, "float16")
 
 
