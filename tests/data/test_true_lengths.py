@@ -18,6 +18,7 @@ from sound_files import FRAMES, RATE_HZ, by_libsndfile, music
 
 from kerasrep.data import notices
 from kerasrep.data.audio import decode, decode_blocks, read_header
+from kerasrep.data.decoders import ffmpeg, flac
 from kerasrep.data.decoders.content import find
 from kerasrep.errors import DataError
 
@@ -103,6 +104,29 @@ def test_files_one_after_another_are_refused_where_only_the_first_would_be_read(
         one = by_libsndfile(form, "PCM_16", music())
         (tmp_path / name).write_bytes(one + one)
         assert "one after another" in refusal(tmp_path / name)
+
+
+@given(
+    head=st.integers(0, 40),
+    rest=st.lists(st.sampled_from([b"f", b"fL", b"fLaC", b"fLaC\0\0\0", b"xyz"]), max_size=12),
+    second=st.booleans(),
+    piece=st.integers(1, 30),
+)
+def test_a_second_flac_file_is_found_wherever_it_begins(head, rest, second, piece):
+    data = b"fLaC" + bytes(head) + b"".join(rest) + b"fLaC\0\0\0\x22" * second
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flac, "_PIECE_BYTES", piece)
+        assert flac._occurs(data, b"fLaC\0\0\0\x22", 4) == (data.find(b"fLaC\0\0\0\x22", 4) >= 0)
+
+
+def test_blocks_of_what_libsndfile_cannot_read_are_the_file_in_portions_that_pay(tmp_path):
+    path = tmp_path / "a.m4a"
+    path.write_bytes(sound_files.by_ffmpeg("ipod", "aac", music(200_000)))
+    blocks = list(ffmpeg.blocks(path))
+    assert [len(block) >= 50_000 for block in blocks[:-1]] == [True] * 3
+    with av.open(str(path)) as file:
+        frames = [frame.to_ndarray().T for frame in file.decode(audio=0)]
+    np.testing.assert_array_equal(np.concatenate(blocks), np.concatenate(frames))
 
 
 def test_a_file_that_changes_its_rate_is_refused(tmp_path):

@@ -70,6 +70,7 @@ _SELF_FRAMED = frozenset({"aac", "loas"})
 _COUNT_RIGHT = frozenset({"ape", "shn", "tak", "tta"})
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _HEAD_BYTES = 1 << 16
+_BLOCK_FRAMES = 1 << 16
 _TOLERATED_LOSS = 0.01
 #: What decoders need to begin and to end, and times are rounded to.
 _EDGE_SECONDS = 0.1
@@ -138,7 +139,7 @@ def count_frames(path: Path) -> int:
         with contextlib.suppress(FFmpegError):  # decoding will say
             for packet in container.demux(stream):
                 ticks += packet.duration or 0
-                time_base = packet.time_base or time_base
+                time_base = time_base or packet.time_base
         seconds = float(ticks * time_base) if ticks else (container.duration or 0) / 1e6
         return round(seconds * int(stream.rate))
 
@@ -147,16 +148,35 @@ def blocks(path: Path) -> Iterator[NDArray[np.float32]]:
     """Decode a file to its end.
 
     Yields:
-        float32 [frames, channels].
+        float32 [frames, channels], a second or more but the last one.
 
     Raises:
         DataError: Where the file is broken, or ends before its header says; the line does not name the file.
     """
+    held: list[NDArray[np.float32]] = []
+    n_held = 0
+    try:
+        for block in _frames(path):
+            held.append(block)
+            n_held += len(block)
+            if n_held >= _BLOCK_FRAMES:
+                yield np.concatenate(held)
+                held, n_held = [], 0
+    except DataError:
+        if held:  # who wants no more than that is not told what comes after
+            yield np.concatenate(held)
+        raise
+    if held:
+        yield np.concatenate(held)
+
+
+def _frames(path: Path) -> Iterator[NDArray[np.float32]]:
+    """Each of the decoder's frames, which hold a thousand samples or so."""
     from av.error import FFmpegError
 
     with path.open("rb") as file, _opened(file) as (container, stream):
         sound, tally = _sound(stream), _Tally()
-        packets = container.demux()
+        packets, ours = container.demux(), stream.index
         while True:
             try:
                 packet = next(packets, None)
@@ -164,9 +184,9 @@ def blocks(path: Path) -> Iterator[NDArray[np.float32]]:
                 raise DataError(f"broken after {tally.frames} frames ({_reason(error)})") from error
             if packet is None:
                 break
-            ours = packet.stream.index == stream.index
-            tally.see(packet, ours)
-            if not ours:
+            index = packet.stream.index
+            tally.see(packet, index, index == ours)
+            if index != ours:
                 continue
             try:
                 frames = packet.decode()
@@ -176,10 +196,11 @@ def blocks(path: Path) -> Iterator[NDArray[np.float32]]:
             except ValueError as error:  # PyAV's own, where ffmpeg has no decoder for the stream
                 raise DataError("ffmpeg cannot decode it; its header may be false") from error
             for frame in frames:
-                if (frame.sample_rate, len(frame.layout.channels)) != (sound.sample_rate_hz, sound.channels):
+                rate_hz, channels = frame.sample_rate, frame.layout.nb_channels
+                if (rate_hz, channels) != (sound.sample_rate_hz, sound.channels):
                     raise DataError(
                         f"changes from {sound.sample_rate_hz} Hz and {sound.channels} channels to "
-                        f"{frame.sample_rate} Hz and {len(frame.layout.channels)}; split or convert it"
+                        f"{rate_hz} Hz and {channels}; split or convert it"
                     )
                 tally.frames += frame.samples
                 yield _samples(frame, sound.channels)
@@ -208,15 +229,20 @@ class _Tally:
         self.frames, self.bytes, self.failed_bytes = 0, 0, 0
         self._first_seconds, self._last_seconds = math.inf, -math.inf
         self._end_seconds = 0.0  # of all streams: sound may end before a film does
+        self._tick_seconds: dict[int, float] = {}  # of each stream
 
-    def see(self, packet: Any, ours: bool) -> None:
+    def see(self, packet: Any, stream: int, ours: bool) -> None:
         """Count a packet in."""
         if ours:
             self.bytes += packet.size
-        if packet.pts is None or not packet.time_base:
+        if (time := packet.pts) is None:
             return
-        begin = float(packet.pts * packet.time_base)
-        end = begin + float((packet.duration or 0) * packet.time_base)
+        if not (tick_seconds := self._tick_seconds.get(stream, 0.0)):
+            tick_seconds = self._tick_seconds[stream] = float(packet.time_base or 0)
+            if not tick_seconds:
+                return
+        begin = time * tick_seconds
+        end = begin + (packet.duration or 0) * tick_seconds
         self._end_seconds = max(self._end_seconds, end)
         if ours:
             self._first_seconds = min(self._first_seconds, begin)

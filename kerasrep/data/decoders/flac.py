@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 from kerasrep.data.decoders.content import Bytes, Content, find
 
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")
 _FIRST_WINDOW_BYTES = 1 << 17
+_PIECE_BYTES = 1 << 20
 #: Block sizes by their code; 6 and 7 are written behind the number of the frame.
 _BLOCK_SAMPLES = (
     {1: 192} | {n: 576 << (n - 2) for n in range(2, 6)} | {n: 256 << (n - 8) for n in range(8, 16)}
@@ -30,7 +33,7 @@ def content_of(data: Bytes, claimed: int | None) -> Content:
     start = find(data, b"fLaC", 0)
     if start < 0:
         return Content()
-    if find(data, b"fLaC\0\0\0\x22", start + 4) >= 0:
+    if _occurs(data, b"fLaC\0\0\0\x22", start + 4):
         return Content(fault="holds several FLAC files one after another; split or convert it")
     block_samples = int.from_bytes(data[start + 8 : start + 10], "big")
     rate_hz = int.from_bytes(data[start + 18 : start + 21], "big") >> 4
@@ -41,6 +44,18 @@ def content_of(data: Bytes, claimed: int | None) -> Content:
     if frames is None or (claimed is not None and claimed >= frames):
         return Content()
     return Content(frames=frames, libsndfile=False)
+
+
+def _occurs(data: Bytes, what: bytes, start: int) -> bool:
+    """Whether `what` comes later; unlike `bytes.find`, NumPy lets other threads work meanwhile."""
+    first, values = np.frombuffer(what[:4], np.uint32)[0], np.frombuffer(data, np.uint8)
+    for place in range(start, len(data), _PIECE_BYTES):
+        piece = values[place : place + _PIECE_BYTES + 3]
+        for shift in range(4):
+            words = piece[shift : shift + (len(piece) - shift) // 4 * 4].view(np.uint32)
+            if (words == first).any() and find(data, what, place, place + _PIECE_BYTES + len(what) - 1) >= 0:
+                return True
+    return False
 
 
 def _end_of_last(data: Bytes, start: int, block_samples: int) -> tuple[int | None, set[int]]:
