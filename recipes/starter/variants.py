@@ -4,15 +4,15 @@
 
 VARIANTS names the recipe, its steps, and of each variant the settings that differ. Every variant is trained
 with every seed on the first part of each pair of --folds and scored on the second (`kerasrep-evaluate`, all
-layers, and robustness.py). What is there is not made again and a training that was stopped goes on, so that
-the work can be done in pieces. Writes scores.tsv and tables.md.
+layers, and robustness.py), beside others (--beside). What is there is not made again and a training that was
+stopped goes on, so that the work can be done in pieces. Writes scores.tsv and tables.md: the mean of the
+seeds and each of them, and that mean less what is beside, item by item, with a 95% interval over groups.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import json
 import os
 import queue
@@ -20,15 +20,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
-from files import CollectError, kerasrep_command, read_table, write_table, write_text, written_whole
+from files import CollectError, kerasrep_command, read_table, write_text, written_whole
 from folds import make_fold
 from tqdm import tqdm
+from variant_tables import PROBES, Beside, Job, Variant, write_scores
 
 from kerasrep.errors import KerasrepError
 from kerasrep.recipe.file import read_recipe
@@ -37,60 +36,10 @@ from kerasrep.runtime.threads import available_cores, keep_to
 
 HERE = Path(__file__).parent
 LAYERS = "all"
-PROBES = ("linear_svm", "ridge", "cosine")
 #: Commands at work, which are stopped with this one.
 RUNNING: set[subprocess.Popen[bytes]] = set()
 #: What the paths of the benchmark begin with.
 FOLDER = Path("data/starter")
-#: Task without its part, and metric -> column of the tables.
-COLUMNS = {
-    ("soundtrack", "accuracy"): "soundtrack",
-    ("composer", "accuracy"): "composer",
-    ("note_family", "accuracy"): "note family",
-    ("note_drum", "accuracy"): "drum hit",
-    ("tempo", "r2"): "tempo, R²",
-    ("neighbour_composer", "first_neighbour"): "nearest by composer",
-    ("neighbour_composer", "first_five"): "of five",
-    ("neighbour_soundtrack", "first_neighbour"): "nearest from soundtrack",
-    ("neighbour_soundtrack", "first_five"): "of five",
-}
-
-
-@dataclass(frozen=True)
-class Variant:
-    """The recipe with something changed.
-
-    Attributes:
-        name: As in the file.
-        settings: `KEY=VALUE` words for `kerasrep-train`.
-        steps: Of the training.
-    """
-
-    name: str
-    settings: tuple[str, ...]
-    steps: int
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training and its scores.
-
-    Attributes:
-        variant: What is trained.
-        trained: Letters of the parts that it learns from.
-        scored: Letter of the part that it is scored on.
-        seed: Of the training.
-    """
-
-    variant: Variant
-    trained: str
-    scored: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Of its folder."""
-        return f"{self.variant.name}-{self.trained}-{self.scored}-{self.seed}"
 
 
 def read_variants(path: Path) -> tuple[Path, dict[str, Variant]]:
@@ -189,6 +138,15 @@ def write_tasks(part: str, data: Path, path: Path) -> None:
     write_text(path, yaml.safe_dump({"tasks": tasks}))
 
 
+def evaluate(model: str, part: str, data: Path, folder: Path, environment: Mapping[str, str]) -> None:
+    """Score a model on a part, where that has not been done."""
+    if not (folder / "evaluation" / "summary.csv").is_file():
+        write_tasks(part, data, folder / "tasks.yaml")
+        words = [model, "--recipe", str(folder / "tasks.yaml"), "-o", str(folder / "evaluation")]
+        command = kerasrep_command("evaluate")
+        run_command(folder / "log.txt", environment, *command, *words, "--probes", *PROBES)
+
+
 def do_job(
     job: Job, recipe: Path, data: Path, out: Path, environment: Mapping[str, str], train_only: bool = False
 ) -> None:
@@ -203,73 +161,16 @@ def do_job(
     if train_only:
         return
     model = f"{run}:{LAYERS}"
-    if not (folder / "evaluation" / "summary.csv").is_file():
-        write_tasks(job.scored, data, folder / "tasks.yaml")
-        words = [model, "--recipe", str(folder / "tasks.yaml"), "-o", str(folder / "evaluation")]
-        run_command(log, environment, *kerasrep_command("evaluate"), *words, "--probes", *PROBES)
+    evaluate(model, job.scored, data, folder, environment)
     if not (folder / "robustness.md").is_file():
         words = [str(HERE / "robustness.py"), model, "--folder", str(data), "--part", job.scored]
         run_command(log, environment, *words, output=folder / "robustness.md")
 
 
-def scores_of(folder: Path) -> dict[tuple[str, str], float]:
-    """Scores of one job by task, without its part, and metric; and how many copies were found."""
-    found = {}
-    with (folder / "evaluation" / "summary.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["probe"] in PROBES:
-                found[row["task"].rpartition("_")[0], row["metric"]] = float(row["mean"])
-    *_, names, _, counts = (folder / "robustness.md").read_text(encoding="utf-8").splitlines()
-    cells = [[cell.strip() for cell in line.split("|")[2:-1]] for line in (names, counts)]
-    return found | {("robustness", name): float(count) for name, count in zip(*cells, strict=True)}
-
-
-def rounded(value: float, metric: str) -> str:
-    """As the tables have it: .795, or 60."""
-    return f"{value:.0f}" if metric == "copies" else f"{value:.3f}".replace("0.", ".", 1)
-
-
-def tables(scores: Mapping[Job, Mapping[tuple[str, str], float]]) -> Iterator[str]:
-    """Lines of Markdown: a table for each pair of parts, with the mean of the seeds and each of them."""
-    there = dict.fromkeys(key for found in scores.values() for key in found)
-    copies = [key for key in there if key[0] == "robustness"]
-    columns = {key: COLUMNS[key] for key in COLUMNS if key in there} | {key: key[1] for key in copies}
-    pairs = dict.fromkeys((job.trained, job.scored) for job in scores)
-    for trained, scored in pairs:
-        of_variant: dict[str, list[Mapping[tuple[str, str], float]]] = defaultdict(list)
-        for job, found in sorted(scores.items(), key=lambda item: item[0].seed):
-            if (job.trained, job.scored) == (trained, scored):
-                of_variant[job.variant.name].append(found)
-        yield f"| trained on {trained}, scored on {scored} | seeds | {' | '.join(columns.values())} |"
-        yield "|---" * (len(columns) + 2) + "|"
-        for name, seeds in of_variant.items():
-            cells = [name, str(len(seeds))]
-            for key in columns:
-                values = [found[key] for found in seeds]
-                metric = "copies" if key in copies else key[1]
-                each = ", ".join(rounded(value, metric) for value in values)
-                cells.append(
-                    rounded(sum(values) / len(values), metric) + (f" ({each})" if len(values) > 1 else "")
-                )
-            yield f"| {' | '.join(cells)} |"
-        yield ""
-
-
-def write_scores(jobs: Sequence[Job], out: Path) -> None:
-    """`scores.tsv` and `tables.md` of the jobs that are done."""
-    scores = {job: scores_of(out / job.name) for job in jobs if (out / job.name / "robustness.md").is_file()}
-    rows = [
-        (job.variant.name, job.trained, job.scored, job.seed, *key, value)
-        for job, found in scores.items()
-        for key, value in found.items()
-    ]
-    columns = ("variant", "trained", "scored", "seed", "task", "metric", "value")
-    write_table(out / "scores.tsv", columns, rows)
-    write_text(out / "tables.md", "\n".join(tables(scores)) + "\n")
-
-
 def do_all(
-    jobs: Sequence[Job], slots: Sequence[str | None], do: Callable[[Job, Mapping[str, str]], None]
+    jobs: Sequence[Job | Beside],
+    slots: Sequence[str | None],
+    do: Callable[[Job | Beside, Mapping[str, str]], None],
 ) -> list[str]:
     """Does each job in a slot that is free, GPU by GPU.
 
@@ -281,7 +182,7 @@ def do_all(
     Returns:
         One line for each job that failed.
     """
-    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    waiting: queue.SimpleQueue[Job | Beside] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
     failed: list[str] = []
@@ -336,6 +237,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--gpus", nargs="+", help="numbers (default: whatever there is)")
     parser.add_argument("--at-once", type=at_least_one, default=1, help="trainings a GPU (%(default)s)")
     parser.add_argument(
+        "--beside", nargs="*", default=[], help="scored as well, such as mfcc musicnn vectors:PATH (none)"
+    )
+    parser.add_argument(
         "--train-only",
         action="store_true",
         help="leave scoring to the same command without it, such as where no GPU is paid for",
@@ -374,16 +278,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         make_fold(data, parts, out / "parts" / parts)
     for job in jobs:
         check_settings(out / job.name / "run", own_recipe(job, recipe, out))
+    parts = dict.fromkeys(job.scored for job in jobs)
+    beside = [] if options.train_only else [Beside(name, part) for name in options.beside for part in parts]
     writing = threading.Lock()
 
-    def do(job: Job, environment: Mapping[str, str]) -> None:
-        do_job(job, recipe, data, out, environment, options.train_only)
+    def do(job: Job | Beside, environment: Mapping[str, str]) -> None:
+        if isinstance(job, Beside):
+            (out / job.name).mkdir(parents=True, exist_ok=True)
+            evaluate(job.model, job.scored, data, out / job.name, environment)
+        else:
+            do_job(job, recipe, data, out, environment, options.train_only)
         with writing:
-            write_scores(jobs, out)
+            write_scores(jobs, out, beside)
 
     slots = [gpu for _ in range(options.at_once) for gpu in options.gpus or [None]]
-    failed = do_all(jobs, slots, do)
-    write_scores(jobs, out)
+    failed = do_all([*jobs, *beside], slots, do)
+    write_scores(jobs, out, beside)
     print((out / "tables.md").read_text(encoding="utf-8"))
     for line in failed:
         print(f"variants.py: {line}", file=sys.stderr)

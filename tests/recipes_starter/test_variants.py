@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import variant_tables
 import variants
 from files import CollectError, write_table
-from variants import Job, Variant
+from variant_tables import Beside, Job, Variant
 
 from kerasrep.recipe.file import read_recipe, write_recipe
 
@@ -130,7 +133,7 @@ def test_tables_have_the_mean_of_the_seeds_and_each_of_them(tmp_path: Path) -> N
     scored(tmp_path, jobs[1], 0.8, -0.02, 50)
     scored(tmp_path, jobs[0], 0.7, 0.1, 55)
     scored(tmp_path, jobs[2], 0.75, 0.2, 60)
-    variants.write_scores(jobs, tmp_path)
+    variant_tables.write_scores(jobs, tmp_path)
     text = (tmp_path / "tables.md").read_text()
     assert "| recipe | 2 | .750 (.700, .800) |" in text
     assert ".040 (.100, -.020)" in text
@@ -139,6 +142,41 @@ def test_tables_have_the_mean_of_the_seeds_and_each_of_them(tmp_path: Path) -> N
     lines = (tmp_path / "scores.tsv").read_text().splitlines()
     assert "recipe\tB\tA\t1\ttempo\tr2\t-0.02" in lines
     assert not any("0.2\n" in f"{line}\n" and "soundtrack" in line for line in lines)  # chance is no score
+
+
+def predicted(folder: Path, scores: list[float]) -> None:
+    """One task's items, two of a group."""
+    path = folder / "evaluation" / "predictions" / "any" / "soundtrack_a.csv"
+    path.parent.mkdir(parents=True)
+    rows = [f"{number}.opus,0,x,y,{score}" for number, score in enumerate(scores)]
+    path.write_text("\n".join(["item,fold,truth,prediction,score", *rows]) + "\n")
+
+
+def test_the_mean_of_the_seeds_less_another_is_by_item_with_an_interval_over_groups(tmp_path: Path) -> None:
+    rng, jobs, other = np.random.default_rng(0), [job(seed=0), job(seed=1)], Beside("musicnn", "A")
+    first, second, beside = (rng.integers(0, 2, 60).astype(float) for _ in range(3))
+    for one, scores in zip(jobs, (first, second), strict=True):
+        scored(tmp_path, one, float(scores.mean()), 0.1, 50)
+        predicted(tmp_path / one.name, list(scores))
+    (tmp_path / other.name / "evaluation").mkdir(parents=True)
+    (tmp_path / other.name / "evaluation" / "summary.csv").write_text(
+        SUMMARY.format(soundtrack=0.25, tempo=0)
+    )
+    predicted(tmp_path / other.name, list(beside))
+    table = tmp_path / "soundtrack_a.tsv"
+    write_table(table, ("path", "group"), [(f"{number}.opus", number // 2) for number in range(60)])
+    tasks = [{"name": "soundtrack_a", "table": str(table)}]
+    (tmp_path / other.name / "tasks.yaml").write_text(json.dumps({"tasks": tasks}))
+    variant_tables.write_scores(jobs, tmp_path, [other])
+    lines = (tmp_path / "tables.md").read_text().splitlines()
+    (cell,) = (line.split("|")[3] for line in lines if line.startswith("| recipe - musicnn | 2 |"))
+    values = (first + second) / 2 - beside
+    mean, low, high = (float(word.strip("[],")) for word in cell.split())
+    assert mean == pytest.approx(values.mean(), abs=6e-4)
+    by_group = values.reshape(30, 2).mean(axis=1)
+    drawn = by_group[rng.integers(0, 30, (4000, 30))].mean(axis=1)
+    assert [low, high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.03)
+    assert "| musicnn | | .250 | .000 | .500 |  |  |" in lines
 
 
 def test_each_job_is_done_once_and_those_that_fail_are_told_at_the_end() -> None:
@@ -185,7 +223,7 @@ import os, signal, sys, threading, time
 sys.path.insert(0, {str(STARTER)!r})
 import variants
 from pathlib import Path
-from variants import Job, Variant
+from variant_tables import Beside, Job, Variant
 
 def do(one, environment):
     code = "import time; print('begun', flush=True); time.sleep(60)"
