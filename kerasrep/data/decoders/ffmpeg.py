@@ -153,25 +153,28 @@ def blocks(path: Path) -> Iterator[NDArray[np.float32]]:
     Raises:
         DataError: Where the file is broken, or ends before its header says; the line does not name the file.
     """
-    held: list[NDArray[np.float32]] = []
-    n_held = 0
+    import av
+
+    held = av.AudioFifo()  # to take each frame by itself takes as long as decoding
     try:
-        for block in _frames(path):
-            held.append(block)
-            n_held += len(block)
-            if n_held >= _BLOCK_FRAMES:
-                yield np.concatenate(held)
-                held, n_held = [], 0
+        for frame in _frames(path):
+            frame.pts = None  # holes are told at the end
+            try:
+                held.write(frame)
+            except ValueError as error:
+                raise DataError("changes its type of samples within the file; convert it") from error
+            if held.samples >= _BLOCK_FRAMES:
+                yield _samples(held.read())
     except DataError:
-        if held:  # who wants no more than that is not told what comes after
-            yield np.concatenate(held)
+        if held.samples:  # who wants no more than that is not told what comes after
+            yield _samples(held.read())
         raise
-    if held:
-        yield np.concatenate(held)
+    if held.samples:
+        yield _samples(held.read())
 
 
-def _frames(path: Path) -> Iterator[NDArray[np.float32]]:
-    """Each of the decoder's frames, which hold a thousand samples or so."""
+def _frames(path: Path) -> Iterator[Any]:
+    """Each of the decoder's frames."""
     from av.error import FFmpegError
 
     with path.open("rb") as file, _opened(file) as (container, stream):
@@ -203,7 +206,7 @@ def _frames(path: Path) -> Iterator[NDArray[np.float32]]:
                         f"{rate_hz} Hz and {channels}; split or convert it"
                     )
                 tally.frames += frame.samples
-                yield _samples(frame, sound.channels)
+                yield frame
         size = path.stat().st_size
         file.seek(0)
         counted = _counted_bytes(sound.container, file.read(_HEAD_BYTES))
@@ -301,10 +304,10 @@ def _sound(stream: Any) -> Sound:
     return Sound(int(stream.rate), len(names), names, container, context.name)
 
 
-def _samples(frame: Any, channels: int) -> NDArray[np.float32]:
+def _samples(frame: Any) -> NDArray[np.float32]:
     """Float32 [frames, channels] of a frame of any sample type."""
     array = frame.to_ndarray()
-    samples = array.T if frame.format.is_planar else array.reshape(-1, channels)
+    samples = array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels)
     return to_float(np.ascontiguousarray(samples))
 
 
