@@ -7,6 +7,7 @@ copy every sample.
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -137,12 +138,21 @@ def decode_parts(
         pool.close()
 
 
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where it cannot be looked at, which decoding says."""
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return 0
+
+
 class _Pool:
     """Threads between two bounded queues."""
 
     def __init__(self, parts: Callable[[int, Path], Iterator[Part]], workers: int) -> None:
         self._parts = parts
-        self._files: queue.Queue[tuple[int, Path] | None] = queue.Queue()
+        # Of those that are handed out, the largest first: no thread begins a long file when others are done.
+        self._files: queue.PriorityQueue[tuple[int, int, tuple[int, Path] | None]] = queue.PriorityQueue()
         self._ready: queue.Queue[Part] = queue.Queue(WAITING_PARTS)
         self._stopped = threading.Event()
         self._threads = [
@@ -153,14 +163,14 @@ class _Pool:
     def run(self, files: Iterator[tuple[int, Path]]) -> Iterator[Part]:
         for thread in self._threads:
             thread.start()
-        open_files, exhausted = 0, False
+        open_files, n_drawn, exhausted = 0, 0, False
         while True:
             while not exhausted and open_files < WAITING_FILES:
                 file = next(files, None)
                 exhausted = file is None
                 if file is not None:
-                    self._files.put(file)
-                    open_files += 1
+                    self._files.put((-_size(file[1]), n_drawn, file))
+                    open_files, n_drawn = open_files + 1, n_drawn + 1
             if not open_files:
                 return
             part = self._ready.get()
@@ -169,14 +179,14 @@ class _Pool:
 
     def close(self) -> None:
         self._stopped.set()
-        for _ in self._threads:
-            self._files.put(None)
+        for number in range(len(self._threads)):
+            self._files.put((-sys.maxsize, number, None))
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()
 
     def _work(self) -> None:
-        while (file := self._files.get()) is not None and not self._stopped.is_set():
+        while (file := self._files.get()[2]) is not None and not self._stopped.is_set():
             for part in self._parts(*file):
                 if not self._put(part):
                     return

@@ -9,7 +9,7 @@ import soundfile
 from pyarrow import parquet
 
 from kerasrep.data.audio import decode
-from kerasrep.embedding import named
+from kerasrep.embedding import decoding, named
 from kerasrep.embedding.catalogue import job, parts, writing
 from kerasrep.embedding.catalogue.job import Settings, embed_catalogue
 from kerasrep.embedding.catalogue.layout import About
@@ -232,6 +232,7 @@ def test_stopped_work_goes_on_without_doing_a_file_again(
     quick.clear()
     with monkeypatch.context() as patch:
         killed_after(1, patch, small_export)
+        patch.setattr(decoding, "WAITING_FILES", 1)  # in their order
         with pytest.raises(Killed):
             embed(folder, tmp_path / "x.npz", hop_seconds=hop_seconds, workers=1)
     assert not (tmp_path / "x.npz").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerasrep.embedding.decoding import End, Failure, Segments
+from kerasrep.embedding.decoding import End, Failure, Segments, _Pool
 from kerasrep.embedding.files import BadFile
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.embedding.stream import Rows, embed_parts
@@ -75,6 +75,31 @@ def test_the_next_batch_is_put_together_while_the_model_works():
 
     events = list(embed_parts(parts(), model(4, embed_segments)))
     assert [type(event) for event in events] == [Rows, End, Rows, End]
+
+
+def test_of_the_files_that_wait_the_largest_is_decoded_first(tmp_path):
+    sizes, drawn, begun = [3, 1, 4, 1, 5, 9, 2, 6], threading.Event(), []
+    for number, size in enumerate(sizes):
+        (tmp_path / str(number)).write_bytes(bytes(size))
+
+    def files():
+        for number in range(len(sizes)):
+            yield number, tmp_path / str(number)
+        yield len(sizes), tmp_path / "missing"
+        drawn.set()
+
+    def parts(key, path):
+        assert drawn.wait(60)
+        begun.append(key)
+        yield End(key, 0)
+
+    pool = _Pool(parts, 1)
+    ended = [part.key for part in pool.run(files())]
+    pool.close()
+    assert begun == ended
+    first, *others = begun  # the thread takes one as soon as there is any
+    largest_first = [5, 7, 4, 2, 0, 6, 1, 3, 8]
+    assert others == [number for number in largest_first if number != first]
 
 
 def test_a_failure_comes_after_what_was_embedded_of_the_file():
