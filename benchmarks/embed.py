@@ -232,6 +232,8 @@ def compare(audio: Path, model: Path, peers: list[str], rounds: int, **of_ours: 
             found.append(alone(what, audio=str(audio), model=str(model), **settings)["times_real_time"])
     medians = {what: statistics.median(found) for what, found in speeds.items()}
     ratios = {f"kerasrep to {peer}": round(medians["kerasrep"] / medians[peer], 2) for peer in peers}
+    if {"shards", "decoding"} <= set(peers):
+        ratios["shards to decoding"] = round(medians["shards"] / medians["decoding"], 2)
     print(json.dumps({"medians": medians, "ratios": ratios}), flush=True)
 
 

@@ -126,7 +126,7 @@ def main() -> None:
     line = {"machine": machine(), "devices": [gpu.name for gpu in tf.config.list_physical_devices("GPU")]}
     line |= {"clients": arguments.clients, "clip_seconds": arguments.clip_seconds, **parameters}
     line |= {"alone_clips_per_second": round(network, 1), "served_clips_per_second": round(rate, 1)}
-    line |= {"ratio": round(rate / network, 3)}
+    line |= {"of": "served / alone", "ratio": round(rate / network, 3)}
     for name, share in (("p50_ms", 0.5), ("p99_ms", 0.99)):
         line[name] = round(1000 * float(np.quantile(waited, share)), 1)
     print(json.dumps(line))

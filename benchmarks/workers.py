@@ -58,7 +58,8 @@ def main() -> None:
                 line = {"measurement": kind, "steps_per_second": round(rates[kind][-1], 2)}
                 print(json.dumps(line), flush=True)
     one, several = (statistics.median(found) for found in rates.values())
-    line = {"machine": machine(), "workers": arguments.workers, "ratio": round(several / one, 3)}
+    line = {"machine": machine(), "workers": arguments.workers, "of": "workers / one process"}
+    line |= {"ratio": round(several / one, 3)}
     print(json.dumps(line))
 
 

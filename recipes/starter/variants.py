@@ -36,8 +36,9 @@ from kerasrep.runtime.threads import available_cores, keep_to
 
 HERE = Path(__file__).parent
 LAYERS = "all"
-#: Commands at work, which are stopped with this one.
+#: Commands at work, which are stopped with this one; and whether it is.
 RUNNING: set[subprocess.Popen[bytes]] = set()
+STOPPING = threading.Event()
 #: What the paths of the benchmark begin with.
 FOLDER = Path("data/starter")
 
@@ -91,6 +92,8 @@ def run_command(log: Path, environment: Mapping[str, str], *words: str, output: 
         command = [sys.executable, *words]
         with subprocess.Popen(command, env=dict(environment), stdout=printed, stderr=said) as process:
             RUNNING.add(process)
+            if STOPPING.is_set():  # between its start and the line above
+                process.send_signal(signal.SIGINT)
             failed = process.wait() != 0
         RUNNING.remove(process)
         if failed:
@@ -212,6 +215,7 @@ def do_all(
             for thread in threads:
                 thread.join()
         except KeyboardInterrupt:
+            STOPPING.set()
             with contextlib.suppress(queue.Empty):
                 while True:
                     waiting.get_nowait()

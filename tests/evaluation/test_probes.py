@@ -1,5 +1,6 @@
 """Probes against plain scikit-learn on the same items, and against what embeddings can hold."""
 
+import gc
 import warnings
 
 import numpy as np
@@ -239,6 +240,18 @@ def test_a_solver_that_does_not_converge_is_kept_in_the_details_and_not_printed(
     assert len(details["warnings"]) == 1
     assert details["warnings"][0].startswith("ConvergenceWarning: Liblinear failed to converge")
     assert details["iterations"] == 1
+
+
+def test_files_that_others_left_open_are_no_matter_of_the_fit(tmp_path):
+    class Left(Ridge):
+        def fit(self, embeddings, labels):
+            (tmp_path / "left").open("w")
+            gc.collect()
+            return super().fit(embeddings, labels)
+
+    probe = Probe("left", lambda seed: Pipeline([("model", Left())]))
+    _, details = fit_probe(probe, "regression", *problem("regression"))
+    assert details["warnings"] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -244,6 +244,16 @@ variants.do_all([Job(Variant("x", (), 1), "B", "A", seed) for seed in range(9)],
     assert [path.name for path in tmp_path.iterdir()] == ["0.log"]
 
 
+def test_a_command_that_begins_while_all_are_stopped_is_stopped_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping = threading.Event()
+    stopping.set()
+    monkeypatch.setattr(variants, "STOPPING", stopping)
+    with pytest.raises(CollectError):
+        variants.run_command(tmp_path / "log.txt", os.environ, "-c", "import time; time.sleep(60)")
+
+
 def test_tasks_are_those_of_the_part_with_the_tables_of_the_folder(tmp_path: Path) -> None:
     from kerasrep.recipe.file import read_tasks
 

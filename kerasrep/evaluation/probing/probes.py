@@ -255,6 +255,7 @@ def fit_probe(
     given = {"model__groups": groups} if probe.takes_groups and groups is not None else {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", ResourceWarning)  # of files that others left open
         if probe.parameter is not None:
             c = _chosen_c(estimator, probe, kind, embeddings, labels, inner) if inner else DEFAULT_C
             estimator.set_params(**{probe.parameter: probe.of_c(c)})
