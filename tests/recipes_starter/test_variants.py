@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -220,6 +221,7 @@ def test_commands_at_once_share_the_cores_and_the_caller_keeps_all(tmp_path: Pat
 def test_what_is_interrupted_stops_its_commands_and_begins_no_more(tmp_path: Path) -> None:
     code = f"""
 import os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which nohup and scripts' jobs have not
 sys.path.insert(0, {str(STARTER)!r})
 import variants
 from pathlib import Path
@@ -250,8 +252,12 @@ def test_a_command_that_begins_while_all_are_stopped_is_stopped_as_well(
     stopping = threading.Event()
     stopping.set()
     monkeypatch.setattr(variants, "STOPPING", stopping)
-    with pytest.raises(CollectError):
-        variants.run_command(tmp_path / "log.txt", os.environ, "-c", "import time; time.sleep(60)")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # or commands would not hear of it
+    try:
+        with pytest.raises(CollectError):
+            variants.run_command(tmp_path / "log.txt", os.environ, "-c", "import time; time.sleep(60)")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_tasks_are_those_of_the_part_with_the_tables_of_the_folder(tmp_path: Path) -> None:
