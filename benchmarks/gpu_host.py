@@ -1,11 +1,12 @@
 """Everything that a host with one GPU or two is measured by, one block after the other, beside its targets.
 
-    python benchmarks/gpu_host.py --audio my_music --out results              # an hour on one H200
+    python benchmarks/gpu_host.py --audio my_music --out results
     python benchmarks/gpu_host.py --audio my_music --out results --blocks embed overlap serving
 
-A block is a command of this folder; what it prints is kept as OUT/NAME.jsonl, and a block that is there is
-not measured again, so that the work can be done in pieces. Writes OUT/table.md: each ratio, its target, and
-whether it is met. Nothing else should run on the host. `--rounds 2 --seconds 0.1 --gpus 0` tries it on a CPU.
+A block is a command of this folder; what it prints is kept as OUT/NAME.jsonl, below the command and the date.
+A block that the same command has made is not measured again, so that the work can be done in pieces. Writes
+OUT/table.md: each ratio, its target, and whether it is met; or that it is missing. Nothing else should run on
+the host. `--rounds 2 --seconds 0.1 --gpus 0` tries it on a CPU.
 """
 
 from __future__ import annotations
@@ -98,29 +99,42 @@ def ratios(lines: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float]]:
 
 
 def rows(block: Block, lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Lines of the table: those ratios that have a target."""
-    for name, value in ratios(lines):
-        for pattern, least in block.targets.items():
-            if re.search(f"(?:^|\\d ){pattern}$", name):
-                met = "met" if value >= least else "missed"
-                yield f"| {block.name} | {name} | {value:.2f} | {least:.2f} | {met} |"
+    """Lines of the table: those ratios that have a target, and targets that have no ratio."""
+    date = next((line["date"] for line in lines if "date" in line), "")
+    for pattern, least in block.targets.items():
+        found = [(name, value) for name, value in ratios(lines) if re.search(f"(?:^|\\d ){pattern}$", name)]
+        for name, value in found:
+            met = "met" if value >= least else "missed"
+            yield f"| {block.name} | {date} | {name} | {value:.2f} | {least:.2f} | {met} |"
+        if not found:
+            yield f"| {block.name} | {date} | {pattern} | | {least:.2f} | not measured |"
 
 
-def measure(block: Block, out: Path) -> None:
-    """Run a block's command; what it prints becomes its file when it has ended well.
+def read(path: Path) -> list[dict[str, Any]]:
+    """Lines of a block's file, what was measured with first; none where it is not there."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line[:1] == "{"]
+
+
+def measure(block: Block, out: Path) -> list[dict[str, Any]]:
+    """Run a block's command, where its file is not of the same command; what it prints becomes that file.
 
     Raises:
         subprocess.CalledProcessError: It failed; its own message stands above.
     """
     path = out / f"{block.name}.jsonl"
-    if path.is_file():
-        return
+    if (there := read(path)) and there[0].get("command") == list(block.words):
+        return there
     print(f"{block.name}: {' '.join(block.words)}", flush=True)
     script, *words = block.words
     partial = path.with_suffix(".part")
+    today = f"{datetime.datetime.now().astimezone():%Y-%m-%d}"
     with partial.open("w", encoding="utf-8") as file:
+        print(json.dumps({"command": block.words, "date": today}), file=file, flush=True)
         subprocess.run([sys.executable, str(HERE / script), *words], check=True, stdout=file)
-    partial.rename(path)
+    partial.replace(path)
+    return read(path)
 
 
 def main() -> int:
@@ -153,22 +167,19 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     failed = 0
-    table = [f"{machine()}, {n_gpus} GPUs, {datetime.datetime.now().astimezone():%Y-%m-%d}", ""]
-    table += ["| block | ratio | measured | at least | |", "|---|---|---|---|---|"]
+    table = [f"{machine()}; GPUs: {n_gpus}", ""]
+    table += ["| block | date | ratio | measured | at least | |", "|---|---|---|---|---|---|"]
     for block in everything:
         if options.blocks and block.name not in options.blocks:
             continue
         if block.gpus > n_gpus:
-            print(f"{block.name}: needs {block.gpus} GPUs, here are {n_gpus}", flush=True)
+            print(f"{block.name}: needs GPUs: {block.gpus}, there are {n_gpus}", flush=True)
             continue
         try:
-            measure(block, options.out)
+            table += rows(block, measure(block, options.out))
         except subprocess.CalledProcessError as error:
             print(f"{block.name}: failed with {error.returncode}", flush=True)
             failed += 1
-            continue
-        text = (options.out / f"{block.name}.jsonl").read_text(encoding="utf-8")
-        table += rows(block, [json.loads(line) for line in text.splitlines() if line.startswith("{")])
     (options.out / "table.md").write_text("\n".join(table) + "\n", encoding="utf-8")
     print("\n".join(table))
     return 1 if failed else 0

@@ -42,7 +42,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--rounds", type=int, default=1)
     arguments = parser.parse_args()
-    epochs = arguments.epochs
+    if (epochs := arguments.epochs) < 4:
+        parser.error(f"--epochs {epochs}: is not at least 4")
     keys = ("epochs", "validate_every_epochs", "checkpoint_every_epochs")
     words = [*arguments.words, "export.weights=float32", *(f"training.{key}={epochs}" for key in keys)]
     kinds = {"one process": [], "workers": ["--workers", str(arguments.workers)]}

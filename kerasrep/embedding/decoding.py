@@ -151,7 +151,7 @@ class _Pool:
 
     def __init__(self, parts: Callable[[int, Path], Iterator[Part]], workers: int) -> None:
         self._parts = parts
-        # Of those that are handed out, the largest first: no thread begins a long file when others are done.
+        # Of those that are handed out the largest first, or one thread may be left with it at the end.
         self._files: queue.PriorityQueue[tuple[int, int, tuple[int, Path] | None]] = queue.PriorityQueue()
         self._ready: queue.Queue[Part] = queue.Queue(WAITING_PARTS)
         self._stopped = threading.Event()

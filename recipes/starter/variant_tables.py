@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from files import read_table, write_table, write_text
+from files import CollectError, read_table, write_table, write_text
 
 from kerasrep.evaluation.significance import blocks_of, mean_interval
 
@@ -124,9 +124,15 @@ def difference(
         beside: Of the other one.
         task: With its part.
         groups: Of each item.
+
+    Raises:
+        CollectError: They are of other items, such as before more of the data was made.
     """
     other = item_scores(beside, task)
     seeds = [item_scores(folder, task) for folder in folders]
+    for folder, seed in zip(folders, seeds, strict=True):
+        if seed.keys() != other.keys():
+            raise CollectError(f"{task}: {folder} and {beside} have other items; delete the older evaluation")
     values = np.array([np.mean([seed[key] for seed in seeds]) - score for key, score in other.items()])
     items = [item for item, _ in other]
     blocks = blocks_of(np.array(items), np.array([groups[item] for item in items]))

@@ -282,8 +282,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         make_fold(data, parts, out / "parts" / parts)
     for job in jobs:
         check_settings(out / job.name / "run", own_recipe(job, recipe, out))
-    parts = dict.fromkeys(job.scored for job in jobs)
-    beside = [] if options.train_only else [Beside(name, part) for name in options.beside for part in parts]
+    scored = [] if options.train_only else dict.fromkeys(job.scored for job in jobs)
+    beside = [Beside(name, part) for name in options.beside for part in scored]
     writing = threading.Lock()
 
     def do(job: Job | Beside, environment: Mapping[str, str]) -> None:
@@ -293,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             do_job(job, recipe, data, out, environment, options.train_only)
         with writing:
-            write_scores(jobs, out, beside)
+            write_scores(jobs, out)  # intervals are for the end: they take some seconds
 
     slots = [gpu for _ in range(options.at_once) for gpu in options.gpus or [None]]
     failed = do_all([*jobs, *beside], slots, do)

@@ -129,6 +129,18 @@ def test_blocks_of_what_libsndfile_cannot_read_are_the_file_in_portions_that_pay
     np.testing.assert_array_equal(np.concatenate(blocks), np.concatenate(frames))
 
 
+def test_frames_of_several_types_of_samples_are_one_recording(tmp_path, monkeypatch):
+    values = np.linspace(-0.5, 0.5, 8, dtype=np.float32)
+    integers = np.round(values * 32_768).astype(np.int16)
+    made = [(values[None], "fltp"), (integers[None], "s16"), (integers[None], "s16p"), (values[None], "flt")]
+    frames = [av.AudioFrame.from_ndarray(array, format=kind, layout="mono") for array, kind in made]
+    for frame in frames:
+        frame.sample_rate = RATE_HZ
+    monkeypatch.setattr(ffmpeg, "_frames", lambda path: iter(frames))
+    found = np.concatenate(list(ffmpeg.blocks(tmp_path)))
+    np.testing.assert_allclose(found[:, 0], np.tile(values, 4), atol=1 / 32_768)
+
+
 def test_a_file_that_changes_its_rate_is_refused(tmp_path):
     for name, content in {
         "a.mp3": sound_files.mp3(music()) + by_libsndfile("MP3", "MPEG_LAYER_III", music(), 44_100),

@@ -178,6 +178,10 @@ def test_the_mean_of_the_seeds_less_another_is_by_item_with_an_interval_over_gro
     drawn = by_group[rng.integers(0, 30, (4000, 30))].mean(axis=1)
     assert [low, high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.03)
     assert "| musicnn | | .250 | .000 | .500 |  |  |" in lines
+    path = tmp_path / other.name / "evaluation" / "predictions" / "any" / "soundtrack_a.csv"
+    path.write_text(path.read_text().rpartition("59.opus")[0])
+    with pytest.raises(CollectError, match=r"soundtrack_a: .* have other items"):
+        variant_tables.write_scores(jobs, tmp_path, [other])
 
 
 def test_each_job_is_done_once_and_those_that_fail_are_told_at_the_end() -> None:

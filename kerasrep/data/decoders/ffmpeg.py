@@ -148,7 +148,7 @@ def blocks(path: Path) -> Iterator[NDArray[np.float32]]:
     """Decode a file to its end.
 
     Yields:
-        float32 [frames, channels], a second or more but the last one.
+        float32 [frames, channels]; 65,536 frames or more where as many are left.
 
     Raises:
         DataError: Where the file is broken, or ends before its header says; the line does not name the file.
@@ -161,8 +161,10 @@ def blocks(path: Path) -> Iterator[NDArray[np.float32]]:
             frame.pts = None  # holes are told at the end
             try:
                 held.write(frame)
-            except ValueError as error:
-                raise DataError("changes its type of samples within the file; convert it") from error
+            except ValueError:  # its samples are of another type than those before
+                yield _samples(held.read())
+                held = av.AudioFifo()
+                held.write(frame)
             if held.samples >= _BLOCK_FRAMES:
                 yield _samples(held.read())
     except DataError:
