@@ -268,7 +268,7 @@ def _ffmpeg_blocks(path: Path, plan: Plan, limit: int | None) -> Iterator[NDArra
 
 def _to_stereo(name: str, block: NDArray[np.float32], channel_names: Sequence[str]) -> NDArray[np.float32]:
     """[frames, channels] -> [frames, 2]."""
-    peak = np.abs(block).max(initial=0)
+    peak = np.maximum(block.max(initial=0), -block.min(initial=0))  # without a copy; NaN stays NaN
     if not np.isfinite(peak):
         raise DataError(f"{name}: has NaN or infinite samples; clean or convert it first")
     if peak > MAX_SAMPLE:

@@ -26,6 +26,9 @@ from kerasrep.errors import DataError
 
 Array = NDArray[np.float32]
 
+#: Threads that put batches together: one copies less than a GPU takes.
+COPIERS = 4
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -84,6 +87,7 @@ class _Batches:
     def __init__(self, model: SegmentModel) -> None:
         self._embed_segments, self._size = model.embed_segments, model.batch_segments
         self._thread = ThreadPoolExecutor(1, "embed")
+        self._copiers, self._copies = ThreadPoolExecutor(COPIERS, "copy"), list[Future[None]]()
         self._begun: tuple[Future[Array], _Contents] | None = None  # what the model works on
         self._memory = Buffers(pinned=True)
         self._next: Array | None = None
@@ -101,7 +105,8 @@ class _Batches:
             if self._next is None:
                 self._next = self._taken(part.segments.shape[1:])
             new = part.segments[taken : taken + self._size - self._filled]
-            self._next[self._filled : self._filled + len(new)] = new
+            place = self._next[self._filled : self._filled + len(new)]
+            self._copies.append(self._copiers.submit(np.copyto, place, new))
             self._filled, taken = self._filled + len(new), taken + len(new)
             self._contents.append((part.key, len(new)))
             if self._filled == self._size:
@@ -122,6 +127,7 @@ class _Batches:
         yield from self._end()
 
     def close(self) -> None:
+        self._copiers.shutdown(cancel_futures=True)
         self._thread.shutdown(cancel_futures=True)
 
     def _taken(self, shape: tuple[int, ...]) -> Array:
@@ -136,10 +142,16 @@ class _Batches:
 
     def _begin(self, segments: Array) -> Iterator[Event]:
         """Let the model begin; then give what came of the batch before."""
-        begun = self._thread.submit(self._embed_segments, segments), self._contents
-        self._contents = []
+        begun = self._thread.submit(self._embed, segments, self._copies), self._contents
+        self._contents, self._copies = [], []
         yield from self._end()
         self._begun = begun
+
+    def _embed(self, segments: Array, copies: Sequence[Future[None]]) -> Array:
+        """What the model makes of a batch, once all of it is there."""
+        for copy in copies:
+            copy.result()
+        return self._embed_segments(segments)
 
     def _end(self) -> Iterator[Event]:
         if self._begun is None:

@@ -74,6 +74,29 @@ def test_work_goes_on_while_a_part_is_written_and_the_next_part_waits_for_it(fol
     assert np.concatenate([read_part(part).values for part in written])[:, 0].tolist() == [0, 1]
 
 
+def test_of_files_that_lie_in_the_same_parts_in_another_order_each_row_is_read_once(folder, monkeypatch):
+    monkeypatch.setattr(parts, "GROUP_BYTES", 2 * 4 * 4)  # two rows
+    names = [f"{number:02d}" for number in range(40)]
+    for name in names:
+        (folder.parent / name).write_text(name)
+    listing, n_read = listing_of(folder, names), []
+    files = list(listing.waiting())
+    order = np.random.default_rng(0).permutation(len(files))
+    for numbers in np.split(order, 2):
+        writer = PartWriter(folder, ABOUT.to_json(), 4, listing.take)
+        for number in numbers:
+            writer.add(files[number], np.full((3, 4), number, np.float32))
+            writer.end(files[number], 7.5)
+        writer.publish()
+    real = parquet.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        parquet.ParquetFile, "read_row_group", lambda *given: n_read.append(given[1]) or real(*given)
+    )
+    found = [(name, value) for name, _, values in rows(listing) for value in values]
+    assert found == [(name, number) for number, name in enumerate(names) for _ in range(3)]
+    assert len(n_read) == sum(parquet.ParquetFile(path).num_row_groups for path in parts_in(folder)) == 60
+
+
 def test_what_went_wrong_while_a_part_was_written_is_told_with_the_next_one(folder, monkeypatch):
     monkeypatch.setattr(parts, "PART_BYTES", 8)
     file, *_ = listing_of(folder).waiting()

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,19 @@ def test_each_file_has_its_own_rows_in_order_and_ends_after_them(size, part, see
         found = np.concatenate(rows[key]) if key in rows else np.zeros((0, 3), np.float32)
         np.testing.assert_array_equal(found, file.reshape(len(file), 2 * SEGMENT)[:, :3])
     assert batches == [size] * -(-sum(map(len, files)) // size)  # none is short, none too many
+
+
+def test_the_model_waits_until_all_of_its_batch_was_copied(monkeypatch):
+    real, rng = np.copyto, np.random.default_rng(0)
+
+    def late(*given):
+        time.sleep(0.02)
+        real(*given)
+
+    monkeypatch.setattr(np, "copyto", late)
+    (file,), parts = parts_of([24], 3, rng)
+    rows = [event.values for event in embed_parts(parts, model(8)) if isinstance(event, Rows)]
+    np.testing.assert_array_equal(np.concatenate(rows), file.reshape(24, 2 * SEGMENT)[:, :3])
 
 
 def test_the_next_batch_is_put_together_while_the_model_works():

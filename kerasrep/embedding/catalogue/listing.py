@@ -6,7 +6,6 @@ Where files are added to a table, also which of its rows stay.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -16,7 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from kerasrep.embedding.catalogue.layout import About
-from kerasrep.embedding.catalogue.parts import DamagedPartError, Listed, parts_in, read_part, writer_of
+from kerasrep.embedding.catalogue.parts import (
+    DamagedPartError,
+    Listed,
+    parts_in,
+    read_part,
+    rows_reader,
+    writer_of,
+)
 from kerasrep.embedding.catalogue.reading import Table, read_embeddings
 from kerasrep.embedding.catalogue.writing import Block, path_text
 from kerasrep.embedding.files import BadFile
@@ -24,8 +30,6 @@ from kerasrep.errors import DataError, RecipeError
 from kerasrep.runtime import console
 from kerasrep.runtime.run_log import event
 
-#: Parts in memory while the table is written: files that were decoded side by side lie in the same ones.
-_OPEN_PARTS = 4
 #: Name of a part, and which of its rows: from, to.
 _Rows = tuple[str, int, int]
 
@@ -256,13 +260,12 @@ class Listing:
         Raises:
             DataError: Where a part was damaged meanwhile.
         """
-        read = functools.lru_cache(_OPEN_PARTS)(read_part)
+        read = rows_reader(self.folder)
         for path, file in self._files.items():
             text, first = path_text(Path(path)), 0
-            for name, start, stop in file.rows:
-                n = stop - start
+            for values in (some for rows in file.rows for some in read(*rows)):
+                n = len(values)
                 starts = (first + np.arange(n, dtype=np.float64)) * hop_seconds
-                values = read(self.folder / name).values[start:stop]
                 typical = np.full(n, np.nan if file.typical_seconds is None else file.typical_seconds)
                 yield Block([text] * n, np.full(n, file.seconds), starts, values, typical)
                 first += n
