@@ -33,7 +33,9 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         help="an export, a run directory, a .keras file, or starter, with pooled layers behind a colon "
         "where they are wanted (exported/mss:all); or a baseline: random (the first model's network, "
-        "untrained; random:SEED for another draw), mfcc, musicnn, hear:MODULE[:WEIGHTS], vectors:TABLE",
+        "untrained; random:SEED for another draw), mfcc, musicnn, hear:MODULE[:WEIGHTS], vectors:TABLE; or "
+        "a YAML file with tasks, as --recipe takes it, and in its section 'models' what is compared beside "
+        "the others",
     )
     command.add_layers_argument(
         parser, "the model's own, usually last; for a MODEL without layers behind a colon"
@@ -50,7 +52,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--data", metavar="ROOT", type=Path, help="folder of the data sets; not needed for demo tasks"
     )
     parser.add_argument(
-        "-o", "--output", metavar="OUT", type=Path, required=True, help="folder of the results"
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=Path,
+        default=Path("evaluation"),
+        help="folder of the results (default: %(default)s)",
     )
     parser.add_argument(
         "--recipe", metavar="RECIPE", type=Path, help="YAML file whose section 'tasks' adds tasks of your own"
@@ -105,11 +112,20 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_intermixed_args(argv)
     from kerasrep.evaluation.chosen_tasks import data_roots, named_tasks, tasks_of_tables, with_split_lists
 
-    own = None
+    own, models = None, arguments.models
+    recipes = [Path(model) for model in models if model.endswith((".yaml", ".yml"))]
     if arguments.recipe is not None:
+        recipes.append(arguments.recipe)
+    if len(recipes) > 1:
+        raise RecipeError(f"{recipes[1]}: tasks come from one file, {recipes[0]} is named as well; give one")
+    if recipes:
         from kerasrep.recipe.file import read_tasks
 
-        own = tasks_of_tables(read_tasks(arguments.recipe))
+        read = read_tasks(recipes[0])
+        own = tasks_of_tables(read.tasks)
+        models = list(dict.fromkeys([*(model for model in models if model != str(recipes[0])), *read.models]))
+        if not models:
+            raise RecipeError(f"{recipes[0]}: has no section 'models'; name what is compared there, or here")
     tasks = with_split_lists(named_tasks(_words("--tasks", arguments.tasks), own), arguments.split_list)
 
     from kerasrep.embedding.representations import open_representations, with_layers
@@ -135,14 +151,15 @@ def main(argv: list[str] | None = None) -> int:
         max_missing=arguments.max_missing,
     )
     layers = command.layers_of(arguments)
-    models = arguments.models if layers is None else [with_layers(spec, layers) for spec in arguments.models]
-    representations = open_representations(models)
+    representations = open_representations(
+        models if layers is None else [with_layers(spec, layers) for spec in models]
+    )
     check_output(arguments.output)
     roots = data_roots(chosen, arguments.data)
     for task in tasks:
         if task not in chosen:
             console.say(f"note: {task.name}: is left out, --probes names none for {task.kind}")
-    log = run_log("evaluate", arguments.output / LOG_NAME, models=arguments.models)
+    log = run_log("evaluate", arguments.output / LOG_NAME, models=models)
     with exclusive(arguments.output, "another process evaluates there", "-o"), log:
         remove_all_temporaries(arguments.output)
         suite = Suite(arguments.output, options, representations, arguments.verbose)

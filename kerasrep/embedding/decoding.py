@@ -7,7 +7,6 @@ copy every sample.
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -146,13 +145,51 @@ def _size(path: Path) -> int:
         return 0
 
 
+class _Waiting:
+    """Files that are handed out in their order; of the last ones the largest first.
+
+    Otherwise one thread may be left with a large one at the end. (Always the largest first, small ones would
+    be done last of all, and who writes rows in order would wait for them.)
+    """
+
+    def __init__(self) -> None:
+        self._files: list[tuple[int, tuple[int, Path]]] = []
+        self._last = self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, file: tuple[int, Path]) -> None:
+        """One more."""
+        size = _size(file[1])
+        with self._changed:
+            self._files.append((size, file))
+            self._changed.notify()
+
+    def no_more_come(self) -> None:
+        """Those that are here are the last."""
+        self._last = True
+
+    def close(self) -> None:
+        """Nobody gets a file any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def take(self) -> tuple[int, Path] | None:
+        """Wait for a file; None once it is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._files or self._closed)
+            if self._closed:
+                return None
+            place = max(range(len(self._files)), key=lambda n: self._files[n][0]) if self._last else 0
+            return self._files.pop(place)[1]
+
+
 class _Pool:
-    """Threads between two bounded queues."""
+    """Threads between files that wait and a bounded queue of parts."""
 
     def __init__(self, parts: Callable[[int, Path], Iterator[Part]], workers: int) -> None:
         self._parts = parts
-        # Of those that are handed out the largest first, or one thread may be left with it at the end.
-        self._files: queue.PriorityQueue[tuple[int, int, tuple[int, Path] | None]] = queue.PriorityQueue()
+        self._files = _Waiting()
         self._ready: queue.Queue[Part] = queue.Queue(WAITING_PARTS)
         self._stopped = threading.Event()
         self._threads = [
@@ -163,14 +200,16 @@ class _Pool:
     def run(self, files: Iterator[tuple[int, Path]]) -> Iterator[Part]:
         for thread in self._threads:
             thread.start()
-        open_files, n_drawn, exhausted = 0, 0, False
+        open_files, exhausted = 0, False
         while True:
             while not exhausted and open_files < WAITING_FILES:
                 file = next(files, None)
-                exhausted = file is None
-                if file is not None:
-                    self._files.put((-_size(file[1]), n_drawn, file))
-                    open_files, n_drawn = open_files + 1, n_drawn + 1
+                if file is None:
+                    exhausted = True
+                    self._files.no_more_come()
+                else:
+                    self._files.put(file)
+                    open_files += 1
             if not open_files:
                 return
             part = self._ready.get()
@@ -179,14 +218,13 @@ class _Pool:
 
     def close(self) -> None:
         self._stopped.set()
-        for number in range(len(self._threads)):
-            self._files.put((-sys.maxsize, number, None))
+        self._files.close()
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()
 
     def _work(self) -> None:
-        while (file := self._files.get()[2]) is not None and not self._stopped.is_set():
+        while (file := self._files.take()) is not None:
             for part in self._parts(*file):
                 if not self._put(part):
                     return

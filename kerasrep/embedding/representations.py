@@ -24,7 +24,7 @@ from kerasrep.errors import RecipeError, RunError
 from kerasrep.recipe.faults import nearest
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import fingerprint
-from kerasrep.storage.export_directory import SAVED_MODEL_FILE, STARTER, read_card, trained_on
+from kerasrep.storage.export_directory import SAVED_MODEL_FILE, STARTER, default_model, read_card, trained_on
 from kerasrep.storage.regular_file import sha256_of
 from kerasrep.storage.run_directory import RunDirectory
 from kerasrep.storage.segment_vector import LAST, layers_text, parse_layers
@@ -159,13 +159,14 @@ def open_representation(spec: str, *, reference: Path | None = None) -> Represen
         spec: Path of an export, a run or a `.keras` file, or `starter`, with layers behind a colon where
             they are not its own (`exported/mss:all`); or one of `FORMS`. A path that is spelt like a form
             needs `./` in front.
-        reference: Model whose network `random` takes, and likewise its layers.
+        reference: Model whose network `random` takes, and likewise its layers; by default the trunk that
+            comes with kerasrep.
 
     Returns:
         The representation, its model not yet loaded.
 
     Raises:
-        RecipeError: Where `spec` is neither, or `random` has no reference.
+        RecipeError: Where `spec` is neither.
         DataError: Where what a baseline needs is missing.
         ExportError: Where a model is damaged.
         RunError: Where a run has no trained weights yet.
@@ -199,7 +200,8 @@ def open_representations(specs: Sequence[str], *, reference: Path | None = None)
     Args:
         specs: As `open_representation` takes them. Models of one name in different folders get as many
             parts of their paths as tell them apart.
-        reference: Model whose network `random` takes; by default the first path among `specs`.
+        reference: Model whose network `random` takes; by default the first path among `specs`, or the trunk
+            that comes with kerasrep.
 
     Raises:
         RecipeError: Where one of them is unknown or stands twice; and whatever `open_representation` raises.
@@ -320,12 +322,7 @@ def _fingerprint_of(found: Path, files: Sequence[Path]) -> str:
 def _open_random(spec: str, seed: str, reference: Path | None) -> Representation:
     if spec != RANDOM and not (seed.isascii() and seed.isdecimal() and int(seed) < SEED_LIMIT):
         raise RecipeError(f"{spec}: the seed must be a whole number from 0 to {SEED_LIMIT - 1}")
-    if reference is None:
-        raise RecipeError(
-            f"{spec}: needs a model whose network and mel standardisation it takes; name {WHAT_A_MODEL_IS} "
-            "beside it"
-        )
-    path, layers = path_and_layers(str(reference))
+    path, layers = path_and_layers(str(reference or default_model()))
     return UntrainedRepresentation(path, int(seed or 0), layers)
 
 

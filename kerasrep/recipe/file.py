@@ -23,7 +23,7 @@ from kerasrep.recipe import strict_yaml
 from kerasrep.recipe.base import Settings
 from kerasrep.recipe.faults import KeyPath
 from kerasrep.recipe.schema import Recipe
-from kerasrep.recipe.tasks import TableTask, TaskList
+from kerasrep.recipe.tasks import TaskList
 from kerasrep.storage import limits
 from kerasrep.storage.run_directory import write_text
 
@@ -225,8 +225,8 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return draft.check(Recipe)
 
 
-def read_tasks(path: str | Path) -> tuple[TableTask, ...]:
-    """Read the section `tasks` of a YAML file, which may be a whole recipe or hold nothing else.
+def read_tasks(path: str | Path) -> TaskList:
+    """Read the sections `tasks` and `models` of a YAML file, which may be a whole recipe or hold only them.
 
     Raises:
         RecipeError: One line: what is wrong, where, and what is allowed.
@@ -234,8 +234,8 @@ def read_tasks(path: str | Path) -> tuple[TableTask, ...]:
     draft = read_draft(Path(path))
     if not draft.values.get("tasks"):
         raise RecipeError(f"{path}: has no section 'tasks'; name tasks there, such as {_TASK_EXAMPLE}")
-    draft.values = {"tasks": draft.values["tasks"]}
-    return draft.check(TaskList).tasks
+    draft.values = {name: draft.values[name] for name in TaskList.model_fields if name in draft.values}
+    return draft.check(TaskList)
 
 
 def write_recipe(path: Path, recipe: Recipe) -> None:

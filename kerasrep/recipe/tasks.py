@@ -85,6 +85,12 @@ TableTasks = Annotated[tuple[TableTask, ...], Field(strict=False), AfterValidato
 
 
 class TaskList(Settings):
-    """The section of a recipe that adds downstream tasks, alone."""
+    """What an evaluation takes of a YAML file.
+
+    Attributes:
+        tasks: Downstream tasks of one's own; a training recipe may have them, too.
+        models: What is compared on them, as `kerasrep-evaluate` takes it, beside what is named there.
+    """
 
     tasks: TableTasks = ()
+    models: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = ()

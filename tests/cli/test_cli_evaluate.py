@@ -77,6 +77,26 @@ def scores(folder):
         return list(csv.DictReader(file))
 
 
+def test_a_file_names_tasks_and_what_is_compared_beside_what_the_command_line_names(
+    audio, recipe, tmp_path, run_evaluate, monkeypatch, small_export
+):
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "bench.yaml"
+    tasks = recipe.read_text().split("tasks:\n")[1]
+    own.write_text(f"tasks:\n{tasks}models: [mfcc, random]\n")
+    code, out, _ = run_evaluate(own, small_export, "--tasks", "kinds", "--probes", "linear_svm")
+    assert code == 0 and (tmp_path / "evaluation" / "summary.csv").is_file()
+    found = scores(tmp_path / "evaluation")
+    assert {row["representation"] for row in found} == {"small/1", "mfcc", "random"}
+    assert "linear_svm" in out
+    for words, reason in (
+        ((own, "--recipe", recipe), f"{recipe}: tasks come from one file, {own} is named as well; give one"),
+        ((recipe,), f"{recipe}: has no section 'models'; name what is compared there, or here"),
+    ):
+        code, _, lines = run_evaluate(*words)
+        assert code == 2 and lines == [f"kerasrep-evaluate: error: {reason}"]
+
+
 def test_a_model_and_a_baseline_are_compared_on_tasks_of_ones_own(
     run_evaluate, small_export, recipe, tmp_path
 ):
@@ -161,7 +181,7 @@ def test_items_without_usable_audio_are_left_out_up_to_a_limit(run_evaluate, aud
         (("mfcc", "--tasks", "gtzan", "--data", "/nowhere"), 1, "/nowhere/"),
         (("mfc", "--tasks", "demo"), 2, "mfcc"),
         (("mfcc", "--tasks", "demo", "--probes", "svm"), 2, "svm"),
-        (("random", "--tasks", "demo"), 2, "random"),
+        (("random:x", "--tasks", "demo"), 2, "random:x"),
         (("mfcc", "mfcc"), 2, "mfcc"),
         (("mfcc", "--recipe", "/nowhere.yaml"), 2, "/nowhere.yaml"),
         (("mfcc", "--tasks", ""), 2, "--tasks"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerasrep.embedding.decoding import End, Failure, Segments, _Pool
+from kerasrep.embedding.decoding import WAITING_FILES, End, Failure, Segments, _Pool
 from kerasrep.embedding.files import BadFile
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.embedding.stream import Rows, embed_parts
@@ -114,6 +114,24 @@ def test_of_the_files_that_wait_the_largest_is_decoded_first(tmp_path):
     first, *others = begun  # the thread takes one as soon as there is any
     largest_first = [5, 7, 4, 2, 0, 6, 1, 3, 8]
     assert others == [number for number in largest_first if number != first]
+
+
+def test_while_more_files_come_none_is_put_off_for_being_small(tmp_path):
+    n_files, begun = WAITING_FILES + 40, []
+    for number in range(n_files):
+        (tmp_path / str(number)).write_bytes(bytes(number))  # the later the larger
+
+    def parts(key, path):
+        begun.append(key)
+        yield End(key, 0)
+
+    pool = _Pool(parts, 1)
+    for _ in pool.run((number, tmp_path / str(number)) for number in range(n_files)):
+        pass
+    pool.close()
+    assert begun[:30] == list(range(30))
+    last = begun[-WAITING_FILES // 2 :]
+    assert sorted(begun) == list(range(n_files)) and last == sorted(last, reverse=True)
 
 
 def test_a_failure_comes_after_what_was_embedded_of_the_file():

@@ -269,7 +269,7 @@ def test_tasks_are_those_of_the_part_with_the_tables_of_the_folder(tmp_path: Pat
 
     for part, n_tasks in (("A", 7), ("C", 7)):
         variants.write_tasks(part, tmp_path / "music", tmp_path / f"{part}.yaml")
-        tasks = read_tasks(tmp_path / f"{part}.yaml")
+        tasks = read_tasks(tmp_path / f"{part}.yaml").tasks
         assert len(tasks) == n_tasks
         assert {task.name[-2:] for task in tasks} == {f"_{part.lower()}"}
         assert {str(task.audio) for task in tasks} == {str(tmp_path / "music")}

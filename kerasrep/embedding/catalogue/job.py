@@ -11,7 +11,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import kerasrep
 from kerasrep.data.audio import require_decoder
 from kerasrep.data.decoders.suffixes import passed_over
 from kerasrep.embedding.catalogue import writing
+from kerasrep.embedding.catalogue.early import EarlyTable
 from kerasrep.embedding.catalogue.layout import WHOLE, About, Layout
 from kerasrep.embedding.catalogue.listing import Earlier, Listing
 from kerasrep.embedding.catalogue.parts import DamagedPartError, PartWriter, parts_folder
@@ -193,9 +193,13 @@ def embed_catalogue(
             listing.take_leftovers(restart)
             summary.kept = len(listing.done()) + earlier.unchanged
             event("listed", waiting=listing.n_waiting, done_before=summary.kept)
-            _embed(cluster, listing, named, model, layout, settings, about, inputs, summary, label)
-            joined.close()  # others may want the cluster while the table is written
-            _write(listing, earlier, output, layout, about, settings.shard_rows, summary)
+            stays, early = [*earlier.rows()], None
+            if output.suffix == writing.PARQUET and not settings.shard_rows:
+                early = EarlyTable(output, stays, listing, layout, about)
+            with early or contextlib.nullcontext():
+                _embed(cluster, listing, named, model, layout, settings, about, inputs, summary, label)
+                joined.close()  # others may want the cluster while the table is written
+                _write(listing, earlier, stays, early, output, layout, about, settings.shard_rows, summary)
             shutil.rmtree(folder, ignore_errors=True)
             event("written", output=output, **dataclasses.asdict(summary))
     return summary
@@ -278,6 +282,8 @@ def _embed(
 def _write(
     listing: Listing,
     earlier: Earlier,
+    stays: Sequence[writing.Block],
+    early: EarlyTable | None,
     output: Path,
     layout: Layout,
     about: About,
@@ -285,7 +291,7 @@ def _write(
     summary: Summary,
 ) -> None:
     """Write the tables; nothing where no file is good, or nothing has changed."""
-    done, bad, stays = listing.done(), listing.bad(), [*earlier.rows()]
+    done, bad = listing.done(), listing.bad()
     summary.files, summary.bad = len(done) + earlier.n_files, len(bad)
     summary.rows = listing.n_rows() + sum(map(len, stays))
     with _told(writing.skipped_path(output)):
@@ -297,10 +303,12 @@ def _write(
 
     def blocks() -> Iterable[writing.Block]:
         rows = itertools.chain(stays, listing.rows(layout.hop_seconds))
-        return _one_ahead(writing.blocks_of(rows, layout.dimension, shard_rows or None))
+        return writing.one_ahead(writing.blocks_of(rows, layout.dimension, shard_rows or None))
 
     with _told(output):
-        if shard_rows:
+        if early is not None:
+            early.finish()
+        elif shard_rows:
             writing.write_shards(output, blocks(), layout, about, summary.rows, shard_rows)
         else:
             with atomic_file(output) as temporary:
@@ -311,19 +319,8 @@ def _write(
                     ]
                     longest = max(map(len, names))
                     writing.write_npz(temporary, blocks, layout, about, summary.rows, longest)
-                elif output.suffix == writing.CSV:
-                    writing.write_csv(temporary, blocks(), layout)
                 else:
-                    writing.write_parquet(temporary, blocks(), layout, about)
-
-
-def _one_ahead(blocks: Iterator[writing.Block]) -> Iterator[writing.Block]:
-    """The same; the next one is read while one is written."""
-    with ThreadPoolExecutor(1, "read") as thread:
-        following = thread.submit(next, blocks, None)
-        while (block := following.result()) is not None:
-            following = thread.submit(next, blocks, None)
-            yield block
+                    writing.write_csv(temporary, blocks(), layout)
 
 
 @contextlib.contextmanager

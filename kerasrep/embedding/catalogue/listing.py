@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 from kerasrep.embedding.catalogue.layout import About
 from kerasrep.embedding.catalogue.parts import (
     DamagedPartError,
+    Entry,
     Listed,
     parts_in,
     read_part,
@@ -158,6 +160,7 @@ class Listing:
         self.folder, self._about = folder, about
         self._files: dict[str, _File] = {}
         self._begun: dict[tuple[str, str], tuple[_Rows, ...]] = {}  # writer and path -> rows so far
+        self._changed = threading.Condition()  # of the files, for which `rows` may wait in another thread
         for one in found:
             path = one.path if isinstance(one, BadFile) else one
             if str(path) not in self._files:
@@ -187,7 +190,9 @@ class Listing:
 
     def fail(self, file: Listed, reason: str) -> None:
         """A file cannot be used."""
-        self._files[str(file.path)].reason = reason
+        with self._changed:
+            self._files[str(file.path)].reason = reason
+            self._changed.notify_all()
 
     def take_leftovers(self, restart: bool = False) -> None:
         """Take in the parts that an earlier call has finished; with `restart` remove them.
@@ -224,7 +229,12 @@ class Listing:
             path.unlink(missing_ok=True)
             return []
         self._check(settings)
-        taken: list[float | None] = []
+        with self._changed:
+            taken = list(self._take(path, entries, bad_ones))
+            self._changed.notify_all()
+        return taken
+
+    def _take(self, path: Path, entries: Iterable[Entry], bad_ones: bool) -> Iterator[float | None]:
         first = 0
         for entry in entries:
             key = writer_of(path), entry.path
@@ -241,27 +251,30 @@ class Listing:
             if entry.seconds is not None and _count(rows) == entry.all_rows:
                 file.seconds, file.rows = entry.seconds, rows
                 file.typical_seconds = entry.typical_seconds
-                taken.append(entry.seconds)
+                yield entry.seconds
             elif entry.reason is not None and bad_ones:
                 file.reason = entry.reason
-                taken.append(None)
-        return taken
+                yield None
 
     def n_rows(self) -> int:
         """Rows of all files that are done."""
         return sum(_count(file.rows) for file in self._files.values())
 
-    def rows(self, hop_seconds: float) -> Iterator[Block]:
+    def rows(self, hop_seconds: float, ended: Callable[[], bool] = lambda: True) -> Iterator[Block]:
         """All rows, in the order of the files.
 
         Args:
             hop_seconds: From a row of a file to the next one.
+            ended: Whether files that wait are passed over; otherwise they are waited for. Asked again after
+                each change, and `look_again`.
 
         Raises:
             DataError: Where a part was damaged meanwhile.
         """
         read = rows_reader(self.folder)
         for path, file in self._files.items():
+            with self._changed:
+                self._changed.wait_for(lambda file=file: not file.waits or ended())  # type: ignore[misc]
             text, first = path_text(Path(path)), 0
             for values in (some for rows in file.rows for some in read(*rows)):
                 n = len(values)
@@ -269,6 +282,11 @@ class Listing:
                 typical = np.full(n, np.nan if file.typical_seconds is None else file.typical_seconds)
                 yield Block([text] * n, np.full(n, file.seconds), starts, values, typical)
                 first += n
+
+    def look_again(self) -> None:
+        """Let `rows` ask again whether all has ended."""
+        with self._changed:
+            self._changed.notify_all()
 
     def _check(self, settings: str) -> None:
         """Refuse a part of other settings."""

@@ -4,8 +4,8 @@ A part is written under a temporary name, flushed and renamed, so that it is the
 has the vectors that its writer got since the part before, file by file, and in its schema's metadata the
 files that they are of, as these were when the catalogue was listed, and which of them end here. A file is
 done when a part says that it ends, and all its rows are there. Pages and metadata have checksums, so that a
-damaged part is found. Row groups are small, so that the rows of one file are read without the others: files that
-were decoded side by side lie in the same parts, in any order.
+damaged part is found. Row groups are small, so that the rows of one file are read without the others: files
+that were decoded side by side lie in the same parts, in any order.
 """
 
 from __future__ import annotations
@@ -185,7 +185,9 @@ class PartWriter:
             # Vectors are hardly smaller when they are compressed, and take three times as long.
             settings: dict[str, Any] = {"use_dictionary": False, "compression": "none"}
             group_rows = max(1, GROUP_BYTES // (4 * self._dimension))
-            parquet.write_table(table, temporary, row_group_size=group_rows, write_page_checksum=True, **settings)
+            parquet.write_table(
+                table, temporary, row_group_size=group_rows, write_page_checksum=True, **settings
+            )
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
         self._published(path)
@@ -223,8 +225,8 @@ def rows_reader(folder: Path) -> Callable[[str, int, int], Iterator[NDArray[np.f
     """A function that reads some rows of a part of `folder`: its name, from, to.
 
     Returns:
-        The function, which yields float32 [rows, dimension], and raises as `read_part` does. It keeps open what
-        it read last.
+        The function, which yields float32 [rows, dimension], and raises as `read_part` does. It keeps open
+        what it read last.
     """
     opened = functools.lru_cache(OPEN_PARTS)(_open)
 

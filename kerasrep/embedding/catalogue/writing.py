@@ -9,6 +9,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -78,6 +79,15 @@ def blocks_of(blocks: Iterable[Block], dimension: int, max_rows: int | None = No
                 held, n_held = [], 0
     if held:
         yield _join(held)
+
+
+def one_ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+    """The same; the next one is read while one is written."""
+    with ThreadPoolExecutor(1, "read") as thread:
+        following = thread.submit(next, blocks, None)
+        while (block := following.result()) is not None:
+            following = thread.submit(next, blocks, None)
+            yield block
 
 
 def path_text(path: Path) -> str:
