@@ -29,6 +29,7 @@ VARIANTS = ROOT / "recipes" / "starter" / "variants.yaml"
 OTHERS = {
     ROOT / "recipes" / "tune-demo.yaml": "kerasrep-tune",
     ROOT / "recipes" / "study-demo.yaml": "kerasrep-study",
+    ROOT / "recipes" / "starter" / "study.yaml": "kerasrep-study",
     ROOT / "recipes" / "paper" / "paper-study.yaml": "kerasrep-study",
 }
 

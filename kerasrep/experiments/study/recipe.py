@@ -20,6 +20,8 @@ MultiStrategy = Literal["mss-cr", "ms-cr@2", "ms-cr@4", "ms-cr@6", "ms-sr@fc"]
 MULTI_STRATEGIES: tuple[str, ...] = constants.STRATEGIES[1:]
 #: What each run has of its own, and what the study says for all.
 OF_THE_RUN = ("name", "strategy", "sources", "seed", "export")
+#: Settings that say something of each source by itself; a run is told of its own sources alone.
+BY_SOURCE = (("training", "source_weights"), ("training", "class_weights"), ("augment", "leave_out"))
 _NEEDS, _EXAMPLE = "'recipe' and 'design'", "recipe: mss.yaml"
 
 Interaction = Annotated[
@@ -58,7 +60,7 @@ class DesignSettings(Settings):
     runs: Annotated[int, Field(ge=1, le=1235)] | None = None
     sources: Annotated[tuple[SourceName, ...], Field(strict=False, min_length=2)] = constants.SOURCES  # type: ignore[assignment]
     strategies: Annotated[tuple[MultiStrategy, ...], Field(strict=False, min_length=1)] = MULTI_STRATEGIES  # type: ignore[assignment]
-    min_sources: Annotated[int, Field(ge=2, le=8)] = 2
+    min_sources: Annotated[int, Field(ge=2)] = 2
     interactions: Annotated[tuple[Interaction, ...], Field(strict=False)] = ()
     starts: Annotated[int, Field(ge=1, le=1000)] = 10
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -173,12 +175,18 @@ class Study:
         self._base = base
 
     def run_recipe(self, name: str, strategy: str, sources: Sequence[str], seed: int) -> Recipe:
-        """The recipe of one run.
+        """The recipe of one run; what the study says of sources that it has not is left out.
 
         Raises:
             RecipeError: Where it is wrong, in one line with its file and line.
         """
         values = self._base.values | {"name": name, "strategy": strategy, "sources": list(sources)}
+        others = set(self.recipe.design.sources) - set(sources)
+        for section, key in BY_SOURCE:
+            said = values.get(section)
+            if isinstance(said, dict) and isinstance(said.get(key), dict):
+                kept = {source: value for source, value in said[key].items() if source not in others}
+                values[section] = said | {key: kept}
         return Draft(values | {"seed": seed}, self._base.origins, self._base.file).check(Recipe)
 
     @property

@@ -1,14 +1,17 @@
 """Study recipes: what is refused, in one line with its place; and the runs that come of one."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from made_study import RECIPE, make_study, write_recipe_file
 
+from kerasrep import constants
 from kerasrep.errors import RecipeError
+from kerasrep.experiments.study.design import make_design
 from kerasrep.experiments.study.plan import check_trained, plan_runs
 from kerasrep.experiments.study.recipe import read_study
-from kerasrep.recipe.file import write_recipe
+from kerasrep.recipe.file import read_tasks, write_recipe
 
 HEAD = "recipe: {training: {epochs: 3}}\n"
 DESIGN = "design: {kind: random, runs: 9}\n"
@@ -98,6 +101,36 @@ def test_a_recipe_from_a_file_gives_everything_but_what_is_the_runs_own(tmp_path
     study = read_study(write_recipe_file(tmp_path), ["settings.training.epochs=5"])
     recipe = study.run_recipe("a", "ss-r", ["bpm"], 1)
     assert (recipe.sources, recipe.training.epochs, recipe.batches.size) == (("bpm",), 5, 8)
+
+
+def test_a_run_is_told_nothing_of_sources_that_it_has_not(write_yaml):
+    path = write_yaml(
+        "recipe: {training: {optimizer: adamw, source_weights: {tag: 2, year: 3}}, augment: {gain_db: [-6, 6],"
+        " leave_out: {tag: [gain]}}}\n"
+        "design: {kind: full, sources: [tag, year, bpm]}\n"
+    )
+    study = read_study(path)
+    both, single = (
+        study.run_recipe("a", "ms-sr@fc", ["tag", "year"], 0),
+        study.run_recipe("b", "ss-r", ["year"], 0),
+    )
+    assert both.training.source_weights == {"tag": 2, "year": 3} and both.augment.leave_out == {
+        "tag": ("gain",)
+    }
+    assert single.training.source_weights == {"year": 3} and single.augment.leave_out == {}
+    path.write_text(path.read_text().replace("year: 3", "yaer: 3"))
+    with pytest.raises(RecipeError, match="'yaer' is not a source of this recipe"):
+        read_study(path)
+
+
+def test_the_starters_study_has_each_source_alone_and_all_under_each_strategy():
+    folder = Path(__file__).parents[3] / "recipes" / "starter"
+    study = read_study(folder / "study.yaml")
+    runs = plan_runs(study, make_design(study.recipe.design))
+    trained = Counter(run.facts.strategy for run in runs if run.facts.kind != "baseline")
+    assert trained == {"ss-r": 18} | dict.fromkeys(constants.STRATEGIES[1:], 2)
+    benchmark = read_tasks(folder / "benchmark.yaml").tasks
+    assert study.own_tasks == tuple(task for task in benchmark if task.name.endswith("_a"))
 
 
 def test_all_that_every_study_has_is_planned_once(tmp_path):
