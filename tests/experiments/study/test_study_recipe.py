@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from made_study import RECIPE, make_study, write_recipe_file
 
-from kerasrep import constants
 from kerasrep.errors import RecipeError
 from kerasrep.experiments.study.design import make_design
 from kerasrep.experiments.study.plan import check_trained, plan_runs
@@ -123,12 +122,14 @@ def test_a_run_is_told_nothing_of_sources_that_it_has_not(write_yaml):
         read_study(path)
 
 
-def test_the_starters_study_has_each_source_alone_and_all_under_each_strategy():
+def test_the_starters_study_has_each_source_alone_all_of_them_and_all_but_one():
     folder = Path(__file__).parents[3] / "recipes" / "starter"
     study = read_study(folder / "study.yaml")
     runs = plan_runs(study, make_design(study.recipe.design))
-    trained = Counter(run.facts.strategy for run in runs if run.facts.kind != "baseline")
-    assert trained == {"ss-r": 18} | dict.fromkeys(constants.STRATEGIES[1:], 2)
+    made = Counter((run.facts.strategy, len(run.facts.sources)) for run in runs if run.facts.sources)
+    several = [(strategy, n) for strategy in ("mss-cr", "ms-cr@4", "ms-sr@fc") for n in (8, 9)]
+    assert made == {("ss-r", 1): 9} | {(strategy, n): 9 if n == 8 else 1 for strategy, n in several}
+    assert sum(run.recipe is not None for run in runs) == 29
     benchmark = read_tasks(folder / "benchmark.yaml").tasks
     assert study.own_tasks == tuple(task for task in benchmark if task.name.endswith("_a"))
 
