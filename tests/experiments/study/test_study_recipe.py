@@ -104,8 +104,8 @@ def test_a_recipe_from_a_file_gives_everything_but_what_is_the_runs_own(tmp_path
 
 def test_a_run_is_told_nothing_of_sources_that_it_has_not(write_yaml):
     path = write_yaml(
-        "recipe: {training: {optimizer: adamw, source_weights: {tag: 2, year: 3}}, augment: {gain_db: [-6, 6],"
-        " leave_out: {tag: [gain]}}}\n"
+        "recipe: {training: {optimizer: adamw, source_weights: {tag: 2, year: 3}},\n"
+        "  augment: {gain_db: [-6, 6], leave_out: {tag: [gain]}}}\n"
         "design: {kind: full, sources: [tag, year, bpm]}\n"
     )
     study = read_study(path)
