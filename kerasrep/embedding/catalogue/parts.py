@@ -40,7 +40,7 @@ PART_BYTES = 1 << 24
 #: Vectors of a row group.
 GROUP_BYTES = 1 << 18
 #: Parts that are open, and row groups that are in memory, while the table is written.
-OPEN_PARTS, OPEN_GROUPS = 64, 64
+OPEN_PARTS, OPEN_GROUPS = 16, 64
 #: Of the values of an `Entry`.
 _TYPES = (
     (str,),
