@@ -113,9 +113,9 @@ def main(argv: list[str] | None = None) -> int:
     from kerasrep.evaluation.chosen_tasks import data_roots, named_tasks, tasks_of_tables, with_split_lists
 
     own, models = None, arguments.models
-    recipes = [Path(model) for model in models if model.endswith((".yaml", ".yml"))]
-    if arguments.recipe is not None:
-        recipes.append(arguments.recipe)
+    files = [model for model in models if _is_file_of_tasks(model)]
+    given = [Path(file) for file in files] + ([] if arguments.recipe is None else [arguments.recipe])
+    recipes = list(dict.fromkeys(given))
     if len(recipes) > 1:
         raise RecipeError(f"{recipes[1]}: tasks come from one file, {recipes[0]} is named as well; give one")
     if recipes:
@@ -123,7 +123,8 @@ def main(argv: list[str] | None = None) -> int:
 
         read = read_tasks(recipes[0])
         own = tasks_of_tables(read.tasks)
-        models = list(dict.fromkeys([*(model for model in models if model != str(recipes[0])), *read.models]))
+        models = [model for model in models if model not in files]
+        models += [model for model in read.models if model not in models]
         if not models:
             raise RecipeError(f"{recipes[0]}: has no section 'models'; name what is compared there, or here")
     tasks = with_split_lists(named_tasks(_words("--tasks", arguments.tasks), own), arguments.split_list)
@@ -166,6 +167,10 @@ def main(argv: list[str] | None = None) -> int:
         for task in chosen:
             suite.run(task, roots[task.name])
         return command.EXIT_FAILURE if suite.finish(PROG) else 0
+
+
+def _is_file_of_tasks(model: str) -> bool:
+    return model.endswith((".yaml", ".yml")) and not model.startswith(("hear:", "vectors:"))
 
 
 def _words(option: str, given: Sequence[str] | None) -> tuple[str, ...] | None:

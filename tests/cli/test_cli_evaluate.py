@@ -84,7 +84,17 @@ def test_a_file_names_tasks_and_what_is_compared_beside_what_the_command_line_na
     own = tmp_path / "bench.yaml"
     tasks = recipe.read_text().split("tasks:\n")[1]
     own.write_text(f"tasks:\n{tasks}models: [mfcc, random]\n")
-    code, out, _ = run_evaluate(own, small_export, "--tasks", "kinds", "--probes", "linear_svm")
+    code, out, _ = run_evaluate(
+        "./bench.yaml",
+        "mfcc",
+        small_export,
+        "--recipe",
+        "bench.yaml",
+        "--tasks",
+        "kinds",
+        "--probes",
+        "linear_svm",
+    )
     assert code == 0 and (tmp_path / "evaluation" / "summary.csv").is_file()
     found = scores(tmp_path / "evaluation")
     assert {row["representation"] for row in found} == {"small/1", "mfcc", "random"}

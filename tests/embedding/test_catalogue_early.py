@@ -1,6 +1,9 @@
 """A table that is written while its files are embedded."""
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from kerasrep.embedding.catalogue import writing
 from kerasrep.embedding.catalogue.early import EarlyTable
 from kerasrep.embedding.catalogue.layout import About, make_layout
-from kerasrep.embedding.catalogue.listing import Listing
+from kerasrep.embedding.catalogue.listing import Earlier, Listing
 from kerasrep.embedding.catalogue.parts import PartWriter
 from kerasrep.embedding.catalogue.reading import read_embeddings
 from kerasrep.errors import StorageError
@@ -27,7 +30,7 @@ def listing(tmp_path):
 
 
 def table_of(tmp_path, listing):
-    return EarlyTable(tmp_path / "x.parquet", (), listing, LAYOUT, ABOUT)
+    return EarlyTable(tmp_path / "x.parquet", Earlier(), listing, LAYOUT, ABOUT)
 
 
 def do(listing, *names, reason=None):
@@ -94,6 +97,50 @@ def test_work_that_ends_without_it_leaves_neither_table_nor_temporary_file(tmp_p
         raise KeyboardInterrupt
     assert sorted(path.name for path in tmp_path.iterdir()) == [".parts", *NAMES]
     assert threading.active_count() == n_threads
+
+
+def test_an_interrupt_while_it_is_finished_stops_it(tmp_path, listing, seen):
+    def interrupted():
+        seen.wait(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), table_of(tmp_path, listing) as table:
+        do(listing, "a", "b")
+        table._written.exception = interrupted  # where `finish` waits
+        table.finish()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".parts", *NAMES]
+
+
+def test_a_process_that_ends_without_leaving_its_context_does_not_hang(tmp_path):
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_catalogue_early import ABOUT, Listing, table_of
+folder = Path({str(tmp_path)!r})
+table_of(folder, Listing([folder / "a"], folder / ".parts", ABOUT)).__enter__()
+"""
+    (tmp_path / "a").write_text("a")
+    done = subprocess.run([sys.executable, "-c", script], timeout=120, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_where_it_could_not_be_written_early_it_is_written_at_the_end(tmp_path, listing, monkeypatch):
+    real, failed = writing.write_parquet, threading.Event()
+
+    def full_at_first(*given):
+        if failed.is_set():
+            return real(*given)
+        failed.set()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writing, "write_parquet", full_at_first)
+    with table_of(tmp_path, listing) as table:
+        assert failed.wait(60)
+        do(listing, *NAMES)
+        table.finish()
+    assert len(read_embeddings(tmp_path / "x.parquet").paths) == 4
 
 
 def test_what_keeps_it_from_being_written_is_told_when_it_is_wanted(tmp_path, listing, monkeypatch):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kerasrep.embedding.catalogue import writing
 from kerasrep.embedding.catalogue.layout import About, Layout
-from kerasrep.embedding.catalogue.listing import Listing
+from kerasrep.embedding.catalogue.listing import POLL_SECONDS, Earlier, Listing
 from kerasrep.embedding.catalogue.writing import Block
 from kerasrep.storage.run_directory import atomic_file
 
@@ -21,18 +21,18 @@ class EarlyTable:
 
     Args:
         output: The table.
-        stays: Rows that come before those of the listing.
+        earlier: Whose rows that stay come first.
         listing: The files.
         layout: Of the rows.
         about: What they were made with.
     """
 
     def __init__(
-        self, output: Path, stays: Sequence[Block], listing: Listing, layout: Layout, about: About
+        self, output: Path, earlier: Earlier, listing: Listing, layout: Layout, about: About
     ) -> None:
-        self._output, self._stays, self._listing = output, stays, listing
+        self._output, self._earlier, self._listing = output, earlier, listing
         self._layout, self._about = layout, about
-        self._ended, self._wanted = threading.Event(), True
+        self._ended, self._finished, self._wanted = threading.Event(), False, True
 
     def __enter__(self) -> EarlyTable:
         """Begin to write."""
@@ -42,7 +42,7 @@ class EarlyTable:
 
     def __exit__(self, *_: object) -> None:
         """Without `finish` there is no table."""
-        if not self._ended.is_set():
+        if not self._finished:
             self._wanted = False
             self._end()
         self._thread.shutdown()
@@ -50,12 +50,16 @@ class EarlyTable:
     def finish(self) -> None:
         """No file is waited for any longer; wait until the table is written.
 
+        Where it could not be, such as for want of room at that time, it is written once more.
+
         Raises:
             DataError: Where a part was damaged meanwhile.
             OSError: Where the table cannot be written.
         """
         self._end()
-        self._written.result()
+        if self._written.exception() is not None:
+            self._write()
+        self._finished = True
 
     def _end(self) -> None:
         self._ended.set()
@@ -66,19 +70,25 @@ class EarlyTable:
             writing.write_parquet(temporary, writing.one_ahead(self._blocks()), self._layout, self._about)
 
     def _blocks(self) -> Iterator[Block]:
-        rows = self._listing.rows(self._layout.hop_seconds, self._ended.is_set)
-        for block in writing.blocks_of(
-            itertools.chain(self._stays, rows, self._wait()), self._layout.dimension
-        ):
+        rows = self._listing.rows(self._layout.hop_seconds, self._has_ended)
+        everything = itertools.chain(self._earlier.rows(), rows, self._wait())
+        for block in writing.blocks_of(everything, self._layout.dimension):
             if not self._wanted:
                 raise _NotWantedError
             yield block
         if not self._wanted:
             raise _NotWantedError
 
+    def _has_ended(self) -> bool:
+        """Whether no file is waited for, also because the process ends, by an interrupt at any point."""
+        if not threading.main_thread().is_alive():
+            raise _NotWantedError
+        return self._ended.is_set()
+
     def _wait(self) -> Iterator[Block]:
         """The table is not there before all else is."""
-        self._ended.wait()
+        while not self._has_ended():
+            self._ended.wait(POLL_SECONDS)
         yield from ()
 
 

@@ -193,13 +193,13 @@ def embed_catalogue(
             listing.take_leftovers(restart)
             summary.kept = len(listing.done()) + earlier.unchanged
             event("listed", waiting=listing.n_waiting, done_before=summary.kept)
-            stays, early = [*earlier.rows()], None
+            early = None
             if output.suffix == writing.PARQUET and not settings.shard_rows:
-                early = EarlyTable(output, stays, listing, layout, about)
+                early = EarlyTable(output, earlier, listing, layout, about)
             with early or contextlib.nullcontext():
                 _embed(cluster, listing, named, model, layout, settings, about, inputs, summary, label)
                 joined.close()  # others may want the cluster while the table is written
-                _write(listing, earlier, stays, early, output, layout, about, settings.shard_rows, summary)
+                _write(listing, earlier, early, output, layout, about, settings.shard_rows, summary)
             shutil.rmtree(folder, ignore_errors=True)
             event("written", output=output, **dataclasses.asdict(summary))
     return summary
@@ -282,7 +282,6 @@ def _embed(
 def _write(
     listing: Listing,
     earlier: Earlier,
-    stays: Sequence[writing.Block],
     early: EarlyTable | None,
     output: Path,
     layout: Layout,
@@ -291,7 +290,7 @@ def _write(
     summary: Summary,
 ) -> None:
     """Write the tables; nothing where no file is good, or nothing has changed."""
-    done, bad = listing.done(), listing.bad()
+    done, bad, stays = listing.done(), listing.bad(), [*earlier.rows()]
     summary.files, summary.bad = len(done) + earlier.n_files, len(bad)
     summary.rows = listing.n_rows() + sum(map(len, stays))
     with _told(writing.skipped_path(output)):

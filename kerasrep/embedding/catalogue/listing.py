@@ -32,6 +32,8 @@ from kerasrep.errors import DataError, RecipeError
 from kerasrep.runtime import console
 from kerasrep.runtime.run_log import event
 
+#: How often is looked whether what is waited for still comes.
+POLL_SECONDS = 1.0
 #: Name of a part, and which of its rows: from, to.
 _Rows = tuple[str, int, int]
 
@@ -266,7 +268,7 @@ class Listing:
         Args:
             hop_seconds: From a row of a file to the next one.
             ended: Whether files that wait are passed over; otherwise they are waited for. Asked again after
-                each change, and `look_again`.
+                each change, after `look_again`, and from time to time.
 
         Raises:
             DataError: Where a part was damaged meanwhile.
@@ -274,7 +276,8 @@ class Listing:
         read = rows_reader(self.folder)
         for path, file in self._files.items():
             with self._changed:
-                self._changed.wait_for(lambda file=file: not file.waits or ended())  # type: ignore[misc]
+                while file.waits and not ended():
+                    self._changed.wait(POLL_SECONDS)
             text, first = path_text(Path(path)), 0
             for values in (some for rows in file.rows for some in read(*rows)):
                 n = len(values)

@@ -187,6 +187,8 @@ class Study:
             if isinstance(said, dict) and isinstance(said.get(key), dict):
                 kept = {source: value for source, value in said[key].items() if source not in others}
                 values[section] = said | {key: kept}
+        if "self" in others and isinstance(values.get("augment"), dict):  # what its pairs have alike
+            values["augment"] = {key: value for key, value in values["augment"].items() if key != "alike"}
         return Draft(values | {"seed": seed}, self._base.origins, self._base.file).check(Recipe)
 
     @property

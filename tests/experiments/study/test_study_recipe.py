@@ -105,8 +105,8 @@ def test_a_recipe_from_a_file_gives_everything_but_what_is_the_runs_own(tmp_path
 def test_a_run_is_told_nothing_of_sources_that_it_has_not(write_yaml):
     path = write_yaml(
         "recipe: {training: {optimizer: adamw, source_weights: {tag: 2, year: 3}},\n"
-        "  augment: {gain_db: [-6, 6], leave_out: {tag: [gain]}}}\n"
-        "design: {kind: full, sources: [tag, year, bpm]}\n"
+        "  augment: {gain_db: [-6, 6], alike: [gain], leave_out: {tag: [gain]}}}\n"
+        "design: {kind: full, sources: [self, tag, year]}\n"
     )
     study = read_study(path)
     both, single = (
@@ -117,6 +117,7 @@ def test_a_run_is_told_nothing_of_sources_that_it_has_not(write_yaml):
         "tag": ("gain",)
     }
     assert single.training.source_weights == {"year": 3} and single.augment.leave_out == {}
+    assert study.run_recipe("c", "ms-sr@fc", ["self", "tag"], 0).augment.alike == ("gain",)
     path.write_text(path.read_text().replace("year: 3", "yaer: 3"))
     with pytest.raises(RecipeError, match="'yaer' is not a source of this recipe"):
         read_study(path)
