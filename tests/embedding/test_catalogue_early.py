@@ -99,14 +99,25 @@ def test_work_that_ends_without_it_leaves_neither_table_nor_temporary_file(tmp_p
     assert threading.active_count() == n_threads
 
 
-def test_an_interrupt_while_it_is_finished_stops_it(tmp_path, listing, seen):
+def test_an_interrupt_while_it_is_finished_stops_it(tmp_path, listing, monkeypatch):
+    begun, left = threading.Event(), threading.Event()
+
+    def slow(path, blocks, *_rest):
+        for _ in blocks:
+            begun.set()
+            left.wait(10)  # until the context is being left, or long enough to see that it waits for this
+
     def interrupted():
-        seen.wait(1)
+        assert begun.wait(60)
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(writing, "write_parquet", slow)
+    monkeypatch.setattr(writing, "GROUP_BYTES", 1)
     with pytest.raises(KeyboardInterrupt), table_of(tmp_path, listing) as table:
         do(listing, "a", "b")
         table._written.exception = interrupted  # where `finish` waits
+        real = table._end
+        monkeypatch.setattr(table, "_end", lambda: (real(), left.set() if not table._wanted else None))
         table.finish()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".parts", *NAMES]
 

@@ -290,24 +290,27 @@ def _write(
     summary: Summary,
 ) -> None:
     """Write the tables; nothing where no file is good, or nothing has changed."""
-    done, bad, stays = listing.done(), listing.bad(), [*earlier.rows()]
+    done, bad = listing.done(), listing.bad()
     summary.files, summary.bad = len(done) + earlier.n_files, len(bad)
-    summary.rows = listing.n_rows() + sum(map(len, stays))
+    summary.rows = listing.n_rows() + earlier.n_rows
     with _told(writing.skipped_path(output)):
         writing.write_skipped(output, bad)
     for one in bad:
         event("skipped", logging.WARNING, path=one.path, reason=one.reason)
     if not summary.files or not (done or earlier.n_replaced):
         return
+    if early is not None:
+        with _told(output):
+            early.finish()
+        return
+    stays = [*earlier.rows()]
 
     def blocks() -> Iterable[writing.Block]:
         rows = itertools.chain(stays, listing.rows(layout.hop_seconds))
         return writing.one_ahead(writing.blocks_of(rows, layout.dimension, shard_rows or None))
 
     with _told(output):
-        if early is not None:
-            early.finish()
-        elif shard_rows:
+        if shard_rows:
             writing.write_shards(output, blocks(), layout, about, summary.rows, shard_rows)
         else:
             with atomic_file(output) as temporary:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kerasrep.embedding.catalogue.layout import About
 from kerasrep.embedding.catalogue.parts import (
@@ -99,11 +100,19 @@ class Earlier:
         """Files whose rows stay."""
         return len(self._known) - self.n_replaced
 
+    @property
+    def n_rows(self) -> int:
+        """Rows that stay."""
+        return 0 if self._table is None else int(self._stays(self._table).sum())
+
+    def _stays(self, table: Table) -> NDArray[np.bool_]:
+        return np.array([path not in self._replaced for path in table.paths], np.bool_)
+
     def rows(self) -> Iterator[Block]:
         """The rows that stay, in their order."""
         if self._table is None:
             return
-        kept = np.array([path not in self._replaced for path in self._table.paths])
+        kept = self._stays(self._table)
         starts, typical, n = self._table.start_seconds, self._table.typical_seconds, int(kept.sum())
         yield Block(
             [path for path, stays in zip(self._table.paths, kept, strict=True) if stays],
