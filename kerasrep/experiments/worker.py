@@ -145,13 +145,19 @@ def _tasks(job: Job) -> tuple[tuple[Task, ...], Mapping[str, Path]]:
 
 
 def _check(job: Job) -> None:
-    """Read every task, so that what is missing is told before hours of training."""
+    """Read every task, so that what is missing is told before hours of training.
+
+    What tells copies of a recording is found here, for the runs would all decode for it at the same time.
+    """
+    from kerasrep.embedding.identities import cached_identities
     from kerasrep.evaluation.registry import missing_audio, open_task
 
     settings = job.evaluation
     tasks, roots = _tasks(job)
+    paths: dict[Path, None] = {}
     for task in tasks:
         data = open_task(task, roots[task.name])
+        paths |= dict.fromkeys(data.paths)
         missing = missing_audio(data)
         if len(missing) > settings.max_missing * len(data.item_ids):
             item, path = missing[0]
@@ -159,6 +165,7 @@ def _check(job: Job) -> None:
                 f"{task.name}: {len(missing)} of {len(data.item_ids)} items have no audio; the first, "
                 f"{item}: {path}"
             )
+    cached_identities([path for path in paths if path.is_file()], progress=False)
 
 
 def _evaluate(

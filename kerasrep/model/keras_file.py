@@ -17,7 +17,7 @@ import numpy as np
 from kerasrep.errors import DataError, ExportError
 
 # Their layers must be registered before a file names them; the first chooses Keras's backend.
-from kerasrep.model import blocks, frontend, layers  # noqa: F401
+from kerasrep.model import blocks, frontend, layers, whitening  # noqa: F401
 from kerasrep.model.strategies import Scaler
 from kerasrep.runtime.child_process import check_not_forked
 from kerasrep.storage import limits

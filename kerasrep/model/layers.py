@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from kerasrep.storage.segment_vector import LAYERS, SHARED, Piece
+from kerasrep.model.whitening import Whitening, piece_name, whitening_in
+from kerasrep.storage.segment_vector import LAST, LAYERS, SHARED, Piece
 
 Tensor = Any
 
@@ -53,23 +54,40 @@ def with_layers(embedder: keras.Model, branches: Sequence[str], layers: Collecti
         waveform -> dict: what the embedder gives; `layer_conv3` float32 [batch, 2 x channels], all
         branches side by side; and where each branch has a block of its own, each `layer_conv3_BRANCH`.
     """
-    trunk, features = embedder.get_layer("trunk"), embedder.get_layer("features")
     pooled: dict[str, list[tuple[str, Tensor]]] = {}
     for layer, branch, output in _outputs(embedder, branches):
         if layer in layers:
             name = f"{branch}_{layer}_mean_max"
             pooled.setdefault(layer, []).append((branch, MeanAndMaximum(name=name, dtype="float32")(output)))
-    if not pooled:
-        return embedder
-    inner = {name: trunk.output[name] for name in branches}
-    inner |= {f"{layer}/{branch}": tensor for layer, of in pooled.items() for branch, tensor in of}
-    found = keras.Model(trunk.input, inner, name=trunk.name)(features(embedder.input))
-    outputs = {"embedding": side_by_side([found[branch] for branch in branches], "embedding")}
+    return _joined(embedder, branches, pooled, whitening_in(embedder)) if pooled else embedder
+
+
+def whitened(embedder: keras.Model, branches: Sequence[str], whitening: Whitening) -> keras.Model:
+    """A model of the same layers whose embeddings are whitened, as will be what `with_layers` adds to it."""
+    return _joined(embedder, branches, {}, whitening)
+
+
+def _joined(
+    embedder: keras.Model,
+    branches: Sequence[str],
+    pooled: Mapping[str, Sequence[tuple[str, Tensor]]],
+    whitening: Whitening | None,
+) -> keras.Model:
+    trunk, features = embedder.get_layer("trunk"), embedder.get_layer("features")
+    pieces = {(LAST, branch): trunk.output[branch] for branch in branches}
+    pieces |= {(layer, branch): tensor for layer, of in pooled.items() for branch, tensor in of}
+    names = {piece: piece[1] if piece[0] == LAST else "/".join(piece) for piece in pieces}  # as the trunk's
+    inner = {names[piece]: tensor for piece, tensor in pieces.items()}
+    values = keras.Model(trunk.input, inner, name=trunk.name)(features(embedder.input))
+    found = {piece: values[name] for piece, name in names.items()}
+    if whitening is not None:
+        found = {piece: whitening(value, piece=piece_name(*piece)) for piece, value in found.items()}
+    outputs = {"embedding": side_by_side([found[LAST, branch] for branch in branches], "embedding")}
     if tuple(branches) != (SHARED,):
-        outputs |= {f"embedding_{branch}": found[branch] for branch in branches}
+        outputs |= {f"embedding_{branch}": found[LAST, branch] for branch in branches}
     for layer, of in pooled.items():
-        pieces = {Piece(layer, branch, 0).output: found[f"{layer}/{branch}"] for branch, _ in of}
-        outputs |= {f"layer_{layer}": side_by_side(list(pieces.values()), f"layer_{layer}")} | pieces
+        own = {Piece(layer, branch, 0).output: found[layer, branch] for branch, _ in of}
+        outputs |= {f"layer_{layer}": side_by_side(list(own.values()), f"layer_{layer}")} | own
     return keras.Model(embedder.input, outputs, name=embedder.name)
 
 

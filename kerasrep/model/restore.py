@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.errors import DataError, RunError
+from kerasrep.model.layers import layer_pieces, whitened
 from kerasrep.model.strategies import Network, Scaler, network_of
+from kerasrep.model.whitening import layer_of, piece_name
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe
 from kerasrep.storage.run_directory import RunDirectory, read_arrays, write_arrays
+from kerasrep.storage.segment_vector import embedding_pieces
 
 
 def weight_arrays(network: Network) -> dict[str, NDArray[np.float32]]:
@@ -111,4 +114,29 @@ def restore_run(root: Path) -> TrainedRun:
         sizes[source] = int(arrays[name].size)
     network = network_of(recipe, sizes, load_scaler(run.scaler, recipe.audio.n_mels))
     _assign(run.best, arrays, network)
+    if recipe.training.whitening:
+        if not run.whitening.is_file():
+            raise RunError(f"{root}: has no {run.whitening.name}, its training has not ended; resume it")
+        network = with_whitening(network, run.whitening, read_arrays(run.whitening))
     return TrainedRun(run, recipe, network)
+
+
+def with_whitening(network: Network, path: Path, arrays: dict[str, NDArray[Any]]) -> Network:
+    """The network whose embeddings are whitened, where arrays say how.
+
+    Args:
+        network: As it was trained.
+        path: Of the arrays, for errors.
+        arrays: See `model.whitening.arrays_of`.
+
+    Raises:
+        DataError: Where they do not fit the network.
+    """
+    layer = layer_of(path, arrays)
+    if not layer.widths:
+        return network
+    pieces = (*embedding_pieces(network.branches), *layer_pieces(network.embedder, network.branches))
+    widths = {piece_name(piece.layer, piece.branch): piece.width for piece in pieces}
+    if layer.widths != widths:
+        raise DataError(f"{path}: its whitening is of another network")
+    return replace(network, embedder=whitened(network.embedder, network.branches, layer))

@@ -20,7 +20,7 @@ from kerasrep.errors import DataError, ExportError, RecipeError, RunError
 from kerasrep.model.export_trunk import read_export_scaler, read_export_weights, recipe_of_export
 from kerasrep.model.keras_file import audio_settings, describe_model, read_keras_file, scaler_of
 from kerasrep.model.layers import with_layers
-from kerasrep.model.restore import restore_run, weight_arrays
+from kerasrep.model.restore import restore_run, weight_arrays, with_whitening
 from kerasrep.model.strategies import SHARED, Network, Scaler, network_of
 from kerasrep.recipe.schema import Recipe
 from kerasrep.storage.export_directory import find_version, model_path, read_card
@@ -96,7 +96,7 @@ def _read(path: Path) -> Start:
     if path.suffix == KERAS_SUFFIX and path.is_file():
         return _of_keras_file(path)
     if (version := find_version(path)) is not None:
-        return _of_export(version)
+        return _of_export(version, read_export_weights(version))
     if not RunDirectory(path).recipe.is_file():
         raise RunError(f"{path}: is not a run directory, export or .keras file")
     trained = restore_run(path)
@@ -105,9 +105,9 @@ def _read(path: Path) -> Start:
     return Start(path, _settings(trained.recipe), weights, trained.network.scaler, origin)
 
 
-def _of_export(version: Path) -> Start:
+def _of_export(version: Path, weights: dict[str, NDArray[np.float32]]) -> Start:
     card, recipe = read_card(version), recipe_of_export(version)
-    weights, scaler = read_export_weights(version), read_export_scaler(version, recipe.audio.n_mels)
+    scaler = read_export_scaler(version, recipe.audio.n_mels)
     origin = {"export": card.name, "licence": list(card.licence), "start": (card.run or {}).get("start")}
     return Start(version, _settings(recipe), _by_owner(weights), scaler, origin)
 
@@ -130,10 +130,12 @@ def restore_export(version: Path) -> Network:
         ExportError: Where the SavedModel is damaged, or has folded weights alone.
         RecipeError: Where its card is of another network.
     """
-    start, recipe = _of_export(version), recipe_of_export(version)
+    arrays = read_export_weights(version)
+    start, recipe = _of_export(version, arrays), recipe_of_export(version)
     # Heads are not in an export, and their size makes no difference to the trunk.
     network = network_of(recipe, dict.fromkeys(recipe.sources, 2), start.scaler)
     fill_from_start(network, start)
+    network = with_whitening(network, version, arrays)
     layers = frozenset(piece.layer for piece in read_card(version).layers)
     return replace(network, embedder=with_layers(network.embedder, network.branches, layers))
 

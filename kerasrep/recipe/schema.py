@@ -105,6 +105,9 @@ class TrainingSettings(Settings):
         validation_crops: Fixed crops of each validation track; an even number, as they are paired.
         keep: Which state is exported: `best`, that of the lowest mean validation loss, or the `last` one, as
             where losses of different kinds have no meaningful mean.
+        whitening: So many directions of each layer, those in which segments of a training track differ most
+            from each other, are shrunk in what is exported, whose values are standardised; 0 leaves it as the
+            network gives it.
         validate_every_epochs: How often the held-out tracks are evaluated; always after the last epoch.
         checkpoint_every_epochs: How often the last state is saved.
         damaged_shards: What becomes of a shard that is not as it was written, by its checksum: `refuse` ends
@@ -131,6 +134,7 @@ class TrainingSettings(Settings):
     deterministic: Literal["auto"] | bool = "auto"
     validation_crops: Annotated[int, Field(ge=2, le=100, multiple_of=2)] = 2
     keep: Literal["best", "last"] = "best"
+    whitening: Annotated[int, Field(ge=0, le=1024)] = 0
     validate_every_epochs: Annotated[int, Field(ge=1)] = 1
     checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 1
     damaged_shards: Literal["refuse", "skip", "unchecked"] = "refuse"

@@ -247,6 +247,8 @@ class RunDirectory(Folder):
     last = Inside("checkpoints", "last.npz")
     #: NPZ: the weights of the lowest validation loss (see `training.checkpoint`).
     best = Inside("checkpoints", "best.npz")
+    #: NPZ: how embeddings are whitened (see `model.whitening`); only where the recipe says so.
+    whitening = Inside("whitening.npz")
     #: CSV: one line an epoch.
     history = Inside("history.csv")
     #: Folder of event files.

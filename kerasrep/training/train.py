@@ -15,13 +15,20 @@ from numpy.typing import NDArray
 from kerasrep.data.schedule import Schedule
 from kerasrep.errors import KerasrepError, RecipeError, RunError
 from kerasrep.model.picture import describe_network, draw_strategy
-from kerasrep.model.restore import load_scaler, load_weights
+from kerasrep.model.restore import load_scaler, load_weights, with_whitening
 from kerasrep.model.start import read_start
 from kerasrep.model.strategies import Network, network_of
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe
 from kerasrep.runtime.run_log import event, how_it_ended
-from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, atomic_file, read_json, write_text
+from kerasrep.storage.run_directory import (
+    PreparedDirectory,
+    RunDirectory,
+    atomic_file,
+    read_json,
+    write_arrays,
+    write_text,
+)
 from kerasrep.training.beginning import agree_on_step, begin_with_means, keep_identities, write_beginning
 from kerasrep.training.card import RunCard
 from kerasrep.training.checkpoint import Progress, choice_of, improved, keep, restore_state, save_state
@@ -34,6 +41,7 @@ from kerasrep.training.summary import Summary, SummaryRow
 from kerasrep.training.tensorboard import Board
 from kerasrep.training.validation import LEAST_TRACKS, Outcomes, Score, Validator, mean_target_scores
 from kerasrep.training.vectors import GroupLayout, GroupState
+from kerasrep.training.whitening import fit_whitening, tracks_to_whiten_by
 
 #: From one writing of the history to the next, at least; states are saved with a whole one.
 HISTORY_SECONDS = 5.0
@@ -68,6 +76,8 @@ class Trainer:
             recipe.training.validation_crops,
             recipe.contrast.views,
         )
+        if recipe.training.whitening:
+            tracks_to_whiten_by(recipe, data)  # too few are reported before the first step
         if recipe.model.heads == "mean":
             begin_with_means(network, self.baselines)
         average, rare = recipe.training.average > 0, rare_sources(recipe, data)
@@ -285,6 +295,10 @@ class Trainer:
             scaler = load_scaler(self.run_directory.scaler, self.recipe.audio.n_mels)
             network = network_of(self.recipe, self.data.sizes, scaler)
         load_weights(self.run_directory.best, network)
+        if self.recipe.training.whitening:
+            path, arrays = self.run_directory.whitening, fit_whitening(self.recipe, network, self.data)
+            write_arrays(path, arrays)
+            network = with_whitening(network, path, arrays)
         with atomic_file(self.run_directory.model) as temporary:
             network.embedder.save(temporary)
         summary = self.summary(self._outcomes())

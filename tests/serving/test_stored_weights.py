@@ -98,14 +98,16 @@ def test_values_that_half_precision_cannot_hold_are_refused(make_run, tmp_path):
 
 
 @pytest.mark.parametrize(("rounding", "passes"), [(9e-4, True), (1.1e-3, False)])
-def test_half_precision_may_move_a_vector_by_a_thousandth_of_its_length(rounding, passes):
+def test_half_precision_may_move_a_vector_by_a_thousandth_of_its_length(rounding, passes, plain_run):
     vector = np.array([[3.0, 4.0]])
     moved = {"embedding": vector + np.array([0.0, 5 * rounding])}
     if passes:
-        assert compare("x", 1, {"embedding": vector}, moved, "float16") == pytest.approx(rounding)
+        assert compare("x", 1, {"embedding": vector}, moved, plain_run.network, "float16") == pytest.approx(
+            rounding
+        )
     else:
         with pytest.raises(ExportError, match=r"allowed is 1e-03; nothing was exported; .*--weights float32"):
-            compare("x", 1, {"embedding": vector}, moved, "float16")
+            compare("x", 1, {"embedding": vector}, moved, plain_run.network, "float16")
 
 
 def test_an_export_says_what_its_embeddings_are_made_of(exported, music, tmp_path):

@@ -58,7 +58,9 @@ class Slot:
 
 
 def make_slots(settings: WorkerSettings) -> list[Slot]:
-    """GPUs in turn; else cores, divided among the processes.
+    """GPUs in turn, or none; and of the cores so many a process, of GPUs an equal part.
+
+    Where each may use all cores, processes that compile or fit probes side by side wait for each other.
 
     Raises:
         RunError: Where a GPU is named that is not there.
@@ -71,15 +73,15 @@ def make_slots(settings: WorkerSettings) -> list[Slot]:
     gpus = list(range(there)) if settings.gpus == "auto" else list(settings.gpus)
     if any(gpu >= there for gpu in gpus):
         raise RunError(f"workers.gpus: GPU {max(gpus)} is not visible, there are {there}; leave the key out")
+    cores = available_cores()
     if gpus:
         count = len(gpus) if settings.count == "auto" else settings.count
-        return [Slot(gpus[number % len(gpus)]) for number in range(count)]
-    cores = available_cores()
-    count = max(1, len(cores) // settings.cores) if settings.count == "auto" else settings.count
-    if count * settings.cores > len(cores):  # they share what there is
-        return [Slot() for _ in range(count)]
+        own = len(cores) // count
+    else:
+        count = max(1, len(cores) // settings.cores) if settings.count == "auto" else settings.count
+        own = settings.cores if count * settings.cores <= len(cores) else 0  # they share what there is
     return [
-        Slot(None, tuple(cores[number * settings.cores : (number + 1) * settings.cores]))
+        Slot(gpus[number % len(gpus)] if gpus else None, tuple(cores[number * own : (number + 1) * own]))
         for number in range(count)
     ]
 

@@ -115,7 +115,7 @@ class WorkerSettings(Settings):
     Attributes:
         count: Processes; `auto` is one a GPU, or one for every `cores` cores.
         gpus: Numbers of the GPUs to use; `auto` takes all that are visible, an empty list none.
-        cores: Cores of a process where there is no GPU.
+        cores: Cores of a process where there is no GPU; with GPUs, each process has an equal part of all.
     """
 
     count: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"

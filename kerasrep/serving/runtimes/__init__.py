@@ -151,7 +151,7 @@ def _differences(name: str, folder: Path, source: Source, audio: NDArray[np.floa
         for batch in runtime.BATCHES:
             waveform = np.resize(audio, (batch, *audio.shape[1:]))
             expected = check.segment_embeddings(source.network, waveform)
-            yield check.compare(name, batch, expected, embed(waveform), source.weights)
+            yield check.compare(name, batch, expected, embed(waveform), source.network, source.weights)
         if runtime.TRACK is None:
             return
         embed = runtime.read(folder, runtime.TRACK)
@@ -162,7 +162,9 @@ def _differences(name: str, folder: Path, source: Source, audio: NDArray[np.floa
             halves = [np.split(expected[output], 2, axis=1) for output in source.vector]
             expected["vector"] = np.concatenate([half[part] for part in (0, 1) for half in halves], axis=1)
             found = {output: values[np.newaxis] for output, values in embed(track[0]).items()}
-            yield check.compare(f"{name}: {runtime.TRACK}", 1, expected, found, source.weights)
+            yield check.compare(
+                f"{name}: {runtime.TRACK}", 1, expected, found, source.network, source.weights
+            )
 
 
 def installed(name: str, module: str, extra: str) -> None:

@@ -220,14 +220,17 @@ def test_a_worker_ends_when_the_study_dies():
 
 
 def test_slots_are_gpus_in_turn_or_cores_divided(monkeypatch):
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: {4, 5, 6, 7})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     slots = make_slots(WorkerSettings())
+    assert [slot.cores for slot in slots] == [(4, 5), (6, 7)]
+    assert [slot.cores for slot in make_slots(WorkerSettings(count=3))] == [(4,), (5,), (6,)]
+    assert [slot.cores for slot in make_slots(WorkerSettings(count=5))] == [()] * 5
     assert [slot.environment()["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["3", "5"]
     assert [slot.gpu for slot in make_slots(WorkerSettings(count=3))] == [0, 1, 0]
     with pytest.raises(RunError, match=r"workers\.gpus: GPU 2 is not visible, there are 2"):
         make_slots(WorkerSettings(gpus=(2,)))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: {4, 5, 6, 7})
     assert [slot.cores for slot in make_slots(WorkerSettings(cores=2))] == [(4, 5), (6, 7)]
     assert make_slots(WorkerSettings(cores=2))[0].environment()["OMP_NUM_THREADS"] == "2"
     assert make_slots(WorkerSettings(count=3, cores=2)) == [Slot(), Slot(), Slot()]

@@ -1,0 +1,82 @@
+"""How the embeddings of a trained network are whitened, measured over its training tracks."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from kerasrep.data.crops import read_crops
+from kerasrep.data.pools import PoolSequence
+from kerasrep.data.shards import FULL_SCALE
+from kerasrep.errors import RecipeError
+from kerasrep.model.folding import fold_batch_norm
+from kerasrep.model.layers import layer_pieces, with_layers
+from kerasrep.model.strategies import Network
+from kerasrep.model.whitening import Moments, arrays_of, piece_name
+from kerasrep.recipe.schema import Recipe
+from kerasrep.runtime.run_log import event
+from kerasrep.storage.segment_vector import LAYERS, embedding_pieces
+from kerasrep.training.inputs import TrainingData
+
+MAX_TRACKS, TRACK_SEGMENTS = 1024, 16
+#: Fewer tracks say nothing of how segments of a track differ.
+LEAST_TRACKS = 10
+_DRAW = 5
+
+
+def tracks_to_whiten_by(recipe: Recipe, data: TrainingData) -> NDArray[np.int64]:
+    """Rows of training tracks of two segments or more, at most 1,024, of each pool its share.
+
+    Raises:
+        RecipeError: Where there are too few.
+    """
+    segment, rows = recipe.audio.segment_samples, data.train.rows
+    rows = np.random.default_rng([recipe.seed, _DRAW]).permutation(
+        rows[data.index.samples[rows] >= 2 * segment]
+    )
+    if len(rows) < LEAST_TRACKS:
+        raise RecipeError(
+            f"training.whitening: only {len(rows)} training tracks have two segments of "
+            f"{recipe.audio.segment_seconds:g} s or more, {LEAST_TRACKS} are needed; set it to 0"
+        )
+    if data.pools is not None:
+        sequence = PoolSequence(data.pools, rows)
+        pool, rank = sequence.of(np.arange(min(MAX_TRACKS, len(rows))))
+        chosen = [
+            sequence.members[p][r] for p, r in zip(pool, rank, strict=True) if r < len(sequence.members[p])
+        ]
+        rows = rows[chosen]
+    return rows[:MAX_TRACKS]
+
+
+def fit_whitening(recipe: Recipe, network: Network, data: TrainingData) -> dict[str, NDArray[np.float32]]:
+    """Measure how the segments of training tracks differ in the embedding and in each pooled layer.
+
+    Args:
+        recipe: Audio settings, seed and directions.
+        network: As it was trained, in float32.
+        data: What it was trained on.
+
+    Returns:
+        See `model.whitening.arrays_of`.
+    """
+    model, branches = network.embedder, network.branches
+    pieces = (*embedding_pieces(branches), *layer_pieces(model, branches))
+    inner = fold_batch_norm(with_layers(model, branches, LAYERS))
+    embed = tf.function(
+        lambda waveform: inner(waveform, training=False), autograph=False, reduce_retracing=True
+    )
+    moments = {piece_name(piece.layer, piece.branch): Moments(piece.width) for piece in pieces}
+    segment, index = recipe.audio.segment_samples, data.index
+    rows = tracks_to_whiten_by(recipe, data)
+    for row in rows:
+        samples = int(index.samples[row])
+        count = min(samples // segment, TRACK_SEGMENTS)
+        starts = np.linspace(0, samples - segment, count).astype(np.int64)
+        crops = read_crops(index, np.full(count, row), starts, segment)
+        found = embed(tf.constant(crops.astype(np.float32) / FULL_SCALE))
+        for piece in pieces:
+            moments[piece_name(piece.layer, piece.branch)].add(found[piece.output].numpy())
+    event("whitened", tracks=len(rows), directions=recipe.training.whitening)
+    return arrays_of(moments, recipe.training.whitening)
