@@ -22,9 +22,9 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasrep.data.audio import DECODING_VERSION, decode, read_header
+from kerasrep.data.audio import DECODING_VERSION, decode_blocks, read_header
 from kerasrep.data.identity import IDENTITY_VERSION, Identity, identity_of
-from kerasrep.data.shards import FULL_SCALE
+from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE
 from kerasrep.errors import DataError
 from kerasrep.recipe.network import AudioSettings
 from kerasrep.recipe.schema import fingerprint
@@ -32,8 +32,8 @@ from kerasrep.runtime.threads import in_order
 from kerasrep.storage.run_directory import atomic_file, read_json, write_json
 
 MAX_TRACK_SECONDS = 1800.0  # bounds memory: what lies behind is not used
-#: Samples, whether they were shortened, and their identity; or why there are none.
-_Decoded = tuple[NDArray[np.int16], bool, Identity] | str
+#: Samples in blocks, whether they were shortened, and their identity; or why there are none.
+_Decoded = tuple[list[bytes], bool, Identity] | str
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,10 @@ def expected_samples(item: AudioItem, audio: AudioSettings) -> int | str:
 
 def to_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
     """Amplitudes to the nearest of 65,536 steps, full scale at 1.0; louder is clipped."""
-    scaled = np.rint(samples * np.float32(FULL_SCALE))
-    whole: NDArray[np.int16] = np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
+    scaled = samples * np.float32(FULL_SCALE)
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1, out=scaled)
+    whole: NDArray[np.int16] = scaled.astype("<i2")
     return whole
 
 
@@ -92,13 +94,15 @@ def _too_short(samples: int, audio: AudioSettings) -> str:
 def _decoded(item: AudioItem, audio: AudioSettings) -> _Decoded:
     try:
         shortened = read_header(item.path).seconds > MAX_TRACK_SECONDS
-        samples = decode(item.path, audio.sample_rate_hz, audio.decoder, MAX_TRACK_SECONDS)
+        decoded = decode_blocks(item.path, audio.sample_rate_hz, audio.decoder, MAX_TRACK_SECONDS)
+        blocks = [to_int16(block) for block in decoded]  # many times as fast as of whole tracks at once
     except DataError as error:
         return _reason(item, error)
-    if len(samples) < audio.segment_samples:
-        return _too_short(len(samples), audio)
-    whole = to_int16(samples)
-    return whole, shortened, identity_of([whole], audio.sample_rate_hz)
+    samples = sum(map(len, blocks))
+    if samples < audio.segment_samples:
+        return _too_short(samples, audio)
+    identity = identity_of(blocks, audio.sample_rate_hz)
+    return [block.tobytes() for block in blocks], shortened, identity
 
 
 def _part_path(shard: Path) -> Path:
@@ -170,11 +174,11 @@ def _write_shard(
             if isinstance(result, str):
                 skipped[item.track_id] = result
                 continue
-            samples, shortened, identity = result
+            blocks, shortened, identity = result
             start = writer.n_bytes
-            offset = start + write_record(writer.write, item.track_id, samples.tobytes())
+            offset = start + write_record(writer.write, item.track_id, blocks)
             known_by = base64.b64encode(identity.to_bytes()).decode()
-            records.append((item.track_id, offset, len(samples), known_by))
+            records.append((item.track_id, offset, sum(map(len, blocks)) // FRAME_BYTES, known_by))
             n_shortened += shortened
     part = {
         "key": _part_key(task, audio),
@@ -189,12 +193,15 @@ def _write_shard(
     return part
 
 
-def write_record(write: Callable[[bytes], object], track_id: str, payload: bytes) -> int:
-    """Write one TFRecord record; return how many of its bytes come before `payload`."""
-    head = example_head(track_id, len(payload))
-    length = struct.pack("<Q", len(head) + len(payload))
-    checksum = google_crc32c.extend(google_crc32c.value(head), payload)
-    for piece in (length, _masked(google_crc32c.value(length)), head, payload, _masked(checksum)):
+def write_record(write: Callable[[bytes], object], track_id: str, payload: Sequence[bytes]) -> int:
+    """Write one TFRecord record; return how many of its bytes come before the pieces of `payload`."""
+    n_payload_bytes = sum(map(len, payload))
+    head = example_head(track_id, n_payload_bytes)
+    length = struct.pack("<Q", len(head) + n_payload_bytes)
+    checksum = google_crc32c.value(head)
+    for piece in payload:
+        checksum = google_crc32c.extend(checksum, piece)
+    for piece in (length, _masked(google_crc32c.value(length)), head, *payload, _masked(checksum)):
         write(piece)
     return len(length) + 4 + len(head)
 

@@ -22,7 +22,7 @@ CHUNK_SEGMENTS = 16
 
 Tensor = Any
 #: Part of all values of kernels that may stay float32 where the others are float16.
-WHOLE_PART = 1 / 16
+WHOLE_PART = 1 / 32
 
 
 def segment_function(

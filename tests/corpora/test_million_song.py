@@ -321,7 +321,7 @@ def test_the_command_recovers_planted_groups_of_five_thousand_tracks(
 
 
 def test_a_wrong_label_file_ends_before_anything_is_decoded(copied, monkeypatch):
-    monkeypatch.setattr(shard_decoding, "decode", None)
+    monkeypatch.setattr(shard_decoding, "decode_blocks", None)
     (copied / "tracks_per_year.txt").write_text("1999<SEP>TRAAAAA128F0000000\n")
     with pytest.raises(DataError, match=r"tracks_per_year\.txt, line 1: YEAR<SEP>TRACK_ID"):
         prepare(recipe_for(copied), progress=False)

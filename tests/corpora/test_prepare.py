@@ -122,7 +122,7 @@ def test_what_changes_the_files_changes_the_folder(root, change):
 @pytest.mark.parametrize("change", [{"seed": 1}, {"targets": {"size": 5}}, {"tags": True}], ids=str)
 def test_other_targets_seeds_or_labels_decode_nothing_again(root, monkeypatch, change):
     first = prepare(recipe_for(root), progress=False)
-    monkeypatch.setattr(shard_decoding, "decode", None)  # would raise if anything were decoded
+    monkeypatch.setattr(shard_decoding, "decode_blocks", None)  # would raise if anything were decoded
     monkeypatch.setattr(shard_decoding, "read_header", None)
     if change.pop("tags", False):
         (root / "tag.csv").write_text("track,item\n" + "".join(f"t{n:02d},tag{n % 4}\n" for n in range(12)))
@@ -189,7 +189,7 @@ def test_the_report_counts_overlaps_between_sources(root):
 def test_a_second_call_touches_nothing(root, monkeypatch):
     prepared = prepare(recipe_for(root), progress=False)
     before = {path: path.stat().st_mtime_ns for path in prepared.root.iterdir()}
-    monkeypatch.setattr(shard_decoding, "decode", None)  # would raise if anything were decoded
+    monkeypatch.setattr(shard_decoding, "decode_blocks", None)  # would raise if anything were decoded
     assert prepare(recipe_for(root), progress=False) == prepared
     assert {path: path.stat().st_mtime_ns for path in prepared.root.iterdir()} == before
 
@@ -209,7 +209,7 @@ def test_an_interrupted_call_has_no_manifest_and_the_next_ends_with_the_same_byt
             prepare(recipe, progress=False)
     second = run_directory.home() / "prepared" / whole.root.name
     assert second.is_dir() and not (second / "manifest.json").exists()
-    monkeypatch.setattr(shard_decoding, "decode", None)  # the finished shard must be taken as it is
+    monkeypatch.setattr(shard_decoding, "decode_blocks", None)  # the finished shard must be taken as it is
     assert contents(prepare(recipe, progress=False).root) == expected
 
 
@@ -285,7 +285,7 @@ def test_two_processes_at_once_make_one_complete_folder(root, monkeypatch):
 
 
 def test_a_source_without_labels_is_refused_before_decoding(root, monkeypatch):
-    monkeypatch.setattr(shard_decoding, "decode", None)
+    monkeypatch.setattr(shard_decoding, "decode_blocks", None)
     with pytest.raises(DataError, match=r"source 'year' has no labelled.*sources it has: self, bpm, tag$"):
         prepare(recipe_for(root, sources=("tag", "year")), progress=False)
     assert not (run_directory.home() / "prepared").exists()

@@ -72,13 +72,13 @@ def test_check_decodes_the_tracks_of_the_damaged_shard_alone(corpus, tmp_path, m
     recipe, prepared = corpus
     expected, index = contents(prepared.root), load_index(prepared)
     harm(prepared.root / "shard-00002-of-00004.tfrecord", "one bit")
-    decoded, decode = [], shard_decoding.decode
+    decoded, decode = [], shard_decoding.decode_blocks
 
     def counted(path, *rest):
         decoded.append(path.name)
         return decode(path, *rest)
 
-    monkeypatch.setattr(shard_decoding, "decode", counted)
+    monkeypatch.setattr(shard_decoding, "decode_blocks", counted)
     write_recipe(tmp_path / "recipe.yaml", recipe)
     assert command_line.main([str(tmp_path / "recipe.yaml"), "--check"]) == 0
     said = capsys.readouterr().out
@@ -93,8 +93,10 @@ def test_check_decodes_the_tracks_of_the_damaged_shard_alone(corpus, tmp_path, m
 def test_a_shard_whose_audio_decodes_to_other_samples_is_not_taken_for_the_old_one(corpus, monkeypatch):
     recipe, prepared = corpus
     harm(prepared.root / "shard-00000-of-00004.tfrecord", "truncated")
-    decode = shard_decoding.decode
-    monkeypatch.setattr(shard_decoding, "decode", lambda *arguments: decode(*arguments) * np.float32(0.5))
+    decode = shard_decoding.decode_blocks
+    monkeypatch.setattr(
+        shard_decoding, "decode_blocks", lambda *arguments: (0.5 * block for block in decode(*arguments))
+    )
     with pytest.raises(DataError, match=r"shard-00000-of-00004\.tfrecord.* decodes to other samples"):
         prepare(recipe, progress=False, check=True)
 

@@ -102,14 +102,14 @@ def test_shards_hold_the_decoded_audio_and_identities_are_of_their_tracks(recipe
 def test_what_is_known_is_neither_decoded_nor_looked_for_again(recipe, monkeypatch):
     first = prepare(recipe(), progress=False)
     before = contents(first)
-    monkeypatch.setattr(shard_decoding, "decode", None)
+    monkeypatch.setattr(shard_decoding, "decode_blocks", None)
     monkeypatch.setattr(copies, "first_of_each", None)
     assert prepare(recipe(), progress=False) == first
     other = prepare(recipe(seed=1, validation_fraction=0.2), progress=False)
     assert other != first and splits_of(other)["z0.mp3"] == splits_of(other)["t0.wav"]
     monkeypatch.undo()
     monkeypatch.setenv("KERASREP_HOME", str(first.root.parents[1]))
-    monkeypatch.setattr(shard_decoding, "decode", None)
+    monkeypatch.setattr(shard_decoding, "decode_blocks", None)
     for lost in ("recordings", "prepared"):
         shutil.rmtree(run_directory.home() / lost)
     again = prepare(recipe(), progress=False)
@@ -130,7 +130,7 @@ def test_a_call_that_ends_before_the_tracks_are_split_again_is_gone_on_with(reci
         prepare(recipe(), progress=False)
     assert list((tmp_path / "other" / "recordings").iterdir())
     monkeypatch.setattr(api, "open_corpus", opened)
-    monkeypatch.setattr(shard_decoding, "decode", None)
+    monkeypatch.setattr(shard_decoding, "decode_blocks", None)
     assert contents(prepare(recipe(), progress=False)) == whole
 
 
@@ -141,7 +141,7 @@ def test_part_files_keep_the_identities(recipe, monkeypatch):
     for path in (store / "identities.npz", store / "manifest.json"):
         path.unlink()
     shutil.rmtree(first.root)
-    monkeypatch.setattr(shard_decoding, "decode", None)
+    monkeypatch.setattr(shard_decoding, "decode_blocks", None)
     assert contents(prepare(recipe(), progress=False)) == before
     (first.root / "identities.npz").write_bytes(b"damaged")
     assert contents(prepare(recipe(), progress=False)) == before

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from kerasrep.data import shard_decoding, shard_writer
-from kerasrep.data.audio import decode
+from kerasrep.data.audio import decode, decode_blocks
 from kerasrep.data.shard_decoding import AudioItem, example_head, to_int16, write_record
 from kerasrep.data.shard_writer import write_shards
 from kerasrep.data.shards import load_index, save_index
@@ -108,7 +108,7 @@ def test_a_record_is_the_example_protocol_buffers_would_make(n_bytes):
 
 def test_the_offset_of_a_record_points_at_its_payload():
     stream = bytearray()
-    offset = write_record(stream.extend, "x", b"payload!")
+    offset = write_record(stream.extend, "x", [b"pay", b"load!"])
     assert bytes(stream[offset : offset + 8]) == b"payload!"
 
 
@@ -134,15 +134,15 @@ def test_an_interrupted_call_keeps_finished_shards_and_ends_with_the_same_bytes(
     def stop_at_the_last(path, *arguments):
         if path == items[8].path:
             raise KeyboardInterrupt
-        return decode(path, *arguments)
+        return decode_blocks(path, *arguments)
 
-    monkeypatch.setattr(shard_decoding, "decode", stop_at_the_last)
+    monkeypatch.setattr(shard_decoding, "decode_blocks", stop_at_the_last)
     with pytest.raises(KeyboardInterrupt):
         write_shards(interrupted, items, AUDIO, progress=False)
     finished = {path: path.stat().st_mtime_ns for path in interrupted.root.glob("*.tfrecord")}
     assert finished and not list(interrupted.root.glob(".*")), "no temporary file may stay"
 
-    monkeypatch.setattr(shard_decoding, "decode", decode)
+    monkeypatch.setattr(shard_decoding, "decode_blocks", decode_blocks)
     write(interrupted.root, items)
     assert contents(interrupted.root) == contents(tmp_path / "whole")
     assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
