@@ -78,8 +78,12 @@ def test_values_are_standardised_over_the_segments_of_training_tracks(trained, s
     assert varying > values.shape[1] / 4
 
 
-def test_run_keras_file_and_export_give_the_same(trained, segments, tmp_path):
-    version = export_run(trained, tmp_path, "whitened")
+@pytest.fixture(scope="module")
+def version(trained, tmp_path_factory):
+    return export_run(trained, tmp_path_factory.mktemp("exported"), "whitened")
+
+
+def test_run_keras_file_and_export_give_the_same(trained, version, segments):
     again = restore_export(version)
     models = {
         "run": load_run(trained.run.root),
@@ -98,8 +102,7 @@ def test_run_keras_file_and_export_give_the_same(trained, segments, tmp_path):
     assert models["export"].default_layers == "all"
 
 
-def test_a_trunk_to_begin_with_is_the_one_that_was_trained(trained, tone_recipe, tmp_path):
-    version = export_run(trained, tmp_path, "whitened")
+def test_a_trunk_to_begin_with_is_the_one_that_was_trained(trained, version, tone_recipe):
     for form in (trained.run.root, trained.run.model, version):
         start = read_start(
             tone_recipe(
