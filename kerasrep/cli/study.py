@@ -132,6 +132,8 @@ def _make(study: Study, folder: StudyFolder, runs: list[PlannedRun], ray: str | 
             pool = stack.enter_context(pool_on(cluster, folder, runs, study.recipe.workers))
             address = cluster.address
         console.say(f"{study.recipe.name}: {len(runs)} runs, {done} done already, {pool.size} at once")
+        if done < len(runs):
+            console.say("first all tasks are read, and what tells copies of their recordings is found")
         with Display() as display:
             progress = make_runs(folder, study, runs, pool, display, address)
     console.say(summary(progress))

@@ -293,7 +293,7 @@ def model_fingerprint(path: Path) -> str:
         files = [found / SAVED_MODEL_FILE, *sorted((found / "variables").glob("variables.*"))]
     elif load is load_run:
         run = RunDirectory(found)
-        files = [run.recipe, run.scaler, run.best]
+        files = [run.recipe, run.scaler, run.best, *([run.whitening] if run.whitening.is_file() else [])]
     else:
         files = [found]
     return _fingerprint_of(found, files)

@@ -62,8 +62,11 @@ def with_layers(embedder: keras.Model, branches: Sequence[str], layers: Collecti
     return _joined(embedder, branches, pooled, whitening_in(embedder)) if pooled else embedder
 
 
-def whitened(embedder: keras.Model, branches: Sequence[str], whitening: Whitening) -> keras.Model:
-    """A model of the same layers whose embeddings are whitened, as will be what `with_layers` adds to it."""
+def whitened(embedder: keras.Model, branches: Sequence[str], whitening: Whitening | None) -> keras.Model:
+    """A model of the same layers whose embeddings are whitened, as will be what `with_layers` adds to it.
+
+    Without `whitening` they are as the network gives them.
+    """
     return _joined(embedder, branches, {}, whitening)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kerasrep.errors import DataError, RunError
 from kerasrep.model.layers import layer_pieces, whitened
 from kerasrep.model.strategies import Network, Scaler, network_of
-from kerasrep.model.whitening import layer_of, piece_name
+from kerasrep.model.whitening import ADVICE, layer_of, piece_name
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import Recipe
 from kerasrep.storage.run_directory import RunDirectory, read_arrays, write_arrays
@@ -92,8 +92,12 @@ class TrainedRun:
     network: Network
 
 
-def restore_run(root: Path) -> TrainedRun:
+def restore_run(root: Path, whiten: bool = True) -> TrainedRun:
     """Rebuild the best network of a run, in float32.
+
+    Args:
+        root: The run directory.
+        whiten: Whether its embeddings are whitened, where its recipe says so.
 
     Raises:
         RunError: Where `root` is no run directory, or has no trained weights yet.
@@ -114,7 +118,7 @@ def restore_run(root: Path) -> TrainedRun:
         sizes[source] = int(arrays[name].size)
     network = network_of(recipe, sizes, load_scaler(run.scaler, recipe.audio.n_mels))
     _assign(run.best, arrays, network)
-    if recipe.training.whitening:
+    if whiten and recipe.training.whitening:
         if not run.whitening.is_file():
             raise RunError(f"{root}: has no {run.whitening.name}, its training has not ended; resume it")
         network = with_whitening(network, run.whitening, read_arrays(run.whitening))
@@ -122,7 +126,7 @@ def restore_run(root: Path) -> TrainedRun:
 
 
 def with_whitening(network: Network, path: Path, arrays: dict[str, NDArray[Any]]) -> Network:
-    """The network whose embeddings are whitened, where arrays say how.
+    """The network whose embeddings are whitened.
 
     Args:
         network: As it was trained.
@@ -133,10 +137,8 @@ def with_whitening(network: Network, path: Path, arrays: dict[str, NDArray[Any]]
         DataError: Where they do not fit the network.
     """
     layer = layer_of(path, arrays)
-    if not layer.widths:
-        return network
     pieces = (*embedding_pieces(network.branches), *layer_pieces(network.embedder, network.branches))
     widths = {piece_name(piece.layer, piece.branch): piece.width for piece in pieces}
     if layer.widths != widths:
-        raise DataError(f"{path}: its whitening is of another network")
+        raise DataError(f"{path}: its whitening is of another network; {ADVICE}")
     return replace(network, embedder=whitened(network.embedder, network.branches, layer))

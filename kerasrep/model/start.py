@@ -99,7 +99,7 @@ def _read(path: Path) -> Start:
         return _of_export(version, read_export_weights(version))
     if not RunDirectory(path).recipe.is_file():
         raise RunError(f"{path}: is not a run directory, export or .keras file")
-    trained = restore_run(path)
+    trained = restore_run(path, whiten=False)  # which begins anew
     weights = _by_owner(weight_arrays(trained.network))
     origin = {"corpus": trained.recipe.corpus.name, "start": _earlier(trained.run.card)}
     return Start(path, _settings(trained.recipe), weights, trained.network.scaler, origin)
@@ -135,7 +135,8 @@ def restore_export(version: Path) -> Network:
     # Heads are not in an export, and their size makes no difference to the trunk.
     network = network_of(recipe, dict.fromkeys(recipe.sources, 2), start.scaler)
     fill_from_start(network, start)
-    network = with_whitening(network, version, arrays)
+    if recipe.training.whitening:
+        network = with_whitening(network, version, arrays)
     layers = frozenset(piece.layer for piece in read_card(version).layers)
     return replace(network, embedder=with_layers(network.embedder, network.branches, layers))
 

@@ -21,6 +21,8 @@ Tensor = Any
 
 #: Name of the layer, in whichever model it is.
 NAME = "whitening"
+#: What to do where its values are damaged.
+ADVICE = "resume the run's training, which measures it again, or export again"
 #: What the names of its variables end with: mean and 1 / standard deviation; directions to shrink.
 MEAN_SCALE, DIRECTIONS = "mean_scale", "directions"
 #: A variance counts as its own and this part of the mean of all, so that small ones are not blown up.
@@ -80,27 +82,30 @@ class Whitening(keras.layers.Layer):
 
 
 def layer_of(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Whitening:
-    """The layer with its values; of no pieces where there are none.
+    """The layer with its values.
 
     Args:
         path: Of the file that they come from, for errors.
-        arrays: As `arrays_of` gives them; others are passed over.
+        arrays: As `arrays_of` gives them; those of other layers are passed over.
 
     Raises:
-        DataError: Where one is missing or malformed.
+        DataError: Where one is missing, malformed or too many.
     """
     found = {name.removeprefix(f"{NAME}/"): array for name, array in arrays.items() if name.startswith(NAME)}
     ending = f"_{DIRECTIONS}"
     of = {name.removesuffix(ending): array for name, array in found.items() if name.endswith(ending)}
-    if any(array.ndim != 2 for array in of.values()):
-        raise DataError(f"{path}: its whitening is damaged; train again")
+    if not of or any(array.ndim != 2 for array in of.values()):
+        raise DataError(f"{path}: {NAME} is damaged; {ADVICE}")
     layer = Whitening(*({piece: array.shape[axis] for piece, array in of.items()} for axis in range(2)))
     layer.build(None)
     for variable in layer.variables:
-        array = found.pop(variable.path.removeprefix(f"{NAME}/"), None)
-        if array is None or array.shape != tuple(variable.shape) or not np.isfinite(array).all():
-            raise DataError(f"{path}: '{variable.path}' is missing or malformed; train again")
+        array = found.pop(variable.path.removeprefix(f"{NAME}/"), np.zeros(0))
+        fits = array.shape == tuple(variable.shape) and array.dtype == np.float32
+        if not fits or not np.isfinite(array).all():
+            raise DataError(f"{path}: '{variable.path}' is missing or malformed; {ADVICE}")
         variable.assign(array)
+    if found:
+        raise DataError(f"{path}: '{NAME}/{next(iter(found))}' is unknown; {ADVICE}")
     return layer
 
 
@@ -145,7 +150,7 @@ class Moments:
         variances, axes = np.maximum(variances[::-1], 0), axes[:, ::-1]
         count = min(directions, len(mean) // 2)
         lengths = 1 / np.sqrt(variances + FLOOR * (variances.mean() or 1.0))
-        taken = 1 - lengths[:count] / lengths[count:].mean()
+        taken = np.maximum(1 - lengths[:count] / lengths[count:].mean(), 0)  # not less by rounding
         found = {MEAN_SCALE: np.stack([mean, scale]), DIRECTIONS: axes[:, :count] * np.sqrt(taken)}
         return {name: values.astype(np.float32) for name, values in found.items()}
 

@@ -169,7 +169,7 @@ class ExportSettings(Settings):
         directory: Relative to the current folder.
         name: By default the recipe's name.
         weights: Type that kernels are stored in. `float16` is half as large; the network runs in float32 all
-            the same, its vectors differ by less than a thousandth of their length.
+            the same, its vectors differ by less than a thousandth of their length, whitened ones a hundredth.
         default_layers: What an embedding is made of where nobody says otherwise: `last`, `all`, or some
             layers, as `--layers` takes them.
     """

@@ -17,7 +17,7 @@ from kerasrep.model.strategies import Network
 from kerasrep.recipe.network import AudioSettings
 from kerasrep.recipe.schema import Recipe
 from kerasrep.runtime.extras import versions
-from kerasrep.serving.check import TOLERANCES
+from kerasrep.serving.check import tolerance
 from kerasrep.serving.warmup import prepared_directory
 from kerasrep.storage.export_directory import EMBED_TRACK, SERVING_DEFAULT, ExportCard
 from kerasrep.storage.run_directory import RunDirectory, read_object
@@ -195,7 +195,7 @@ def make_card(
         how_to_call=_how_to_call(name, audio.sample_rate_hz),
         front_end=_front_end(audio),
         versions={"kerasrep": kerasrep.__version__} | versions(("tensorflow", "keras", "kapre")),
-        check={"largest_difference": difference, "tolerance": TOLERANCES[weights]},
+        check={"largest_difference": difference, "tolerance": tolerance(network, weights)},
         warmup=warmup,
         **vars(origin),
     )

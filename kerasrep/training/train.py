@@ -149,6 +149,7 @@ class Trainer:
         draw_strategy(self.network, self.run_directory.picture)
         self.board = Board(self.run_directory.tensorboard)
         try:
+            self.run_directory.whitening.unlink(missing_ok=True)  # of what was trained before
             if not self.progress.history:
                 self._before_training(prepared)
             self._train()

@@ -7,15 +7,19 @@ import pytest
 
 from kerasrep.api import train_prepared
 from kerasrep.data.pools import TrackPools
+from kerasrep.embedding.baselines.untrained import load_untrained
 from kerasrep.embedding.models import load_export, load_keras_file, load_run
+from kerasrep.embedding.representations import model_fingerprint
 from kerasrep.errors import RecipeError, RunError
 from kerasrep.model.restore import restore_run
 from kerasrep.model.start import read_start, restore_export
 from kerasrep.model.whitening import OF_MEAN
 from kerasrep.serving.export import export_run
+from kerasrep.storage.export_directory import read_card
 from kerasrep.storage.run_directory import RunDirectory, read_arrays
 from kerasrep.training import whitening
 from kerasrep.training.inputs import TrainingData
+from kerasrep.training.train import Trainer
 from kerasrep.training.whitening import tracks_to_whiten_by
 
 
@@ -113,15 +117,43 @@ def test_a_trunk_to_begin_with_is_the_one_that_was_trained(trained, version, ton
         assert {"shared", "self", "tag", "bpm"} >= start.weights.keys() >= {"shared"}
 
 
-def test_a_run_that_has_not_ended_is_refused_until_it_is_resumed(trained, recipe, prepared_tones):
-    content = trained.run.whitening.read_bytes()
-    trained.run.whitening.unlink()
+def test_a_run_that_is_trained_on_is_refused_until_it_has_ended(trained, recipe, prepared_tones, monkeypatch):
+    """What was measured on earlier weights must not be put behind later ones."""
+
+    def resume():
+        train_prepared(
+            recipe, prepared_tones, trained.run, resume=True, show_progress=False, say=lambda line: None
+        )
+
+    content, before = trained.run.whitening.read_bytes(), model_fingerprint(trained.run.root)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            resume()
     with pytest.raises(RunError, match=r"has no whitening\.npz, its training has not ended; resume it"):
         restore_run(trained.run.root)
-    train_prepared(
-        recipe, prepared_tones, trained.run, resume=True, show_progress=False, say=lambda line: None
-    )
+    assert model_fingerprint(trained.run.root) != before
+    read_start(
+        recipe.model_copy(update={"model": recipe.model.model_copy(update={"start": str(trained.run.root)})})
+    )  # which takes the trunk alone
+    resume()
     assert trained.run.whitening.read_bytes() == content
+    assert model_fingerprint(trained.run.root) == before
+
+
+def test_an_untrained_network_of_its_kind_is_not_whitened(trained, version, segments):
+    found = [
+        load_untrained(form, 5).arranged(layers="all")[0].embed_segments(segments[0])
+        for form in (trained.run.root, trained.run.model, version)
+    ]
+    for values in found[1:]:
+        np.testing.assert_allclose(values, found[0], rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_may_move_whitened_vectors_by_more(trained, tmp_path):
+    card = read_card(export_run(trained, tmp_path, "half", weights="float16"))
+    assert card.check["tolerance"] == 1e-2  # a cosine of 0.99995
+    assert 0 < card.check["largest_difference"] <= 1e-2
 
 
 def test_tracks_are_drawn_from_pools_by_their_shares(recipe, data, monkeypatch):

@@ -60,8 +60,12 @@ def _untrained(reference: Path, seed: int) -> models.SegmentModel:
         recipe = read_recipe(run.recipe)
         return _build(recipe, load_scaler(run.scaler, recipe.audio.n_mels), seed)
     from kerasrep.model.keras_file import describe_model, read_keras_file
+    from kerasrep.model.layers import whitened
+    from kerasrep.model.whitening import whitening_in
 
     model = read_keras_file(found)
+    if whitening_in(model) is not None:
+        model = whitened(model, describe_model(found, model)[2], None)
     describe_model(found, model)
     draw_initial_weights(model.get_layer("trunk"), BlockOptions(seed=seed))
     return models.segment_model_of(found, model)
