@@ -297,7 +297,8 @@ class Trainer:
             network = network_of(self.recipe, self.data.sizes, scaler)
         load_weights(self.run_directory.best, network)
         if self.recipe.training.whitening:
-            path, arrays = self.run_directory.whitening, fit_whitening(self.recipe, network, self.data)
+            path = self.run_directory.whitening
+            arrays = fit_whitening(self.recipe, network, self.data, self._show)
             write_arrays(path, arrays)
             network = with_whitening(network, path, arrays)
         with atomic_file(self.run_directory.model) as temporary:

@@ -15,6 +15,7 @@ from kerasrep.model.layers import layer_pieces, with_layers
 from kerasrep.model.strategies import Network
 from kerasrep.model.whitening import Moments, arrays_of, piece_name
 from kerasrep.recipe.schema import Recipe
+from kerasrep.runtime.console import Progress
 from kerasrep.runtime.run_log import event
 from kerasrep.storage.segment_vector import LAYERS, embedding_pieces
 from kerasrep.training.inputs import TrainingData
@@ -50,13 +51,16 @@ def tracks_to_whiten_by(recipe: Recipe, data: TrainingData) -> NDArray[np.int64]
     return rows[:MAX_TRACKS]
 
 
-def fit_whitening(recipe: Recipe, network: Network, data: TrainingData) -> dict[str, NDArray[np.float32]]:
+def fit_whitening(
+    recipe: Recipe, network: Network, data: TrainingData, progress: bool = False
+) -> dict[str, NDArray[np.float32]]:
     """Measure how the segments of training tracks differ in the embedding and in each pooled layer.
 
     Args:
         recipe: Audio settings, seed and directions.
         network: As it was trained, in float32.
         data: What it was trained on.
+        progress: Show a bar.
 
     Returns:
         See `model.whitening.arrays_of`.
@@ -70,13 +74,15 @@ def fit_whitening(recipe: Recipe, network: Network, data: TrainingData) -> dict[
     moments = {piece_name(piece.layer, piece.branch): Moments(piece.width) for piece in pieces}
     segment, index = recipe.audio.segment_samples, data.index
     rows = tracks_to_whiten_by(recipe, data)
-    for row in rows:
-        samples = int(index.samples[row])
-        count = min(samples // segment, TRACK_SEGMENTS)
-        starts = np.linspace(0, samples - segment, count).astype(np.int64)
-        crops = read_crops(index, np.full(count, row), starts, segment)
-        found = embed(tf.constant(crops.astype(np.float32) / FULL_SCALE))
-        for piece in pieces:
-            moments[piece_name(piece.layer, piece.branch)].add(found[piece.output].numpy())
+    with Progress(len(rows), "whitening", "track", progress) as bar:
+        for row in rows:
+            samples = int(index.samples[row])
+            count = min(samples // segment, TRACK_SEGMENTS)
+            starts = np.linspace(0, samples - segment, count).astype(np.int64)
+            crops = read_crops(index, np.full(count, row), starts, segment)
+            found = embed(tf.constant(crops.astype(np.float32) / FULL_SCALE))
+            for piece in pieces:
+                moments[piece_name(piece.layer, piece.branch)].add(found[piece.output].numpy())
+            bar.update()
     event("whitened", tracks=len(rows), directions=recipe.training.whitening)
     return arrays_of(moments, recipe.training.whitening)
