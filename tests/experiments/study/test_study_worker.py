@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from kerasrep.embedding import identities
 from kerasrep.embedding.cache import cached_embeddings
 from kerasrep.embedding.representations import ModelRepresentation
 from kerasrep.embedding.side_by_side import SideBySide, side_by_side
@@ -134,6 +135,16 @@ def test_a_check_tells_what_tasks_lack_and_writes_no_scores(runs, give_job, task
     give_job(runs / "check", "check", own_tasks=[dict(task, audio=str(tmp_path))])
     with pytest.raises(DataError, match="octaves: 40 of 40 items have no audio; the first"):
         work(folder)
+
+
+def test_a_check_finds_what_tells_copies_so_that_no_run_decodes_for_it(
+    runs, give_job, task, tones, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KERASREP_HOME", str(tmp_path))
+    work(give_job(runs / "check again", "check"))
+    monkeypatch.setattr(identities, "_identity", None)  # would raise if anything were decoded
+    found, rows = identities.cached_identities(sorted(tones.glob("*.wav")), progress=False)
+    assert len(found) == len(rows) == 40
 
 
 def test_a_training_that_diverged_begins_anew_and_one_that_was_cut_short_goes_on(runs):
