@@ -111,7 +111,7 @@ COMMANDS = [
     "study",
 ]
 #: Version of `exported/starter` that is shipped.
-STARTER_VERSION = "4"
+STARTER_VERSION = "5"
 #: Names that Python does not allow for a module.
 NAMES = {"import_checkpoint": "import"}
 

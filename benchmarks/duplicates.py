@@ -31,7 +31,7 @@ COPIES = {
     "FLAC, 6 dB quieter": (".flac", {}, 0.5, 0.0),
     "FLAC, 0.4 s cut off": (".flac", {}, 1.0, 0.4),
 }
-THRESHOLDS = (0.6, 0.7, 0.75, 0.85, 0.9, 0.95, 0.97, 0.99)
+THRESHOLDS = (0.6, 0.65, 0.75, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
 
 
 def main() -> None:

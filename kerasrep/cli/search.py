@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--threshold",
         type=float,
         metavar="S",
-        help="least similarity of two tracks that are each nearest to the other (default: 0.8)",
+        help="least similarity of two tracks that are each nearest to the other (default: 0.7)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     parser.add_argument("--m3u", type=Path, metavar="OUT.m3u8", help="write the tracks found as a playlist")

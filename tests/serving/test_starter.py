@@ -73,6 +73,7 @@ def test_its_card_is_complete(card):
     assert any(line.startswith("Trained on 690 recordings under these licences: ") for line in card.licence)
     assert card.training_data["corpus"] == "folder"
     assert len(card.training_data["fingerprint"]) == 16
+    assert 0 < card.check["largest_difference"] < 1e-3  # of a vector's length, whitened and in half precision
 
 
 def test_its_recipe_makes_it_again(card):

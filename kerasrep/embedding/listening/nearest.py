@@ -25,7 +25,7 @@ GRAPH_QUERIES = 50_000
 LINKS, CANDIDATES_MADE, CANDIDATES_SEARCHED = 32, 128, 256
 #: Similarity of centred track vectors from which on two tracks are called the same recording, where each is
 #: the nearest to the other; and without that. Measured by `benchmarks/duplicates.py`.
-THRESHOLD, CERTAIN = 0.8, 0.995
+THRESHOLD, CERTAIN = 0.7, 0.995
 #: Lengths of the same recording: formats pad, and players cut silence.
 SECONDS_APART, SHARE_APART = 1.0, 0.02
 #: Tracks that each is compared with: those nearest to it.

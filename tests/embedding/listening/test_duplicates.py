@@ -44,5 +44,5 @@ def test_a_pair_below_the_certain_similarity_has_to_be_mutual():
     vectors[2] = vectors[0] + rng.normal(0, 0.15, 64)  # near 0, which has a nearer one
     table = table_of(vectors.astype(np.float32), [str(n) for n in range(30)])
     centred = vectors - vectors.mean(axis=0)
-    assert 0.8 < centred[0] @ centred[2] / np.linalg.norm(centred[0]) / np.linalg.norm(centred[2]) < 0.97
+    assert 0.7 < centred[0] @ centred[2] / np.linalg.norm(centred[0]) / np.linalg.norm(centred[2]) < 0.97
     assert {(pair.first, pair.second) for pair in duplicates(Tracks(table))} == {("0", "1")}
