@@ -180,9 +180,11 @@ def train_prepared(
     from kerasrep.training.loop import data_faults
     from kerasrep.training.network import open_network
     from kerasrep.training.train import Trainer
+    from kerasrep.training.whitening import with_possible_whitening
 
     execution = execution or choose_execution(recipe)
     data = TrainingData.open(recipe, prepared)
+    recipe = with_possible_whitening(recipe, data, say if execution.workers.chief else lambda line: None)
     epoch_steps = steps_per_epoch(recipe, data)  # or the batch is too large, before anything is written
     with hold(recipe, prepared, run, resume, data.damaged, execution.workers, say), data_faults():
         network = open_network(recipe, data, run, execution, resume)

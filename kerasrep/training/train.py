@@ -41,7 +41,7 @@ from kerasrep.training.summary import Summary, SummaryRow
 from kerasrep.training.tensorboard import Board
 from kerasrep.training.validation import LEAST_TRACKS, Outcomes, Score, Validator, mean_target_scores
 from kerasrep.training.vectors import GroupLayout, GroupState
-from kerasrep.training.whitening import fit_whitening, tracks_to_whiten_by
+from kerasrep.training.whitening import fit_whitening
 
 #: From one writing of the history to the next, at least; states are saved with a whole one.
 HISTORY_SECONDS = 5.0
@@ -76,8 +76,6 @@ class Trainer:
             recipe.training.validation_crops,
             recipe.contrast.views,
         )
-        if recipe.training.whitening:
-            tracks_to_whiten_by(recipe, data)  # too few are reported before the first step
         if recipe.model.heads == "mean":
             begin_with_means(network, self.baselines)
         average, rare = recipe.training.average > 0, rare_sources(recipe, data)

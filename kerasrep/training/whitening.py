@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -9,12 +11,12 @@ from numpy.typing import NDArray
 from kerasrep.data.crops import read_crops
 from kerasrep.data.pools import PoolSequence
 from kerasrep.data.shards import FULL_SCALE
-from kerasrep.errors import RecipeError
 from kerasrep.model.folding import fold_batch_norm
 from kerasrep.model.layers import layer_pieces, with_layers
 from kerasrep.model.strategies import Network
 from kerasrep.model.whitening import Moments, arrays_of, piece_name
 from kerasrep.recipe.schema import Recipe
+from kerasrep.report.wording import counted
 from kerasrep.runtime.console import Progress
 from kerasrep.runtime.run_log import event
 from kerasrep.storage.segment_vector import LAYERS, embedding_pieces
@@ -27,21 +29,12 @@ _DRAW = 5
 
 
 def tracks_to_whiten_by(recipe: Recipe, data: TrainingData) -> NDArray[np.int64]:
-    """Rows of training tracks of two segments or more, at most 1,024, of each pool its share.
-
-    Raises:
-        RecipeError: Where there are too few.
-    """
+    """Rows of training tracks of two segments or more, at most 1,024, of each pool its share."""
     segment, rows = recipe.audio.segment_samples, data.train.rows
     rows = np.random.default_rng([recipe.seed, _DRAW]).permutation(
         rows[data.index.samples[rows] >= 2 * segment]
     )
-    if len(rows) < LEAST_TRACKS:
-        raise RecipeError(
-            f"training.whitening: only {len(rows)} training tracks have two segments of "
-            f"{recipe.audio.segment_seconds:g} s or more, {LEAST_TRACKS} are needed; set it to 0"
-        )
-    if data.pools is not None:
+    if data.pools is not None and len(rows):
         sequence = PoolSequence(data.pools, rows)
         pool, rank = sequence.of(np.arange(min(MAX_TRACKS, len(rows))))
         chosen = [
@@ -49,6 +42,27 @@ def tracks_to_whiten_by(recipe: Recipe, data: TrainingData) -> NDArray[np.int64]
         ]
         rows = rows[chosen]
     return rows[:MAX_TRACKS]
+
+
+def with_possible_whitening(recipe: Recipe, data: TrainingData, say: Callable[[str], None]) -> Recipe:
+    """The recipe; without whitening where too few tracks would say how segments differ.
+
+    Args:
+        recipe: As it was given.
+        data: What it is trained on.
+        say: Told that there will be none.
+    """
+    if not recipe.training.whitening:
+        return recipe
+    n_tracks = len(tracks_to_whiten_by(recipe, data))
+    if n_tracks >= LEAST_TRACKS:
+        return recipe
+    say(
+        f"note: training.whitening: only {counted(n_tracks, 'training track')} of two segments "
+        f"({2 * recipe.audio.segment_seconds:g} s) or more, {LEAST_TRACKS} are needed: embeddings are not "
+        "whitened"
+    )
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"whitening": 0})})
 
 
 def fit_whitening(

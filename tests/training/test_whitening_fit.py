@@ -10,10 +10,11 @@ from kerasrep.data.pools import TrackPools
 from kerasrep.embedding.baselines.untrained import load_untrained
 from kerasrep.embedding.models import load_export, load_keras_file, load_run
 from kerasrep.embedding.representations import model_fingerprint
-from kerasrep.errors import RecipeError, RunError
+from kerasrep.errors import RunError
 from kerasrep.model.restore import restore_run
 from kerasrep.model.start import read_start, restore_export
-from kerasrep.model.whitening import OF_MEAN
+from kerasrep.model.whitening import OF_MEAN, whitening_in
+from kerasrep.recipe.file import read_recipe
 from kerasrep.serving.export import export_run
 from kerasrep.storage.export_directory import read_card
 from kerasrep.storage.run_directory import RunDirectory, read_arrays
@@ -166,11 +167,17 @@ def test_tracks_are_drawn_from_pools_by_their_shares(recipe, data, monkeypatch):
     assert np.bincount(of_row[rows]).tolist() == [9, 3]
 
 
-def test_too_few_tracks_of_two_segments_are_reported_before_training(tone_recipe, prepared_tones, tmp_path):
-    recipe = tone_recipe("ms-cr@6", training={"epochs": 1, "whitening": 4})
-    with pytest.raises(
-        RecipeError, match=r"training\.whitening: only \d training tracks have two segments of 2.5 s"
-    ):
-        train_prepared(
-            recipe, prepared_tones, RunDirectory(tmp_path), show_progress=False, say=lambda line: None
-        )
+def test_with_too_few_tracks_of_two_segments_a_run_is_not_whitened_and_says_so(
+    tone_recipe, prepared_tones, tmp_path
+):
+    recipe = tone_recipe("ms-cr@6", training={"epochs": 1, "whitening": 4})  # tones have less than 5 s
+    run, said = RunDirectory(tmp_path), []
+    train_prepared(recipe, prepared_tones, run, show_progress=False, say=said.append)
+    assert said[0] == (
+        "note: training.whitening: only 0 training tracks of two segments (5 s) or more, 10 are needed: "
+        "embeddings are not whitened"
+    )
+    assert read_recipe(run.recipe).training.whitening == 0
+    assert not run.whitening.exists()
+    assert whitening_in(restore_run(run.root).network.embedder) is None
+    train_prepared(recipe, prepared_tones, run, resume=True, show_progress=False, say=said.append)  # the same
