@@ -99,7 +99,7 @@ def _add_table_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sources", metavar="A,B", help="keep only the branches of these sources, such as tag,artist"
     )
-    command.add_layers_argument(parser, "the model's own, mostly last")
+    command.add_layers_argument(parser, "the model's own; all of the trunk that comes with kerasrep")
     parser.add_argument(
         "--shard-rows",
         type=int,

@@ -7,11 +7,14 @@ from collections.abc import Callable, Collection, Mapping
 
 from kerasrep.corpora import open_corpus
 from kerasrep.corpora.base import Corpus
+from kerasrep.data.shard_decoding import AudioItem, expected_samples
 from kerasrep.errors import DataError
 from kerasrep.recipe.corpora import FolderCorpus
 from kerasrep.recipe.schema import Recipe
 from kerasrep.report.wording import counted
 from kerasrep.runtime.console import is_quiet
+from kerasrep.runtime.native_messages import silenced
+from kerasrep.runtime.threads import core_count, in_order
 from kerasrep.sources.labels import RawLabels, say_the_same
 
 #: Training tracks that an optional source needs.
@@ -48,7 +51,19 @@ def with_found_sources(recipe: Recipe, say: Callable[[str], None]) -> Recipe:
     say(f"learns: {learnt}")
     if reasons:
         say("left out: " + ", ".join(f"{source} ({reason})" for source, reason in reasons.items()))
-    return _with_fitting_batch(found, corpus.n_training, say)
+    return _with_fitting_batch(found, _usable(found, corpus, say), say)
+
+
+def _usable(recipe: Recipe, corpus: Corpus, say: Callable[[str], None]) -> int:
+    """Training tracks that have a segment, as their headers say."""
+    items = [AudioItem(one.track_id, one.path, one.split) for one in corpus.tracks if one.split == "train"]
+    with silenced():
+        found = list(in_order(lambda item: expected_samples(item, recipe.audio), items, core_count()))
+    bad = [(item, reason) for item, reason in zip(items, found, strict=True) if isinstance(reason, str)]
+    if bad:
+        (item, reason), n_bad = bad[0], counted(len(bad), "training track")
+        say(f"note: {n_bad} of {len(items):,} cannot be used; the first, {item.path}: {reason}")
+    return len(items) - len(bad)
 
 
 def _with_fitting_batch(recipe: Recipe, n_tracks: int, say: Callable[[str], None]) -> Recipe:

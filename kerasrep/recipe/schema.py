@@ -322,15 +322,21 @@ class Recipe(Settings):
                 "batches.size",
                 "distribution.devices",
             )
-        joint = self.training.schedule == "joint"  # whose batches hold half as many pairs
-        if "self" in self.sources and (size // n) % (4 if joint else 2):
-            wanted = "a batch divisible by 4" if joint else "an even batch"
+        if (size // n) % self.batch_unit:
+            wanted = "an even batch" if self.batch_unit == 2 else f"a batch divisible by {self.batch_unit}"
             raise ImpossibleSetting(
                 f"'self' needs {wanted} a replica, for its pairs, not {size // n}",
                 "batches.size",
                 "distribution.devices",
                 "sources",
             )
+
+    @property
+    def batch_unit(self) -> int:
+        """What a replica's batch is a multiple of: `self` needs pairs, of which joint batches hold half."""
+        if "self" not in self.sources:
+            return 1
+        return 4 if self.training.schedule == "joint" else 2
 
     def kind_of(self, source: str) -> TargetKind:
         """What the labels of a source become."""

@@ -174,6 +174,11 @@ def steps_of_tracks(recipe: Recipe, n_tracks: int) -> int:
     """
     steps = n_tracks // recipe.batches.size
     if steps == 0:
+        if n_tracks < recipe.batch_unit:
+            raise RecipeError(
+                f"batches.size: the {n_tracks} training tracks are too few for any, 'self' needs "
+                f"{recipe.batch_unit} for its pairs; add tracks"
+            )
         raise RecipeError(
             f"batches.size: {recipe.batches.size} is more than the {n_tracks} training tracks; lower it, or "
             "add tracks"

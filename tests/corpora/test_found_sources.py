@@ -15,11 +15,11 @@ from kerasrep.recipe.schema import BatchSettings, Recipe
 N_FILES = 40
 
 
-def write_folder(root, tags=lambda number: {}, folder=lambda number: ""):
+def write_folder(root, tags=lambda number: {}, folder=lambda number: "", seconds=3):
     for number in range(N_FILES):
         path = root / folder(number) / f"{number:02d}.flac"
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, np.full(800, 0.01 * number), 8000)
+        soundfile.write(path, np.full(seconds * 8000, 0.01 * number), 8000)
         file = mutagen.File(path)
         file.update(tags(number))
         file.save()
@@ -136,6 +136,19 @@ def test_a_batch_that_is_larger_than_the_training_set_is_halved_until_it_fits(tm
     assert lines[-1] == "batches.size: 32 instead of 128, as there are 32 training tracks"
 
 
+def test_tracks_that_are_too_short_do_not_count_for_the_batch(tmp_path):
+    write_folder(tmp_path)
+    short = [track for track in corpus_of(tmp_path).tracks if track.split == "train"][:20]
+    for number, track in enumerate(short):
+        soundfile.write(track.path, np.full(8000, 0.01 * number), 8000)
+    lines = []
+    found = with_found_sources(recipe_of(tmp_path), lines.append)
+    (note,) = [line for line in lines if line.startswith("note:")]
+    assert note.startswith("note: 20 training tracks of 32 cannot be used; the first, ")
+    assert note.endswith(": 1 s is shorter than a segment of 2.5 s")
+    assert found.batches.size == 8 and lines[-1].endswith("8 instead of 16, as there are 12 training tracks")
+
+
 def test_only_tags_can_be_optional():
     with pytest.raises(ValueError, match=r"corpus\.tables\.tag\.optional: goes with 'from'"):
         FolderCorpus.model_validate(
@@ -152,4 +165,4 @@ def test_a_preview_knows_the_number_of_classes_and_the_length_of_the_audio(tmp_p
     assert capfd.readouterr().err == ""
     n_tracks = len(open_folder(recipe.corpus).tracks)  # copies may bring those of evaluation into training
     assert (seen.prepared, seen.sizes) == (None, {"artist": 6})
-    assert seen.seconds == pytest.approx(n_tracks * 0.1)
+    assert seen.seconds == pytest.approx(n_tracks * 3)

@@ -33,7 +33,7 @@ from kerasrep.recipe.file import write_recipe
 from kerasrep.storage.run_directory import PreparedDirectory, RunDirectory, read_arrays, write_arrays
 from kerasrep.training.card import _sessions_before
 from kerasrep.training.devices import choose_execution
-from kerasrep.training.inputs import TrainingData
+from kerasrep.training.inputs import TrainingData, steps_of_tracks
 from kerasrep.training.loop import MultiStep, row_length
 from kerasrep.training.step import Step
 from kerasrep.training.tensorboard import Board
@@ -596,6 +596,17 @@ def test_a_batch_larger_than_the_training_set_is_refused(tone_recipe, prepared_t
     with pytest.raises(RecipeError, match=r"batches\.size: 64 is more than the 32 training tracks"):
         quiet_train(tone_recipe(batches={"size": 64}), prepared_tones, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("schedule", "unit"), [("alternating", 2), ("joint", 4)])
+def test_fewer_tracks_than_pairs_need_are_refused_without_advice_that_cannot_be_followed(
+    tone_recipe, schedule, unit
+):
+    recipe = tone_recipe(training={"schedule": schedule})
+    assert "self" in recipe.sources
+    said = rf"^batches\.size: the {unit - 1} training tracks are too few for any, 'self' needs {unit} for"
+    with pytest.raises(RecipeError, match=said):
+        steps_of_tracks(recipe, unit - 1)
 
 
 def test_a_source_without_labels_is_refused_before_anything_is_written(tone_recipe, prepared_tones, tmp_path):
