@@ -51,6 +51,11 @@ def with_found_sources(recipe: Recipe, say: Callable[[str], None]) -> Recipe:
     say(f"learns: {learnt}")
     if reasons:
         say("left out: " + ", ".join(f"{source} ({reason})" for source, reason in reasons.items()))
+    if found.sources == ("self",) and found.model.start is not None:
+        say(
+            "note: without labels, training may make similar tracks harder to find; compare with "
+            f"kerasrep-embed --model {found.model.start}, which needs none"
+        )
     return _with_fitting_batch(found, _usable(found, corpus, say), say)
 
 

@@ -136,6 +136,20 @@ def test_a_batch_that_is_larger_than_the_training_set_is_halved_until_it_fits(tm
     assert lines[-1] == "batches.size: 32 instead of 128, as there are 32 training tracks"
 
 
+@pytest.mark.parametrize("start", [None, "starter"])
+def test_where_no_label_is_found_people_are_told_to_compare_with_the_trunk_it_begins_with(tmp_path, start):
+    recipe, lines = recipe_of(write_folder(tmp_path)), []
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"start": start})})
+    with_found_sources(recipe, lines.append)
+    assert [line for line in lines if "compare with kerasrep-embed --model starter" in line] == lines[2:3] * (
+        start is not None
+    )
+    labelled = write_folder(tmp_path / "labelled", lambda number: {"artist": f"band {number // 5}"})
+    recipe = recipe.model_copy(update={"corpus": recipe_of(labelled).corpus})
+    with_found_sources(recipe, lines.append)
+    assert sum("compare with" in line for line in lines) == (start is not None)
+
+
 def test_tracks_that_are_too_short_do_not_count_for_the_batch(tmp_path):
     write_folder(tmp_path)
     short = [track for track in corpus_of(tmp_path).tracks if track.split == "train"][:20]
