@@ -15,11 +15,11 @@ from kerasrep.recipe.schema import BatchSettings, Recipe
 N_FILES = 40
 
 
-def write_folder(root, tags=lambda number: {}, folder=lambda number: "", seconds=3):
+def write_folder(root, tags=lambda number: {}, folder=lambda number: ""):
     for number in range(N_FILES):
         path = root / folder(number) / f"{number:02d}.flac"
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, np.full(seconds * 8000, 0.01 * number), 8000)
+        soundfile.write(path, np.full(3 * 8000, 0.01 * number), 8000)
         file = mutagen.File(path)
         file.update(tags(number))
         file.save()
