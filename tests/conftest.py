@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,11 +49,53 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(str(error))
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window: one a module, as playwright's event loop keeps others from running."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no Chromium is installed")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
+    with sync_api.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=chromium, args=flags)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """A function that opens an address or a file; at the end no page has complained of anything."""
+    said: list[str] = []
+    contexts: list[Any] = []
+
+    def open_it(address: str | Path, width: int = 1400, height: int = 900, **settings: Any) -> Any:
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **settings))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(address if isinstance(address, str) else address.as_uri())
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
 @pytest.fixture(scope="session")
-def axe() -> Path:
-    """`axe.min.js` of axe-core, which finds what is not accessible."""
+def serious_faults() -> Callable[[Any], list[tuple[str, str]]]:
+    """A function that finds what is not accessible in a page, opened with `bypass_csp`: rule and element."""
     carrier = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
-    return Path(carrier.__file__).with_name("axe.min.js")
+    script = Path(carrier.__file__).with_name("axe.min.js")
+
+    def find(page: Any) -> list[tuple[str, str]]:
+        page.add_script_tag(path=script)
+        found = page.evaluate("axe.run().then((results) => results.violations)")
+        bad = [one for one in found if one["impact"] in ("serious", "critical")]
+        return [(one["id"], one["nodes"][0]["html"]) for one in bad]
+
+    return find
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

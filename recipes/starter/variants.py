@@ -3,10 +3,11 @@
     python recipes/starter/variants.py recipes/starter/variants.yaml --names recipe mono-alike --gpus 0 1
 
 VARIANTS names the recipe, its steps, and of each variant the settings that differ. Every variant is trained
-with every seed on the first part of each pair of --folds and scored on the second (`kerasrep-evaluate`, all
-layers, and robustness.py), beside others (--beside). What is there is not made again and a training that was
-stopped goes on, so that the work can be done in pieces. Writes scores.tsv and tables.md: the mean of the
-seeds and each of them, and that mean less what is beside, item by item, with a 95% interval over groups.
+with every seed on the first part of each pair of --folds, and its export is scored on the second
+(`kerasrep-evaluate`, all layers, and robustness.py), beside others (--beside). What is there is not made
+again and a training that was stopped goes on, so that the work can be done in pieces, also on several
+machines: scoring needs OUT/exported alone. Writes scores.tsv and tables.md: the mean of the seeds and each of
+them, and that mean less what is beside, item by item, with a 95% interval over groups.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from kerasrep.errors import KerasrepError
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import differences
 from kerasrep.runtime.threads import available_cores, keep_to
+from kerasrep.storage.export_directory import find_version
 
 HERE = Path(__file__).parent
 LAYERS = "all"
@@ -156,14 +158,14 @@ def do_job(
     """Train, score, and count what finds itself; each only where it has not been done."""
     folder = out / job.name
     folder.mkdir(parents=True, exist_ok=True)
-    run, log = folder / "run", folder / "log.txt"
-    if not (run / "model.keras").is_file():  # written last
+    run, export, log = folder / "run", out / "exported" / job.name, folder / "log.txt"
+    if find_version(export) is None:
         words = own_recipe(job, recipe, out)
         resume = ["--resume"] if (run / "recipe.yaml").is_file() else []
         run_command(log, environment, *kerasrep_command("train"), *words, "--run-dir", str(run), *resume)
     if train_only:
         return
-    model = f"{run}:{LAYERS}"
+    model = f"{export}:{LAYERS}"
     evaluate(model, job.scored, data, folder, environment)
     if not (folder / "robustness.md").is_file():
         words = [str(HERE / "robustness.py"), model, "--folder", str(data), "--part", job.scored]

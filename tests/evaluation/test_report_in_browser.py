@@ -1,6 +1,5 @@
 """The page of an evaluation in a real browser: wide tables say that they scroll, and what was wrong plays."""
 
-import shutil
 import time
 
 import numpy as np
@@ -10,11 +9,7 @@ from made_evaluations import NOTES, PROVENANCE, make_comparisons, make_evaluatio
 
 from kerasrep.evaluation.report import write_report
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
+pytestmark = pytest.mark.browser
 #: Of each table: whether it is wider than its box, and whether the hint has a size.
 TABLES = """[...document.querySelectorAll('.scroll')].map(box =>
     [box.scrollWidth > box.clientWidth, getComputedStyle(box, '::before').fontSize !== '0px'])"""
@@ -29,50 +24,36 @@ def report(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("width_pixels", "some_are_wide"), [(400, True), (1400, False)])
-def test_a_table_says_that_it_scrolls_where_it_does(report, axe, width_pixels, some_are_wide):
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox"])
-        page = browser.new_page(viewport={"width": width_pixels, "height": 900}, bypass_csp=True)
-        page.goto(report.as_uri())
-        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-        page.wait_for_timeout(200)  # timelines begin with the second frame
-        tables = page.evaluate(TABLES)
-        page_width = page.evaluate("document.documentElement.scrollWidth")
-        sized = page.evaluate("[...document.images].every(one => one.width && one.hasAttribute('height'))")
-        page.add_script_tag(path=axe)
-        found = page.evaluate("axe.run().then((results) => results.violations)")
-        browser.close()
-    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
+def test_a_table_says_that_it_scrolls_where_it_does(
+    report, open_page, serious_faults, width_pixels, some_are_wide
+):
+    page = open_page(report, width_pixels, bypass_csp=True)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    page.wait_for_timeout(200)  # timelines begin with the second frame
+    tables = page.evaluate(TABLES)
+    page_width = page.evaluate("document.documentElement.scrollWidth")
+    sized = page.evaluate("[...document.images].every(one => one.width && one.hasAttribute('height'))")
+    assert serious_faults(page) == []
     assert len(tables) >= 2 and all(is_wide == is_said for is_wide, is_said in tables)
     assert any(is_wide for is_wide, _ in tables) == some_are_wide
     assert page_width <= width_pixels and sized
 
 
-def test_an_item_that_was_got_wrong_plays(tmp_path):
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+def test_an_item_that_was_got_wrong_plays(tmp_path, open_page):
     evaluations = make_evaluations(tasks=("demo_dance",))
     soundfile.write(tmp_path / "é 1.wav", 0.1 * np.sin(np.arange(5 * 8000) / 5), 8000)
     items = evaluations[0].probes[0].unit_ids.tolist()
     audio = {"demo_dance": dict.fromkeys(items, tmp_path / "é 1.wav")}
     write_report(tmp_path / "page", evaluations, [], PROVENANCE, audio=audio)
-    said = []
-    with sync_api.sync_playwright() as started:
-        flags = ["--headless", "--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=flags)
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.on("console", lambda message: said.append(message.text))
-        page.goto((tmp_path / "page" / "report.html").as_uri())
-        assert page.locator("audio").count() == 10
-        page.evaluate("document.querySelector('audio').play()")
-        end = time.monotonic() + 20
-        while page.evaluate("document.querySelector('audio').currentTime") < 0.3:
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-        long_name = "document.querySelector('.worst tbody th').textContent = 'a long name '.repeat(20)"
-        page.evaluate(long_name)
-        box = "(() => { const box = document.querySelector('.worst').parentElement; "
-        fits = page.evaluate(f"{box} return box.scrollWidth <= box.clientWidth; }})()")
-        browser.close()
-    assert said == [] and fits
+    page = open_page(tmp_path / "page" / "report.html")
+    assert page.locator("audio").count() == 10
+    page.evaluate("document.querySelector('audio').play()")
+    end = time.monotonic() + 20
+    while page.evaluate("document.querySelector('audio').currentTime") < 0.3:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    long_name = "document.querySelector('.worst tbody th').textContent = 'a long name '.repeat(20)"
+    page.evaluate(long_name)
+    box = "(() => { const box = document.querySelector('.worst').parentElement; "
+    assert page.evaluate(f"{box} return box.scrollWidth <= box.clientWidth; }})()")

@@ -85,19 +85,19 @@ def test_a_run_that_other_settings_made_is_not_taken_for_the_variant(tmp_path: P
 
 def test_scoring_can_be_left_to_a_later_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_table(tmp_path / "parts" / "B" / "tracks.tsv", ("path", "kind"), [("a.opus", "real")])
-    run, commands = tmp_path / job().name / "run", []
+    version, commands = tmp_path / "exported" / job().name / "1", []
 
     def run_command(
         log: Path, environment: Mapping[str, str], *words: str, output: Path | None = None
     ) -> None:
         commands.append(next(word for word in words if "kerasrep.cli" in word or "robustness" in word))
-        run.mkdir(exist_ok=True)
-        (run / "model.keras").touch()
+        version.mkdir(parents=True, exist_ok=True)
+        (version / "saved_model.pb").touch()
 
     monkeypatch.setattr(variants, "run_command", run_command)
     for train_only in (True, True, False):
         variants.do_job(job(), STARTER.parent / "starter.yaml", tmp_path, tmp_path, {}, train_only)
-    trained, evaluated, robust = commands
+    trained, evaluated, robust = commands  # of what `--train-only` leaves, the export alone is needed
     assert "kerasrep.cli.train" in trained
     assert "kerasrep.cli.evaluate" in evaluated
     assert robust.endswith("robustness.py")

@@ -1,7 +1,5 @@
 """Pages of prepare and tune in a real browser."""
 
-import shutil
-
 import pytest
 
 from kerasrep.corpora.report_page import page_of
@@ -9,11 +7,7 @@ from kerasrep.report.drawing import one_panel, picture
 from kerasrep.report.page import render_page
 from kerasrep.report.table import Table
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
+pytestmark = pytest.mark.browser
 SOURCES = ("self", "bpm", "year", "tag", "lyrics", "cdr_tag", "artist", "loudness", "a/very/long_source-name")
 
 
@@ -54,25 +48,13 @@ def tuning_page():
     )
 
 
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.mark.parametrize("make", [prepared_page, tuning_page])
 @pytest.mark.parametrize("width_pixels", [400, 1400])
 def test_a_page_fits_the_window_begins_with_the_answer_and_says_what_scrolls(
-    browser, axe, tmp_path, make, width_pixels
+    open_page, serious_faults, tmp_path, make, width_pixels
 ):
     (tmp_path / "page.html").write_text(make())
-    said = []
-    page = browser.new_page(viewport={"width": width_pixels, "height": 900}, bypass_csp=True)
-    page.on("console", lambda message: said.append(message.text))
-    page.goto((tmp_path / "page.html").as_uri())
+    page = open_page(tmp_path / "page.html", width_pixels, bypass_csp=True)
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     page.wait_for_timeout(200)  # timelines begin with the second frame
     assert page.evaluate("document.documentElement.scrollWidth") <= width_pixels
@@ -81,8 +63,4 @@ def test_a_page_fits_the_window_begins_with_the_answer_and_says_what_scrolls(
         [box.scrollWidth > box.clientWidth, getComputedStyle(box, '::before').fontSize !== '0px'])""")
     assert any(wide for wide, _ in boxes) == (width_pixels == 400)
     assert all(wide == hinted for wide, hinted in boxes)
-    page.add_script_tag(path=axe)
-    found = page.evaluate("axe.run().then((results) => results.violations)")
-    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
-    page.close()
-    assert said == []
+    assert serious_faults(page) == []

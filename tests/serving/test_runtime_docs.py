@@ -20,7 +20,6 @@ from kerasrep.serving.warmup import plucked_scale
 from kerasrep.storage.export_directory import default_model
 
 PAGE = Path(__file__).parents[2] / "docs" / "runtimes.md"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 #: The folder `dist` of the npm package onnxruntime-web.
 WEB = Path(os.environ.get("KERASREP_TEST_ONNXRUNTIME_WEB", "node_modules/onnxruntime-web/dist")).absolute()
 #: Headers of ONNX Runtime; the Python package has the library alone.
@@ -121,37 +120,25 @@ def test_cpp(folder, expected, tmp_path):
     assert_same(list(map(float, done.stdout.split())), expected)
 
 
-@pytest.fixture(scope="module")
-def page(folder):
+@pytest.fixture
+def page(folder, open_page):
     """A page of the folder in a browser, with `embed` of the program."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
     if not WEB.is_dir():
         pytest.skip("no onnxruntime-web (KERASREP_TEST_ONNXRUNTIME_WEB)")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    (folder / "ort").symlink_to(WEB)
+    if not (folder / "ort").exists():
+        (folder / "ort").symlink_to(WEB)
     (folder / "embed.mjs").write_text(program("JavaScript"))
     (folder / "page.html").write_text(
         '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:">'
         '<script type="module">import { embed } from "./embed.mjs"; window.embed = embed;</script>'
     )
     handler = functools.partial(QuietHandler, directory=folder)
-    said = []
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with sync_api.sync_playwright() as started:
-            browser = started.chromium.launch(
-                executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
-            )
-            page = browser.new_page()
-            page.on("console", lambda message: said.append(message.text))
-            page.on("pageerror", lambda error: said.append(str(error)))
-            page.goto(f"http://127.0.0.1:{server.server_address[1]}/page.html")
-            page.wait_for_function("window.embed !== undefined")
-            yield page
-            browser.close()
+        page = open_page(f"http://127.0.0.1:{server.server_address[1]}/page.html")
+        page.wait_for_function("window.embed !== undefined")
+        yield page
         server.shutdown()
-    assert said == []
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):

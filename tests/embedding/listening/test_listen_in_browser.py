@@ -4,7 +4,6 @@ import contextlib
 import functools
 import http.server
 import re
-import shutil
 import threading
 import time
 from pathlib import Path
@@ -18,22 +17,9 @@ from kerasrep.cli import command
 from kerasrep.cli import map as map_command
 from kerasrep.cli import search as search_command
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-)
 #: A track that Chromium does not read to its end before it plays.
 LONG = 8
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
+pytestmark = pytest.mark.browser
 
 
 def run(module, *arguments):
@@ -77,33 +63,16 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def open_page(browser):
-    """A function that opens an address and waits for the page; at the end nothing was complained of."""
-    said, contexts = [], []
+def open_page(open_page):
+    """A function that opens an address and waits for the page."""
 
-    def open_it(address, width=1400, height=900, **settings):
-        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **settings))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto(address if isinstance(address, str) else address.as_uri())
+    def open_it(*address, **settings):
+        page = open_page(*address, **settings)
         page.wait_for_selector("html[data-ready=yes]")
         return page
 
-    yield open_it
-    for context in contexts:
-        context.close()
-    assert said == []
+    return open_it
 
 
 def time_of(page):
@@ -277,13 +246,10 @@ def test_nothing_is_wider_than_the_window(folder, open_page, name, width):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["map.html", "near.html"])
-def test_axe_finds_nothing_serious(folder, open_page, axe, name, scheme):
+def test_axe_finds_nothing_serious(folder, open_page, serious_faults, name, scheme):
     page = open_page(folder / name, color_scheme=scheme, bypass_csp=True)
     page.fill("#search", "group1")
-    page.add_script_tag(path=axe)
-    found = page.evaluate("axe.run().then((results) => results.violations)")
-    bad = [one for one in found if one["impact"] in ("serious", "critical")]
-    assert [(one["id"], one["nodes"][0]["html"]) for one in bad] == []
+    assert serious_faults(page) == []
 
 
 def test_hostile_names_stay_text(open_page, tmp_path):

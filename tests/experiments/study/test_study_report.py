@@ -3,8 +3,6 @@
 import csv
 import html
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -175,23 +173,14 @@ def test_a_study_in_which_no_source_varies_has_a_report(tmp_path):
     assert "are made of the same single-source networks" not in page  # nothing is compared
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
-@pytest.mark.parametrize("width_pixels", [1200, 500])  # headless windows are 500 wide at least
-def test_a_browser_shows_the_page(written, tmp_path, width_pixels):
-    folder = written[2]
-    shot = tmp_path / "shot.png"
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    flags += ["--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}"]
-    flags += [f"--window-size={width_pixels},3000", f"--screenshot={shot}"]
-    command = [CHROMIUM, *flags, folder.report.as_uri()]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+@pytest.mark.browser
+@pytest.mark.parametrize("width_pixels", [1200, 500])
+def test_a_browser_shows_the_page(written, open_page, tmp_path, width_pixels):
+    page = open_page(written[2].report, width_pixels, 3000)
+    page.screenshot(path=tmp_path / "shot.png")
     from matplotlib.image import imread
 
-    pixels = imread(shot)[:, :, :3]
+    pixels = imread(tmp_path / "shot.png")[:, :, :3]
     assert pixels.shape[1] == width_pixels
     inked = (np.abs(pixels - pixels[2, 2]) > 0.2).any(axis=2)
     assert inked.mean() > 0.03  # text and figures down the page
