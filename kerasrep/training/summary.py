@@ -125,7 +125,7 @@ class Summary:
                 f"{share:>11} {row.accuracy:9.3f} {row.mean_target_accuracy:6.3f} "
                 f"{row.best_epoch:6d} {'' if row.tracks is None else row.tracks:>7}{_interval(row)}"
             )
-        return "\n".join([*lines, *self._other_accuracies(), self._verdict()])
+        return "\n".join([*lines, *self._other_accuracies(), *self._worse(), self._verdict()])
 
     def _other_accuracies(self) -> list[str]:
         """Which accuracies are not how often the most probable class is the right one, in a line."""
@@ -135,6 +135,11 @@ class Summary:
                 named.setdefault(_ACCURACIES[row.loss], []).append(row.source)
         said = "; ".join(f"{', '.join(sources)}: {what}" for what, sources in named.items())
         return [f"accuracy of {said}"] if said else []
+
+    def _worse(self) -> list[str]:
+        """Which sources training took from what it began with, in a line: no state of before is kept."""
+        worse = [row.source for row in self.rows if row.after > row.before]
+        return [f"worse than before the training: {', '.join(worse)}"] if worse else []
 
     def _verdict(self) -> str:
         """Which sources are better than the baseline, in a sentence."""

@@ -79,6 +79,14 @@ def test_the_table_says_which_state_it_is_about():
     assert Summary([row], 7, 1.0).table().startswith("validation loss (the best of 7 epochs is kept)\n")
 
 
+def test_sources_that_lost_what_the_start_had_are_named_and_no_others():
+    row = SummaryRow("tag", 2.0, 2.0, 1.5, 0.5, 0.2, 7)
+    said = "worse than before the training"
+    assert said not in Summary([row], 7, 1.0).table()
+    rows = [row, replace(row, source="self", after=2.1), replace(row, source="key", after=3.0)]
+    assert Summary(rows, 7, 1.0).table().splitlines()[-2] == f"{said}: self, key"
+
+
 def test_a_loss_is_no_share_of_a_baseline_whose_loss_is_zero():
     rows = [SummaryRow("tag", 2.0, 0.3, 0.6, 0.5, 0.2, 7), SummaryRow("tempo", 2.0, 0.3, 3e-8, 0.5, 0.2, 7)]
     summary = Summary(rows, 7, 1.0)
