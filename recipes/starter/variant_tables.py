@@ -107,11 +107,20 @@ def evaluated(folder: Path) -> dict[tuple[str, str], float]:
     return found
 
 
-def item_scores(folder: Path, task: str) -> dict[tuple[str, str], float]:
-    """What each item contributes to a task's mean, by item and fold, of the one model of a folder."""
+def item_scores(folder: Path, task: str) -> tuple[dict[str, float], int]:
+    """What each item contributes to a task's mean, of the one model of a folder; and how many were left out.
+
+    Items that the model was trained on are, where enough remain.
+    """
     (path,) = (folder / "evaluation" / "predictions").glob(f"*/{task}.csv")
+    found: dict[str, list[float]] = defaultdict(list)
     with path.open(newline="", encoding="utf-8") as file:
-        return {(row["item"], row["fold"]): float(row["score"]) for row in csv.DictReader(file)}
+        for row in csv.DictReader(file):
+            found[row["item"]].append(float(row["score"]))
+    with (folder / "evaluation" / "summary.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["task"] == task]
+    left_out = max(int(row["seen"]) - int(row["seen_scored"]) for row in rows)
+    return {item: float(np.mean(scores)) for item, scores in found.items()}, left_out
 
 
 def difference(
@@ -128,20 +137,23 @@ def difference(
     Raises:
         CollectError: They are of other items, such as before more of the data was made.
     """
-    other = item_scores(beside, task)
-    seeds = [item_scores(folder, task) for folder in folders]
-    for folder, seed in zip(folders, seeds, strict=True):
-        if seed.keys() != other.keys():
-            raise CollectError(f"{task}: {folder} and {beside} have other items; delete the older evaluation")
-    values = np.array([np.mean([seed[key] for seed in seeds]) - score for key, score in other.items()])
-    items = [item for item, _ in other]
+    of_folders = [item_scores(folder, task) for folder in (beside, *folders)]
+    everything = set().union(*(scores for scores, _ in of_folders))
+    for folder, (scores, left_out) in zip((beside, *folders), of_folders, strict=True):
+        if len(scores) + left_out != len(everything):
+            raise CollectError(f"{task}: {folder} and others have other items; delete the older evaluation")
+    items = [item for item in groups if all(item in scores for scores, _ in of_folders)]
+    other, *seeds = [np.array([scores[item] for item in items]) for scores, _ in of_folders]
+    values = np.mean(seeds, axis=0) - other
     blocks = blocks_of(np.array(items), np.array([groups[item] for item in items]))
     return float(values.mean()), *mean_interval(values, blocks)
 
 
 def rounded(value: float, metric: str) -> str:
     """As the tables have it: .795, or 60."""
-    return f"{value:.0f}" if metric == "copies" else f"{value:.3f}".replace("0.", ".", 1)
+    if metric == "copies":
+        return f"{value:.0f}"
+    return f"{round(value, 3) + 0.0:.3f}".replace("0.", ".", 1)  # not -.000
 
 
 def tables(

@@ -145,6 +145,14 @@ def test_tables_have_the_mean_of_the_seeds_and_each_of_them(tmp_path: Path) -> N
     assert not any("0.2\n" in f"{line}\n" and "soundtrack" in line for line in lines)  # chance is no score
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(-0.0004, ".000"), (0.0004, ".000"), (-0.0204, "-.020"), (1.195, "1.195"), (1.0, "1.000")],
+)
+def test_numbers_are_written_with_three_places_and_without_a_leading_zero(value: float, text: str) -> None:
+    assert variant_tables.rounded(value, "r2") == text
+
+
 def predicted(folder: Path, scores: list[float]) -> None:
     """One task's items, two of a group."""
     path = folder / "evaluation" / "predictions" / "any" / "soundtrack_a.csv"
@@ -178,10 +186,16 @@ def test_the_mean_of_the_seeds_less_another_is_by_item_with_an_interval_over_gro
     drawn = by_group[rng.integers(0, 30, (4000, 30))].mean(axis=1)
     assert [low, high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.03)
     assert "| musicnn | | .250 | .000 | .500 |  |  |" in lines
-    path = tmp_path / other.name / "evaluation" / "predictions" / "any" / "soundtrack_a.csv"
+    path = tmp_path / jobs[0].name / "evaluation" / "predictions" / "any" / "soundtrack_a.csv"
     path.write_text(path.read_text().rpartition("59.opus")[0])
     with pytest.raises(CollectError, match=r"soundtrack_a: .* have other items"):
         variant_tables.write_scores(jobs, tmp_path, [other])
+    summary = tmp_path / jobs[0].name / "evaluation" / "summary.csv"
+    summary.write_text(summary.read_text().replace(",197,0,0", ",59,1,0"))  # the one that it had heard
+    variant_tables.write_scores(jobs, tmp_path, [other])
+    lines = (tmp_path / "tables.md").read_text().splitlines()
+    (cell,) = (line.split("|")[3] for line in lines if line.startswith("| recipe - musicnn | 2 |"))
+    assert float(cell.split()[0]) == pytest.approx(values[:59].mean(), abs=6e-4)
 
 
 def test_each_job_is_done_once_and_those_that_fail_are_told_at_the_end() -> None:
