@@ -43,7 +43,8 @@ class SegmentModel:
 
     Attributes:
         embed_segments: float32 [segments, segment_samples, 2] -> float32 [segments, 256 x branches];
-            after `only`, [segments, widths of its pieces].
+            after `only`, [segments, widths of its pieces]. Where it has an attribute `windows`, that embeds
+            segments that overlap (`_Forward.windows`).
         sample_rate_hz: Of the segments.
         segment_samples: Samples a channel in one segment.
         branches: Names of the embeddings side by side.
@@ -187,17 +188,12 @@ def load_export(version: Path) -> SegmentModel:
     def outputs(segments: Any, _owner: Any = loaded) -> Any:  # its variables die with it
         return function(waveform=segments)
 
-    def embed_all(segments: NDArray[np.float32]) -> NDArray[np.float32]:
-        check_not_forked()
-        embeddings: NDArray[np.float32] = outputs(_tensor(segments))["embedding"].numpy()
-        return embeddings
-
     @functools.cache
     def embed_some(pieces: tuple[Piece, ...] = ()) -> EmbedSegments:
-        return _of_outputs(outputs, card.segment_samples, pieces)
+        return _Forward(outputs, card.segment_samples, pieces)
 
     return SegmentModel(
-        embed_some() if card.layers else embed_all,  # layers are not computed for nothing
+        embed_some(),
         card.sample_rate_hz,
         card.segment_samples,
         card.branches,
@@ -268,7 +264,7 @@ def model_of_keras(
     @functools.cache
     def embed_some(pieces: tuple[Piece, ...] = ()) -> EmbedSegments:
         inner = folded(frozenset(piece.layer for piece in pieces) - {LAST})
-        return _of_outputs(lambda segments: inner(segments, training=False), segment_samples, pieces)
+        return _Forward(lambda segments: inner(segments, training=False), segment_samples, pieces)
 
     layers = layer_pieces(model, branches)
     return SegmentModel(
@@ -289,26 +285,58 @@ def _batch_segments() -> int:
     return GPU_BATCH_SEGMENTS if tf.config.list_physical_devices("GPU") else BATCH_SEGMENTS
 
 
-def _of_outputs(
-    outputs: Callable[[Any], Any], segment_samples: int, pieces: tuple[Piece, ...]
-) -> EmbedSegments:
-    """Some pieces side by side, by default all embeddings; TensorFlow leaves out what others alone need."""
-    import tensorflow as tf
+class _Forward:
+    """Some pieces side by side, by default all embeddings; TensorFlow leaves out what others alone need.
 
-    signature = [tf.TensorSpec((None, segment_samples, constants.N_CHANNELS), tf.float32)]
-    names = [piece.output for piece in pieces] or ["embedding"]
+    Args:
+        outputs: Waveform -> outputs by name.
+        segment_samples: Samples a channel in one segment.
+        pieces: Which outputs.
+    """
 
-    @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
-    def forward(segments: Any) -> Any:
-        found = outputs(segments)
-        return tf.concat([found[name] for name in names], -1)
+    def __init__(
+        self, outputs: Callable[[Any], Any], segment_samples: int, pieces: tuple[Piece, ...]
+    ) -> None:
+        import tensorflow as tf
 
-    def embed_segments(segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        names = [piece.output for piece in pieces] or ["embedding"]
+        segments_spec = tf.TensorSpec((None, segment_samples, constants.N_CHANNELS), tf.float32)
+        stretch_spec = tf.TensorSpec((None, constants.N_CHANNELS), tf.float32)
+
+        @tf.function(input_signature=[segments_spec], autograph=False)  # type: ignore[untyped-decorator]
+        def forward(segments: Any) -> Any:
+            found = outputs(segments)
+            return tf.concat([found[name] for name in names], -1)
+
+        @tf.function(  # type: ignore[untyped-decorator]
+            input_signature=[stretch_spec, tf.TensorSpec((None,), tf.int64)], autograph=False
+        )
+        def forward_windows(stretch: Any, starts: Any) -> Any:
+            # int64, as TensorFlow computes with int32 on the host.
+            places = starts[:, tf.newaxis] + tf.range(segment_samples, dtype=tf.int64)
+            return forward(tf.gather(stretch, places))
+
+        self._forward, self._forward_windows = forward, forward_windows
+
+    def __call__(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As `SegmentModel.embed_segments`."""
         check_not_forked()
-        embeddings: NDArray[np.float32] = forward(_tensor(segments)).numpy()
+        embeddings: NDArray[np.float32] = self._forward(_tensor(segments)).numpy()
         return embeddings
 
-    return embed_segments
+    def windows(self, stretch: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Embed segments that overlap, cut on the device.
+
+        Args:
+            stretch: float32 [samples, 2].
+            starts: Of the segments, in samples.
+
+        Returns:
+            float32 [segments, widths of all pieces].
+        """
+        check_not_forked()
+        embeddings: NDArray[np.float32] = self._forward_windows(_tensor(stretch), starts).numpy()
+        return embeddings
 
 
 def _tensor(segments: NDArray[np.float32]) -> Any:

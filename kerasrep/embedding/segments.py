@@ -92,6 +92,21 @@ def _segments_of(
     return windows[: count * hop_samples : hop_samples].transpose(0, 2, 1)
 
 
+def stretch_of(segments: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    """The samples that segments of `segment_batches` are views of, each once.
+
+    Args:
+        segments: float32 [segments, segment_samples, 2].
+
+    Returns:
+        float32 [samples, 2], and the hop in samples.
+    """
+    hop_samples = segments.strides[0] // segments.strides[1]
+    samples = (len(segments) - 1) * hop_samples + segments.shape[1]
+    shape = (samples, segments.shape[2])
+    return np.lib.stride_tricks.as_strided(segments, shape, segments.strides[1:]), hop_samples
+
+
 class SegmentStatistics:
     """Mean and standard deviation over segments that come in batches.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from kerasrep.embedding.catalogue.layout import WHOLE, Layout
 from kerasrep.embedding.decoding import Cutting, End, Failure, Part, Segments, decode_parts
 from kerasrep.embedding.files import BadFile, FileEmbedding
 from kerasrep.embedding.models import SegmentModel
-from kerasrep.embedding.segments import SegmentStatistics
+from kerasrep.embedding.segments import SegmentStatistics, stretch_of
 from kerasrep.errors import DataError
 
 Array = NDArray[np.float32]
@@ -82,35 +82,50 @@ _Contents = list[tuple[int, int] | End | Failure]
 
 
 class _Batches:
-    """Segments that wait for the model, and ends of files that wait for their segments."""
+    """Segments that wait for the model, and ends of files that wait for their segments.
+
+    Of segments that overlap each sample is kept once, where the model cuts them itself: what is copied and
+    what a GPU fetches is that much less.
+    """
 
     def __init__(self, model: SegmentModel) -> None:
         self._embed_segments, self._size = model.embed_segments, model.batch_segments
+        self._embed_windows = getattr(model.embed_segments, "windows", None)
         self._thread = ThreadPoolExecutor(1, "embed")
         self._copiers, self._copies = ThreadPoolExecutor(COPIERS, "copy"), list[Future[None]]()
         self._begun: tuple[Future[Array], _Contents] | None = None  # what the model works on
         self._memory = Buffers(pinned=True)
-        self._next: Array | None = None
+        self._next: Array | None = None  # [segments, segment_samples, 2], or a stretch of as many samples
+        self._starts: list[int] = []  # in the stretch
         self._filled = 0
         self._contents: _Contents = []
 
     def add(self, part: Segments) -> Iterator[Event]:
-        whole = len(part.segments) == self._size and part.segments.flags.c_contiguous
+        segments = part.segments
+        whole = len(segments) == self._size and segments.flags.c_contiguous
         if whole and not self._filled:  # it is not copied
             self._contents.append((part.key, self._size))
-            yield from self._begin(part.segments)
+            yield from self._begin(lambda: self._embed_segments(segments))
             return
         taken = 0
-        while taken < len(part.segments):
+        while taken < len(segments):
             if self._next is None:
-                self._next = self._taken(part.segments.shape[1:])
-            new = part.segments[taken : taken + self._size - self._filled]
-            place = self._next[self._filled : self._filled + len(new)]
-            self._copies.append(self._copiers.submit(np.copyto, place, new))
+                self._next, self._starts = self._taken(segments.shape[1:]), []
+            new = segments[taken : taken + self._size - self._filled]
+            self._copies.append(self._copiers.submit(np.copyto, *self._place(self._next, new)))
             self._filled, taken = self._filled + len(new), taken + len(new)
             self._contents.append((part.key, len(new)))
             if self._filled == self._size:
                 yield from self._begin_next()
+
+    def _place(self, batch: Array, new: Array) -> tuple[Array, Array]:
+        """Where in the batch the next segments shall be, and what is to be copied there."""
+        stretch, hop_samples = stretch_of(new)
+        if self._embed_windows is None or hop_samples >= new.shape[1]:
+            return batch[self._filled : self._filled + len(new)], new
+        first = self._starts[-1] + new.shape[1] if self._starts else 0
+        self._starts += range(first, first + len(new) * hop_samples, hop_samples)
+        return batch.reshape(-1, new.shape[2])[first : first + len(stretch)], stretch
 
     def mark(self, part: End | Failure) -> Iterator[Event]:
         if self._filled:
@@ -122,7 +137,8 @@ class _Batches:
 
     def finish(self) -> Iterator[Event]:
         if self._next is not None:
-            self._next[self._filled :] = 0
+            self._next[self._filled :] = 0  # where nothing of a stretch is yet, nor will be
+            self._starts += [0] * (self._size - self._filled if self._starts else 0)
             yield from self._begin_next()
         yield from self._end()
 
@@ -136,22 +152,29 @@ class _Batches:
         return self._memory.take(size).view(np.float32).reshape(self._size, *shape)
 
     def _begin_next(self) -> Iterator[Event]:
-        segments, self._next, self._filled = self._next, None, 0
-        assert segments is not None
-        yield from self._begin(segments)
+        batch, starts, self._next, self._filled = self._next, self._starts, None, 0
+        assert batch is not None
+        if not starts:
+            yield from self._begin(lambda: self._embed_segments(batch))
+            return
+        embed_windows = self._embed_windows
+        assert embed_windows is not None
+        stretch = batch.reshape(-1, batch.shape[2])[: max(starts) + batch.shape[1]]
+        yield from self._begin(lambda: embed_windows(stretch, np.array(starts, np.int64)))
 
-    def _begin(self, segments: Array) -> Iterator[Event]:
+    def _begin(self, embed: Callable[[], Array]) -> Iterator[Event]:
         """Let the model begin; then give what came of the batch before."""
-        begun = self._thread.submit(self._embed, segments, self._copies), self._contents
+        begun = self._thread.submit(self._embed, embed, self._copies), self._contents
         self._contents, self._copies = [], []
         yield from self._end()
         self._begun = begun
 
-    def _embed(self, segments: Array, copies: Sequence[Future[None]]) -> Array:
+    @staticmethod
+    def _embed(embed: Callable[[], Array], copies: Sequence[Future[None]]) -> Array:
         """What the model makes of a batch, once all of it is there."""
         for copy in copies:
             copy.result()
-        return self._embed_segments(segments)
+        return embed()
 
     def _end(self) -> Iterator[Event]:
         if self._begun is None:

@@ -14,6 +14,7 @@ from kerasrep.embedding.catalogue import job, parts, writing
 from kerasrep.embedding.catalogue.job import Settings, embed_catalogue
 from kerasrep.embedding.catalogue.layout import About
 from kerasrep.embedding.catalogue.reading import read_embeddings
+from kerasrep.embedding.embedder import load
 from kerasrep.embedding.models import SegmentModel
 from kerasrep.embedding.representations import model_fingerprint
 from kerasrep.errors import DataError, ExportError, RecipeError, RunError
@@ -117,6 +118,18 @@ def test_rows_over_time_carry_the_time_they_begin(folder, tmp_path, quick, suffi
     np.testing.assert_allclose(table.embeddings, np.concatenate(expected), rtol=1e-6)
     starts = np.concatenate([np.arange(len(rows)) * hop_seconds for rows in expected])
     np.testing.assert_allclose(table.start_seconds, starts, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["export", "run"])
+def test_segments_that_a_network_cuts_itself_are_those_that_are_copied(
+    folder, tmp_path, small_run, small_export, kind
+):
+    model = small_export if kind == "export" else small_run.run.root
+    embed_catalogue(model, [folder], tmp_path / "x.npz", Settings(hop_seconds=0.5))
+    paths = sorted(folder.rglob("*.wav"))
+    copied = [load(model).embed_file_timed(path, 0.5).embeddings for path in paths]
+    found = read_embeddings(tmp_path / "x.npz").embeddings
+    np.testing.assert_allclose(found, np.concatenate(copied), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("hop_seconds", [None, 0.3, 7.0])

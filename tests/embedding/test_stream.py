@@ -11,6 +11,7 @@ import pytest
 from kerasrep.embedding.decoding import WAITING_FILES, End, Failure, Segments, _Pool
 from kerasrep.embedding.files import BadFile
 from kerasrep.embedding.models import SegmentModel
+from kerasrep.embedding.segments import segment_batches, segment_count
 from kerasrep.embedding.stream import Rows, embed_parts
 
 SEGMENT = 5
@@ -58,6 +59,47 @@ def test_each_file_has_its_own_rows_in_order_and_ends_after_them(size, part, see
         found = np.concatenate(rows[key]) if key in rows else np.zeros((0, 3), np.float32)
         np.testing.assert_array_equal(found, file.reshape(len(file), 2 * SEGMENT)[:, :3])
     assert batches == [size] * -(-sum(map(len, files)) // size)  # none is short, none too many
+
+
+class CutsItself:
+    """A model's `embed_segments` that cuts segments that overlap; counts the samples that it was given."""
+
+    def __init__(self):
+        self.samples, self.batches = 0, []
+
+    def __call__(self, segments):
+        raise AssertionError("segments were copied one by one")
+
+    def windows(self, stretch, starts):
+        self.samples += len(stretch)
+        self.batches.append(len(starts))
+        return np.stack([stretch[start : start + SEGMENT].ravel() for start in starts])
+
+
+@pytest.mark.parametrize("hop", [1, 2, 4])
+@pytest.mark.parametrize("size", [2, 3, 16])
+@pytest.mark.parametrize("seed", range(4))
+def test_segments_that_overlap_are_cut_by_the_model_out_of_samples_that_come_once(hop, size, seed):
+    rng = np.random.default_rng(seed)
+    files = [rng.normal(size=(n, 2)).astype(np.float32) for n in rng.integers(1, 120, 5)]
+    queues = [
+        [Segments(key, some) for some in segment_batches(np.array_split(file, 3), SEGMENT, 7, hop)]
+        for key, file in enumerate(files)
+    ]
+    parts = [part for some in itertools.zip_longest(*queues) for part in some if part is not None]
+    rows, cuts_itself = {}, CutsItself()
+    for event in embed_parts(parts, model(size, cuts_itself)):
+        rows.setdefault(event.key, []).append(event.values)
+    n_rows = 0
+    for key, file in enumerate(files):
+        count = segment_count(len(file), SEGMENT, hop)
+        filled = np.concatenate([file, np.zeros((count * SEGMENT, 2), np.float32)])
+        expected = [filled[hop * n : hop * n + SEGMENT].ravel() for n in range(count)]
+        np.testing.assert_array_equal(np.concatenate(rows[key]), expected)
+        n_rows += count
+    assert cuts_itself.batches == [size] * -(-n_rows // size)
+    stretches = len(parts) + len(cuts_itself.batches)  # each needs a segment's samples to begin with
+    assert cuts_itself.samples <= n_rows * hop + stretches * (SEGMENT - hop)
 
 
 def test_the_model_waits_until_all_of_its_batch_was_copied(monkeypatch):
