@@ -126,7 +126,7 @@ def item_scores(folder: Path, task: str) -> tuple[dict[str, float], int]:
 def difference(
     folders: Sequence[Path], beside: Path, task: str, groups: Mapping[str, str]
 ) -> tuple[float, float, float]:
-    """Mean of several evaluations less another one on the same items, and its 95% interval over groups.
+    """Mean of several evaluations minus another one on the same items, and its 95% interval over groups.
 
     Args:
         folders: Of the seeds.
@@ -166,7 +166,7 @@ def tables(
     Args:
         scores: Of the jobs.
         others: Of what stands beside them.
-        less: By variant, parts trained on, part scored and what is beside: the mean of the seeds less that.
+        less: By variant, parts trained on, part scored and what is beside: the mean of the seeds minus that.
     """
     others, less = others or {}, less or {}
     there = dict.fromkeys(key for found in scores.values() for key in found)
@@ -211,7 +211,7 @@ def interval(mean: float, low: float, high: float) -> str:
 def differences_of(
     folders: Sequence[Path], beside: Path
 ) -> dict[tuple[str, str], tuple[float, float, float]]:
-    """Of each task: the mean of several evaluations less another one; see `difference`."""
+    """Of each task: the mean of several evaluations minus another one; see `difference`."""
     tasks = yaml.safe_load((beside / "tasks.yaml").read_text(encoding="utf-8"))["tasks"]
     tables_of = {task["name"]: Path(task["table"]) for task in tasks}
     found = {}

@@ -7,7 +7,7 @@ with every seed on the first part of each pair of --folds, and its export is sco
 (`kerasrep-evaluate`, all layers, and robustness.py), beside others (--beside). What is there is not made
 again and a training that was stopped goes on, so that the work can be done in pieces, also on several
 machines: scoring needs OUT/exported alone. Writes scores.tsv and tables.md: the mean of the seeds and each of
-them, and that mean less what is beside, item by item, with a 95% interval over groups.
+them, and that mean minus what is beside, item by item, with a 95% interval over groups.
 """
 
 from __future__ import annotations
