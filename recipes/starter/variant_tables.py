@@ -142,7 +142,7 @@ def difference(
     for folder, (scores, left_out) in zip((beside, *folders), of_folders, strict=True):
         if len(scores) + left_out != len(everything):
             raise CollectError(f"{task}: {folder} and others have other items; delete the older evaluation")
-    items = [item for item in groups if all(item in scores for scores, _ in of_folders)]
+    items = sorted(set.intersection(*(set(scores) for scores, _ in of_folders)))
     other, *seeds = [np.array([scores[item] for item in items]) for scores, _ in of_folders]
     values = np.mean(seeds, axis=0) - other
     blocks = blocks_of(np.array(items), np.array([groups[item] for item in items]))

@@ -34,7 +34,7 @@ from kerasrep.errors import KerasrepError
 from kerasrep.recipe.file import read_recipe
 from kerasrep.recipe.schema import differences
 from kerasrep.runtime.threads import available_cores, keep_to
-from kerasrep.storage.export_directory import find_version
+from kerasrep.storage.export_directory import find_version, read_card
 
 HERE = Path(__file__).parent
 LAYERS = "all"
@@ -103,20 +103,25 @@ def run_command(log: Path, environment: Mapping[str, str], *words: str, output: 
             raise CollectError(f"{log}: {next((line for line in reversed(lines) if line.strip()), 'empty')}")
 
 
-def check_settings(run: Path, words: Sequence[str]) -> None:
-    """Refuse a run of the same name that other settings have made, such as before the recipe was changed.
+def check_settings(run: Path, export: Path, words: Sequence[str]) -> None:
+    """Refuse a run or an export of the same name that other settings have made, such as of an earlier recipe.
 
     Where its data lie may differ: it may have been trained on another machine.
 
     Raises:
-        CollectError: It is one.
+        CollectError: One is there.
+        ExportError: The export's card is damaged.
     """
+    path, *changed = words
+    wanted, found = read_recipe(path, changed).as_dict(), {}
     if (run / "recipe.yaml").is_file():
-        path, *changed = words
-        made, wanted = (read_recipe(*given).as_dict() for given in ((run / "recipe.yaml",), (path, changed)))
+        found[run] = read_recipe(run / "recipe.yaml").as_dict()
+    if (version := find_version(export)) is not None:
+        found[version] = read_card(version).recipe
+    for place, made in found.items():
         for setting, before, now in differences(made, wanted, (("corpus", "root"), ("export", "directory"))):
             raise CollectError(
-                f"{run}: was trained with {setting} {before}, now {now}; delete it, or give another --out"
+                f"{place}: was trained with {setting} {before}, now {now}; delete it, or give another --out"
             )
 
 
@@ -283,7 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for parts in dict.fromkeys(job.trained for job in jobs):
         make_fold(data, parts, out / "parts" / parts)
     for job in jobs:
-        check_settings(out / job.name / "run", own_recipe(job, recipe, out))
+        check_settings(out / job.name / "run", out / "exported" / job.name, own_recipe(job, recipe, out))
     scored = [] if options.train_only else dict.fromkeys(job.scored for job in jobs)
     beside = [Beside(name, part) for name in options.beside for part in scored]
     writing = threading.Lock()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,16 +72,26 @@ def test_epochs_are_those_that_give_the_steps_of_the_variant(tmp_path: Path, bat
     assert (recipe.seed, str(recipe.corpus.root)) == (3, str(tmp_path / "parts" / "A"))
 
 
-def test_a_run_that_other_settings_made_is_not_taken_for_the_variant(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", ["run", "export"])
+def test_what_other_settings_made_is_not_taken_for_the_variant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
     write_table(tmp_path / "parts" / "B" / "tracks.tsv", ("path", "kind"), [("a.opus", "real")])
     words = variants.own_recipe(job(), STARTER.parent / "starter.yaml", tmp_path)
-    variants.check_settings(tmp_path, words)  # none is there
+    places = tmp_path / "run", tmp_path / "exported" / job().name
+    variants.check_settings(*places, words)  # none is there
     made = read_recipe(words[0], words[1:])
-    write_recipe(tmp_path / "recipe.yaml", made)
-    variants.check_settings(tmp_path, words)
-    variants.check_settings(tmp_path, [*words, "corpus.root=elsewhere"])  # it was trained on another machine
+    if left == "run":
+        write_recipe(places[0] / "recipe.yaml", made)
+    else:  # all that another machine sent
+        (places[1] / "3").mkdir(parents=True)
+        (places[1] / "3" / "saved_model.pb").touch()
+        card = types.SimpleNamespace(recipe=made.as_dict())
+        monkeypatch.setattr(variants, "read_card", lambda version: card if version.name == "3" else None)
+    variants.check_settings(*places, words)
+    variants.check_settings(*places, [*words, "corpus.root=elsewhere"])  # it was trained on another machine
     with pytest.raises(CollectError, match=r"with training\.weight_decay 0\.03, now 0\.5; delete it"):
-        variants.check_settings(tmp_path, [*words, "training.weight_decay=0.5"])
+        variants.check_settings(*places, [*words, "training.weight_decay=0.5"])
 
 
 def test_scoring_can_be_left_to_a_later_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,6 @@ def test_onnx_files_name_their_dimensions_and_carry_the_card(plain_runtimes):
         assert {"name", "pooling", "resampler", "channels", "last_segment", "licence"} <= set(facts)
 
 
-@pytest.mark.slow
 def test_the_shipped_trunk_converts_by_its_bare_name(tmp_path, track, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code, out, err = run_export(capsys, "starter", "--format", "tflite")

@@ -277,7 +277,7 @@ EPOCHS, EPOCH_STEPS = 4, 4
 
 
 KINDS = ("alternating", "augmented", "joint", "two replicas", "augmented joint")
-QUICK_KINDS = KINDS[1:2]  # the second is the first and more
+QUICK_KINDS = KINDS[:2]
 
 CONTRAST = {"size": 4, "kinds": {"self": "contrast"}}
 
