@@ -151,22 +151,23 @@ def convert_blocks(
     """
     import soxr
 
-    resampler = (
-        None
-        if from_hz == to_hz
-        else soxr.ResampleStream(from_hz, to_hz, constants.N_CHANNELS, dtype="float32", quality="HQ")
-    )
+    resampler: soxr.ResampleStream | None = None
     power = mixed_power = 0.0
     for block in blocks:
-        stereo = _to_stereo(name, block, channel_names)
+        mixed = block
         if block.shape[1] > constants.N_CHANNELS:
+            mixed = downmix.to_stereo(block, channel_names)
             power += float(np.vdot(block, block))
-            mixed_power += float(np.vdot(stereo, stereo))
-        yield stereo if resampler is None else resampler.resample_chunk(stereo)
+            mixed_power += float(np.vdot(mixed, mixed))
+        if resampler is None and from_hz != to_hz:
+            resampler = soxr.ResampleStream(from_hz, to_hz, mixed.shape[1], dtype="float32", quality="HQ")
+        mixed = np.ascontiguousarray(mixed)
+        yield _to_stereo(name, mixed if resampler is None else resampler.resample_chunk(mixed))
     if mixed_power < _CANCELLED * power:
         notices.add(name, "its channels cancel each other where they are mixed to two")
     if resampler is not None:
-        yield resampler.resample_chunk(np.zeros((0, constants.N_CHANNELS), np.float32), last=True)
+        rest = np.zeros((0, mixed.shape[1]), np.float32)
+        yield _to_stereo(name, resampler.resample_chunk(rest, last=True))
 
 
 def _is_float(header: AudioHeader) -> bool:
@@ -266,8 +267,8 @@ def _ffmpeg_blocks(path: Path, plan: Plan, limit: int | None) -> Iterator[NDArra
         raise DataError(f"{path}: ends after {taken} of {counted} frames; copy or convert it again")
 
 
-def _to_stereo(name: str, block: NDArray[np.float32], channel_names: Sequence[str]) -> NDArray[np.float32]:
-    """[frames, channels] -> [frames, 2]."""
+def _to_stereo(name: str, block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[frames, 1 or 2] -> [frames, 2]; refuse what cannot be sound."""
     peak = np.maximum(block.max(initial=0), -block.min(initial=0))  # without a copy; NaN stays NaN
     if not np.isfinite(peak):
         raise DataError(f"{name}: has NaN or infinite samples; clean or convert it first")
@@ -276,11 +277,7 @@ def _to_stereo(name: str, block: NDArray[np.float32], channel_names: Sequence[st
             f"{name}: has samples of {peak:.0e}, where full scale is 1; divide it by its full scale (32768 "
             "for what was int16), or convert it first"
         )
-    if block.shape[1] > constants.N_CHANNELS:
-        block = downmix.to_stereo(block, channel_names)
-    elif block.shape[1] == 1:
-        block = np.repeat(block, constants.N_CHANNELS, axis=1)
-    return np.ascontiguousarray(block)
+    return block if block.shape[1] == constants.N_CHANNELS else np.repeat(block, constants.N_CHANNELS, axis=1)
 
 
 def _tensorflow_io_blocks(path: Path, plan: Plan, limit: int) -> Iterator[NDArray[np.float32]]:

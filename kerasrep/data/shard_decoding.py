@@ -93,12 +93,13 @@ def _too_short(samples: int, audio: AudioSettings) -> str:
 
 def _decoded(item: AudioItem, audio: AudioSettings) -> _Decoded:
     try:
-        shortened = read_header(item.path).seconds > MAX_TRACK_SECONDS
         decoded = decode_blocks(item.path, audio.sample_rate_hz, audio.decoder, MAX_TRACK_SECONDS)
         blocks = [to_int16(block) for block in decoded]  # many times as fast as of whole tracks at once
+        samples = sum(map(len, blocks))
+        may_be_longer = samples >= round(MAX_TRACK_SECONDS * audio.sample_rate_hz) - 1
+        shortened = may_be_longer and read_header(item.path).seconds > MAX_TRACK_SECONDS
     except DataError as error:
         return _reason(item, error)
-    samples = sum(map(len, blocks))
     if samples < audio.segment_samples:
         return _too_short(samples, audio)
     identity = identity_of(blocks, audio.sample_rate_hz)

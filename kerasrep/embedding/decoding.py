@@ -23,10 +23,13 @@ from kerasrep.runtime.threads import core_count
 
 #: More decoders than this outrun any model.
 MAX_WORKERS = 32
-#: Parts that may wait beside the one that each decoder has in hand; one is 7 MB at most.
+#: Parts that may wait beside the one that each decoder has in hand, or as many as there are decoders; one is
+#: 7 MB at most.
 WAITING_PARTS = 4
 #: Files that are handed out ahead, so that short ones do not leave decoders idle.
 WAITING_FILES = 64
+#: The last files, a decoder: of them the largest come first.
+LAST_FILES = 2
 _POLL_SECONDS = 0.1
 
 
@@ -92,8 +95,10 @@ class Cutting:
         """One file: some `Segments`, then `End`; or `Failure` at any point."""
         try:
             blocks = CountedBlocks(decode_blocks(path, self.sample_rate_hz, self.decoder))
-            lengths = self.segment_samples, BATCH_SEGMENTS, self.hop_samples
-            for segments in segment_batches(blocks, *lengths):
+            # Segments that overlap share memory, and each part costs all threads turns at the interpreter.
+            hops = max(1, self.segment_samples // self.hop_samples)
+            n_segments = 1 + (BATCH_SEGMENTS - 1) * hops
+            for segments in segment_batches(blocks, self.segment_samples, n_segments, self.hop_samples):
                 yield Segments(key, segments)
         except DataError as error:
             yield Failure(key, BadFile(path, str(error)))
@@ -148,13 +153,13 @@ def _size(path: Path) -> int:
 class _Waiting:
     """Files that are handed out in their order; of the last ones the largest first.
 
-    Otherwise one thread may be left with a large one at the end. (Always the largest first, small ones would
+    Otherwise one thread may be left with a large one at the end. (The largest first before, small ones would
     be done last of all, and who writes rows in order would wait for them.)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_last: int) -> None:
         self._files: list[tuple[int, tuple[int, Path]]] = []
-        self._last = self._closed = False
+        self._n_last, self._last, self._closed = n_last, False, False
         self._changed = threading.Condition()
 
     def put(self, file: tuple[int, Path]) -> None:
@@ -180,8 +185,8 @@ class _Waiting:
             self._changed.wait_for(lambda: self._files or self._closed)
             if self._closed:
                 return None
-            place = max(range(len(self._files)), key=lambda n: self._files[n][0]) if self._last else 0
-            return self._files.pop(place)[1]
+            files, last = self._files, self._last and len(self._files) <= self._n_last
+            return files.pop(max(range(len(files)), key=lambda n: files[n][0]) if last else 0)[1]
 
 
 class _Pool:
@@ -189,8 +194,8 @@ class _Pool:
 
     def __init__(self, parts: Callable[[int, Path], Iterator[Part]], workers: int) -> None:
         self._parts = parts
-        self._files = _Waiting()
-        self._ready: queue.Queue[Part] = queue.Queue(WAITING_PARTS)
+        self._files = _Waiting(LAST_FILES * workers)
+        self._ready: queue.Queue[Part] = queue.Queue(max(WAITING_PARTS, workers))
         self._stopped = threading.Event()
         self._threads = [
             threading.Thread(target=self._work, name=f"decode-{number}", daemon=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kerasrep.embedding import decoding
 from kerasrep.embedding.decoding import WAITING_FILES, End, Failure, Segments, _Pool
 from kerasrep.embedding.files import BadFile
 from kerasrep.embedding.models import SegmentModel
@@ -133,7 +134,8 @@ def test_the_next_batch_is_put_together_while_the_model_works():
     assert [type(event) for event in events] == [Rows, End, Rows, End]
 
 
-def test_of_the_files_that_wait_the_largest_is_decoded_first(tmp_path):
+def test_of_the_last_files_the_largest_is_decoded_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "LAST_FILES", 9)
     sizes, drawn, begun = [3, 1, 4, 1, 5, 9, 2, 6], threading.Event(), []
     for number, size in enumerate(sizes):
         (tmp_path / str(number)).write_bytes(bytes(size))
@@ -158,7 +160,7 @@ def test_of_the_files_that_wait_the_largest_is_decoded_first(tmp_path):
     assert others == [number for number in largest_first if number != first]
 
 
-def test_while_more_files_come_none_is_put_off_for_being_small(tmp_path):
+def test_before_the_last_files_none_is_put_off_for_being_small(tmp_path):
     n_files, begun = WAITING_FILES + 40, []
     for number in range(n_files):
         (tmp_path / str(number)).write_bytes(bytes(number))  # the later the larger
@@ -171,9 +173,7 @@ def test_while_more_files_come_none_is_put_off_for_being_small(tmp_path):
     for _ in pool.run((number, tmp_path / str(number)) for number in range(n_files)):
         pass
     pool.close()
-    assert begun[:30] == list(range(30))
-    last = begun[-WAITING_FILES // 2 :]
-    assert sorted(begun) == list(range(n_files)) and last == sorted(last, reverse=True)
+    assert begun == [*range(n_files - 2), n_files - 1, n_files - 2]
 
 
 def test_a_failure_comes_after_what_was_embedded_of_the_file():

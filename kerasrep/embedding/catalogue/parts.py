@@ -38,7 +38,7 @@ PART_SECONDS = 5.0
 #: Vectors of a part are in memory.
 PART_BYTES = 1 << 24
 #: Vectors of a row group.
-GROUP_BYTES = 1 << 18
+GROUP_BYTES = 1 << 20
 #: Parts that are open, and row groups that are in memory, while the table is written.
 OPEN_PARTS, OPEN_GROUPS = 16, 64
 #: Of the values of an `Entry`.
