@@ -48,7 +48,7 @@ def segment_batches(
         blocks = _without_gaps(blocks, segment_samples, hop_samples)
         hop_samples = segment_samples
     size, step = (batch_segments - 1) * hop_samples + segment_samples, batch_segments * hop_samples
-    buffer = np.zeros((size, constants.N_CHANNELS), np.float32)
+    buffer = np.empty((size, constants.N_CHANNELS), np.float32)
     filled, total, cut = 0, 0, 0
     for block in blocks:
         taken, total = 0, total + len(block)
@@ -59,11 +59,12 @@ def segment_batches(
             if filled == size:
                 yield _segments_of(buffer, batch_segments, segment_samples, hop_samples)
                 rest = buffer[step:]
-                buffer = np.zeros_like(buffer)  # the consumer may still hold the other one
+                buffer = np.empty_like(buffer)  # the consumer may still hold the other one
                 buffer[: len(rest)] = rest
                 filled, cut = len(rest), cut + batch_segments
     left = segment_count(total, segment_samples, hop_samples) - cut
     if left:
+        buffer[filled:] = 0
         yield _segments_of(buffer, left, segment_samples, hop_samples)
 
 
