@@ -10,7 +10,7 @@ from kerasrep.data.decoders.content import Bytes, Content, find
 
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")
 _FIRST_WINDOW_BYTES = 1 << 17
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 22
 #: Block sizes by their code; 6 and 7 are written behind the number of the frame.
 _BLOCK_SAMPLES = (
     {1: 192} | {n: 576 << (n - 2) for n in range(2, 6)} | {n: 256 << (n - 8) for n in range(8, 16)}

@@ -15,6 +15,8 @@ _NO_TIME = -1
 _BEGINS, _ENDS = 2, 4
 _OPUS_RATE_HZ = 48_000
 #: zlib's CRC-32 is Ogg's with the bits of each byte, and of the result, the other way round.
+#: For more than these, zlib lets other threads run, and then waits for them longer than it works.
+_KEPT_BYTES = 5 << 10
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -125,7 +127,10 @@ def _pages(data: Bytes) -> Iterator[tuple[int, int, int, int, int, bytes, bytes]
 
 
 def _checksum(page: bytearray) -> int:
-    crc = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    reversed_bits, crc = memoryview(page.translate(_REVERSED)), 0xFFFFFFFF
+    for start in range(0, len(page), _KEPT_BYTES):
+        crc = zlib.crc32(reversed_bits[start : start + _KEPT_BYTES], crc)
+    crc ^= 0xFFFFFFFF
     return int.from_bytes(crc.to_bytes(4, "little").translate(_REVERSED), "big")
 
 
