@@ -135,12 +135,11 @@ def write_formats(
     about = {}
     for name in formats:
         runtime = runtime_of(name)
-        with silenced():  # converters talk of their own business
+        with silenced():  # converters and runtimes talk of their own business
             runtime.write(folder, source)
-        about[name] = {
-            "bytes": {file: (folder / file).stat().st_size for file in runtime.FILES},
-            "largest_difference": max(_differences(name, folder, source, audio)),
-        }
+            difference = max(_differences(name, folder, source, audio))
+        sizes = {file: (folder / file).stat().st_size for file in runtime.FILES}
+        about[name] = {"bytes": sizes, "largest_difference": difference}
     return about
 
 
