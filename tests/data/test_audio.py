@@ -52,6 +52,14 @@ def test_mono_is_doubled(tmp_path):
     np.testing.assert_array_equal(decoded, np.repeat(samples.astype(np.float32), 2, axis=1))
 
 
+def test_mono_at_another_rate_is_what_two_equal_channels_are(tmp_path):
+    samples = np.random.default_rng(0).normal(0, 0.1, (600_000, 1)).clip(-1, 1)
+    mono = decode(write(tmp_path / "a.flac", samples, 48_000), RATE_HZ)
+    stereo = decode(write(tmp_path / "b.flac", np.repeat(samples, 2, axis=1), 48_000), RATE_HZ)
+    assert len(mono) == pytest.approx(600_000 * RATE_HZ / 48_000, abs=1)
+    np.testing.assert_array_equal(mono, stereo)
+
+
 def test_channels_of_unknown_places_go_to_both_sides_with_equal_power(tmp_path):
     samples = tone([200, 300, 400, 500], amplitude=0.2).astype(np.float32)
     decoded = decode(path := write(tmp_path / "a.wav", samples, subtype="FLOAT"), RATE_HZ)
@@ -152,6 +160,13 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path, value):
     samples = tone([440], 4).astype(np.float32)
     samples[70_000] = value  # not in the first block
     assert "NaN or infinite" in refusal(write(tmp_path / "a.wav", samples, subtype="FLOAT"))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_a_last_sample_that_is_no_number_is_found_at_another_rate(tmp_path, channels):
+    samples = tone([440] * channels, 4, 48_000).astype(np.float32)
+    samples[-1, -1] = np.nan
+    assert "NaN or infinite" in refusal(write(tmp_path / "a.wav", samples, 48_000, subtype="FLOAT"))
 
 
 def test_things_that_are_no_files_are_refused_without_waiting(tmp_path):

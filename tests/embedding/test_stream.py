@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from kerasrep.embedding import decoding
-from kerasrep.embedding.decoding import WAITING_FILES, End, Failure, Segments, _Pool
+from kerasrep.embedding.decoding import WAITING_FILES, Cutting, End, Failure, Segments, _Pool
 from kerasrep.embedding.files import BadFile
 from kerasrep.embedding.models import SegmentModel
-from kerasrep.embedding.segments import segment_batches, segment_count
+from kerasrep.embedding.segments import segment_batches, segment_count, stretch_of
 from kerasrep.embedding.stream import Rows, embed_parts
 
 SEGMENT = 5
@@ -132,6 +133,17 @@ def test_the_next_batch_is_put_together_while_the_model_works():
 
     events = list(embed_parts(parts(), model(4, embed_segments)))
     assert [type(event) for event in events] == [Rows, End, Rows, End]
+
+
+@pytest.mark.parametrize(("hop", "n_segments"), [(50, 16), (25, 31), (10, 76), (40, 16), (80, 16), (1, 751)])
+def test_a_part_holds_the_samples_of_16_segments_however_they_overlap(hop, n_segments, tmp_path):
+    path, samples = tmp_path / "a.wav", 2_000
+    soundfile.write(path, np.zeros((samples, 2)), 4_000)
+    *parts, end = Cutting(4_000, 50, hop).parts(0, path)
+    assert len(parts[0].segments) == n_segments and end == End(0, samples)
+    assert sum(len(part.segments) for part in parts) == segment_count(samples, 50, hop)
+    stretch, _ = stretch_of(parts[0].segments)
+    assert len(stretch) <= 16 * 50
 
 
 def test_of_the_last_files_the_largest_is_decoded_first(tmp_path, monkeypatch):
