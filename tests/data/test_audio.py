@@ -8,6 +8,7 @@ import struct
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from sound_files import by_ffmpeg
 
 from kerasrep.data import audio, notices
@@ -50,6 +51,14 @@ def test_mono_is_doubled(tmp_path):
     samples = tone([440])
     decoded = decode(write(tmp_path / "a.wav", samples, subtype="FLOAT"), RATE_HZ)
     np.testing.assert_array_equal(decoded, np.repeat(samples.astype(np.float32), 2, axis=1))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_blocks_are_resampled_as_soxr_resamples_all_at_once(tmp_path, channels):
+    samples = np.random.default_rng(0).normal(0, 0.1, (600_000, channels)).astype(np.float32)
+    decoded = decode(write(tmp_path / "a.wav", samples, 48_000, subtype="FLOAT"), RATE_HZ)
+    expected = soxr.resample(samples, 48_000, RATE_HZ, quality="HQ")
+    np.testing.assert_allclose(decoded, np.broadcast_to(expected, decoded.shape), atol=1e-6)
 
 
 def test_mono_at_another_rate_is_what_two_equal_channels_are(tmp_path):

@@ -135,6 +135,27 @@ def test_the_next_batch_is_put_together_while_the_model_works():
     assert [type(event) for event in events] == [Rows, End, Rows, End]
 
 
+@pytest.mark.parametrize(("workers", "may_wait"), [(1, 4), (6, 6)])
+def test_of_what_nobody_takes_as_many_parts_wait_as_may_and_one_is_in_each_hand(workers, may_wait):
+    made, lock, n_expected = [], threading.Lock(), 1 + may_wait + workers
+
+    def parts(key, path):
+        while True:
+            with lock:
+                made.append(key)
+            yield Segments(key, np.zeros((1, SEGMENT, 2), np.float32))
+
+    pool = _Pool(parts, workers)
+    taken = pool.run((number, Path("missing")) for number in range(workers))
+    next(taken)
+    end = time.monotonic() + 60
+    while len(made) < n_expected and time.monotonic() < end:
+        time.sleep(0.005)
+    time.sleep(0.2)  # in which none must come
+    assert len(made) == n_expected
+    pool.close()
+
+
 @pytest.mark.parametrize(("hop", "n_segments"), [(50, 16), (25, 31), (10, 76), (40, 16), (80, 16), (1, 751)])
 def test_a_part_holds_the_samples_of_16_segments_however_they_overlap(hop, n_segments, tmp_path):
     path, samples = tmp_path / "a.wav", 2_000
