@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.data.audio import DECODING_VERSION, decode_blocks, read_header
+from kerasrep.data.decoder_processes import DecoderDiedError, Decoders
 from kerasrep.data.identity import IDENTITY_VERSION, Identity, identity_of
-from kerasrep.data.shards import FRAME_BYTES, FULL_SCALE
-from kerasrep.errors import DataError
+from kerasrep.data.shards import FULL_SCALE
+from kerasrep.errors import DataError, RunError
 from kerasrep.recipe.network import AudioSettings
 from kerasrep.recipe.schema import fingerprint
 from kerasrep.runtime.threads import in_order
@@ -33,7 +34,7 @@ from kerasrep.storage.run_directory import atomic_file, read_json, write_json
 
 MAX_TRACK_SECONDS = 1800.0  # bounds memory: what lies behind is not used
 #: Samples in blocks, whether they were shortened, and their identity; or why there are none.
-_Decoded = tuple[list[bytes], bool, Identity] | str
+_Decoded = tuple[list[NDArray[np.int16]], bool, Identity] | str
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,12 @@ def _too_short(samples: int, audio: AudioSettings) -> str:
     return f"{samples / audio.sample_rate_hz:.3g} s is shorter than a segment of {audio.segment_seconds:g} s"
 
 
-def _decoded(item: AudioItem, audio: AudioSettings) -> _Decoded:
+def _decoded(item: AudioItem, audio: AudioSettings) -> Iterator[_Decoded]:
+    """Of one item the one result."""
+    yield _decoded_at_once(item, audio)
+
+
+def _decoded_at_once(item: AudioItem, audio: AudioSettings) -> _Decoded:
     try:
         decoded = decode_blocks(item.path, audio.sample_rate_hz, audio.decoder, MAX_TRACK_SECONDS)
         blocks = [to_int16(block) for block in decoded]  # many times as fast as of whole tracks at once
@@ -103,7 +109,7 @@ def _decoded(item: AudioItem, audio: AudioSettings) -> _Decoded:
     if samples < audio.segment_samples:
         return _too_short(samples, audio)
     identity = identity_of(blocks, audio.sample_rate_hz)
-    return [block.tobytes() for block in blocks], shortened, identity
+    return blocks, shortened, identity
 
 
 def _part_path(shard: Path) -> Path:
@@ -156,7 +162,16 @@ def write_decoded(
         What each part file says.
     """
     tracks = chain.from_iterable(task.tracks for task in tasks)
-    with closing(in_order(lambda item: _decoded(item, audio), tracks, n_threads)) as decoded:
+    decoders = Decoders(_decoded, n_threads if audio.decoder == "soundfile" else 1)
+
+    def decode(item: AudioItem) -> _Decoded:
+        try:
+            (result,) = decoders(item, audio)
+        except DecoderDiedError as error:
+            raise RunError(f"{item.path}: {error}; is memory short, or the file damaged?") from error
+        return result
+
+    with closing(in_order(decode, tracks, n_threads)) as decoded, closing(decoders):
         for task in tasks:
             yield _write_shard(task, audio, decoded, advance)
 
@@ -177,9 +192,10 @@ def _write_shard(
                 continue
             blocks, shortened, identity = result
             start = writer.n_bytes
-            offset = start + write_record(writer.write, item.track_id, blocks)
+            payload = [block.tobytes() for block in blocks]
+            offset = start + write_record(writer.write, item.track_id, payload)
             known_by = base64.b64encode(identity.to_bytes()).decode()
-            records.append((item.track_id, offset, sum(map(len, blocks)) // FRAME_BYTES, known_by))
+            records.append((item.track_id, offset, sum(map(len, blocks)), known_by))
             n_shortened += shortened
     part = {
         "key": _part_key(task, audio),

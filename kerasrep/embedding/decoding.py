@@ -1,7 +1,7 @@
-"""Files decoded side by side in threads, and cut into segments, a bounded number of which waits.
+"""Files decoded side by side and cut into segments, a bounded number of which waits.
 
-libsndfile and soxr let other threads run, so that processes are no faster (`benchmarks/embed.py`), and would
-copy every sample.
+Threads decode, or on machines of many cores a process beside each (`decoder_processes`): libsndfile and soxr
+let other threads run, but sixteen of them wait for turns at the interpreter (`benchmarks/embed.py`).
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.data.audio import decode_blocks
+from kerasrep.data.decoder_processes import DecoderDiedError, Decoders
 from kerasrep.embedding.files import BadFile, CountedBlocks
-from kerasrep.embedding.segments import BATCH_SEGMENTS, segment_batches
+from kerasrep.embedding.segments import BATCH_SEGMENTS, segment_batches, segments_of, stretch_of
 from kerasrep.errors import DataError
 from kerasrep.runtime.threads import core_count
 
@@ -44,6 +46,17 @@ class Segments:
 
     key: int
     segments: NDArray[np.float32]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Between processes each sample goes once."""
+        stretch, hop_samples = stretch_of(self.segments)
+        return _restored, (self.key, stretch, *self.segments.shape[:2], hop_samples)
+
+
+def _restored(
+    key: int, stretch: NDArray[np.float32], count: int, segment_samples: int, hop_samples: int
+) -> Segments:
+    return Segments(key, segments_of(stretch, count, segment_samples, hop_samples))
 
 
 @dataclass(frozen=True)
@@ -122,7 +135,7 @@ def default_workers() -> int:
 def decode_parts(
     files: Iterable[tuple[int, Path]], cutting: Cutting, workers: int | None = None
 ) -> Generator[Part, None, None]:
-    """Decode files in threads; at most `workers` of them are open at once.
+    """Decode files side by side; at most `workers` of them are open at once.
 
     Memory grows neither with the number of files nor with their length. Closing the iterator ends the
     threads.
@@ -130,15 +143,26 @@ def decode_parts(
     Args:
         files: Keys and paths; drawn in the thread of the consumer.
         cutting: How they become segments.
-        workers: Threads; `default_workers()` by default.
+        workers: Threads, or processes; `default_workers()` by default.
 
     Yields:
         The parts of each file in order; those of several files are mixed.
     """
-    pool = _Pool(cutting.parts, workers or default_workers())
+    workers = workers or default_workers()
+    decoders = Decoders(cutting.parts, workers if cutting.decoder == "soundfile" else 1)
+
+    def parts(key: int, path: Path) -> Iterator[Part]:
+        try:
+            yield from decoders(key, path)
+        except DecoderDiedError as error:
+            yield Failure(key, BadFile(path, f"{path}: {error}; is it damaged, or memory short?"))
+
+    pool = _Pool(parts, workers)
     try:
         yield from pool.run(iter(files))
     finally:
+        pool.stop()
+        decoders.close()
         pool.close()
 
 
@@ -221,9 +245,12 @@ class _Pool:
             yield part
             open_files -= not isinstance(part, Segments)
 
-    def close(self) -> None:
+    def stop(self) -> None:
         self._stopped.set()
         self._files.close()
+
+    def close(self) -> None:
+        self.stop()
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()

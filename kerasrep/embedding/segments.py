@@ -57,7 +57,7 @@ def segment_batches(
             buffer[filled : filled + len(part)] = part
             filled, taken = filled + len(part), taken + len(part)
             if filled == size:
-                yield _segments_of(buffer, batch_segments, segment_samples, hop_samples)
+                yield segments_of(buffer, batch_segments, segment_samples, hop_samples)
                 rest = buffer[step:]
                 buffer = np.empty_like(buffer)  # the consumer may still hold the other one
                 buffer[: len(rest)] = rest
@@ -65,7 +65,7 @@ def segment_batches(
     left = segment_count(total, segment_samples, hop_samples) - cut
     if left:
         buffer[filled:] = 0
-        yield _segments_of(buffer, left, segment_samples, hop_samples)
+        yield segments_of(buffer, left, segment_samples, hop_samples)
 
 
 def _without_gaps(
@@ -83,7 +83,7 @@ def _without_gaps(
             taken, place = taken + len(part), (place + len(part)) % hop_samples
 
 
-def _segments_of(
+def segments_of(
     buffer: NDArray[np.float32], count: int, segment_samples: int, hop_samples: int
 ) -> NDArray[np.float32]:
     """A view of the first segments of float32 [samples, 2]."""

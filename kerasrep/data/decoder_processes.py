@@ -1,0 +1,252 @@
+"""Decoding in processes of their own, where many threads would wait for turns at Python's interpreter.
+
+Each thread that decodes has one child process, which ends with it however it ends. What comes back is
+pickled; arrays lie in memory that both processes map (`memfd_create`, which no container limits as it does
+`/dev/shm`), and is given back to the system with the last array. A file that crashes a decoder ends its
+process, and no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import mmap
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import threading
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import accumulate
+from typing import Any, Generic, TypeVar
+
+from kerasrep.data import notices
+from kerasrep.runtime.child_process import child
+from kerasrep.runtime.run_log import event
+
+#: Fewer threads hardly wait for each other.
+LEAST_THREADS = 8
+_COMMAND = (
+    "from kerasrep.runtime.child_process import end_with_parent; end_with_parent(9)\n"
+    "import sys; from kerasrep.data.decoder_processes import serve; serve(int(sys.argv[1]))"
+)
+#: Of the lengths in a message, and of a request; the system takes twice as much.
+_MESSAGE_BYTES = 100_000
+#: Where arrays begin.
+_ALIGNMENT_BYTES = 64
+_GO_ON = b"\0"
+
+Value = TypeVar("Value")
+
+
+class DecoderDiedError(Exception):
+    """The process that decoded a file was ended; the message says by what."""
+
+
+class Decoders(Generic[Value]):
+    """A generator function that is called in a child process of the calling thread.
+
+    A thread's first call, and those until its child has started, run in the thread: whoever has few files
+    waits for nothing. So do all where children would gain nothing, or cannot be.
+
+    Args:
+        work: The function; it can be pickled, and its arguments and results can.
+        n_threads: That will call.
+    """
+
+    def __init__(self, work: Callable[..., Iterator[Value]], n_threads: int) -> None:
+        self._work = work
+        self._wanted = n_threads >= LEAST_THREADS and hasattr(os, "memfd_create")
+        self._thread, self._lock = threading.local(), threading.Lock()
+        self._children: list[_Child] = []
+
+    def close(self) -> None:
+        """End the children, also in the midst of calls, which then raise `DecoderDiedError`."""
+        with self._lock:
+            self._wanted = False
+            for one in self._children:
+                one.end()
+
+    def __call__(self, *given: Any) -> Iterator[Value]:
+        """What the function yields; one value more than was taken is made at most.
+
+        Raises:
+            DecoderDiedError: Where the child was ended meanwhile; the next call has another one.
+        """
+        one = self._child()
+        return self._work(*given) if one is None else one.call(given)
+
+    def _child(self) -> _Child | None:
+        """That of this thread, once it has started."""
+        mine = self._thread
+        if not self._wanted:
+            return None
+        if not hasattr(mine, "child"):
+            mine.child = None
+        elif mine.child is None or mine.child.ended:
+            mine.child = self._started()
+        try:
+            return mine.child if mine.child is not None and mine.child.is_ready() else None
+        except DecoderDiedError as error:
+            self._give_up(str(error))
+        return None
+
+    def _started(self) -> _Child | None:
+        with self._lock:
+            if not self._wanted:
+                return None
+            try:
+                self._children = [one for one in self._children if not one.ended]
+                self._children.append(_Child(self._work))
+            except OSError as error:
+                self._give_up(str(error))
+                return None
+            return self._children[-1]
+
+    def _give_up(self, reason: str) -> None:
+        self._wanted = False
+        event("no_decoder_processes", logging.WARNING, reason=reason)
+
+
+class _Child:
+    """One process, as the thread that calls sees it."""
+
+    def __init__(self, work: Callable[..., Iterator[Any]]) -> None:
+        self.ended, self._ready = False, False
+        self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._stack = contextlib.ExitStack()
+        with other:
+            try:
+                arguments, nothing = ["-c", _COMMAND, str(other.fileno())], subprocess.DEVNULL
+                started = child(arguments, pass_fds=[other.fileno()], stdout=nothing, stderr=nothing)
+                self._process = self._stack.enter_context(started)
+                self._socket.send(pickle.dumps(work))
+            except BaseException:
+                self._socket.close()
+                self._stack.close()
+                raise
+
+    def is_ready(self) -> bool:
+        """Whether calls are answered; does not wait."""
+        if not self._ready:
+            try:
+                self._ready = bool(self._socket.recv(len(_GO_ON), socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                raise self._death() from error
+            if not self._ready:
+                raise self._death()
+        return True
+
+    def call(self, given: tuple[Any, ...]) -> Iterator[Any]:
+        finished = False
+        try:
+            self._socket.send(pickle.dumps(given))
+            while True:
+                values, error, of_files = _receive(self._socket)
+                for notice in of_files:
+                    notices.add(*notice)
+                if error is not None:
+                    finished = True
+                    raise error
+                if not values:
+                    finished = True
+                    return
+                yield values[0]
+                del values  # its memory goes when nobody wants it any more
+                self._socket.send(_GO_ON)
+        except (OSError, EOFError) as error:
+            if finished:  # it is what the function raised
+                raise
+            raise self._death() from error
+        finally:
+            if not finished:
+                self.end()
+
+    def end(self) -> None:
+        """Whatever it is at, it is over."""
+        self.ended = True
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # a thread that waits for it wakes up
+        self._socket.close()
+        self._stack.close()
+        self._process.wait()
+
+    def _death(self) -> DecoderDiedError:
+        self.end()
+        code = self._process.returncode
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return DecoderDiedError(f"the process that decoded it was ended ({how})")
+
+
+def serve(number: int) -> None:
+    """What a child does: answer calls, one after the other.
+
+    Args:
+        number: Of the file descriptor of the socket to the parent.
+    """
+    with socket.socket(fileno=number) as parent:
+        work = pickle.loads(parent.recv(_MESSAGE_BYTES))  # from the parent alone
+        parent.send(_GO_ON)
+        while request := parent.recv(_MESSAGE_BYTES):
+            _answer(parent, work, pickle.loads(request))
+
+
+def _answer(parent: socket.socket, work: Callable[..., Iterator[Any]], given: tuple[Any, ...]) -> None:
+    """Send what the function yields, each value once the one before was taken; then the end, or an error."""
+    taken: Callable[[], object] = lambda: None  # noqa: E731 (of the first value there is nothing to wait for)
+    error: Exception | None = None
+    try:
+        for value in work(*given):
+            taken()
+            _send(parent, ((value,), None, notices.hand_over()))
+            taken = partial(_wait, parent)
+    except Exception as raised:
+        error = raised
+    taken()
+    _send(parent, ((), error, notices.hand_over()))
+
+
+def _wait(parent: socket.socket) -> None:
+    if not parent.recv(len(_GO_ON)):
+        raise SystemExit
+
+
+def _send(to: socket.socket, message: object) -> None:
+    """Pickled, with its arrays beside it in memory of its own, whose file goes along."""
+    buffers: list[pickle.PickleBuffer] = []
+    text = pickle.dumps(message, protocol=5, buffer_callback=buffers.append)
+    pieces = [memoryview(text), *(buffer.raw() for buffer in buffers)]
+    lengths = [len(piece) for piece in pieces]
+    memory = os.memfd_create("kerasrep")
+    try:
+        for piece, start in zip(pieces, _starts(lengths), strict=False):
+            written = 0
+            while written < len(piece):
+                written += os.pwrite(memory, piece[written:], start + written)
+        socket.send_fds(to, [array("Q", lengths).tobytes()], [memory])
+    finally:
+        os.close(memory)
+
+
+def _receive(sender: socket.socket) -> Any:
+    """What `_send` sent; its arrays are views of memory that goes with them."""
+    message, files, _, _ = socket.recv_fds(sender, _MESSAGE_BYTES, 1)
+    if not files:
+        raise EOFError
+    try:
+        memory = memoryview(mmap.mmap(files[0], 0))
+    finally:
+        os.close(files[0])
+    lengths = array("Q", message)
+    pieces = [memory[start : start + n] for n, start in zip(lengths, _starts(lengths), strict=False)]
+    return pickle.loads(pieces[0], buffers=pieces[1:])
+
+
+def _starts(lengths: Iterable[int]) -> Iterator[int]:
+    """Where pieces of such lengths begin."""
+    return accumulate((-(-n // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES for n in lengths), initial=0)
