@@ -23,18 +23,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasrep.data.audio import DECODING_VERSION, decode_blocks, read_header
-from kerasrep.data.decoder_processes import DecoderDiedError, Decoders
 from kerasrep.data.identity import IDENTITY_VERSION, Identity, identity_of
 from kerasrep.data.shards import FULL_SCALE
-from kerasrep.errors import DataError, RunError
+from kerasrep.errors import DataError
 from kerasrep.recipe.network import AudioSettings
 from kerasrep.recipe.schema import fingerprint
 from kerasrep.runtime.threads import in_order
 from kerasrep.storage.run_directory import atomic_file, read_json, write_json
 
 MAX_TRACK_SECONDS = 1800.0  # bounds memory: what lies behind is not used
-#: Samples in blocks, whether they were shortened, and their identity; or why there are none.
-_Decoded = tuple[list[NDArray[np.int16]], bool, Identity] | str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of a TFRecord file.
+
+    Attributes:
+        pieces: Its bytes; all samples are in one, as who writes it takes a turn at the interpreter for each.
+        offset_bytes: How many come before the samples.
+    """
+
+    pieces: tuple[bytes, ...]
+    offset_bytes: int
+
+
+#: A record, how many samples it holds, whether they were shortened, and their identity; or why there is none.
+_Decoded = tuple[Record, int, bool, Identity] | str
 
 
 @dataclass(frozen=True)
@@ -92,12 +106,7 @@ def _too_short(samples: int, audio: AudioSettings) -> str:
     return f"{samples / audio.sample_rate_hz:.3g} s is shorter than a segment of {audio.segment_seconds:g} s"
 
 
-def _decoded(item: AudioItem, audio: AudioSettings) -> Iterator[_Decoded]:
-    """Of one item the one result."""
-    yield _decoded_at_once(item, audio)
-
-
-def _decoded_at_once(item: AudioItem, audio: AudioSettings) -> _Decoded:
+def _decoded(item: AudioItem, audio: AudioSettings) -> _Decoded:
     try:
         decoded = decode_blocks(item.path, audio.sample_rate_hz, audio.decoder, MAX_TRACK_SECONDS)
         blocks = [to_int16(block) for block in decoded]  # many times as fast as of whole tracks at once
@@ -109,7 +118,7 @@ def _decoded_at_once(item: AudioItem, audio: AudioSettings) -> _Decoded:
     if samples < audio.segment_samples:
         return _too_short(samples, audio)
     identity = identity_of(blocks, audio.sample_rate_hz)
-    return blocks, shortened, identity
+    return framed(item.track_id, blocks), samples, shortened, identity
 
 
 def _part_path(shard: Path) -> Path:
@@ -162,16 +171,7 @@ def write_decoded(
         What each part file says.
     """
     tracks = chain.from_iterable(task.tracks for task in tasks)
-    decoders = Decoders(_decoded, n_threads if audio.decoder == "soundfile" else 1)
-
-    def decode(item: AudioItem) -> _Decoded:
-        try:
-            (result,) = decoders(item, audio)
-        except DecoderDiedError as error:
-            raise RunError(f"{item.path}: {error}; is memory short, or the file damaged?") from error
-        return result
-
-    with closing(in_order(decode, tracks, n_threads)) as decoded, closing(decoders):
+    with closing(in_order(lambda item: _decoded(item, audio), tracks, n_threads)) as decoded:
         for task in tasks:
             yield _write_shard(task, audio, decoded, advance)
 
@@ -190,12 +190,11 @@ def _write_shard(
             if isinstance(result, str):
                 skipped[item.track_id] = result
                 continue
-            blocks, shortened, identity = result
-            start = writer.n_bytes
-            payload = [block.tobytes() for block in blocks]
-            offset = start + write_record(writer.write, item.track_id, payload)
+            record, samples, shortened, identity = result
             known_by = base64.b64encode(identity.to_bytes()).decode()
-            records.append((item.track_id, offset, sum(map(len, blocks)), known_by))
+            records.append((item.track_id, writer.n_bytes + record.offset_bytes, samples, known_by))
+            for piece in record.pieces:
+                writer.write(piece)
             n_shortened += shortened
     part = {
         "key": _part_key(task, audio),
@@ -210,17 +209,13 @@ def _write_shard(
     return part
 
 
-def write_record(write: Callable[[bytes], object], track_id: str, payload: Sequence[bytes]) -> int:
-    """Write one TFRecord record; return how many of its bytes come before the pieces of `payload`."""
-    n_payload_bytes = sum(map(len, payload))
-    head = example_head(track_id, n_payload_bytes)
-    length = struct.pack("<Q", len(head) + n_payload_bytes)
-    checksum = google_crc32c.value(head)
-    for piece in payload:
-        checksum = google_crc32c.extend(checksum, piece)
-    for piece in (length, _masked(google_crc32c.value(length)), head, *payload, _masked(checksum)):
-        write(piece)
-    return len(length) + 4 + len(head)
+def framed(track_id: str, blocks: Sequence[NDArray[np.int16]]) -> Record:
+    """Samples as a record."""
+    head = example_head(track_id, sum(block.nbytes for block in blocks))
+    data = b"".join((head, *map(np.ascontiguousarray, blocks)))
+    length = struct.pack("<Q", len(data))
+    before = length + _masked(google_crc32c.value(length))
+    return Record((before, data, _masked(google_crc32c.value(data))), len(before) + len(head))
 
 
 def example_head(track_id: str, n_payload_bytes: int) -> bytes:

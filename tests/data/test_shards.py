@@ -11,7 +11,7 @@ import soundfile
 
 from kerasrep.data import shard_decoding, shard_writer
 from kerasrep.data.audio import decode, decode_blocks
-from kerasrep.data.shard_decoding import AudioItem, example_head, to_int16, write_record
+from kerasrep.data.shard_decoding import AudioItem, example_head, framed, to_int16
 from kerasrep.data.shard_writer import write_shards
 from kerasrep.data.shards import load_index, save_index
 from kerasrep.errors import DataError
@@ -106,10 +106,12 @@ def test_a_record_is_the_example_protocol_buffers_would_make(n_bytes):
     assert len(example.SerializeToString()) == len(serialised)
 
 
-def test_the_offset_of_a_record_points_at_its_payload():
-    stream = bytearray()
-    offset = write_record(stream.extend, "x", [b"pay", b"load!"])
-    assert bytes(stream[offset : offset + 8]) == b"payload!"
+def test_the_offset_of_a_record_points_at_its_samples_row_by_row_in_any_layout():
+    first, second = np.arange(6, dtype=np.int16).reshape(3, 2), np.array([[8, 9]], np.int16)
+    for block in (first, np.asfortranarray(first)):
+        record = framed("x", [block, second])
+        stream = b"".join(record.pieces)
+        assert np.frombuffer(stream[record.offset_bytes : -4], "<i2").tolist() == [0, 1, 2, 3, 4, 5, 8, 9]
 
 
 def test_bytes_do_not_depend_on_the_number_of_threads(tmp_path, items, small_shards):
