@@ -29,6 +29,8 @@ from kerasrep.runtime.run_log import event
 
 #: Fewer threads hardly wait for each other.
 LEAST_THREADS = 8
+#: For a process that no longer answers to end by itself, so that its exit code tells why.
+_DYING_SECONDS = 5.0
 _COMMAND = (
     "from kerasrep.runtime.child_process import end_with_parent; end_with_parent(9)\n"
     "import sys; from kerasrep.data.decoder_processes import serve; serve(int(sys.argv[1]))"
@@ -170,13 +172,13 @@ class _Child:
     def end(self) -> None:
         """Whatever it is at, it is over."""
         self.ended = True
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # a thread that waits for it wakes up
         self._socket.close()
         self._stack.close()
-        self._process.wait()
+        self._process.wait()  # then a thread that waits for it wakes up
 
     def _death(self) -> DecoderDiedError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_DYING_SECONDS)
         self.end()
         code = self._process.returncode
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -198,15 +200,19 @@ def serve(number: int) -> None:
 
 def _answer(parent: socket.socket, work: Callable[..., Iterator[Any]], given: tuple[Any, ...]) -> None:
     """Send what the function yields, each value once the one before was taken; then the end, or an error."""
+    values, error = work(*given), None
     taken: Callable[[], object] = lambda: None  # noqa: E731 (of the first value there is nothing to wait for)
-    error: Exception | None = None
-    try:
-        for value in work(*given):
-            taken()
-            _send(parent, ((value,), None, notices.hand_over()))
-            taken = partial(_wait, parent)
-    except Exception as raised:
-        error = raised
+    while True:
+        try:
+            value = next(values)
+        except StopIteration:
+            break
+        except Exception as raised:
+            error = raised
+            break
+        taken()
+        _send(parent, ((value,), None, notices.hand_over()))
+        taken = partial(_wait, parent)
     taken()
     _send(parent, ((), error, notices.hand_over()))
 
@@ -222,15 +228,12 @@ def _send(to: socket.socket, message: object) -> None:
     text = pickle.dumps(message, protocol=5, buffer_callback=buffers.append)
     pieces = [memoryview(text), *(buffer.raw() for buffer in buffers)]
     lengths = [len(piece) for piece in pieces]
-    memory = os.memfd_create("kerasrep")
-    try:
+    with os.fdopen(os.memfd_create("kerasrep"), "wb") as memory:
         for piece, start in zip(pieces, _starts(lengths), strict=False):
-            written = 0
-            while written < len(piece):
-                written += os.pwrite(memory, piece[written:], start + written)
-        socket.send_fds(to, [array("Q", lengths).tobytes()], [memory])
-    finally:
-        os.close(memory)
+            memory.seek(start)
+            memory.write(piece)
+        memory.flush()
+        socket.send_fds(to, [array("Q", lengths).tobytes()], [memory.fileno()])
 
 
 def _receive(sender: socket.socket) -> Any:
