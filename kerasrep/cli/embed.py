@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--workers",
         type=int,
         metavar="N",
-        help="threads that decode (default: one per processor, at most 32)",
+        help="threads that decode, from 8 on in processes (default: one per processor, at most 32)",
     )
     parser.add_argument(
         "--decoder",

@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -29,6 +30,8 @@ from kerasrep.runtime.run_log import event
 
 #: Fewer threads hardly wait for each other.
 LEAST_THREADS = 8
+#: Of work before children are started: what they save in as long again is about what their start costs.
+FIRST_SECONDS = 10.0
 #: For a process that no longer answers to end by itself, so that its exit code tells why.
 _DYING_SECONDS = 5.0
 _COMMAND = (
@@ -51,7 +54,7 @@ class DecoderDiedError(Exception):
 class Decoders(Generic[Value]):
     """A generator function that is called in a child process of the calling thread.
 
-    A thread's first call, and those until its child has started, run in the thread: whoever has few files
+    Calls of the first seconds, and those until a child has started, run in the thread: whoever has few files
     waits for nothing. So do all where children would gain nothing, or cannot be.
 
     Args:
@@ -62,6 +65,7 @@ class Decoders(Generic[Value]):
     def __init__(self, work: Callable[..., Iterator[Value]], n_threads: int) -> None:
         self._work = work
         self._wanted = n_threads >= LEAST_THREADS and hasattr(os, "memfd_create")
+        self._start_seconds = time.monotonic() + FIRST_SECONDS
         self._thread, self._lock = threading.local(), threading.Lock()
         self._children: list[_Child] = []
 
@@ -84,11 +88,9 @@ class Decoders(Generic[Value]):
     def _child(self) -> _Child | None:
         """That of this thread, once it has started."""
         mine = self._thread
-        if not self._wanted:
+        if not self._wanted or time.monotonic() < self._start_seconds:
             return None
-        if not hasattr(mine, "child"):
-            mine.child = None
-        elif mine.child is None or mine.child.ended:
+        if getattr(mine, "child", None) is None or mine.child.ended:
             mine.child = self._started()
         try:
             return mine.child if mine.child is not None and mine.child.is_ready() else None

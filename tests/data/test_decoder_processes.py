@@ -28,7 +28,8 @@ RATE_HZ = 22_050
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch):
-    """Children find `decoder_work`."""
+    """Children start at once, and find `decoder_work`."""
+    monkeypatch.setattr(decoder_processes, "FIRST_SECONDS", 0.0)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (HERE, os.environ.get("PYTHONPATH")))))
 
 
@@ -69,10 +70,22 @@ def soon(holds):
     return holds()
 
 
-def test_the_first_call_is_answered_by_the_thread_and_later_ones_by_one_child(decoders):
+def test_until_its_child_has_started_the_thread_answers_and_then_the_child_does(decoders):
     assert answering(decoders) == os.getpid()
     child = ready(decoders)
     assert [answering(decoders) for _ in range(3)] == [child] * 3
+
+
+def test_children_start_after_the_first_seconds(monkeypatch):
+    monkeypatch.setattr(decoder_processes, "FIRST_SECONDS", 2.0)
+    begun = time.monotonic()
+    with closing(Decoders(work, LEAST_THREADS)) as decoders:
+        while time.monotonic() < begun + 1.5:
+            assert answering(decoders) == os.getpid()
+            assert not decoders._children
+            time.sleep(0.02)
+        ready(decoders)
+    assert time.monotonic() > begun + 2.0
 
 
 def test_fewer_threads_have_no_children():
@@ -223,6 +236,7 @@ def test_children_end_when_this_process_is_killed():
     script = (
         "import os, time\nfrom decoder_work import work\n"
         "from kerasrep.data.decoder_processes import Decoders\n"
+        "from kerasrep.data import decoder_processes\ndecoder_processes.FIRST_SECONDS = 0\n"
         "decoders = Decoders(work, 8)\n"
         "while (child := list(decoders('process'))) == [os.getpid()]: time.sleep(.01)\n"
         "print(*child, flush=True)\nlist(decoders('long'))\n"
