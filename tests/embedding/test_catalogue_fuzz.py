@@ -98,6 +98,19 @@ def test_any_flipped_bit_of_a_finished_table_is_told_or_changes_nothing(tmp_path
     assert found > 100
 
 
+def test_a_table_is_a_tenth_smaller_than_its_vectors_and_has_their_bits(tmp_path):
+    values = np.random.default_rng(0).normal(size=(3_000, DIMENSION)).astype(np.float32)
+    values[0, :4] = np.array([0x7F7FFFFF, 0x00000001, 0x80000000, 0x3EAAAAAB], np.uint32).view(np.float32)
+    n, path = len(values), tmp_path / "vectors.parquet"
+    seconds = np.arange(n) / 3
+    blocks = [Block(["/music/x.wav"] * n, seconds, 2.5 * np.arange(n), values, np.full(n, np.nan))]
+    write_parquet(path, blocks, LAYOUT, ABOUT)
+    assert path.stat().st_size < 0.9 * values.nbytes
+    table = read_embeddings(path)
+    assert table.embeddings.tobytes() == values.tobytes()
+    np.testing.assert_array_equal(table.seconds, seconds)
+
+
 def test_any_flipped_bit_of_the_vectors_of_an_npz_table_is_told(tmp_path):
     path = tmp_path / "vectors.npz"
     write_npz(path, lambda: [block()], LAYOUT, ABOUT, 6, 20)
