@@ -212,7 +212,7 @@ def _write_shard(
 def framed(track_id: str, blocks: Sequence[NDArray[np.int16]]) -> Record:
     """Samples as a record."""
     head = example_head(track_id, sum(block.nbytes for block in blocks))
-    data = b"".join((head, *(block.tobytes() for block in blocks)))
+    data = b"".join((head, *(np.ascontiguousarray(block).data for block in blocks)))
     length = struct.pack("<Q", len(data))
     before = length + _masked(google_crc32c.value(length))
     return Record((before, data, _masked(google_crc32c.value(data))), len(before) + len(head))
