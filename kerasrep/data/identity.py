@@ -31,7 +31,7 @@ _FRAME_SECONDS, _HOP_SECONDS = 0.25, 0.125
 _SMOOTHING = np.hanning(9)[1:-1] / np.hanning(9).sum()
 _FRAMES_A_WORD = 2
 #: Whose spectra are in memory at once.
-_FRAMES_AT_ONCE = 256
+_FRAMES_AT_ONCE = 64
 #: Words between which energies are compared: half a second.
 _LAG_WORDS = 2
 #: Added to the energy of a band: what is as quiet as the noise of 16 bits counts as silence.
@@ -113,7 +113,7 @@ def _energy(samples: NDArray[np.int16], sample_rate_hz: int) -> NDArray[np.float
     window = np.hanning(frame).astype(np.float32) / 2**15
     energy = np.zeros((1 + (len(samples) - frame) // hop, N_BANDS + 1), np.float32)
     for channel in samples.T:
-        whole = np.lib.stride_tricks.sliding_window_view(channel, frame)[::hop]
+        whole = np.lib.stride_tricks.sliding_window_view(channel.astype(np.float32), frame)[::hop]
         for start in range(0, len(whole), _FRAMES_AT_ONCE):
             frames = whole[start : start + _FRAMES_AT_ONCE]
             spectrum = rfft(frames * window, axis=1)
