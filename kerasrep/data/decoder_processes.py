@@ -9,19 +9,23 @@ process, and no more.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import mmap
 import os
 import pickle
+import resource
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from kerasrep.data import notices
@@ -34,11 +38,15 @@ LEAST_THREADS = 8
 FIRST_SECONDS = 10.0
 #: For a process that no longer answers to end by itself, so that its exit code tells why.
 _DYING_SECONDS = 5.0
+#: The child imports what this process does, whatever lies in the current folder.
 _COMMAND = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2])\n"
     "from kerasrep.runtime.child_process import end_with_parent; end_with_parent(9)\n"
-    "import sys; from kerasrep.data.decoder_processes import serve; serve(int(sys.argv[1]))"
+    "from kerasrep.data.decoder_processes import serve; serve(int(sys.argv[1]))"
 )
-#: Of the lengths in a message, and of a request; the system takes twice as much.
+#: File descriptors that are wanted for a thread and for all else: each array held has one.
+_THREAD_FILES, _OTHER_FILES = 8, 64
+#: Of the lengths in a message; the system takes twice as much.
 _MESSAGE_BYTES = 100_000
 #: Where arrays begin.
 _ALIGNMENT_BYTES = 64
@@ -64,7 +72,9 @@ class Decoders(Generic[Value]):
 
     def __init__(self, work: Callable[..., Iterator[Value]], n_threads: int) -> None:
         self._work = work
-        self._wanted = n_threads >= LEAST_THREADS and hasattr(os, "memfd_create")
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        enough = files == resource.RLIM_INFINITY or files >= _OTHER_FILES + _THREAD_FILES * n_threads
+        self._wanted = n_threads >= LEAST_THREADS and enough and hasattr(os, "memfd_create")
         self._start_seconds = time.monotonic() + FIRST_SECONDS
         self._thread, self._lock = threading.local(), threading.Lock()
         self._children: list[_Child] = []
@@ -79,6 +89,8 @@ class Decoders(Generic[Value]):
     def __call__(self, *given: Any) -> Iterator[Value]:
         """What the function yields; one value more than was taken is made at most.
 
+        A thread ends one call before it begins the next.
+
         Raises:
             DecoderDiedError: Where the child was ended meanwhile; the next call has another one.
         """
@@ -90,7 +102,7 @@ class Decoders(Generic[Value]):
         mine = self._thread
         if not self._wanted or time.monotonic() < self._start_seconds:
             return None
-        if getattr(mine, "child", None) is None or mine.child.ended:
+        if getattr(mine, "child", None) is None or mine.child.is_over():
             mine.child = self._started()
         try:
             return mine.child if mine.child is not None and mine.child.is_ready() else None
@@ -105,7 +117,7 @@ class Decoders(Generic[Value]):
             try:
                 self._children = [one for one in self._children if not one.ended]
                 self._children.append(_Child(self._work))
-            except OSError as error:
+            except Exception as error:  # such as TypeError, where a program has no interpreter of its own
                 self._give_up(str(error))
                 return None
             return self._children[-1]
@@ -119,15 +131,18 @@ class _Child:
     """One process, as the thread that calls sees it."""
 
     def __init__(self, work: Callable[..., Iterator[Any]]) -> None:
-        self.ended, self._ready = False, False
+        self._ready = self.ended = False
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._stack = contextlib.ExitStack()
         with other:
             try:
-                arguments, nothing = ["-c", _COMMAND, str(other.fileno())], subprocess.DEVNULL
+                for end in (self._socket, other):
+                    end.setblocking(True)  # programs may have set another default
+                path = json.dumps([str(Path(folder).absolute()) for folder in sys.path])
+                arguments, nothing = ["-P", "-c", _COMMAND, str(other.fileno()), path], subprocess.DEVNULL
                 started = child(arguments, pass_fds=[other.fileno()], stdout=nothing, stderr=nothing)
                 self._process = self._stack.enter_context(started)
-                self._socket.send(pickle.dumps(work))
+                _send(self._socket, work)
             except BaseException:
                 self._socket.close()
                 self._stack.close()
@@ -137,43 +152,52 @@ class _Child:
         """Whether calls are answered; does not wait."""
         if not self._ready:
             try:
-                self._ready = bool(self._socket.recv(len(_GO_ON), socket.MSG_DONTWAIT))
+                self._ready = _receive(self._socket, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return False
-            except OSError as error:
+            except (EOFError, OSError) as error:
                 raise self._death() from error
-            if not self._ready:
-                raise self._death()
         return True
+
+    def is_over(self) -> bool:
+        """Whether it was ended, by the system as well, while nobody waited for it."""
+        if self._ready and self._process.poll() is not None:
+            self.end()
+        return self.ended
 
     def call(self, given: tuple[Any, ...]) -> Iterator[Any]:
         finished = False
         try:
-            self._socket.send(pickle.dumps(given))
+            self._ask(lambda: _send(self._socket, given))
             while True:
-                values, error, of_files = _receive(self._socket)
+                values, error, of_files = self._ask(lambda: _receive(self._socket))
                 for notice in of_files:
                     notices.add(*notice)
-                if error is not None:
-                    finished = True
-                    raise error
                 if not values:
                     finished = True
+                    if error is not None:
+                        raise error
                     return
                 yield values[0]
                 del values  # its memory goes when nobody wants it any more
-                self._socket.send(_GO_ON)
-        except (OSError, EOFError) as error:
-            if finished:  # it is what the function raised
-                raise
-            raise self._death() from error
+                self._ask(lambda: self._socket.send(_GO_ON))
         finally:
             if not finished:
                 self.end()
 
+    def _ask(self, step: Callable[[], Any]) -> Any:
+        try:
+            return step()
+        except (EOFError, OSError) as error:
+            raise self._death() from error
+        except Exception as error:
+            self.end()
+            raise DecoderDiedError(f"what came of it cannot be sent ({error})") from error
+
     def end(self) -> None:
         """Whatever it is at, it is over."""
         self.ended = True
+        self._process.kill()  # a process that was forked from this one may hold what it waits for
         self._socket.close()
         self._stack.close()
         self._process.wait()  # then a thread that waits for it wakes up
@@ -183,7 +207,8 @@ class _Child:
             self._process.wait(_DYING_SECONDS)
         self.end()
         code = self._process.returncode
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        known = {-number.value: number.name for number in signal.Signals}
+        how = known.get(code, f"signal {-code}" if code < 0 else f"exit code {code}")
         return DecoderDiedError(f"the process that decoded it was ended ({how})")
 
 
@@ -194,10 +219,11 @@ def serve(number: int) -> None:
         number: Of the file descriptor of the socket to the parent.
     """
     with socket.socket(fileno=number) as parent:
-        work = pickle.loads(parent.recv(_MESSAGE_BYTES))  # from the parent alone
-        parent.send(_GO_ON)
-        while request := parent.recv(_MESSAGE_BYTES):
-            _answer(parent, work, pickle.loads(request))
+        work = _receive(parent)
+        _send(parent, True)  # which shows that arrays can be sent as well
+        with contextlib.suppress(EOFError):
+            while True:
+                _answer(parent, work, _receive(parent))
 
 
 def _answer(parent: socket.socket, work: Callable[..., Iterator[Any]], given: tuple[Any, ...]) -> None:
@@ -238,10 +264,17 @@ def _send(to: socket.socket, message: object) -> None:
         socket.send_fds(to, [array("Q", lengths).tobytes()], [memory.fileno()])
 
 
-def _receive(sender: socket.socket) -> Any:
-    """What `_send` sent; its arrays are views of memory that goes with them."""
-    message, files, _, _ = socket.recv_fds(sender, _MESSAGE_BYTES, 1)
-    if not files:
+def _receive(sender: socket.socket, flags: int = 0) -> Any:
+    """What `_send` sent; its arrays are views of memory that goes with them.
+
+    Raises:
+        EOFError: Where the other process has ended, or the message is cut.
+    """
+    # socket.recv_fds would let other processes that this one starts inherit the file.
+    flags |= socket.MSG_CMSG_CLOEXEC
+    message, extra, said, _ = sender.recvmsg(_MESSAGE_BYTES, socket.CMSG_LEN(array("i").itemsize), flags)
+    files = array("i", b"".join(data for _, _, data in extra))
+    if not files or said & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         raise EOFError
     try:
         memory = memoryview(mmap.mmap(files[0], 0))

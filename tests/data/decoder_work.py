@@ -55,8 +55,27 @@ def killed(number):
     yield 2
 
 
+def slow(seconds):
+    time.sleep(seconds)
+    yield os.getpid()
+
+
+def echoed(given):
+    yield given
+
+
 def cannot_be_sent():
     yield lambda: 1
+
+
+class CannotBeReadError(Exception):
+    def __init__(self, first, second):
+        super().__init__(f"{first} {second}")
+
+
+def cannot_be_read():
+    yield 1
+    raise CannotBeReadError("one", "two")
 
 
 def long():

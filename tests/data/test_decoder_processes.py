@@ -1,8 +1,11 @@
 """Decoding in child processes: what comes back, in what order, and how the children end."""
 
 import json
+import mmap
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +18,7 @@ import pytest
 import soundfile
 from decoder_work import Crashing, work
 
+import kerasrep
 from kerasrep.data import decoder_processes, notices
 from kerasrep.data.decoder_processes import LEAST_THREADS, DecoderDiedError, Decoders
 from kerasrep.embedding.decoding import Cutting, End, Failure, Segments, decode_parts
@@ -27,10 +31,9 @@ RATE_HZ = 22_050
 
 
 @pytest.fixture(autouse=True)
-def importable(monkeypatch):
-    """Children start at once, and find `decoder_work`."""
+def at_once(monkeypatch):
+    """Children start at once."""
     monkeypatch.setattr(decoder_processes, "FIRST_SECONDS", 0.0)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (HERE, os.environ.get("PYTHONPATH")))))
 
 
 @pytest.fixture
@@ -171,19 +174,71 @@ def test_a_child_that_crashes_is_named_with_its_signal_and_another_one_takes_its
     assert not is_there(child)
 
 
+def test_a_signal_without_a_name_is_numbered(decoders):
+    ready(decoders)
+    with pytest.raises(DecoderDiedError, match=r"signal 40\b"):
+        list(decoders("killed", 40))
+
+
 def test_a_value_that_cannot_be_sent_ends_the_child_and_says_so(decoders):
     ready(decoders)
     with pytest.raises(DecoderDiedError, match="exit code 1"):
         list(decoders("cannot_be_sent"))
 
 
-def test_a_child_that_is_killed_between_two_calls_is_replaced(decoders):
+def test_an_exception_that_cannot_be_read_ends_the_child_and_says_so(decoders):
+    child = ready(decoders)
+    with pytest.raises(DecoderDiedError, match=r"cannot be sent .*second"):
+        list(decoders("cannot_be_read"))
+    assert ready(decoders) != child
+
+
+def test_arguments_may_be_longer_than_a_message(decoders):
+    ready(decoders)
+    assert list(decoders("echoed", "x" * 1_000_000)) == ["x" * 1_000_000]
+
+
+def test_a_child_that_is_killed_between_two_calls_is_replaced_and_costs_no_call(decoders):
     child = ready(decoders)
     os.kill(child, signal.SIGKILL)
     assert soon(lambda: not is_there(child))
-    with pytest.raises(DecoderDiedError, match="SIGKILL"):
-        answering(decoders)
+    assert answering(decoders) == os.getpid()
     assert ready(decoders) != child
+
+
+def test_children_bear_a_default_timeout_of_sockets():
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(0.1)
+    try:
+        with closing(Decoders(work, LEAST_THREADS)) as decoders:
+            child = ready(decoders)
+            assert list(decoders("slow", 0.5)) == [child]
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def test_files_that_come_are_not_inherited_by_other_processes(decoders, monkeypatch):
+    ready(decoders)
+    inherited, real = [], mmap.mmap
+
+    def mapped(number, *arguments):
+        inherited.append(os.get_inheritable(number))
+        return real(number, *arguments)
+
+    monkeypatch.setattr(decoder_processes.mmap, "mmap", mapped)
+    list(decoders("arrays"))
+    assert set(inherited) == {False}
+
+
+def test_where_few_files_may_be_open_threads_decode():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
+    try:
+        decoders = Decoders(work, LEAST_THREADS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert {answering(decoders) for _ in range(5)} == {os.getpid()}
+    assert not decoders._children
 
 
 def test_a_call_that_is_left_in_its_midst_ends_its_child(decoders, tmp_path):
@@ -219,7 +274,7 @@ def test_closing_ends_children_and_wakes_who_waits_for_them(decoders):
     assert answering(decoders) == os.getpid()  # whoever comes after that is answered all the same
 
 
-@pytest.mark.parametrize("interpreter", ["/bin/false", "/no/such/file"])
+@pytest.mark.parametrize("interpreter", ["/bin/false", "/no/such/file", None])
 def test_where_no_child_can_start_the_thread_decodes_and_the_log_says_so(
     decoders, interpreter, monkeypatch, tmp_path
 ):
@@ -232,20 +287,58 @@ def test_where_no_child_can_start_the_thread_decodes_and_the_log_says_so(
     assert [line["event"] for line in said].count("no_decoder_processes") == 1
 
 
+#: A program whose child answers.
+PROGRAM = f"""
+import os, sys, time
+sys.path.insert(0, {HERE!r})
+from decoder_work import work
+from kerasrep.data import decoder_processes
+decoder_processes.FIRST_SECONDS = 0
+decoders = decoder_processes.Decoders(work, 8)
+until = time.monotonic() + 60
+while (child := list(decoders("process"))) == [os.getpid()] and time.monotonic() < until:
+    time.sleep(0.01)
+print(*child, flush=True)
+"""
+
+
 def test_children_end_when_this_process_is_killed():
-    script = (
-        "import os, time\nfrom decoder_work import work\n"
-        "from kerasrep.data.decoder_processes import Decoders\n"
-        "from kerasrep.data import decoder_processes\ndecoder_processes.FIRST_SECONDS = 0\n"
-        "decoders = Decoders(work, 8)\n"
-        "while (child := list(decoders('process'))) == [os.getpid()]: time.sleep(.01)\n"
-        "print(*child, flush=True)\nlist(decoders('long'))\n"
-    )
+    script = PROGRAM + "list(decoders('long'))"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
         child = int(process.stdout.readline())
         assert is_there(child)
         process.kill()
     assert soon(lambda: not is_there(child))
+
+
+def test_closing_does_not_wait_for_processes_that_were_forked_meanwhile():
+    script = PROGRAM + (
+        "forked = os.fork()\nif not forked:\n    time.sleep(600)\n"
+        "begun = time.monotonic()\ndecoders.close()\nprint(time.monotonic() - begun)\nos.kill(forked, 9)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
+    )
+    child, seconds = done.stdout.split()
+    assert not is_there(int(child))
+    assert float(seconds) < 10
+
+
+def test_what_lies_in_the_current_folder_is_not_imported(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM + "print(os.getpid())", encoding="utf-8")
+    here = tmp_path / "music"
+    (here / "kerasrep").mkdir(parents=True)
+    for name in ("kerasrep/__init__.py", "json.py", "queue.py", "numpy.py"):
+        (here / name).write_text("open('executed', 'w').close()\nraise SystemExit", encoding="utf-8")
+    command = [sys.executable, str(tmp_path / "program.py")]
+    environment = {key: text for key, text in os.environ.items() if key != "PYTHONPATH"}
+    environment["PYTHONPATH"] = str(Path(kerasrep.__file__).parents[1])
+    done = subprocess.run(
+        command, cwd=here, env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    child, program = done.stdout.split()
+    assert child != program
+    assert not (here / "executed").exists()
 
 
 @pytest.fixture
