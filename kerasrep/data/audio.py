@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import soundfile
 
 #: Raised whenever some file gives other samples than before; caches of embeddings and shards depend on it.
-DECODING_VERSION = 4
+DECODING_VERSION = 5
 #: Shorter ones cost threads more: they take turns at the interpreter several times a block.
 BLOCK_FRAMES = 1 << 18
 #: Samples of all channels in a block; a file of many channels is read in shorter blocks.

@@ -102,7 +102,7 @@ class Decoders(Generic[Value]):
         mine = self._thread
         if not self._wanted or time.monotonic() < self._start_seconds:
             return None
-        if getattr(mine, "child", None) is None or mine.child.is_over():
+        if getattr(mine, "child", None) is None or mine.child.ended:
             mine.child = self._started()
         try:
             return mine.child if mine.child is not None and mine.child.is_ready() else None
@@ -131,7 +131,7 @@ class _Child:
     """One process, as the thread that calls sees it."""
 
     def __init__(self, work: Callable[..., Iterator[Any]]) -> None:
-        self._ready = self.ended = False
+        self._work, self._ready, self.ended = work, False, False
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._stack = contextlib.ExitStack()
         with other:
@@ -159,18 +159,19 @@ class _Child:
                 raise self._death() from error
         return True
 
-    def is_over(self) -> bool:
-        """Whether it was ended, by the system as well, while nobody waited for it."""
-        if self._ready and self._process.poll() is not None:
-            self.end()
-        return self.ended
-
     def call(self, given: tuple[Any, ...]) -> Iterator[Any]:
         finished = False
         try:
-            self._ask(lambda: _send(self._socket, given))
+            try:
+                self._ask(lambda: _send(self._socket, given))
+                answer = self._ask(lambda: _receive(self._socket))
+            except DecoderDiedError as death:
+                if not isinstance(death.__cause__, ConnectionError):
+                    raise
+                yield from self._work(*given)  # it had ended before it read what was asked
+                return
             while True:
-                values, error, of_files = self._ask(lambda: _receive(self._socket))
+                values, error, of_files = answer
                 for notice in of_files:
                     notices.add(*notice)
                 if not values:
@@ -179,8 +180,9 @@ class _Child:
                         raise error
                     return
                 yield values[0]
-                del values  # its memory goes when nobody wants it any more
+                del values, answer  # its memory goes when nobody wants it any more
                 self._ask(lambda: self._socket.send(_GO_ON))
+                answer = self._ask(lambda: _receive(self._socket))
         finally:
             if not finished:
                 self.end()

@@ -260,6 +260,27 @@ def with_skipping_times(content: bytes) -> bytes:
     return b"".join(pages)
 
 
+def as_of_48_khz(content: bytes) -> bytes:
+    """An Opus file that says that it was made of 48 kHz: libsndfile decodes at the rate said there."""
+    first, *others = ogg_pages(content)
+    place = first.index(b"OpusHead") + 12
+    return b"".join([with_crc(first[:place] + struct.pack("<I", 48_000) + first[place + 4 :]), *others])
+
+
+def in_webm(content: bytes) -> bytes:
+    """The packets of an Opus file in WebM."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(content)) as ogg, av.open(file, "w", format="webm") as webm:
+        said = ogg.streams.audio[0].codec_context
+        stream = webm.add_stream("libopus", rate=48_000, layout=said.layout.name)
+        stream.codec_context.extradata = said.extradata
+        for packet in ogg.demux(ogg.streams.audio[0]):
+            if packet.size:
+                packet.stream = stream
+                webm.mux(packet)
+    return file.getvalue()
+
+
 def with_serial(content: bytes, serial: int) -> bytes:
     """Chains have streams of several numbers."""
     pages = ogg_pages(content)

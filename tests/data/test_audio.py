@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from sound_files import by_ffmpeg
+from sound_files import as_of_48_khz, by_ffmpeg, by_libsndfile, in_webm, with_skipping_times
 
 from kerasrep.data import audio, notices
 from kerasrep.data.audio import decode, decode_blocks, read_header
@@ -117,6 +117,26 @@ def test_blocks_of_an_mp3_lose_nothing_that_a_frame_takes_from_those_before(
     whole, _ = soundfile.read(path, dtype="float32", always_2d=True)
     np.testing.assert_allclose(decoded, whole, atol=1e-6)
     np.testing.assert_allclose(decoded, np.concatenate(list(ffmpeg.blocks(path))), atol=1e-4)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 24_000, 48_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_opus_of_speech_and_of_music_is_decoded_as_libopus_does_in_any_container(tmp_path, rate_hz, channels):
+    time_seconds = np.arange(3 * rate_hz)[:, None] / rate_hz
+    pitches = 0.15 * sum(np.sin(2 * np.pi * f * time_seconds + np.arange(channels)) for f in (220, 331, 447))
+    sound = pitches * (1 + 0.5 * np.sin(5 * time_seconds)) + np.random.default_rng(0).normal(
+        0, 0.02, (len(time_seconds), channels)
+    )
+    content = as_of_48_khz(by_libsndfile("OGG", "OPUS", sound, rate_hz))
+    (tmp_path / "a.opus").write_bytes(content)
+    expected, _ = soundfile.read(tmp_path / "a.opus", dtype="float32", always_2d=True)
+    for name, changed in (("times.opus", with_skipping_times(content)), ("a.webm", in_webm(content))):
+        path = tmp_path / name
+        path.write_bytes(changed)
+        found = decode(path, 48_000)
+        n = min(len(found), len(expected))
+        assert n > 2.9 * 48_000
+        np.testing.assert_allclose(found[:n, :channels], expected[:n], atol=1e-5)
 
 
 @pytest.mark.parametrize("decoder", ["soundfile", pytest.param("tensorflow-io", marks=pytest.mark.io)])
