@@ -269,6 +269,8 @@ def _send(to: socket.socket, message: object) -> None:
 def _receive(sender: socket.socket, flags: int = 0) -> Any:
     """What `_send` sent; its arrays are views of memory that goes with them.
 
+    No other process than this one and its child, or its parent, has the two ends.
+
     Raises:
         EOFError: Where the other process has ended, or the message is cut.
     """
