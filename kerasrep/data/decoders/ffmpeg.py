@@ -224,8 +224,8 @@ def _frames(path: Path) -> Iterator[Any]:
 def _decoder(stream: Any) -> Callable[[Any], list[Any]]:
     """A function from the packets of a stream to frames.
 
-    ffmpeg's own decoder of Opus is wrong by up to a tenth of full scale where a stream changes from one mode
-    to another, as those of speech and of low rates do; libopus is the codec's authors'.
+    ffmpeg's own decoder of Opus is wrong by up to .16 of full scale where a stream changes from one mode to
+    another, as those of speech and of low rates do; libopus is the codec's authors'.
     """
     import av
 
